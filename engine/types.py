@@ -1,0 +1,239 @@
+"""Values that pass between the engine's modules and out of it. All are immutable; units stand under each field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+DAYPARTS: dict[str, tuple[int, int]] = {"morning": (5, 12), "afternoon": (12, 17), "evening": (17, 21), "night": (21, 5)}
+"""Parts of the day by wall clock: first hour (included) and last hour (excluded); night wraps around midnight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that a frame must meet, combined with *and*. An empty filter lets every frame pass."""
+
+    videos: tuple[str, ...] = ()
+    """Ids of the videos to look in; empty means all."""
+    seconds: tuple[float | None, float | None] = (None, None)
+    """Time in the video, seconds: from (included) and to (excluded); None leaves that end open."""
+    captured: tuple[datetime | None, datetime | None] = (None, None)
+    """Wall-clock time, naive local: from (included) and to (excluded); frames without one do not match."""
+    dayparts: tuple[str, ...] = ()
+    """Names of `DAYPARTS`, any of which may hold; frames without a wall-clock time do not match."""
+    tags_any: tuple[str, ...] = ()
+    tags_all: tuple[str, ...] = ()
+    tags_none: tuple[str, ...] = ()
+    """Tags as `kind:label`, such as `scene:street` or `object:dog`."""
+
+    def __post_init__(self) -> None:
+        for part in self.dayparts:
+            if part not in DAYPARTS:
+                raise ValueError(f"Unknown part of the day {part!r}; use {', '.join(DAYPARTS)}.")
+        for name in ("seconds", "captured"):
+            start, stop = getattr(self, name)
+            if start is not None and stop is not None and start >= stop:
+                raise ValueError(f"The {name} filter ends at {stop}, which is not after its start {start}.")
+
+    def __bool__(self) -> bool:
+        return self != Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One stored frame."""
+
+    frame_id: int
+    """Number given by the catalog in input order; never reused."""
+    video_id: str
+    title: str
+    frame_index: int
+    """Position among the video's decoded frames, from 0; what a submission asks for."""
+    seconds: float
+    """Presentation time from the start of the video, from the stream's pts."""
+    captured_at: datetime | None
+    """Wall-clock time of the frame, naive local, where the recording's start is known."""
+    shot: int
+    """Number of the shot within the video, from 0; -1 where shots are not known."""
+    tags: tuple[str, ...]
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Frame):
+    """One frame that answers a query."""
+
+    score: float
+    """Inner product with the query, or minus the squared distance for `l2`; higher is better."""
+
+
+class ShardState(StrEnum):
+    """What a search did with a shard."""
+
+    OPENED = "opened"
+    """Searched after reading it from disk."""
+    CACHED = "cached"
+    """Searched from memory."""
+    SKIPPED = "skipped"
+    """Not opened: none of the cells that the query probes lives here."""
+    PRUNED = "pruned"
+    """Not opened: its statistics show that no frame here can pass the filter."""
+    FAILED = "failed"
+    """Could not be searched; the answer lacks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTrace:
+    """What a search did with one shard, and why."""
+
+    shard: int
+    name: str
+    state: ShardState
+    reason: str
+    """One clause fit for display."""
+    n_frames: int
+    score: float | None = None
+    """Best predicted score over the shard's cells; None where nothing was predicted."""
+    cells: int = 0
+    """Cells probed in this shard."""
+    vectors_scanned: int = 0
+    bytes_read: int = 0
+    """Bytes read from disk to open it; 0 from the cache."""
+    ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How a search went."""
+
+    generation: int
+    method: str
+    """`exact` or `routed`."""
+    reason: str
+    """Why this method and this width, one sentence."""
+    k: int
+    n_probe: int
+    """Cells probed; all cells for exact search."""
+    n_cells: int
+    cells_scored: int
+    vectors_total: int
+    """Live frames in the collection: what an exact search without filter scans."""
+    vectors_scanned: int
+    vectors_rescored: int
+    workers: int
+    """Shards searched at the same time."""
+    shards: tuple[ShardTrace, ...]
+    """One entry per shard of the collection, by number."""
+    ms: dict[str, float] = field(default_factory=dict)
+    """Milliseconds per stage (encode, route, search, rescore, lookup) and `total`."""
+    warnings: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Shards that failed, each in one sentence; empty unless partial answers were allowed."""
+
+    def count(self, *states: ShardState) -> int:
+        """Number of shards in any of these states."""
+        return sum(shard.state in states for shard in self.shards)
+
+    @property
+    def shards_total(self) -> int:
+        return len(self.shards)
+
+    @property
+    def shards_probed(self) -> int:
+        return self.count(ShardState.OPENED, ShardState.CACHED)
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(shard.bytes_read for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits by falling score (ties by frame id), and how they were found."""
+
+    hits: tuple[Hit, ...]
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """One stored video."""
+
+    number: int
+    """Integer id in the catalog; names the media folder."""
+    video_id: str
+    """The user's id, such as `L01_V001`."""
+    title: str
+    source: str
+    """Path of the video file; empty where only embeddings are stored."""
+    duration: float
+    """Seconds."""
+    fps: float
+    """Mean frames per second of the stream; 0 where unknown."""
+    captured_at: datetime | None
+    n_frames: int
+    """Frames stored, not frames in the file."""
+    shards: tuple[int, ...]
+    """Shards that hold frames of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """What is in one shard. Counts are supersets until deleted rows are compacted."""
+
+    shard: int
+    name: str
+    n_frames: int
+    videos: tuple[str, ...]
+    seconds: tuple[float, float] | None
+    """First and last time in a video."""
+    captured: tuple[datetime, datetime] | None
+    tags: dict[str, int]
+    """Frames per tag."""
+    cells: int
+    """Occupied cells."""
+    segments: int
+    nbytes: int
+    """On disk."""
+    cached_nbytes: int
+    """In the cache now."""
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counters of the shard cache since it was made."""
+
+    budget: int
+    """Bytes."""
+    nbytes: int
+    entries: int
+    hits: int
+    misses: int
+    evictions: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStats:
+    """What is in a collection."""
+
+    path: str
+    generation: int
+    dim: int
+    metric: str
+    store: str
+    codec: str
+    placement: str
+    encoder: str
+    """Name of the encoder whose text fits; empty for none."""
+    route: str
+    n_frames: int
+    n_videos: int
+    n_cells: int
+    nbytes: int
+    shards: tuple[ShardStats, ...]
+    tags: dict[str, int]
+    cache: CacheStats
+    notes: tuple[str, ...]
+    """What the owner should know or do, one sentence each."""
