@@ -1,0 +1,108 @@
+"""Files that survive a crash: written, hashed and synced before anything refers to them; and locks between processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from engine.errors import CorruptData, StorageFull
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Translate a full disk into one sentence; other errors of the system pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"The disk is full, so {what} was given up and the collection is as before; free some space and try again."
+            ) from error
+        raise
+
+
+@contextmanager
+def synced(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for writing; on leaving, its bytes are on the disk."""
+    with open(path, "xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_hash(path: Path) -> str:
+    """BLAKE2b-128 of a whole file, in hex."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_file(path: Path, expected: str) -> None:
+    """Raise `CorruptData` unless the file's hash is `expected`."""
+    try:
+        actual = file_hash(path)
+    except OSError as error:
+        raise CorruptData(
+            f"{path.name} in {path.parent.name} cannot be read ({error.strerror}); restore it from a copy."
+        ) from error
+    if actual != expected:
+        raise CorruptData(
+            f"{path.name} in {path.parent.name} is not what was written (its checksum differs); restore it from a copy."
+        )
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder of ours, if it is there."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class FileLock:
+    """An advisory lock on a file, held by this open file rather than by the process (`flock`), so that two threads exclude each other too."""
+
+    def __init__(self, path: Path, *, shared: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+
+    def acquire(self) -> bool:
+        """Take the lock without waiting; False if somebody else holds it."""
+        try:
+            fcntl.flock(self._handle, self._mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Give the lock back; the object is used up."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def __enter__(self) -> FileLock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
