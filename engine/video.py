@@ -94,7 +94,8 @@ class Clip:
 
 
 class _Timed(NamedTuple):
-    index: int
+    number: int
+    """Position among the frames decoded, from 0."""
     seconds: float
     frame: VideoFrame
 
@@ -164,7 +165,7 @@ def _sample(
         numbered = _number_shots(_reporting(_decode(path, container, stream), on_time))
         picture = _Converter(stream, width)
         for timed, shot in _middles(numbered) if shots else _ticks(numbered, every):
-            yield Sample(timed.index, timed.seconds, shot, picture.rgb(timed.frame))
+            yield Sample(timed.number, timed.seconds, shot, picture.rgb(timed.frame))
 
 
 def grab(path: Path | str, seconds: float, width: int | None = None) -> NDArray[np.uint8]:
@@ -362,7 +363,7 @@ def _broken(path: Path, seconds: float) -> str:
 
 @contextmanager
 def _decoded_from(path: Path, seconds: float) -> Iterator[tuple[InputContainer, VideoStream, Iterator[_Timed]]]:
-    """Frames from at or before `seconds` on, at least one; `index` counts from the first one given.
+    """Frames from at or before `seconds` on, at least one; `number` counts from the first one given.
 
     Decoding starts at a key frame near `seconds`, or at the start where the container cannot seek there.
     """
@@ -425,7 +426,7 @@ class _Converter:
         if turns % 2:
             width, height = height, width
         scaled = self._reformatter.reformat(frame, width, height, format="rgb24", interpolation="AREA")
-        image: NDArray[np.uint8] = scaled.to_ndarray()
+        image = np.asarray(scaled.to_ndarray(), np.uint8)
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     def even(self, frame: VideoFrame) -> VideoFrame:
@@ -547,7 +548,7 @@ class _Sketch:
             planes = self._reformatter.reformat(frame, 64, 36, format="yuv444p", interpolation="AREA").planes
         sketch = np.empty((3, 18, 32), np.int16)
         for plane, grid in zip(planes, sketch, strict=True):
-            rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
             down, across = plane.height // 18, plane.width // 32
             grid[:] = rows[down // 2 :: down, across // 2 : plane.width : across][:18, :32]
         return sketch
