@@ -34,7 +34,7 @@ def storage_errors(what: str) -> Iterator[None]:
 @contextmanager
 def synced(path: Path) -> Iterator[BinaryIO]:
     """Open `path` for writing; on leaving, its bytes are on the disk."""
-    with open(path, "xb") as file:
+    with path.open("xb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -52,7 +52,7 @@ def sync_folder(path: Path) -> None:
 def file_hash(path: Path) -> str:
     """BLAKE2b-128 of a whole file, in hex."""
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -85,10 +85,10 @@ class FileLock:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
 
-    def acquire(self) -> bool:
-        """Take the lock without waiting; False if somebody else holds it."""
+    def acquire(self, *, wait: bool = False) -> bool:
+        """Take the lock; without waiting, False if somebody else holds it."""
         try:
-            fcntl.flock(self._handle, self._mode | fcntl.LOCK_NB)
+            fcntl.flock(self._handle, self._mode if wait else self._mode | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

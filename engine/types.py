@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-DAYPARTS: dict[str, tuple[int, int]] = {"morning": (5, 12), "afternoon": (12, 17), "evening": (17, 21), "night": (21, 5)}
+import numpy as np
+from numpy.typing import NDArray
+
+DAYPARTS: dict[str, tuple[int, int]] = {
+    "morning": (5, 12),
+    "afternoon": (12, 17),
+    "evening": (17, 21),
+    "night": (21, 5),
+}
 """Parts of the day by wall clock: first hour (included) and last hour (excluded); night wraps around midnight."""
 
 
@@ -38,6 +46,41 @@ class Filter:
 
     def __bool__(self) -> bool:
         return self != Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class NewVideo:
+    """A video to be stored."""
+
+    video_id: str
+    title: str = ""
+    source: str = ""
+    """Path of the video file; empty where there is none."""
+    duration: float = 0.0
+    """Seconds."""
+    fps: float = 0.0
+    captured_at: datetime | None = None
+    """Wall-clock start of the recording, naive local."""
+    fingerprint: str = ""
+    """Tells the content apart: the same id with another fingerprint is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Frames of one video, row by row."""
+
+    vectors: NDArray[np.floating]
+    """(n, dim), any float type; normalised on storing for `ip`."""
+    frame_index: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    shot: NDArray[np.int32] | None = None
+    tags: tuple[tuple[str, ...], ...] = ()
+    """Tags per frame; empty for none at all."""
+    thumbnails: tuple[bytes, ...] = ()
+    """JPEG per frame; empty for none at all."""
+
+    def __len__(self) -> int:
+        return len(self.vectors)
 
 
 @dataclass(frozen=True, slots=True)

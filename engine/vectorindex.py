@@ -56,7 +56,8 @@ def nearest(x: Floats, centroids: Floats) -> NDArray[np.int32]:
 def scores_of(query: Floats, x: Floats, metric: Metric) -> Floats:
     """Exact scores (n,) of the rows of x (n, dim) for one query (dim,)."""
     if metric == "ip":
-        return x @ query
+        scores: Floats = x @ query
+        return scores
     difference = x - query
     return -np.einsum("nd,nd->n", difference, difference)
 

@@ -1,0 +1,410 @@
+"""The catalog of a collection: videos, segments, deletes, layouts and generations. The only module that knows SQLite.
+
+It is the single commit point. Files are written and synced first; one transaction then makes them part of a new
+generation. A row is valid from its `born` generation until before its `died` one, so every generation that a reader
+still holds can be listed. Each generation stores a hash over what it lists, for SQLite does not notice a changed value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CorruptData, NotACollection, StorageFull
+
+FORMAT = 1
+_APPLICATION = 0x53464652
+"""SQLite's application id for our catalogs, so that a foreign database is told apart."""
+
+_SCHEMA = """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE videos (
+    number INTEGER PRIMARY KEY, video_id TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL, duration REAL NOT NULL,
+    fps REAL NOT NULL, captured_at TEXT, n_frames INTEGER NOT NULL, fingerprint TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
+CREATE UNIQUE INDEX live_video ON videos (video_id) WHERE died IS NULL;
+CREATE TABLE cells (cells_id INTEGER PRIMARY KEY, files TEXT NOT NULL);
+CREATE TABLE layouts (layout_id INTEGER PRIMARY KEY, placement TEXT NOT NULL, names TEXT NOT NULL, state TEXT NOT NULL);
+CREATE TABLE segments (
+    segment_id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, n_rows INTEGER NOT NULL, files TEXT NOT NULL, stats TEXT NOT NULL,
+    written_at TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
+CREATE TABLE deletes (
+    segment_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, born INTEGER NOT NULL,
+    PRIMARY KEY (segment_id, start)) WITHOUT ROWID;
+CREATE TABLE generations (
+    generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a collection was told when it was made or last built."""
+
+    dim: int
+    metric: str
+    store: str
+    codec: str
+    encoder: str
+    route: str
+    placement: str
+    """Placement that the next build uses."""
+    n_shards: int
+    n_cells: int
+    """Cells that the next build trains; 0 chooses from the number of frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRow:
+    number: int
+    video_id: str
+    title: str
+    source: str
+    duration: float
+    fps: float
+    captured_at: datetime | None
+    n_frames: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    segment_id: int
+    shard: int
+    n_rows: int
+    files: Mapping[str, str]
+    """Hash of each file by name."""
+    stats: Mapping[str, Any]
+    written_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRow:
+    layout_id: int
+    placement: str
+    names: tuple[str, ...]
+    """Display name of each shard."""
+    state: Mapping[str, Any]
+    """What the placement needs to place later frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRow:
+    segment_id: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellsRow:
+    cells_id: int
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that one generation consists of."""
+
+    generation: int
+    settings: Settings
+    layout: LayoutRow
+    cells: CellsRow | None
+    videos: tuple[VideoRow, ...]
+    segments: tuple[SegmentRow, ...]
+    deletes: tuple[DeleteRow, ...]
+
+    def digest(self) -> str:
+        """Hash over every value listed, independent of row order."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Catalog:
+    """One connection to `catalog.sqlite`, usable from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._commits = 0
+        with self._translated():
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+            # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
+            self._db.execute("PRAGMA journal_mode = DELETE")
+            self._db.execute("PRAGMA synchronous = EXTRA")
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings, layout: LayoutRow, at: datetime) -> Catalog:
+        """Make a catalog whose first generation is empty."""
+        catalog = cls(path)
+        with catalog.transaction() as change:
+            for statement in _SCHEMA.split(";"):
+                change.execute(statement)
+            change.execute(
+                "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1)"
+            )
+            change.execute(f"PRAGMA application_id = {_APPLICATION}")
+            change.execute(f"PRAGMA user_version = {FORMAT}")
+            change.add_layout(layout)
+            change.commit_generation(settings, layout.layout_id, None, "create", at)
+        return catalog
+
+    @classmethod
+    def open(cls, path: Path) -> Catalog:
+        """Open an existing catalog.
+
+        Raises
+        ------
+        NotACollection
+            If there is none, or it has another format.
+        """
+        if not path.is_file():
+            raise NotACollection(
+                f"There is no collection in {path.parent}; make one with `python -m engine ingest`, or give another folder."
+            )
+        catalog = cls(path)
+        try:
+            application = catalog._one("PRAGMA application_id")
+            version = catalog._one("PRAGMA user_version")
+        except CorruptData as error:
+            catalog.close()
+            raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
+        if application != (_APPLICATION,) or version != (FORMAT,):
+            catalog.close()
+            raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")
+        return catalog
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                raise StorageFull(
+                    "The disk is full, so the collection is as before; free some space and try again."
+                ) from error
+            raise CorruptData(f"The catalog {self._path} cannot be used ({error}).") from error
+        except sqlite3.DatabaseError as error:
+            raise CorruptData(f"The catalog {self._path} is damaged ({error}); restore it from a copy.") from error
+
+    def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        with self._lock, self._translated():
+            row: tuple[Any, ...] | None = self._db.execute(sql, values).fetchone()
+            return row
+
+    def version(self) -> tuple[int, int]:
+        """Differs once anybody has committed: SQLite tells of other connections, we count our own. Costs microseconds."""
+        row = self._one("PRAGMA data_version")
+        assert row is not None
+        return int(row[0]), self._commits
+
+    def current_generation(self) -> int:
+        row = self._one("SELECT max(generation) FROM generations")
+        if row is None or row[0] is None:
+            raise CorruptData(f"The catalog {self._path} lists no generation; restore it from a copy.")
+        return int(row[0])
+
+    def counter(self, name: str) -> int:
+        """Next free number of a kind: `frame`, `video`, `segment`, `layout` or `cells`."""
+        row = self._one("SELECT value FROM counters WHERE name = ?", name)
+        assert row is not None
+        return int(row[0])
+
+    def manifest(self, generation: int) -> Manifest:
+        """List one generation, and check it against the hash stored with it."""
+        with self._lock, self._translated():
+            self._db.execute("BEGIN")
+            try:
+                head = self._db.execute(
+                    "SELECT settings, layout_id, cells_id, manifest FROM generations WHERE generation = ?",
+                    (generation,),
+                ).fetchone()
+                if head is None:
+                    raise CorruptData(f"Generation {generation} is not in the catalog {self._path}.")
+                manifest = self._list(generation, Settings(**json.loads(head[0])), head[1], head[2])
+            except (ValueError, TypeError, KeyError) as error:
+                raise CorruptData(f"The catalog {self._path} is damaged ({error}); restore it from a copy.") from error
+            finally:
+                self._db.execute("ROLLBACK")
+        if manifest.digest() != head[3]:
+            raise CorruptData(
+                f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); restore it from a copy."
+            )
+        return manifest
+
+    def _list(self, generation: int, settings: Settings, layout_id: int, cells_id: int | None) -> Manifest:
+        alive = "born <= ? AND (died IS NULL OR died > ?)"
+        now = (generation, generation)
+        read = self._db.execute
+        layout = read(
+            "SELECT layout_id, placement, names, state FROM layouts WHERE layout_id = ?", (layout_id,)
+        ).fetchone()
+        cells = read("SELECT cells_id, files FROM cells WHERE cells_id = ?", (cells_id,)).fetchone()
+        videos = read(
+            f"SELECT number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint FROM videos WHERE {alive} ORDER BY number",
+            now,
+        )
+        segments = read(
+            f"SELECT segment_id, shard, n_rows, files, stats, written_at FROM segments WHERE {alive} ORDER BY segment_id",
+            now,
+        )
+        deletes = read(
+            "SELECT segment_id, start, stop FROM deletes JOIN segments USING (segment_id) WHERE deletes.born <= ? "
+            "AND segments.born <= ? AND (died IS NULL OR died > ?) ORDER BY segment_id, start",
+            (generation, *now),
+        )
+        return Manifest(
+            generation=generation,
+            settings=settings,
+            layout=LayoutRow(layout[0], layout[1], tuple(json.loads(layout[2])), json.loads(layout[3])),
+            cells=None if cells is None else CellsRow(cells[0], json.loads(cells[1])),
+            videos=tuple(
+                VideoRow(
+                    row[0],
+                    row[1],
+                    row[2],
+                    row[3],
+                    row[4],
+                    row[5],
+                    row[6] and datetime.fromisoformat(row[6]),
+                    row[7],
+                    row[8],
+                )
+                for row in videos
+            ),
+            segments=tuple(
+                SegmentRow(
+                    row[0], row[1], row[2], json.loads(row[3]), json.loads(row[4]), datetime.fromisoformat(row[5])
+                )
+                for row in segments
+            ),
+            deletes=tuple(DeleteRow(*row) for row in deletes),
+        )
+
+    def live_folders(self, generations: Sequence[int]) -> tuple[set[int], set[int], set[int]]:
+        """Segment ids, cells ids and video numbers that any of these generations lists."""
+        segments: set[int] = set()
+        cells: set[int] = set()
+        videos: set[int] = set()
+        with self._lock, self._translated():
+            for generation in generations:
+                alive = f"born <= {generation:d} AND (died IS NULL OR died > {generation:d})"
+                segments.update(row[0] for row in self._db.execute(f"SELECT segment_id FROM segments WHERE {alive}"))
+                videos.update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
+                found = self._db.execute(
+                    "SELECT cells_id FROM generations WHERE generation = ?", (generation,)
+                ).fetchone()
+                if found is not None and found[0] is not None:
+                    cells.add(found[0])
+        return segments, cells, videos
+
+    @contextmanager
+    def transaction(self) -> Iterator[Change]:
+        """All or nothing; the writer's lock is taken at the start."""
+        with self._lock, self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield Change(self._db, self)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            self._commits += 1
+
+
+class Change:
+    """What a writer may change within one transaction; ends with `commit_generation`."""
+
+    def __init__(self, db: sqlite3.Connection, catalog: Catalog) -> None:
+        self._db = db
+        self._catalog = catalog
+        self.execute = db.execute
+
+    @property
+    def generation(self) -> int:
+        """The generation being made."""
+        return 1 + int(self.execute("SELECT coalesce(max(generation), 0) FROM generations").fetchone()[0])
+
+    def advance(self, name: str, value: int) -> None:
+        """Set a counter, never back."""
+        self.execute("UPDATE counters SET value = max(value, ?) WHERE name = ?", (value, name))
+
+    def add_layout(self, row: LayoutRow) -> None:
+        self.execute(
+            "INSERT INTO layouts VALUES (?, ?, ?, ?)",
+            (row.layout_id, row.placement, json.dumps(row.names), json.dumps(row.state)),
+        )
+        self.advance("layout", row.layout_id + 1)
+
+    def add_cells(self, row: CellsRow) -> None:
+        self.execute("INSERT INTO cells VALUES (?, ?)", (row.cells_id, json.dumps(row.files)))
+        self.advance("cells", row.cells_id + 1)
+
+    def add_video(self, row: VideoRow) -> None:
+        captured_at = None if row.captured_at is None else row.captured_at.isoformat()
+        values = (
+            row.number,
+            row.video_id,
+            row.title,
+            row.source,
+            row.duration,
+            row.fps,
+            captured_at,
+            row.n_frames,
+            row.fingerprint,
+            self.generation,
+        )
+        self.execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self.advance("video", row.number + 1)
+
+    def end_video(self, number: int) -> None:
+        self.execute("UPDATE videos SET died = ? WHERE number = ? AND died IS NULL", (self.generation, number))
+
+    def add_segment(self, row: SegmentRow) -> None:
+        values = (
+            row.segment_id,
+            row.shard,
+            row.n_rows,
+            json.dumps(row.files),
+            json.dumps(row.stats),
+            row.written_at.isoformat(),
+            self.generation,
+        )
+        self.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self.advance("segment", row.segment_id + 1)
+
+    def end_segment(self, segment_id: int) -> None:
+        self.execute(
+            "UPDATE segments SET died = ? WHERE segment_id = ? AND died IS NULL", (self.generation, segment_id)
+        )
+
+    def add_delete(self, row: DeleteRow) -> None:
+        self.execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
+
+    def forget_before(self, generation: int) -> None:
+        """Drop what no generation from this one on lists."""
+        self.execute(
+            "DELETE FROM deletes WHERE segment_id IN (SELECT segment_id FROM segments WHERE died <= ?)", (generation,)
+        )
+        self.execute("DELETE FROM segments WHERE died <= ?", (generation,))
+        self.execute("DELETE FROM videos WHERE died <= ?", (generation,))
+        self.execute("DELETE FROM generations WHERE generation < ?", (generation,))
+
+    def commit_generation(
+        self, settings: Settings, layout_id: int, cells_id: int | None, what: str, at: datetime
+    ) -> None:
+        """List the new generation; nothing may be changed after this in the transaction."""
+        generation = self.generation
+        manifest = self._catalog._list(generation, settings, layout_id, cells_id)
+        told = json.dumps(asdict(settings))
+        values = (generation, told, layout_id, cells_id, what, at.isoformat(timespec="seconds"), manifest.digest())
+        self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?)", values)

@@ -1,0 +1,464 @@
+"""The public face of a collection: make it, fill it, search it, ask what is in it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import media
+from engine import stats as statistics
+from engine.cache import ByteLRU
+from engine.catalog import Catalog, LayoutRow, Settings
+from engine.cells import read_cells
+from engine.durable import FileLock
+from engine.encoder import Encoder, load_encoder
+from engine.errors import Busy, CorruptData, EncoderError, NotACollection
+from engine.generations import Generations
+from engine.placement import PLACEMENTS, RoundRobin
+from engine.report import collection_stats, video_info
+from engine.router import default_n_probe
+from engine.search import Plan, search
+from engine.snapshot import Snapshot
+from engine.types import CollectionStats, Filter, Frame, FrameBatch, NewVideo, SearchResult, VideoInfo
+from engine.vectorindex import CODECS, Floats, Lists
+from engine.video import Clip
+from engine.writer import Progress, Writer
+
+CACHE_BYTES = 1 << 30
+"""Default budget of the shard cache, bytes."""
+_CHOICES = {
+    "metric": ("ip", "l2"),
+    "store": ("fp16", "fp32"),
+    "codec": tuple(CODECS),
+    "placement": tuple(PLACEMENTS),
+    "route": ("auto", "routed", "exact"),
+}
+_BUSY = "Somebody else is writing to this collection right now; try again when that has ended."
+
+
+class Collection:
+    """Frames of videos in FAISS shards, in one folder. Safe for many reading threads beside one writer."""
+
+    def __init__(self, path: Path, catalog: Catalog, *, cache_bytes: int = CACHE_BYTES, workers: int = 1) -> None:
+        """Use `Collection.open` or `Collection.create`."""
+        self.path = path
+        self.workers = workers
+        self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
+        self._catalog = catalog
+        self._generations = Generations(path, catalog, self.cache)
+        self._write_lock = threading.RLock()
+        self._write_depth = 0
+        self._make_lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._encoder: Encoder | None = None
+
+    # Making and opening
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        dim: int,
+        encoder: str = "",
+        metric: str = "ip",
+        store: str = "fp16",
+        codec: str = "sq8",
+        placement: str = "semantic",
+        n_shards: int = 12,
+        n_cells: int = 0,
+        route: str = "auto",
+        cache_bytes: int = CACHE_BYTES,
+        workers: int = 1,
+    ) -> Collection:
+        """Make an empty collection. Placement, shards and cells take effect with the first build; until then it is scanned whole.
+
+        Raises
+        ------
+        ValueError
+            If a setting is not one of those there are.
+        NotACollection
+            If the folder is there and not empty.
+        """
+        settings = Settings(dim, metric, store, codec, encoder, route, placement, n_shards, n_cells)
+        check_settings(settings)
+        folder = Path(path)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise NotACollection(
+                f"{folder} is there already and is not empty; give a new folder or open the collection in it."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        whole = RoundRobin({"n_shards": 1})
+        layout = LayoutRow(1, "round_robin", whole.names(), whole.state)
+        catalog = Catalog.create(folder / "catalog.sqlite", settings, layout, datetime.now())
+        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, cache_bytes: int = CACHE_BYTES, workers: int = 1) -> Collection:
+        """Open an existing collection.
+
+        Raises
+        ------
+        NotACollection
+            If there is none in this folder.
+        CorruptData
+            If its catalog is damaged.
+        """
+        folder = Path(path)
+        return cls(folder, Catalog.open(folder / "catalog.sqlite"), cache_bytes=cache_bytes, workers=workers)
+
+    def close(self) -> None:
+        """Let go of files, threads and the generation being read."""
+        if self._executor is not None:
+            self._executor.shutdown()
+        self._generations.close()
+        self._catalog.close()
+
+    def __enter__(self) -> Collection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Searching
+
+    def search(
+        self,
+        query: str | NDArray[np.floating],
+        k: int = 10,
+        *,
+        exact: bool = False,
+        n_probe: int | None = None,
+        max_shards: int | None = None,
+        where: Filter | None = None,
+        per_shot: int | None = None,
+        allow_partial: bool = False,
+    ) -> SearchResult:
+        """The k frames that fit a query best.
+
+        Parameters
+        ----------
+        query : text for the collection's encoder, or a vector (dim,)
+        exact : scan every frame that passes the filter
+        n_probe : cells to probe; None leaves it to the collection's route
+        max_shards : open at most so many shards; frames elsewhere are missed
+        per_shot : at most so many hits from one shot
+        allow_partial : answer from the other shards when one fails; the trace says which
+
+        Raises
+        ------
+        ValueError
+            If a number is out of range, the text is empty, or the vector has the wrong length or is not finite.
+        EncoderError
+            If the query is text and the encoder cannot be loaded.
+        ShardFailed
+            If a shard cannot be read.
+        """
+        for name, value in (("k", k), ("n_probe", n_probe), ("max_shards", max_shards), ("per_shot", per_shot)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; ask for 1 or more.")
+        started = time.perf_counter()
+        vector = self.encoder_vector(query) if isinstance(query, str) else np.asarray(query, np.float32)
+        encode_ms = (time.perf_counter() - started) * 1e3
+        with self._generations.reading() as snapshot:
+            vector = _checked(vector, snapshot.settings)
+            plan = self._plan(snapshot, k, exact, n_probe, max_shards, per_shot, allow_partial)
+            result = search(snapshot, vector, plan, where or Filter(), self.cache, self._pool(), self.workers)
+        result.trace.ms["encode"] = encode_ms
+        result.trace.ms["total"] += encode_ms
+        return result
+
+    def _plan(
+        self,
+        snapshot: Snapshot,
+        k: int,
+        exact: bool,
+        n_probe: int | None,
+        max_shards: int | None,
+        per_shot: int | None,
+        allow_partial: bool,
+    ) -> Plan:
+        route = snapshot.settings.route
+        n_cells = 0 if snapshot.cells is None else len(snapshot.cells)
+        if exact:
+            reason, width = "An exact search was asked for.", 0
+        elif not n_cells:
+            reason, width = "The collection has not been built yet, so every frame is scanned.", 0
+        elif n_probe is not None:
+            reason, width = f"{min(n_probe, n_cells)} of {n_cells} cells were asked for.", min(n_probe, n_cells)
+        elif route == "routed" or max_shards is not None:
+            width = default_n_probe(n_cells)
+            reason = f"The best {width} of {n_cells} cells are probed by default."
+        elif route == "auto":
+            reason, width = "Routing is not calibrated here, so every frame is scanned.", 0
+        else:
+            reason, width = "This collection is set to exact search.", 0
+        return Plan(k, width == 0, reason, width, max_shards, per_shot, allow_partial)
+
+    def _pool(self) -> ThreadPoolExecutor | None:
+        if self.workers <= 1:
+            return None
+        with self._make_lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="shard")
+            return self._executor
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder whose space the vectors are in; loaded on first use, which takes seconds.
+
+        Raises
+        ------
+        EncoderError
+            If the collection names none, or it cannot be loaded.
+        """
+        if self._encoder is None:
+            name = self.settings.encoder
+            if not name:
+                raise EncoderError(
+                    "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
+                )
+            self._encoder = load_encoder(name)
+        return self._encoder
+
+    def use_encoder(self, encoder: Encoder) -> None:
+        """Search text with an encoder that is already loaded."""
+        if encoder.dim != self.settings.dim:
+            raise EncoderError(
+                f"The encoder {encoder.name} makes vectors of {encoder.dim} numbers; this collection stores {self.settings.dim}."
+            )
+        self._encoder = encoder
+
+    def encoder_vector(self, text: str) -> Floats:
+        """The vector (dim,) of a text."""
+        if not text.strip():
+            raise ValueError("The query is empty; describe what the frame shows.")
+        vector: Floats = self.encoder.encode_text([text])[0]
+        return vector
+
+    # Looking things up
+
+    def frame(self, frame_id: int) -> Frame:
+        """One frame by its id.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self._generations.reading() as snapshot:
+            shard, view, row = snapshot.locate(frame_id)
+            return snapshot.frame(shard.shard, view.segment, row)
+
+    def neighbours(self, frame_id: int, n: int = 4) -> list[Frame]:
+        """Up to n frames before and n after a frame in the same video, by time."""
+        with self._generations.reading() as snapshot:
+            _, view, row = snapshot.locate(frame_id)
+            columns = view.segment.columns
+            number, seconds = int(columns.video[row]), float(columns.seconds[row])
+            found = [
+                (float(each.segment.columns.seconds[i]), shard.shard, each.segment, int(i))
+                for shard in snapshot.shards
+                for each in shard.segments
+                if str(number) in each.segment.row.stats["videos"]
+                for i in np.flatnonzero(each.segment.columns.video == number)
+            ]
+            found.sort(key=lambda item: item[0])
+            before = [item for item in found if item[0] < seconds][-n:]
+            after = [item for item in found if item[0] > seconds][:n]
+            return [snapshot.frame(shard, segment, i) for _, shard, segment, i in before + after]
+
+    def videos(self) -> list[VideoInfo]:
+        """All videos, in the order in which they were added."""
+        with self._generations.reading() as snapshot:
+            return [video_info(snapshot, row) for row in snapshot.manifest.videos]
+
+    def video(self, video_id: str) -> VideoInfo:
+        """One video by its id.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return video_info(snapshot, snapshot.videos[number])
+
+    def fingerprint(self, video_id: str) -> str:
+        """What tells the content of a stored video apart."""
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return snapshot.videos[number].fingerprint
+
+    def tags(self) -> dict[str, int]:
+        """Frames per tag, most frequent first."""
+        with self._generations.reading() as snapshot:
+            return statistics.merge_tags([view.segment.row.stats for view in snapshot.views()])
+
+    @property
+    def built(self) -> bool:
+        """Whether the frames have been placed by a build."""
+        with self._generations.reading() as snapshot:
+            return snapshot.built
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that can be found."""
+        with self._generations.reading() as snapshot:
+            return snapshot.n_live
+
+    @property
+    def generation(self) -> int:
+        with self._generations.reading() as snapshot:
+            return snapshot.generation
+
+    @property
+    def settings(self) -> Settings:
+        with self._generations.reading() as snapshot:
+            return snapshot.settings
+
+    def stats(self) -> CollectionStats:
+        """What is in the collection, shard by shard, and the cache's counters."""
+        with self._generations.reading() as snapshot:
+            return collection_stats(self.path, snapshot, self.cache)
+
+    def check(self) -> list[str]:
+        """Compare every stored file with its hash; returns what is wrong, a sentence each."""
+        with self._generations.reading() as snapshot:
+            found = [problem for view in snapshot.views() for problem in view.segment.problems()]
+            try:
+                if snapshot.manifest.cells is not None:
+                    read_cells(
+                        self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
+                    )
+            except CorruptData as error:
+                found.append(str(error))
+            return found
+
+    # Pictures
+
+    def thumbnail(self, frame: Frame) -> Path | None:
+        """The stored JPEG of a frame; None if there is none."""
+        return media.thumbnail(self.path, self.video(frame.video_id), frame.frame_index)
+
+    def poster(self, video_id: str) -> Path | None:
+        """A JPEG that stands for a video; None if there is none."""
+        return media.poster(self.path, self.video(video_id))
+
+    def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:
+        """A short clip around a frame that plays in browsers, cut on first use and kept.
+
+        Raises
+        ------
+        NotFound
+            If the video file is not where it was.
+        VideoError
+            If it cannot be decoded.
+        """
+        return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after)
+
+    # Writing
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """Hold the writer's lock for several changes.
+
+        Raises
+        ------
+        Busy
+            If another process or thread is writing.
+        """
+        if not self._write_lock.acquire(blocking=False):
+            raise Busy(_BUSY)
+        try:
+            if self._write_depth:
+                yield self._writer()
+                return
+            with FileLock(self.path / "write.lock", shared=False) as lock:
+                if not lock.acquire():
+                    raise Busy(_BUSY)
+                writer = self._writer()
+                writer.sweep()
+                self._write_depth += 1
+                try:
+                    yield writer
+                finally:
+                    self._write_depth -= 1
+        finally:
+            self._write_lock.release()
+
+    def _writer(self) -> Writer:
+        return Writer(self.path, self._catalog, self._newest)
+
+    def _newest(self) -> Snapshot:
+        """The newest generation for the writer, who needs no hold on it: nobody else sweeps."""
+        with self._generations.reading() as snapshot:
+            return snapshot
+
+    def add(self, video: NewVideo, frames: FrameBatch) -> int | None:
+        """Store a video's frames; see `Writer.add`."""
+        with self.writing() as writer:
+            return writer.add(video, frames)
+
+    def delete(self, video_id: str) -> int:
+        """Take a video out of every answer; see `Writer.delete`."""
+        with self.writing() as writer:
+            return writer.delete(video_id)
+
+    def build(
+        self,
+        *,
+        n_shards: int | None = None,
+        placement: str | None = None,
+        codec: str | None = None,
+        n_cells: int | None = None,
+        progress: Progress = lambda what, fraction: None,
+    ) -> None:
+        """Train cells on what is stored and place every frame anew; see `Writer.build`. None keeps a setting."""
+        changed: dict[str, Any] = {"n_shards": n_shards, "placement": placement, "codec": codec, "n_cells": n_cells}
+        settings = replace(self.settings, **{name: value for name, value in changed.items() if value is not None})
+        check_settings(settings)
+        with self.writing() as writer:
+            writer.build(settings, progress)
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise `ValueError` naming the first setting that is not one of those there are."""
+    for name, known in _CHOICES.items():
+        if getattr(settings, name) not in known:
+            raise ValueError(f"Unknown {name} {getattr(settings, name)!r}; use {', '.join(known)}.")
+    if settings.dim < 1 or settings.n_shards < 1 or settings.n_cells < 0:
+        raise ValueError(
+            f"dim={settings.dim} and n_shards={settings.n_shards} must be 1 or more, and n_cells={settings.n_cells} 0 or more."
+        )
+
+
+def _checked(vector: Floats, settings: Settings) -> Floats:
+    """A query as the search wants it: right length, finite, unit norm for `ip`."""
+    if vector.shape != (settings.dim,):
+        raise ValueError(
+            f"The query has shape {vector.shape}; this collection is searched with {settings.dim} numbers."
+        )
+    if not np.isfinite(vector).all():
+        raise ValueError("The query holds a value that is not a finite number.")
+    if settings.metric == "l2":
+        return vector
+    norm = float(np.linalg.norm(vector))
+    if norm == 0:
+        raise ValueError("The query is all zeros, which has no direction.")
+    return vector / norm

@@ -1,0 +1,83 @@
+"""Which generation a reader sees, and when an old one is let go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from engine.cache import ByteLRU
+from engine.catalog import Catalog, SegmentRow
+from engine.segment import Segment
+from engine.snapshot import Snapshot
+from engine.vectorindex import Lists
+
+
+class Generations:
+    """Hands out the newest generation to any number of threads and keeps those in use readable."""
+
+    def __init__(self, path: Path, catalog: Catalog, cache: ByteLRU[Lists]) -> None:
+        self._path = path
+        self._catalog = catalog
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._segments: dict[int, Segment] = {}
+        self._readers: dict[int, int] = {}
+        self._stale: list[Snapshot] = []
+        self._seen = catalog.version()
+        self._newest = Snapshot.open(path, catalog, self._segment)
+
+    def close(self) -> None:
+        """Let go of every generation."""
+        with self._lock:
+            for snapshot in (self._newest, *self._stale):
+                snapshot.close()
+            self._stale.clear()
+
+    @contextmanager
+    def reading(self) -> Iterator[Snapshot]:
+        """The newest generation, held until the block ends."""
+        with self._lock:
+            version = self._catalog.version()
+            if version != self._seen:
+                self._move_on()
+                self._seen = version
+            snapshot = self._newest
+            self._readers[snapshot.generation] = self._readers.get(snapshot.generation, 0) + 1
+        try:
+            yield snapshot
+        finally:
+            with self._lock:
+                self._readers[snapshot.generation] -= 1
+                self._let_go()
+
+    def _segment(self, row: SegmentRow, dim: int, metric: str) -> Segment:
+        """The open segment of a row; generations that share a segment share what is open of it."""
+        segment = self._segments.get(row.segment_id)
+        if segment is None or segment.row.files != row.files:
+            segment = Segment(self._path / "segments" / str(row.segment_id), row, dim, "ip" if metric == "ip" else "l2")
+            self._segments[row.segment_id] = segment
+        return segment
+
+    def _move_on(self) -> None:
+        """Open the newest generation if it is not the one in hand; the caller has the lock."""
+        if self._catalog.current_generation() != self._newest.generation:
+            newest = Snapshot.open(self._path, self._catalog, self._segment)
+            self._stale.append(self._newest)
+            self._newest = newest
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Close generations that nobody in this process reads any more; the caller has the lock."""
+        unused = [old for old in self._stale if not self._readers.get(old.generation)]
+        if not unused:
+            return
+        for old in unused:
+            old.close()
+            self._stale.remove(old)
+            self._readers.pop(old.generation, None)
+        live = {view.segment.row.segment_id for snapshot in (self._newest, *self._stale) for view in snapshot.views()}
+        for segment_id in self._segments.keys() - live:
+            del self._segments[segment_id]
+        self._cache.drop(lambda key: key in live)

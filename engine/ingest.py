@@ -1,0 +1,228 @@
+"""Videos into a collection: decode, embed, tag, store. Runs over the public face of `Collection`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.collection import Collection
+from engine.encoder import Encoder
+from engine.errors import DuplicateVideo, VideoError
+from engine.tags import Tagger
+from engine.types import FrameBatch, NewVideo
+from engine.video import Sample, probe, sample, thumbnail
+
+BATCH = 32
+"""Frames embedded at a time."""
+SIDECAR = "videos.json"
+"""Beside the videos: a list of {"file", "video_id", "title", "captured_at"}, all but the first optional."""
+_INGEST_SHARE = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an ingest is."""
+
+    stage: str
+    """`ingest` or `build`."""
+    video: str
+    video_number: int
+    """From 1."""
+    n_videos: int
+    fraction: float
+    """Of everything, 0 to 1."""
+    frames: int
+    """Stored so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What came of an ingest."""
+
+    added: tuple[str, ...]
+    skipped: tuple[str, ...]
+    """Videos that were in already."""
+    refused: tuple[tuple[str, str], ...]
+    """Path and one sentence why; nothing of these is stored."""
+    n_frames: int
+    seconds: float
+    """Wall time."""
+
+
+def ingest(
+    collection: Collection,
+    videos: Sequence[Path],
+    *,
+    every: float = 1.0,
+    shots: bool = False,
+    build: bool = True,
+    progress: Callable[[Progress], None] = lambda now: None,
+) -> IngestReport:
+    """Store frames of videos; each video is in whole or not at all, and one that is in already is skipped.
+
+    Parameters
+    ----------
+    every : seconds between frames
+    shots : one frame per shot instead (long shots get several)
+    build : build at the end if the collection has not been built yet
+
+    Raises
+    ------
+    ValueError
+        If `every` is not positive.
+    Busy
+        If somebody else is writing.
+    EncoderError
+        If the collection's encoder cannot be loaded.
+    """
+    if not every > 0:
+        raise ValueError(f"The step between frames is {every} s; give a positive number.")
+    started = time.perf_counter()
+    encoder = collection.encoder
+    tagger = Tagger(encoder)
+    added: list[str] = []
+    skipped: list[str] = []
+    refused: list[tuple[str, str]] = []
+    n_frames: list[int] = []
+    share = _INGEST_SHARE if build and not collection.built else 1.0
+    with collection.writing() as writer:
+        known = {info.video_id for info in collection.videos()}
+        for i, path in enumerate(videos):
+
+            def tell(fraction: float, i: int = i, name: str = path.name) -> None:
+                done = share * (i + fraction) / len(videos)
+                progress(Progress("ingest", name, i + 1, len(videos), done, sum(n_frames)))
+
+            tell(0.0)
+            try:
+                video = describe(path, every, shots)
+                if video.video_id in known and _same(collection, video):
+                    skipped.append(video.video_id)
+                    continue
+                frames = embed(path, encoder, tagger, every=every, shots=shots, duration=video.duration, tell=tell)
+                writer.add(video, frames)
+            except (VideoError, DuplicateVideo) as error:
+                refused.append((str(path), str(error)))
+                continue
+            known.add(video.video_id)
+            added.append(video.video_id)
+            n_frames.append(len(frames))
+        if build and not collection.built and collection.n_frames:
+            _build(collection, len(videos), sum(n_frames), share, progress)
+        elif added and collection.built:
+            writer.merge(at_least=2)
+    progress(Progress("build", "", len(videos), len(videos), 1.0, sum(n_frames)))
+    return IngestReport(tuple(added), tuple(skipped), tuple(refused), sum(n_frames), time.perf_counter() - started)
+
+
+def _build(
+    collection: Collection, n_videos: int, n_frames: int, share: float, progress: Callable[[Progress], None]
+) -> None:
+    def tell(what: str, fraction: float) -> None:
+        progress(Progress("build", what, n_videos, n_videos, share + (1 - share) * fraction, n_frames))
+
+    collection.build(progress=tell)
+
+
+def _same(collection: Collection, video: NewVideo) -> bool:
+    """Whether the stored video of this id has this content."""
+    if collection.fingerprint(video.video_id) == video.fingerprint:
+        return True
+    raise DuplicateVideo(
+        f"A video called {video.video_id!r} with other content or another sampling is stored already; "
+        "delete it first or rename the file."
+    )
+
+
+def describe(path: Path, every: float, shots: bool) -> NewVideo:
+    """What the container and the sidecar say of a video.
+
+    Raises
+    ------
+    VideoError
+        If the file is not a video that can be decoded.
+    """
+    file = probe(path)
+    told = _sidecar(path)
+    captured_at = told.get("captured_at")
+    digest = hashlib.blake2b(f"{every if not shots else 'shots'}".encode(), digest_size=16)
+    with path.open("rb") as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return NewVideo(
+        video_id=told.get("video_id", path.stem),
+        title=told.get("title", path.stem.replace("_", " ").replace("-", " ")),
+        source=str(path.resolve()),
+        duration=file.duration,
+        fps=file.fps,
+        captured_at=None if captured_at is None else datetime.fromisoformat(captured_at).replace(tzinfo=None),
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _sidecar(path: Path) -> dict[str, str]:
+    """The entry for a video in the sidecar beside it; empty if there is none."""
+    sidecar = path.parent / SIDECAR
+    if not sidecar.is_file():
+        return {}
+    try:
+        entries = json.loads(sidecar.read_text(encoding="utf-8"))
+        found: dict[str, object] = next((entry for entry in entries if entry["file"] == path.name), {})
+        if "captured_at" in found:
+            datetime.fromisoformat(str(found["captured_at"]))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise VideoError(
+            f"{sidecar} is not a list of entries with a file name each ({error}); mend or remove it."
+        ) from error
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def embed(
+    path: Path,
+    encoder: Encoder,
+    tagger: Tagger,
+    *,
+    every: float,
+    shots: bool,
+    duration: float,
+    tell: Callable[[float], None] = lambda fraction: None,
+) -> FrameBatch:
+    """Decode a video once and turn the sampled frames into vectors, tags and thumbnails.
+
+    Raises
+    ------
+    VideoError
+        If decoding fails; frames decoded before that are not returned.
+    """
+    vectors: list[NDArray[np.float32]] = []
+    kept: list[tuple[int, float, int]] = []
+    pictures: list[bytes] = []
+    samples = sample(path, every=every, shots=shots)
+    for batch in _batches(samples):
+        vectors.append(encoder.encode_images([each.image for each in batch]))
+        pictures.extend(thumbnail(each.image) for each in batch)
+        kept.extend((each.frame_index, each.seconds, each.shot) for each in batch)
+        tell(min(1.0, kept[-1][1] / duration) if duration else 0.0)
+    matrix = np.concatenate(vectors)
+    return FrameBatch(
+        vectors=matrix,
+        frame_index=np.array([index for index, _, _ in kept], np.int64),
+        seconds=np.array([seconds for _, seconds, _ in kept], np.float64),
+        shot=np.array([shot for _, _, shot in kept], np.int32),
+        tags=tuple(tagger.tag(matrix)),
+        thumbnails=tuple(pictures),
+    )
+
+
+def _batches(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
+    while batch := list(islice(samples, BATCH)):
+        yield batch

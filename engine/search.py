@@ -1,0 +1,388 @@
+"""One query against one generation: prune, route, probe, merge, re-score, and say what was done."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import stats, vectorindex
+from engine.cache import ByteLRU
+from engine.errors import EngineError, ShardFailed
+from engine.router import Route
+from engine.segment import Segment
+from engine.snapshot import SegmentView, ShardView, Snapshot
+from engine.types import Filter, Frame, Hit, SearchResult, ShardState, ShardTrace, Trace
+from engine.vectorindex import Floats, Found, Lists, Rows
+
+RESCORE = {"sq8": 50, "fp16": 50, "sq4": 200}
+"""Candidates re-scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
+EXACT_MATCHES = 1000
+"""With a filter that lets this many rows pass or fewer, scoring just those is cheaper than probing."""
+
+ShardCache = ByteLRU[Lists]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to search."""
+
+    k: int
+    exact: bool
+    reason: str
+    n_probe: int = 0
+    max_shards: int | None = None
+    per_shot: int | None = None
+    """At most so many hits from one shot; None for no limit."""
+    allow_partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One segment's part in a search."""
+
+    view: SegmentView
+    mask: NDArray[np.bool_] | None
+    """Rows that may be returned; None for all."""
+
+    def matches(self) -> Rows:
+        """Rows per cell that occurs which pass the mask."""
+        if self.mask is None:
+            return self.view.segment.cell_rows
+        cells = self.view.segment.cells
+        places = np.searchsorted(cells, self.view.segment.columns.cell[self.mask])
+        return np.bincount(places, minlength=len(cells)).astype(np.int64)
+
+    def n_matches(self) -> int:
+        return self.view.segment.n_rows if self.mask is None else int(self.mask.sum())
+
+
+@dataclass(slots=True)
+class _Task:
+    """A shard to probe, and what came of it."""
+
+    shard: ShardView
+    parts: list[_Part]
+    lists: list[Rows] | None
+    """Positions of the lists to probe per part; None to scan every row."""
+    score: float | None = None
+    n_cells: int = 0
+    found: list[tuple[Segment, Found]] = field(default_factory=list)
+    bytes_read: int = 0
+    loads: int = 0
+    ms: float = 0.0
+    error: ShardFailed | None = None
+
+
+class Clock:
+    """Milliseconds per stage."""
+
+    def __init__(self) -> None:
+        self.ms: dict[str, float] = {}
+        self._start = self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.ms[stage] = self.ms.get(stage, 0.0) + (now - self._last) * 1e3
+        self._last = now
+
+    def total(self) -> float:
+        return (time.perf_counter() - self._start) * 1e3
+
+
+def search(
+    snapshot: Snapshot,
+    query: Floats,
+    plan: Plan,
+    where: Filter,
+    cache: ShardCache,
+    executor: Executor | None = None,
+    workers: int = 1,
+) -> SearchResult:
+    """Answer one query (dim,) from one generation.
+
+    Raises
+    ------
+    NotFound
+        If the filter names a video that is not there.
+    ShardFailed
+        If a shard cannot be read and partial answers are not allowed.
+    """
+    vectorindex.use_one_thread()
+    clock = Clock()
+    numbers = snapshot.numbers_of(where.videos) if where.videos else None
+    traces: dict[int, ShardTrace] = {}
+    open_to: list[tuple[ShardView, list[_Part]]] = []
+    for shard in snapshot.shards:
+        parts, reason = _prune(shard, where, numbers)
+        if parts:
+            open_to.append((shard, parts))
+        else:
+            traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
+    clock.lap("filter")
+
+    cells = None if plan.exact else snapshot.cells
+    if cells is None:
+        tasks = [_Task(shard, parts, None) for shard, parts in open_to]
+        n_cells, chosen = 0, np.empty(0, np.int64)
+    else:
+        n_cells = len(cells)
+        route = Route.by_centroid(query, cells, snapshot.metric)
+        tasks, chosen, plan = _route(route, open_to, plan, n_cells, bool(where), traces)
+    clock.lap("route")
+
+    k = plan.k if plan.per_shot is None else 4 * plan.k
+    while True:
+        _probe_all(tasks, query, k, snapshot, cache, executor, workers)
+        clock.lap("search")
+        failed = [task.error for task in tasks if task.error is not None]
+        if failed and not plan.allow_partial:
+            raise failed[0]
+        depth = max(k, min(RESCORE.get(snapshot.settings.codec, 50) * math.ceil(k / 10), 10 * k))
+        best, rescored = _merge(tasks, query, k, depth)
+        clock.lap("rescore")
+        hits = _hits(snapshot, best, plan)
+        clock.lap("lookup")
+        if len(hits) >= plan.k or len(best) < k:
+            break
+        k *= 4
+
+    for task in tasks:
+        traces[task.shard.shard] = _trace_of(task)
+    scanned = sum(trace.vectors_scanned for trace in traces.values())
+    trace = Trace(
+        generation=snapshot.generation,
+        method="exact" if cells is None or plan.exact else "routed",
+        reason=plan.reason,
+        k=plan.k,
+        n_probe=len(chosen),
+        n_cells=n_cells,
+        cells_scored=n_cells,
+        vectors_total=snapshot.n_live,
+        vectors_scanned=scanned,
+        vectors_rescored=rescored,
+        workers=workers if executor is not None else 1,
+        shards=tuple(traces[shard.shard] for shard in snapshot.shards),
+        ms={**clock.ms, "total": clock.total()},
+        warnings=_warnings(snapshot, plan, where, hits),
+        missing=tuple(str(error) for error in failed),
+    )
+    return SearchResult(tuple(hits), trace)
+
+
+def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[list[_Part], str]:
+    """The segments that may hold matching rows; if none does, why."""
+    parts = []
+    reason = "is empty"
+    for view in shard.segments:
+        certain = stats.why_no_match(view.segment.row.stats, where, numbers) if where else None
+        if certain is not None:
+            reason = certain
+            continue
+        mask = view.alive()
+        if where:
+            passed = stats.mask_of(view.segment.columns, where, numbers)
+            mask = passed if mask is None else mask & passed
+        if mask is None or mask.any():
+            parts.append(_Part(view, mask))
+        else:
+            reason = "no frame passes all the filters together"
+    return parts, reason
+
+
+def _route(
+    route: Route,
+    open_to: Sequence[tuple[ShardView, list[_Part]]],
+    plan: Plan,
+    n_cells: int,
+    filtered: bool,
+    traces: dict[int, ShardTrace],
+) -> tuple[list[_Task], Rows, Plan]:
+    """Choose cells over all shards, then the shards that hold them; note the others as skipped."""
+    matches = np.zeros(n_cells, np.int64)
+    per_part = {}
+    for _, parts in open_to:
+        for part in parts:
+            counts = per_part[id(part)] = part.matches()
+            np.add.at(matches, part.view.segment.cells, counts)
+    if filtered and matches.sum() <= EXACT_MATCHES:
+        reason = f"{matches.sum():,} frames pass the filter: scoring just those is cheaper than routing."
+        return (
+            [_Task(shard, parts, None) for shard, parts in open_to],
+            np.empty(0, np.int64),
+            replace(plan, exact=True, reason=reason),
+        )
+    chosen = route.choose(matches, plan.n_probe, plan.k)
+    is_chosen = np.zeros(n_cells, np.bool_)
+    is_chosen[chosen] = True
+    tasks = []
+    for shard, parts in open_to:
+        lists = [np.flatnonzero(is_chosen[part.view.segment.cells] & (per_part[id(part)] > 0)) for part in parts]
+        here = np.unique(np.concatenate([part.view.segment.cells for part in parts]))
+        best = float(route.scores[here].max())
+        if any(len(each) for each in lists):
+            probed = np.unique(
+                np.concatenate([part.view.segment.cells[each] for part, each in zip(parts, lists, strict=True)])
+            )
+            tasks.append(_Task(shard, parts, lists, best, len(probed)))
+        else:
+            reason = (
+                f"its best cell is predicted {best:.2f}, the last one probed {route.scores[chosen[-1]]:.2f}"
+                if len(chosen)
+                else "no cell was probed"
+            )
+            traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, best)
+    if plan.max_shards is not None and len(tasks) > plan.max_shards:
+        tasks.sort(key=lambda task: -(task.score or 0.0))
+        for task in tasks[plan.max_shards :]:
+            reason = f"predicted {task.score:.2f}, below the best {plan.max_shards} shards allowed"
+            traces[task.shard.shard] = ShardTrace(
+                task.shard.shard, task.shard.name, ShardState.SKIPPED, reason, task.shard.n_live, task.score
+            )
+        tasks = tasks[: plan.max_shards]
+    return tasks, chosen, plan
+
+
+def _probe_all(
+    tasks: Sequence[_Task],
+    query: Floats,
+    k: int,
+    snapshot: Snapshot,
+    cache: ShardCache,
+    executor: Executor | None,
+    workers: int,
+) -> None:
+    def probe(task: _Task) -> None:
+        _probe(task, query, k, cache)
+
+    if executor is None or workers <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            probe(task)
+    else:
+        for _ in executor.map(probe, tasks):
+            pass
+
+
+def _probe(task: _Task, query: Floats, k: int, cache: ShardCache) -> None:
+    """Search one shard; a fault is kept with the task, never swallowed."""
+    vectorindex.use_one_thread()
+    started = time.perf_counter()
+    task.found = []
+    for i, part in enumerate(task.parts):
+        segment = part.view.segment
+        try:
+            if task.lists is None and _scans_rows(segment, part):
+                found = segment.scan(query, k, part.mask)
+                task.bytes_read += found.scanned * segment.vectors.itemsize * segment.vectors.shape[1]
+                task.loads += 1
+            else:
+                lists = np.arange(len(segment.cells)) if task.lists is None else task.lists[i]
+                if not len(lists):
+                    continue
+                with cache.use(segment.row.segment_id, segment.load) as (loaded, was_there):
+                    found = loaded.search(query, lists, k, part.mask)
+                if not was_there:
+                    task.bytes_read += segment.load_nbytes
+                    task.loads += 1
+        except (EngineError, OSError) as error:
+            task.error = ShardFailed(task.shard.shard, str(segment.row.segment_id), str(error))
+            task.error.__cause__ = error
+            break
+        task.found.append((segment, found))
+    task.ms += (time.perf_counter() - started) * 1e3
+
+
+def _scans_rows(segment: Segment, part: _Part) -> bool:
+    """Whether an exact search reads the stored rows rather than the uncoded lists in the cache."""
+    return segment.coded or segment.scanned_whole or (part.mask is not None and part.n_matches() * 20 < segment.n_rows)
+
+
+def _merge(
+    tasks: Sequence[_Task], query: Floats, k: int, depth: int
+) -> tuple[list[tuple[float, int, Segment, int]], int]:
+    """The k best over all shards by exact score, ties by frame id: (score, shard, segment, row); and how many were re-scored."""
+    pieces = [
+        (task, segment, found)
+        for task in tasks
+        if task.error is None
+        for segment, found in task.found
+        if len(found.rows)
+    ]
+    if not pieces:
+        return [], 0
+    scores = np.concatenate([found.scores for _, _, found in pieces])
+    rows = np.concatenate([found.rows for _, _, found in pieces])
+    piece = np.repeat(np.arange(len(pieces)), [len(found.rows) for _, _, found in pieces])
+    coded = np.array([not found.exact for _, _, found in pieces])
+    rescored = 0
+    if coded.any():
+        keep = vectorindex.top(scores, depth)
+        scores, rows, piece = scores[keep].copy(), rows[keep], piece[keep]
+        for i in np.flatnonzero(coded):
+            mine = np.flatnonzero(piece == i)
+            if len(mine):
+                task, segment, _ = pieces[i]
+                try:
+                    scores[mine] = segment.scores(query, rows[mine])
+                except (EngineError, OSError) as error:
+                    raise ShardFailed(task.shard.shard, str(segment.row.segment_id), str(error)) from error
+                rescored += len(mine)
+    ids = np.empty(len(rows), np.int64)
+    for i in np.unique(piece):
+        ids[piece == i] = pieces[i][1].columns.frame_id[rows[piece == i]]
+    order = np.lexsort((ids, -scores))[:k]
+    return [
+        (float(scores[j]), pieces[piece[j]][0].shard.shard, pieces[piece[j]][1], int(rows[j])) for j in order
+    ], rescored
+
+
+def _hits(snapshot: Snapshot, best: Sequence[tuple[float, int, Segment, int]], plan: Plan) -> list[Hit]:
+    """Turn rows into hits, at most `per_shot` of one shot."""
+    hits: list[Hit] = []
+    taken: dict[tuple[str, int], int] = {}
+    for score, shard, segment, row in best:
+        frame = snapshot.frame(shard, segment, row)
+        if plan.per_shot is not None:
+            shot = shot_of(frame)
+            if taken.get(shot, 0) >= plan.per_shot:
+                continue
+            taken[shot] = taken.get(shot, 0) + 1
+        hits.append(Hit(**{name: getattr(frame, name) for name in Frame.__dataclass_fields__}, score=score))
+        if len(hits) == plan.k:
+            break
+    return hits
+
+
+def shot_of(frame: Frame) -> tuple[str, int]:
+    """What counts as one shot: the detected shot, or ten seconds of video where shots are not known."""
+    return (frame.video_id, frame.shot if frame.shot >= 0 else -1 - int(frame.seconds // 10))
+
+
+def _trace_of(task: _Task) -> ShardTrace:
+    common = (task.shard.n_live, task.score, task.n_cells, sum(found.scanned for _, found in task.found))
+    if task.error is not None:
+        return ShardTrace(
+            task.shard.shard, task.shard.name, ShardState.FAILED, task.error.reason, *common, task.bytes_read, task.ms
+        )
+    state = ShardState.OPENED if task.loads else ShardState.CACHED
+    where = "read from disk" if task.loads else "in memory"
+    reason = (
+        f"{where}; every frame scanned"
+        if task.lists is None
+        else f"{where}; {task.n_cells} of the chosen cells are here"
+    )
+    return ShardTrace(task.shard.shard, task.shard.name, state, reason, *common, task.bytes_read, task.ms)
+
+
+def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, hits: Sequence[Hit]) -> tuple[str, ...]:
+    found = []
+    if plan.max_shards is not None and not plan.exact and snapshot.manifest.layout.placement == "round_robin":
+        found.append("Under round-robin placement a cap on shards leaves out frames at random.")
+    if where and not hits:
+        found.append("No frame passes the filter.")
+    return tuple(found)

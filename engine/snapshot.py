@@ -1,0 +1,178 @@
+"""What a reader sees: one generation, whole and unchanging, from the start of a query to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import stats
+from engine.catalog import Catalog, Manifest, SegmentRow, VideoRow
+from engine.cells import Cells, metric_of, read_cells
+from engine.columns import FrameColumns
+from engine.durable import FileLock
+from engine.errors import NotFound
+from engine.segment import Segment
+from engine.types import Frame
+from engine.vectorindex import Metric
+
+OpenSegment = Callable[[SegmentRow, int, str], Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView:
+    """A segment as one generation sees it."""
+
+    segment: Segment
+    dead: tuple[tuple[int, int], ...]
+    """Row ranges deleted by this generation."""
+
+    @property
+    def n_live(self) -> int:
+        return self.segment.n_rows - sum(stop - start for start, stop in self.dead)
+
+    def alive(self) -> NDArray[np.bool_] | None:
+        """Mask (n,) of the rows not deleted; None if none is."""
+        if not self.dead:
+            return None
+        mask = np.ones(self.segment.n_rows, np.bool_)
+        for start, stop in self.dead:
+            mask[start:stop] = False
+        return mask
+
+    def live_columns(self) -> FrameColumns:
+        """The columns of the rows not deleted."""
+        mask = self.alive()
+        return self.segment.columns if mask is None else self.segment.columns.take(mask)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """A shard as one generation sees it."""
+
+    shard: int
+    name: str
+    segments: tuple[SegmentView, ...]
+
+    @property
+    def n_live(self) -> int:
+        return sum(view.n_live for view in self.segments)
+
+
+class Snapshot:
+    """One generation of a collection, kept readable by a lease until it is closed."""
+
+    def __init__(self, path: Path, manifest: Manifest, lease: FileLock, segment: OpenSegment) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.generation = manifest.generation
+        self.settings = manifest.settings
+        self.metric: Metric = metric_of(manifest.settings.metric)
+        self._lease = lease
+        self.videos: dict[int, VideoRow] = {row.number: row for row in manifest.videos}
+        self.numbers: dict[str, int] = {row.video_id: row.number for row in manifest.videos}
+        dead: dict[int, list[tuple[int, int]]] = {}
+        for delete in manifest.deletes:
+            dead.setdefault(delete.segment_id, []).append((delete.start, delete.stop))
+        views: dict[int, list[SegmentView]] = {}
+        for row in manifest.segments:
+            views.setdefault(row.shard, []).append(
+                SegmentView(segment(row, self.settings.dim, self.settings.metric), tuple(dead.get(row.segment_id, ())))
+            )
+        self.shards = tuple(ShardView(i, name, tuple(views.get(i, ()))) for i, name in enumerate(manifest.layout.names))
+        self.n_live = sum(shard.n_live for shard in self.shards)
+
+    @classmethod
+    def open(cls, path: Path, catalog: Catalog, segment: OpenSegment) -> Snapshot:
+        """Open the newest generation. The lease is taken before the files are looked at, and again if a writer was faster."""
+        while True:
+            generation = catalog.current_generation()
+            lease = take_lease(path, generation)
+            if catalog.current_generation() == generation:
+                return cls(path, catalog.manifest(generation), lease, segment)
+            lease.release()
+
+    def close(self) -> None:
+        """Let the writer sweep what only this generation needs."""
+        self._lease.release()
+
+    @property
+    def built(self) -> bool:
+        """Whether there are cells to route by."""
+        return self.manifest.cells is not None
+
+    @cached_property
+    def cells(self) -> Cells | None:
+        """The cells of this generation; None before the first build."""
+        row = self.manifest.cells
+        return None if row is None else read_cells(self.path / "cells" / str(row.cells_id), row.cells_id, row.files)
+
+    def views(self) -> Iterable[SegmentView]:
+        """All segments of all shards."""
+        return (view for shard in self.shards for view in shard.segments)
+
+    def numbers_of(self, video_ids: Iterable[str]) -> set[int]:
+        """Catalog numbers of these videos.
+
+        Raises
+        ------
+        NotFound
+            If there is no such video.
+        """
+        wanted = list(video_ids)
+        missing = [name for name in wanted if name not in self.numbers]
+        if missing:
+            raise NotFound(
+                f"There is no video {missing[0]!r} in this collection; `python -m engine stats` lists those there are."
+            )
+        return {self.numbers[name] for name in wanted}
+
+    def locate(self, frame_id: int) -> tuple[ShardView, SegmentView, int]:
+        """Shard, segment and row of a live frame.
+
+        Raises
+        ------
+        NotFound
+            If no live frame has this id.
+        """
+        for shard in self.shards:
+            for view in shard.segments:
+                first, last = view.segment.row.stats["frame_ids"]
+                if first <= frame_id <= last:
+                    rows = np.flatnonzero(view.segment.columns.frame_id == frame_id)
+                    alive = view.alive()
+                    if len(rows) and (alive is None or alive[rows[0]]):
+                        return shard, view, int(rows[0])
+        raise NotFound(f"There is no frame {frame_id} in this collection.")
+
+    def frame(self, shard: int, segment: Segment, row: int) -> Frame:
+        """The frame that a row stands for."""
+        columns = segment.columns
+        video = self.videos[int(columns.video[row])]
+        return Frame(
+            frame_id=int(columns.frame_id[row]),
+            video_id=video.video_id,
+            title=video.title,
+            frame_index=int(columns.frame_index[row]),
+            seconds=float(columns.seconds[row]),
+            captured_at=stats.wall_clock(int(columns.captured_at[row])),
+            shot=int(columns.shot[row]),
+            tags=columns.tags_of(row),
+            shard=shard,
+        )
+
+
+def lease_path(path: Path, generation: int) -> Path:
+    """The file whose shared lock says that a generation is being read."""
+    return path / "leases" / str(generation)
+
+
+def take_lease(path: Path, generation: int) -> FileLock:
+    """Hold a generation; many readers may, and the sweep passes over what they need."""
+    lease = FileLock(lease_path(path, generation), shared=True)
+    lease.acquire(wait=True)
+    return lease

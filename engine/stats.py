@@ -1,0 +1,137 @@
+"""Statistics of segments and shards, and what they prove about a filter.
+
+Statistics are supersets of the live rows: deletes do not shrink them. So "cannot match" is certain and "may match" is not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.columns import NO_TIME, FrameColumns
+from engine.types import DAYPARTS, Filter
+
+EPOCH = datetime(1970, 1, 1)
+MICROSECOND = timedelta(microseconds=1)
+_HOUR = 3_600_000_000
+
+
+def microseconds(at: datetime) -> int:
+    """A naive local time as microseconds since 1970."""
+    return round((at - EPOCH) / MICROSECOND)
+
+
+def wall_clock(value: int) -> datetime | None:
+    """The naive local time that a column value stands for; None where unknown."""
+    return None if value == NO_TIME else EPOCH + MICROSECOND * int(value)
+
+
+def describe(columns: FrameColumns) -> dict[str, Any]:
+    """Statistics of a segment as JSON values: videos, time ranges, hours of the day and tag counts."""
+    known = columns.captured_at[columns.captured_at != NO_TIME]
+    videos, counts = np.unique(columns.video, return_counts=True)
+    return {
+        "videos": {str(video): int(count) for video, count in zip(videos, counts, strict=True)},
+        "seconds": [float(columns.seconds.min()), float(columns.seconds.max())],
+        "captured": [int(known.min()), int(known.max())] if len(known) else None,
+        "hours": sorted({int(hour) for hour in known // _HOUR % 24}),
+        "tags": {tag: int(mask.sum()) for tag, mask in columns.tags.items()},
+        "frame_ids": [int(columns.frame_id.min()), int(columns.frame_id.max())],
+        "n_cells": len(np.unique(columns.cell)),
+    }
+
+
+def hours_of(dayparts: Iterable[str]) -> set[int]:
+    """The hours (0-23) that make up these parts of the day."""
+    hours: set[int] = set()
+    for part in dayparts:
+        start, stop = DAYPARTS[part]
+        hours.update(range(start, stop) if start < stop else (*range(start, 24), *range(stop)))
+    return hours
+
+
+def why_no_match(stats: Mapping[str, Any], where: Filter, videos: set[int] | None) -> str | None:
+    """Why no row behind these statistics can pass the filter, or None if one may.
+
+    `videos` are the catalog numbers of the filter's videos; None where it names none.
+    """
+    if videos is not None and not any(str(video) in stats["videos"] for video in videos):
+        return "holds none of the chosen videos"
+    first, last = stats["seconds"]
+    start, stop = where.seconds
+    if (start is not None and last < start) or (stop is not None and first >= stop):
+        return f"its frames lie between {first:.0f} s and {last:.0f} s of their videos"
+    if where.captured != (None, None):
+        if stats["captured"] is None:
+            return "its frames have no recording time"
+        begin, end = where.captured
+        if (begin is not None and stats["captured"][1] < microseconds(begin)) or (
+            end is not None and stats["captured"][0] >= microseconds(end)
+        ):
+            return "was recorded at other times"
+    if where.dayparts and not hours_of(where.dayparts) & set(stats["hours"]):
+        return f"holds nothing recorded in the {' or '.join(where.dayparts)}"
+    tags = stats["tags"]
+    if where.tags_any and not any(tag in tags for tag in where.tags_any):
+        return f"holds no {' or '.join(label(tag) for tag in where.tags_any)}"
+    for tag in where.tags_all:
+        if tag not in tags:
+            return f"holds no {label(tag)}"
+    rows = sum(stats["videos"].values())
+    for tag in where.tags_none:
+        if tags.get(tag) == rows:
+            return f"every frame shows {label(tag)}"
+    return None
+
+
+def label(tag: str) -> str:
+    """The readable part of a `kind:label` tag."""
+    return tag.partition(":")[2].replace("_", " ") or tag
+
+
+def mask_of(columns: FrameColumns, where: Filter, videos: set[int] | None) -> NDArray[np.bool_]:
+    """Which rows (n,) pass the filter."""
+    mask = np.ones(len(columns), np.bool_)
+    if videos is not None:
+        mask &= np.isin(columns.video, sorted(videos))
+    start, stop = where.seconds
+    if start is not None:
+        mask &= columns.seconds >= start
+    if stop is not None:
+        mask &= columns.seconds < stop
+    begin, end = where.captured
+    if begin is not None or end is not None or where.dayparts:
+        mask &= columns.captured_at != NO_TIME
+    if begin is not None:
+        mask &= columns.captured_at >= microseconds(begin)
+    if end is not None:
+        mask &= columns.captured_at < microseconds(end)
+    if where.dayparts:
+        mask &= np.isin(columns.captured_at // _HOUR % 24, sorted(hours_of(where.dayparts)))
+    none = np.zeros(len(columns), np.bool_)
+    if where.tags_any:
+        mask &= np.logical_or.reduce([columns.tags.get(tag, none) for tag in where.tags_any])
+    for tag in where.tags_all:
+        mask &= columns.tags.get(tag, none)
+    for tag in where.tags_none:
+        mask &= ~columns.tags.get(tag, none)
+    return mask
+
+
+def merge_tags(stats: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Frames per tag over several segments, most frequent first."""
+    total: Counter[str] = Counter()
+    for each in stats:
+        total.update(each["tags"])
+    return dict(total.most_common())
+
+
+def merge_range(ranges: Iterable[Sequence[Any] | None]) -> tuple[Any, Any] | None:
+    """The smallest range that covers all those given."""
+    known = [each for each in ranges if each is not None]
+    return (min(each[0] for each in known), max(each[1] for each in known)) if known else None
