@@ -1,0 +1,51 @@
+"""Search: a sentence in, frames out, and the way the search took between them."""
+
+import streamlit as st
+
+from engine.errors import EngineError
+from ui import filters, frames, query, resources, route, viewer, welcome
+from ui.words import plain
+
+asking = st.container(horizontal=True, vertical_alignment="bottom")
+with asking:
+    text = query.box()
+
+town = resources.town()
+wrong = query.complaints(town)
+with asking:
+    query.examples(resources.example_queries())
+    where = filters.popover(town)
+    chosen = query.settings(town)
+query.complain(wrong)
+filters.chips(town)
+
+if not text:
+    welcome.show(town)
+    st.stop()
+
+query.notes(town, text)
+try:
+    result = query.answer(town, text, where, chosen)
+except EngineError as error:
+    st.error(plain(str(error)))
+    st.stop()
+
+route.bar(result.trace)
+route.warnings(result.trace)
+if not result.hits:
+    filters.nothing(town)
+
+opened = query.hit(town)
+left, right = st.columns([8, 5]) if opened else (st.container(), None)
+with left:
+    frames.grid(
+        [frames.of_frame(town, hit) for hit in result.hits],
+        key="hits",
+        label="Frames found, best first",
+        on_pick=query.open_hit,
+        picked=str(opened.frame_id) if opened else None,
+    )
+    route.details(result)
+if opened and right:
+    with right:
+        viewer.show(town, opened)

@@ -1,0 +1,1 @@
+"""What the pages are made of: the only code that knows both Streamlit and the engine."""

@@ -1,0 +1,150 @@
+"""The videos of a collection as posters and as a table, and the form that adds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from engine.errors import EngineError
+from engine.types import VideoInfo
+from ui import filters, frames
+from ui.jobs import Job, Report
+from ui.resources import board, told
+from ui.words import count, duration, listed, plain, when
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+    from engine.ingest import IngestReport
+
+ADDING = "adding a video"
+QUOTES = " \t'\""
+"""What a pasted path may come wrapped in."""
+
+
+def headline(collection: Collection) -> None:
+    """The collection in one sentence."""
+    videos, stats = collection.videos(), collection.stats()
+    shards = len({shard for video in videos for shard in video.shards})
+    st.markdown(
+        f"{count(stats.n_videos, 'video')}, {duration(sum(video.duration for video in videos))}, "
+        f"{count(stats.n_frames, 'frame')} in {count(shards, 'shard')}. "
+        "Click a poster to search in that video only."
+    )
+
+
+def posters(collection: Collection) -> None:
+    """A poster for each video; a click goes to the search page, filtered to it."""
+    by_id = {video_id: name for name, video_id in filters.names(collection).items()}
+    frames.grid(
+        [_poster(collection, video) for video in collection.videos()],
+        key="posters",
+        label="Videos",
+        on_pick=lambda video_id: st.session_state.update(go_to=by_id[video_id]),
+        size="large",
+    )
+    if "go_to" in st.session_state:
+        st.switch_page("pages/search.py", query_params={"video": st.session_state.pop("go_to")})
+
+
+def table(collection: Collection) -> None:
+    """The same as a table, one click away."""
+    with st.expander("As a table", icon=":material/table_rows:", key="table", on_change="rerun") as opened:
+        if opened.open:
+            st.dataframe(
+                [_row(video) for video in collection.videos()], hide_index=True, alt="Videos of the collection"
+            )
+
+
+def add_form(collection: Collection) -> Job[IngestReport] | None:
+    """The form that adds a video by path, in a popover; the addition of this process, running or ended."""
+    job: Job[IngestReport] | None = board().get(ADDING)
+    with (
+        st.popover("Add a video", icon=":material/add:", type="primary", key="add"),
+        st.form("adding", border=False, clear_on_submit=False),
+    ):
+        path = st.text_input("Path of the video file on this computer", key="path", placeholder="/home/me/harbour.mp4")
+        st.caption("One frame a second is looked at. The file stays where it is.")
+        sent = st.form_submit_button("Add", type="primary", disabled=job is not None and job.running)
+    if sent and path.strip(QUOTES):
+        job = start(collection, Path(path.strip(QUOTES)).expanduser())
+    elif sent:
+        st.error("Type the path of a video file first.")
+    return job
+
+
+def start(collection: Collection, path: Path) -> Job[IngestReport] | None:
+    """Add the video in the background; the job that is running already, if there is one."""
+
+    def work(report: Report) -> IngestReport:
+        from engine.ingest import ingest
+
+        return ingest(collection, [path], progress=lambda progress: report(progress.fraction, told(progress)))
+
+    return board().start(ADDING, work) or board().get(ADDING)
+
+
+def outcome(job: Job[IngestReport] | None) -> None:
+    """The progress of an addition; once it has ended, how, in one sentence, until it is dismissed."""
+    if job is None:
+        return
+    if job.running:
+        _watch(job)
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container():
+            _ended(job)
+        st.button("Dismiss", icon=":material/close:", type="tertiary", on_click=lambda: board().forget(ADDING))
+
+
+def _ended(job: Job[IngestReport]) -> None:
+    try:
+        report = job.value()
+    except EngineError as error:
+        st.error(plain(str(error)))
+        return
+    for _, sentence in report.refused:
+        st.error(f"{plain(sentence)} The collection is as it was.")
+    for video_id in report.skipped:
+        st.info(f"{plain(video_id)} is in the collection already.")
+    for video_id in report.added:
+        st.success(f"Added {plain(video_id)}: {count(report.n_frames, 'frame')} in {report.seconds:.1f} s.")
+
+
+@st.fragment(run_every=0.4)
+def _watch(job: Job[IngestReport]) -> None:
+    if not job.running:
+        st.rerun()
+    st.progress(job.fraction, text=job.note or "Opening the file")
+
+
+def _poster(collection: Collection, video: VideoInfo) -> frames.Picture:
+    length = duration(video.duration)
+    return frames.Picture(
+        id=video.video_id,
+        src=frames.data_url(collection.poster(video.video_id)),
+        alt=f"Poster of {video.title}, {length}",
+        title=video.title or video.video_id,
+        time=length,
+        mark=f"{count(video.n_frames, 'frame')}, {_shards(video)}",
+    )
+
+
+def _shards(video: VideoInfo) -> str:
+    if len(video.shards) > 4:
+        return f"{len(video.shards)} shards"
+    return ("shard " if len(video.shards) == 1 else "shards ") + listed(map(str, video.shards))
+
+
+def _row(video: VideoInfo) -> dict[str, object]:
+    return {
+        "Video": video.video_id,
+        "Title": video.title,
+        "Length (s)": round(video.duration, 1),
+        "Frames per second": round(video.fps, 2),
+        "Recorded": when(video.captured_at) if video.captured_at else "",
+        "Frames": video.n_frames,
+        "Shards": ", ".join(map(str, video.shards)),
+        "File": video.source,
+    }

@@ -1,0 +1,197 @@
+"""What the visitor asks: the box, its examples, the settings. All of it lives in the address bar, so a link repeats it.
+
+Widgets bound to the address bar replace a bad value by their default without a word; `complaints` finds it and says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from engine.errors import NotFound
+from engine.types import DAYPARTS, Filter, Frame, SearchResult
+from ui.filters import labels, longest, names
+from ui.words import listed, plain
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+
+COUNTS = ["12", "24", "48", "96"]
+PER_SHOT = ["1", "2", "5", "all"]
+METHODS = ["auto", "routed", "exact"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How many frames, and how to look for them."""
+
+    k: int = 24
+    per_shot: int | None = 2
+    exact: bool = False
+    n_probe: int | None = None
+    """Cells to probe; None leaves it to the collection."""
+
+
+def box() -> str:
+    """The query, without blanks around it. A new one closes the hit that is open."""
+    text = st.text_input(
+        "Describe a moment",
+        key="q",
+        bind="query-params",
+        placeholder="Describe a moment, for example: snowy street at night",
+        icon=":material/search:",
+        label_visibility="collapsed",
+        on_change=close_hit,
+    )
+    return text.strip()
+
+
+def ask(text: str) -> None:
+    """Put a query into the box; for callbacks."""
+    st.session_state.q = text
+    close_hit()
+
+
+def examples(queries: Sequence[str]) -> None:
+    """A menu of queries to try."""
+    if queries:
+        st.menu_button(
+            "Examples",
+            list(queries),
+            icon=":material/lightbulb:",
+            key="examples",
+            on_click=lambda: ask(st.session_state.examples),
+        )
+
+
+def settings(collection: Collection) -> Settings:
+    """Result count and probes, in a popover."""
+    n_cells = collection.stats().n_cells
+    with st.popover("Settings", icon=":material/tune:", key="settings"):
+        k = st.segmented_control("Frames to show", COUNTS, default="24", required=True, key="k", bind="query-params")
+        per_shot = st.segmented_control(
+            "At most from one shot", PER_SHOT, default="2", required=True, key="per_shot", bind="query-params"
+        )
+        method = st.segmented_control(
+            "Search",
+            METHODS,
+            default="auto",
+            required=True,
+            key="method",
+            bind="query-params",
+            help="Routed opens the shards that promise most; exact compares every frame; auto lets the collection choose.",
+        )
+        probes = None
+        if method == "routed" and n_cells > 1:
+            probes = st.slider(
+                "Cells to probe",
+                1,
+                n_cells,
+                min(8, n_cells),
+                key="probes",
+                bind="query-params",
+                help="More cells: better recall, more shards opened, more time.",
+            )
+    return Settings(int(k), None if per_shot == "all" else int(per_shot), method == "exact", probes)
+
+
+def answer(collection: Collection, text: str, where: Filter, chosen: Settings) -> SearchResult:
+    """Search, once for each question of this visitor: opening a hit must not search again and change the trace."""
+    asked = (text, where, chosen, str(collection.path), collection.generation)
+    kept = st.session_state.get("answer")
+    if kept is None or kept[0] != asked:
+        found = collection.search(
+            text, chosen.k, exact=chosen.exact, n_probe=chosen.n_probe, where=where, per_shot=chosen.per_shot
+        )
+        st.session_state.answer = kept = (asked, found)
+    return kept[1]
+
+
+def notes(collection: Collection, text: str) -> None:
+    """What the encoder cannot make of this query, if anything."""
+    encoder = collection.encoder
+    unknown = getattr(encoder, "unknown_words", lambda _: ())(text)
+    if unknown:
+        quoted = listed(f"“{plain(word)}”" for word in unknown)
+        if set(re.findall(r"\w+", text.lower())) <= {word.lower() for word in unknown}:
+            st.warning(f"The encoder has never seen {quoted}, so the order below is by chance. Try an example.")
+        else:
+            st.info(f"The encoder has never seen {quoted} and went by the other words.")
+    if getattr(encoder, "too_long", lambda _: False)(text):
+        st.info("The query is longer than the encoder reads: only its beginning counted. Short sentences find more.")
+
+
+def open_hit(frame_id: str) -> None:
+    """Open a frame beside the grid; for callbacks."""
+    st.query_params["hit"] = frame_id
+
+
+def close_hit() -> None:
+    """Close the open frame; for callbacks."""
+    st.query_params.pop("hit", None)
+
+
+def hit(collection: Collection) -> Frame | None:
+    """The frame that the address bar names, if the collection has it."""
+    asked = st.query_params.get("hit", "")
+    if not asked.isdecimal():
+        return None
+    try:
+        return collection.frame(int(asked))
+    except NotFound:
+        return None
+
+
+def complaints(collection: Collection) -> list[str]:
+    """One clause for each value in the address bar that does not fit this collection."""
+    end, n_cells = longest(collection), collection.stats().n_cells
+    one_of: dict[str, tuple[str, Sequence[str]]] = {
+        "video": ("video", sorted(names(collection))),
+        "scene": ("scene", labels(collection, "scene")),
+        "object": ("object", labels(collection, "object")),
+        "weather": ("weather", labels(collection, "weather")),
+        "day": ("time of day", list(DAYPARTS)),
+        "k": ("number of frames", COUNTS),
+        "per_shot": ("number of frames from one shot", PER_SHOT),
+        "method": ("search method", METHODS),
+    }
+    found = [
+        f"{noun} “{plain(value[:60])}” (there is {plain(listed(options[:12], 'or'))})"
+        for key, (noun, options) in one_of.items()
+        for value in _asked(key)
+        if value not in options
+    ]
+    if _asked("t") and not _is_span(_asked("t"), end):
+        found.append(f"time “{plain(' to '.join(_asked('t'))[:60])}” (two whole seconds from 0 to {end}, in order)")
+    found += _bad_numbers("probes", "number of cells to probe", lambda value: 1 <= value <= n_cells, f"1 to {n_cells}")
+    if _asked("hit") and hit(collection) is None:
+        found.append(f"frame “{plain(_asked('hit')[-1][:60])}” (there are {collection.n_frames:,} frames)")
+    return found
+
+
+def complain(found: Sequence[str]) -> None:
+    """Say what in the link was not used."""
+    if found:
+        st.warning(f"The link asks for what is not here: {'; '.join(found)}. The rest of it is applied.")
+
+
+def _asked(key: str) -> list[str]:
+    return [value for value in st.query_params.get_all(key) if value]
+
+
+def _is_span(values: Sequence[str], end: int) -> bool:
+    if len(values) != 2 or not all(value.isdecimal() for value in values):
+        return False
+    return int(values[0]) <= int(values[1]) <= end
+
+
+def _bad_numbers(key: str, noun: str, fits: Callable[[int], bool], range_: str) -> list[str]:
+    return [
+        f"{noun} “{plain(value[:60])}” ({range_})"
+        for value in _asked(key)
+        if not value.isdecimal() or not fits(int(value))
+    ]

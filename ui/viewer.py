@@ -1,0 +1,69 @@
+"""One frame beside the grid: its clip playing at that moment, where it is from, what to copy, what is around it."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from engine.errors import EngineError
+from engine.types import Frame
+from ui import frames, query
+from ui.components import component
+from ui.words import clock, label, plain, when
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+
+_PLAYER = component("player")
+_STICKY = "<style>.st-key-viewer { position: sticky; top: 4.5rem; }</style>"
+
+
+def show(collection: Collection, frame: Frame) -> None:
+    """Draw the frame's pane."""
+    st.html(_STICKY)
+    with st.container(key="viewer", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.subheader(plain(frame.title), anchor=False)
+            st.button("Close", icon=":material/close:", type="tertiary", key="close", on_click=query.close_hit)
+        _clip(collection, frame)
+        moment = f"**{clock(frame.seconds)}** into the video"
+        if frame.captured_at:
+            moment += f", recorded {plain(when(frame.captured_at))}"
+        st.markdown(f"{moment}, shard {frame.shard}")
+        if frame.tags:
+            with st.container(horizontal=True, gap="small"):
+                for tag in frame.tags:
+                    st.badge(plain(label(tag)), color="gray")
+        st.code(f"{frame.video_id},{frame.frame_index}", language=None)
+        around = sorted([frame, *collection.neighbours(frame.frame_id, n=2)], key=lambda other: other.seconds)
+        if len(around) > 1:
+            frames.grid(
+                [frames.of_frame(collection, other) for other in around],
+                key="neighbours",
+                label="Frames before and after",
+                on_pick=query.open_hit,
+                picked=str(frame.frame_id),
+                size="small",
+            )
+
+
+def _clip(collection: Collection, frame: Frame) -> None:
+    try:
+        clip = collection.clip(frame)
+    except EngineError as error:
+        picture = collection.thumbnail(frame)
+        if picture is not None and picture.is_file():
+            st.image(str(picture), alt=f"{frame.title} at {clock(frame.seconds)}", width="stretch")
+        st.warning(plain(str(error)), title="The clip cannot be shown")
+        return
+    _PLAYER(
+        key="player",
+        data={
+            "key": f"{frame.frame_id}",
+            "clip": base64.b64encode(clip.path.read_bytes()).decode("ascii"),
+            "offset": clip.offset,
+            "label": f"Clip of {frame.title}, starting at {clock(frame.seconds)}",
+        },
+    )

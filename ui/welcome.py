@@ -1,0 +1,59 @@
+"""What the search page shows before anything is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from ui import frames, query, resources
+from ui.words import count
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+
+LIMITS = """
+The demo encoder is a small model that has only ever seen a drawn town. It knows scenes, times of day, weather and the
+main things in a picture: cars, buses, bicycles, trains, boats, balloons, people, dogs, cats, birds, cows.
+
+It does **not** know names, signs or numbers, it often misses small things and their colours, and it cannot say
+“there is no such frame”: it always shows what comes nearest. Give the collection a larger encoder for that.
+"""
+
+
+def show(collection: Collection) -> None:
+    """Examples as pictures; a click asks."""
+    st.title("What do you want to see?", anchor=False)
+    st.markdown(
+        f"Describe a moment in a few words. {count(collection.n_frames, 'frame')} "
+        f"of {count(len(collection.videos()), 'video')} are waiting"
+        + ("; or start with one of these." if resources.example_queries() else ".")
+    )
+    found = resources.example_frames(str(collection.path), collection.generation, collection)
+    if found:
+        frames.grid(
+            [
+                replace(
+                    frames.of_frame(collection, collection.frame(frame_id)),
+                    id=text,
+                    title=text,
+                    alt=f"Search for: {text}",
+                    time="",
+                    mark="",
+                )
+                for text, frame_id in found
+            ],
+            key="welcome",
+            label="Examples",
+            on_pick=query.ask,
+            size="large",
+        )
+    limits(collection)
+
+
+def limits(collection: Collection) -> None:
+    """What the shipped encoder cannot do."""
+    if collection.stats().encoder == "town":
+        with st.popover("What this demo can and cannot find", icon=":material/help:", type="tertiary", key="limits"):
+            st.markdown(LIMITS)

@@ -1,0 +1,66 @@
+"""Numbers, times and names as people read them. Nothing here knows Streamlit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^])")
+
+
+def plain(text: str) -> str:
+    """Text of a user or a file, escaped so that Streamlit's Markdown shows it letter by letter."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def clock(seconds: float) -> str:
+    """Time in a video: `0:07`, `12:05`, `1:02:03`."""
+    whole = int(seconds + 1e-6)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time, rounded: `45 s`, `18 min`, `2.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def when(moment: datetime) -> str:
+    """Wall-clock time: `Mon 4 May 2026, 21:30:24`."""
+    return f"{moment:%a} {moment.day} {moment:%b %Y, %H:%M:%S}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 frame`, `2,160 frames`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def milliseconds(ms: float) -> str:
+    """`0.4 ms`, `6 ms`, `1.2 s`."""
+    if ms >= 1000:
+        return f"{ms / 1000:.1f} s"
+    return f"{ms:.0f} ms" if ms >= 2 else f"{ms:.1f} ms"
+
+
+def nbytes(number: int) -> str:
+    """`0 B`, `12 kB`, `3.4 MB`; powers of ten."""
+    size = float(number)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit in ("B", "kB") else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *most, end = list(words) or [""]
+    return f"{', '.join(most)} {last} {end}" if most else end
+
+
+def label(tag: str) -> str:
+    """The part of a tag that people read: `living room` for `scene:living room`."""
+    return tag.partition(":")[2] or tag
