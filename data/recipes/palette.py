@@ -56,22 +56,27 @@ _FAIR = {
     "night": Atmosphere((12, 20, 54), (44, 72, 122), (60, 80, 118, 150), (0.38, 0.47, 0.58), (0.82, 0.86, 0.9)),
 }
 _GREY = {
-    "morning": Atmosphere((168, 180, 196), (240, 220, 198), (226, 218, 212, 255), (0.93, 0.9, 0.84), (0.97, 0.95, 0.91)),
+    "morning": Atmosphere(
+        (168, 180, 196), (240, 220, 198), (226, 218, 212, 255), (0.93, 0.9, 0.84), (0.97, 0.95, 0.91)
+    ),
     "day": Atmosphere((142, 158, 176), (208, 216, 222), (178, 188, 198, 255), (0.88, 0.91, 0.94), (0.95, 0.97, 0.98)),
     "evening": Atmosphere((84, 70, 110), (208, 146, 116), (132, 106, 126, 255), (0.84, 0.69, 0.62), (0.96, 0.87, 0.82)),
     "night": Atmosphere((20, 26, 48), (48, 60, 84), (46, 56, 80, 255), (0.36, 0.44, 0.53), (0.8, 0.84, 0.88)),
 }
+_SNOWY_NIGHT = Atmosphere((20, 26, 48), (52, 64, 90), (48, 58, 82, 255), (0.5, 0.58, 0.68), (0.84, 0.87, 0.91))
 _INDOORS: dict[str, tuple[Light, Light]] = {
     "morning": ((1.0, 0.95, 0.82), (1.0, 0.98, 0.92)),
     "day": ((1.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
     "evening": ((1.0, 0.8, 0.62), (1.0, 0.91, 0.82)),
-    "night": ((0.5, 0.5, 0.52), (0.86, 0.85, 0.84)),
+    "night": ((0.54, 0.5, 0.48), (0.88, 0.86, 0.84)),
 }
 
 
 def atmosphere(time: str, weather: str, indoors: bool = False) -> Atmosphere:
     """Sky and light at a time of day; indoors the room's light, with the sky that the window shows."""
     sky = (_FAIR if weather == "clear" else _GREY)[time]
+    if (time, weather) == ("night", "snow"):
+        sky = _SNOWY_NIGHT
     if not indoors:
         return sky
     scenery, actors = _INDOORS[time]

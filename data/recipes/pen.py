@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import skia
 
@@ -71,7 +72,7 @@ class Pen:
 
     def line(self, points: Sequence[Point], colour: Colour, width: float, shining: bool = False) -> None:
         paint = self._paint(colour, width, shining)
-        for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+        for (x0, y0), (x1, y1) in pairwise(points):
             self.canvas.drawLine(x0, y0, x1, y1, paint)
 
     def polygon(self, points: Sequence[Point], colour: Colour, shining: bool = False) -> None:
@@ -93,11 +94,15 @@ class Pen:
         path.quadTo(*lower, *start)
         self.canvas.drawPath(path, self._paint(colour))
 
-    def gradient(self, x: float, y: float, w: float, h: float, top: Colour, bottom: Colour, shining: bool = False) -> None:
+    def gradient(
+        self, x: float, y: float, w: float, h: float, top: Colour, bottom: Colour, shining: bool = False
+    ) -> None:
         """A rectangle whose colour changes from top to bottom."""
         light = (1.0, 1.0, 1.0) if shining else self.light
         ends = [
-            skia.Color(*(int(c * k) for c, k in zip(colour[:3], light, strict=True)), colour[3] if len(colour) == 4 else 255)
+            skia.Color(
+                *(int(c * k) for c, k in zip(colour[:3], light, strict=True)), colour[3] if len(colour) == 4 else 255
+            )
             for colour in (top, bottom)
         ]
         shader = skia.GradientShader.MakeLinear([(0, y), (0, y + h)], ends)

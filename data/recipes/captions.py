@@ -1,0 +1,254 @@
+"""English captions for the facts of a frame. Each caption says which facts it needs, so it fits other frames too."""
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from data.recipes import words
+from data.recipes.facts import ANIMALS, KINDS, VEHICLES
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    text: str
+    needs: frozenset[str]
+    """Every frame with these facts is rightly called so."""
+
+
+def an(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def plural(noun: str) -> str:
+    head, _, tail = noun.partition(" with ")
+    head = head + ("es" if head.endswith("s") else "s")
+    return f"{head} with {tail}" if tail else head
+
+
+def _values(facts: Collection[str], kind: str) -> list[str]:
+    return sorted(fact.partition(":")[2] for fact in facts if fact.startswith(kind + ":"))
+
+
+def _value(facts: Collection[str], kind: str) -> str:
+    found = _values(facts, kind)
+    return found[0] if found else ""
+
+
+class Captioner:
+    """Writes captions; `held_out` ones use openings, word orders and phrases that the others never use."""
+
+    def __init__(self, rng: random.Random, held_out: bool = False) -> None:
+        self.rng = rng
+        self.held_out = held_out
+
+    def caption(self, facts: frozenset[str]) -> Caption:
+        """One caption true of a frame with these facts."""
+        rng, things = self.rng, self._things(facts)
+        lot = rng.random()
+        if lot < 0.02:
+            return Caption(rng.choice(words.ANYTHING), frozenset())
+        if lot < 0.15 or not things:
+            text, needs = self._circumstances(facts)
+        elif lot < 0.32:
+            return self._keywords(facts, things)
+        elif lot < 0.5:
+            text, needs = rng.choice(things)
+        else:
+            text, needs = self._sentence(facts, things)
+        opening = rng.choice(words.HELD_OUT_OPENINGS if self.held_out else words.OPENINGS)
+        return Caption(opening + text, frozenset(needs))
+
+    def _sentence(self, facts: frozenset[str], things: list[tuple[str, set[str]]]) -> tuple[str, set[str]]:
+        rng = self.rng
+        text, needs = rng.choice(things)
+        if rng.random() < 0.22:
+            other, more = rng.choice(things)
+            if not more & needs:
+                text, needs = text + rng.choice((" and ", " with ", " next to ", " and ")) + other, needs | more
+        tails: list[str] = []
+        for share, maker in ((0.62, self._where), (0.5, self._when), (0.38, self._weather)):
+            if rng.random() < share:
+                tail, more = maker(facts)
+                if tail and not (maker is self._weather and needs & more):
+                    tails.append(tail)
+                    needs = needs | more
+        if rng.random() < 0.3:
+            rng.shuffle(tails)
+        if self.held_out or rng.random() < 0.12:
+            tails.reverse()
+        if tails and rng.random() < 0.14:
+            return f"{tails[0]} {text} {' '.join(tails[1:])}".strip(), needs
+        return " ".join((text, *tails)), needs
+
+    def _keywords(self, facts: frozenset[str], things: list[tuple[str, set[str]]]) -> Caption:
+        """Single words, and short lists of them."""
+        rng = self.rng
+        text, needs = rng.choice(things)
+        parts = [(text.removeprefix("a ").removeprefix("an "), needs)]
+        place, time, weather = (_value(facts, kind) for kind in ("place", "time", "weather"))
+        parts.append((rng.choice(words.PLACES[place].nouns[:3]), {f"place:{place}"}))
+        parts.append((rng.choice(words.TIME_WORDS[time]), {f"time:{time}"}))
+        if weather:
+            parts.append((rng.choice(words.WEATHER_WORDS[weather]), {f"weather:{weather}"}))
+        else:
+            parts.append((rng.choice(("indoors", "inside", "a room inside")), {"indoors"}))
+        rng.shuffle(parts)
+        chosen = parts[: rng.choice((1, 1, 2, 2, 3))]
+        opening = (
+            rng.choice(words.HELD_OUT_OPENINGS)
+            if self.held_out
+            else rng.choice(("", "", "", "a photo of ", "a picture of "))
+        )
+        needs = set().union(*(more for _, more in chosen))
+        return Caption(opening + rng.choice((" ", " ", ", ")).join(text for text, _ in chosen), frozenset(needs))
+
+    def _where(self, facts: frozenset[str]) -> tuple[str, set[str]]:
+        rng, place = self.rng, _value(facts, "place")
+        name, weather = words.PLACES[place], _value(facts, "weather")
+        if "outdoors" in facts and rng.random() < 0.04:
+            return rng.choice(("outdoors", "outside", "in the open air")), {"outdoors"}
+        if "indoors" in facts and rng.random() < 0.08:
+            return rng.choice(("indoors", "inside", "in a room")), {"indoors"}
+        noun = rng.choice(name.held_out if self.held_out else name.nouns)
+        needs = {f"place:{place}"}
+        if weather in words.WEATHER_ADJECTIVES and rng.random() < 0.25:
+            noun, needs = f"{rng.choice(words.WEATHER_ADJECTIVES[weather])} {noun}", needs | {f"weather:{weather}"}
+        time = _value(facts, "time")
+        if "the town" not in noun and time != "day" and rng.random() < 0.08:
+            noun, needs = f"{words.TIME_WORDS[time][0]} {noun}", needs | {f"time:{time}"}
+        article = "the" if noun.split()[0] in words.NO_ARTICLE or rng.random() < 0.25 else ""
+        preposition = "in" if noun == "countryside" else "at" if noun == "seaside" else name.preposition
+        return f"{preposition} {f'the {noun}' if article else an(noun)}", needs
+
+    def _when(self, facts: frozenset[str]) -> tuple[str, set[str]]:
+        time = _value(facts, "time")
+        return self.rng.choice((words.HELD_OUT_TIMES if self.held_out else words.TIMES)[time]), {f"time:{time}"}
+
+    def _weather(self, facts: frozenset[str]) -> tuple[str, set[str]]:
+        weather = _value(facts, "weather")
+        if not weather:
+            return "", set()
+        if weather == "clear" and facts & {"time:morning", "time:day"} and self.rng.random() < 0.4:
+            return self.rng.choice(("in the sun", "in sunny weather", "in sunshine")), {
+                "weather:clear",
+                "time:" + _value(facts, "time"),
+            }
+        return self.rng.choice((words.HELD_OUT_WEATHERS if self.held_out else words.WEATHERS)[weather]), {
+            f"weather:{weather}"
+        }
+
+    def _circumstances(self, facts: frozenset[str]) -> tuple[str, set[str]]:
+        """Place, time and weather alone, in several word orders; sometimes that nobody is there."""
+        rng = self.rng
+        where, needs = self._where(facts)
+        text = where.partition(" ")[2] if not where.startswith(("outdoors", "outside", "indoors", "inside")) else where
+        if "empty" in facts and rng.random() < 0.4:
+            text = "an empty " + text.removeprefix("an ").removeprefix("a ").removeprefix("the ")
+            needs = needs | {"empty"}
+        elif "nobody" in facts and rng.random() < 0.1:
+            text, needs = (
+                f"{text} {rng.choice(('without people', 'with no people', 'and nobody there'))}",
+                needs | {"nobody"},
+            )
+        lot = rng.random()
+        if lot < 0.1 and "empty" in facts:
+            return rng.choice(
+                ("an empty place", "nothing there", "nobody there and nothing moving", "an empty scene")
+            ), {"empty"}
+        if lot < 0.3:
+            return text, needs
+        makers = [self._when, self._weather] if lot < 0.55 else [rng.choice((self._when, self._weather))]
+        if lot > 0.9:
+            tail, more = makers[0](facts)
+            return (tail, more) if tail else (text, needs)
+        if lot > 0.82 and "the town" not in text:
+            time = _value(facts, "time")
+            return f"{rng.choice(words.TIME_WORDS[time])} {where}", needs | {f"time:{time}"}
+        rng.shuffle(makers)
+        for maker in makers:
+            tail, more = maker(facts)
+            if tail and not more <= needs:
+                text, needs = f"{text} {tail}", needs | more
+        return text, needs
+
+    def _things(self, facts: frozenset[str]) -> list[tuple[str, set[str]]]:
+        """What can be named: a phrase and the facts it needs, for each visible kind in several ways."""
+        rng, things = self.rng, []
+        for kind in KINDS:
+            if kind not in facts or kind == "person":
+                continue
+            noun = rng.choice(words.NOUNS[kind])
+            verb = rng.choice(("", "", *words.VERBS.get(kind, ("",))))
+            colours = _values(facts, kind)
+            colour = rng.choice(colours) if colours else ""
+            things.append((f"{an(noun)} {verb}".strip(), {kind}))
+            if colour:
+                shade = f"{colour} {noun}"
+                things += [(f"{an(shade)} {verb}".strip(), {kind, f"{kind}:{colour}"})] * 2
+                if self.held_out:
+                    things.append((f"{an(noun)} that is {colour}", {kind, f"{kind}:{colour}"}))
+            if f"close:{kind}" in facts and rng.random() < 0.3:
+                things.append(
+                    (
+                        rng.choice((f"a close-up of {an(noun)}", f"a big {noun}", f"{an(noun)} from close by")),
+                        {f"close:{kind}"},
+                    )
+                )
+            if kind in VEHICLES and colour and rng.random() < 0.15:
+                things.append((an(f"{colour} vehicle"), {"vehicle", f"{kind}:{colour}"}))
+            for count in _values(facts, f"{kind}s"):
+                many = plural(noun)
+                if int(count) > 1:
+                    things.append(
+                        (f"{rng.choice(words.NUMBERS[int(count)])} {many} {verb}".strip(), {f"{kind}s:{count}"})
+                    )
+                    things.append((rng.choice((many, f"some {many}")), {kind}))
+                else:
+                    things.append((rng.choice((f"one {noun}", f"a single {noun}")), {f"{kind}s:1"}))
+                    things.append((many, {kind}))
+        if "animal" in facts and rng.random() < 0.2:
+            things.append((rng.choice(("an animal", "some animal", "animals")), {"animal"}))
+        if "vehicle" in facts and rng.random() < 0.12:
+            things.append(("a vehicle", {"vehicle"}))
+        if "person" in facts:
+            things += self._persons(facts)
+        return things
+
+    def _persons(self, facts: frozenset[str]) -> list[tuple[str, set[str]]]:
+        rng = self.rng
+        who, count = rng.choice(words.WHO), int(_value(facts, "persons"))
+        things: list[tuple[str, set[str]]] = [(who, {"person"})]
+        actions = _values(facts, "action")
+        action = rng.choice(actions) if actions else ""
+        doing = rng.choice(words.ACTIONS[action]) if action else ""
+        act = {f"action:{action}"} if action else set()
+        if doing:
+            things += [(f"{who} {doing}", {"person"} | act)] * 2
+        if action == "cycling":
+            things.append((rng.choice(("a cyclist", "a rider on a bike")), {"action:cycling"}))
+        for colour in _values(facts, "clothes"):
+            dress = rng.choice(words.HELD_OUT_CLOTHES if self.held_out else words.CLOTHES).format(colour)
+            things.append((f"{who} {dress}", {"person", f"clothes:{colour}"}))
+            if doing and len(actions) == 1 and rng.random() < 0.5:
+                things.append((f"{who} {dress} {doing}", {"person", f"clothes:{colour}"} | act))
+        if count > 1:
+            things += [(f"{rng.choice(words.NUMBERS[count])} people", {f"persons:{count}"})] * 2
+            things.append((rng.choice(("people", "some people", "several people", "a group of people")), {"people"}))
+            if doing:
+                things.append((f"{rng.choice(words.NUMBERS[count])} people {doing}", {f"persons:{count}"} | act))
+                things.append((f"people {doing}", {"people"} | act))
+        else:
+            things.append(
+                (rng.choice(("one person", "a single person", "only one person", "a lone person")), {"persons:1"})
+            )
+        for colour in _values(facts, "umbrella"):
+            brolly = an(f"{colour} umbrella")
+            things.append(
+                (f"{who} {rng.choice(('with', 'under', 'holding'))} {brolly}", {"umbrella", f"umbrella:{colour}"})
+            )
+        if "umbrella" in facts:
+            things.append((f"{who} {rng.choice(('with', 'under', 'holding'))} an umbrella", {"umbrella"}))
+        for animal in ANIMALS:
+            if animal in facts and animal in ("dog", "cat") and rng.random() < 0.3:
+                things.append((f"{who} with {an(animal)}", {"person", animal}))
+        return things

@@ -1,0 +1,273 @@
+"""Chooses who appears in a shot and how the camera looks at it."""
+
+import random
+from dataclasses import dataclass, replace
+
+from data.recipes.facts import box
+from data.recipes.indoors import DESKS, SOFA
+from data.recipes.shot import INDOORS, PLACES, TIMES, VIEW_WIDTH, WEATHERS, WORLD_HEIGHT, Actor, Camera, Shot
+
+PAINTS = ("red", "blue", "yellow", "green", "white", "black", "orange", "purple")
+COLOURS: dict[str, tuple[str, ...]] = {
+    "car": PAINTS,
+    "bus": PAINTS,
+    "bicycle": ("red", "blue", "yellow", "green", "black", "orange", "purple"),
+    "train": ("red", "blue", "yellow", "green", "white", "orange", "purple"),
+    "boat": ("red", "blue", "yellow", "green", "white", "orange", "purple"),
+    "balloon": ("red", "blue", "yellow", "green", "orange", "purple", "pink"),
+    "dog": ("brown", "black", "white"),
+    "cat": ("orange", "black", "white", "grey"),
+    "bird": ("white", "black"),
+    "cow": ("white", "brown", "black"),
+    "person": ("red", "blue", "yellow", "green", "white", "black", "orange", "purple", "pink"),
+    "umbrella": ("red", "blue", "yellow", "green", "purple"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """How often and where a kind of actor appears in a place."""
+
+    weight: float
+    y: tuple[float, ...]
+    """World units; one of them is taken."""
+    scale: float = 1.2
+    speed: tuple[float, float] = (0.0, 0.0)
+    actions: tuple[str, ...] = ("",)
+
+
+_PACE = (9.0, 13.0)
+_TROT = (8.0, 20.0)
+_RIDE = (16.0, 26.0)
+_DRIVE = (22.0, 42.0)
+_SKY = {"bird": Role(0.9, (34, 46, 60, 74), 1.25, (14, 22)), "balloon": Role(1.7, (46, 58), 1.15, (1, 4))}
+_OUTSIDE = ("walking", "walking", "standing", "sitting")
+
+ROLES: dict[str, dict[str, Role]] = {
+    "street": {
+        "car": Role(4.5, (153, 175), 1.3, _DRIVE),
+        "bus": Role(3.2, (153, 175), 1.25, _DRIVE),
+        "bicycle": Role(2.2, (154, 175), 1.2, _RIDE, ("cycling",)),
+        "person": Role(2.2, (132,), 1.15, _PACE, ("walking", "walking", "standing")),
+        "dog": Role(1.0, (132,), 1.15, _TROT),
+        "cat": Role(0.5, (132,), 1.1),
+    }
+    | _SKY,
+    "park": {
+        "person": Role(2.0, (154, 168), 1.3, _PACE, _OUTSIDE),
+        "dog": Role(1.6, (164, 174), 1.4, _TROT),
+        "cat": Role(0.8, (160,), 1.3),
+        "bicycle": Role(1.4, (169,), 1.25, _RIDE, ("cycling", "cycling", "")),
+    }
+    | _SKY,
+    "beach": {
+        "person": Role(2.0, (160, 170), 1.35, _PACE, _OUTSIDE),
+        "boat": Role(2.2, (114, 120), 1.2, (2, 7)),
+        "dog": Role(1.4, (164, 172), 1.4, _TROT),
+    }
+    | _SKY,
+    "harbour": {
+        "boat": Role(3.2, (128, 138), 1.35, (2, 7)),
+        "person": Role(1.4, (168,), 1.3, _PACE, _OUTSIDE),
+        "car": Role(1.6, (174,), 1.35, _DRIVE),
+        "bicycle": Role(0.8, (172,), 1.25, _RIDE, ("cycling", "")),
+        "dog": Role(0.7, (171,), 1.35, _TROT),
+        "cat": Role(0.5, (170,), 1.3),
+        "bird": _SKY["bird"],
+    },
+    "farm": {
+        "cow": Role(4.0, (142, 152, 158), 1.3),
+        "person": Role(1.0, (162,), 1.3, _PACE, _OUTSIDE),
+        "dog": Role(0.9, (164,), 1.3, _TROT),
+        "cat": Role(0.7, (160,), 1.25),
+        "car": Role(1.1, (175,), 1.3, _DRIVE),
+        "bus": Role(0.9, (176,), 1.2, _DRIVE),
+        "bicycle": Role(0.8, (174,), 1.25, _RIDE, ("cycling",)),
+    }
+    | _SKY,
+    "playground": {
+        "person": Role(2.6, (160, 168), 1.25, _PACE, _OUTSIDE),
+        "dog": Role(1.3, (166, 172), 1.35, _TROT),
+        "cat": Role(0.7, (166,), 1.3),
+        "bicycle": Role(1.2, (170,), 1.2, _RIDE, ("cycling", "")),
+    }
+    | _SKY,
+    "station": {
+        "train": Role(4.5, (146,), 1.2, (10, 34)),
+        "person": Role(1.8, (168,), 1.25, _PACE, _OUTSIDE),
+        "dog": Role(0.8, (170,), 1.3, _TROT),
+        "bird": Role(0.5, (34, 46), 1.25, (14, 22)),
+    },
+    "office": {
+        "person": Role(3.0, (169,), 1.25, _PACE, ("sitting", "sitting", "standing", "walking")),
+        "dog": Role(0.7, (172,), 1.35),
+        "cat": Role(0.8, (172,), 1.3),
+    },
+    "kitchen": {
+        "person": Role(2.6, (168,), 1.6, _PACE, ("standing", "walking", "sitting")),
+        "dog": Role(1.1, (172,), 1.5),
+        "cat": Role(1.5, (170,), 1.45),
+    },
+    "living room": {
+        "person": Role(2.6, (168,), 1.5, _PACE, ("sitting", "sitting", "standing", "walking")),
+        "dog": Role(1.1, (172,), 1.5),
+        "cat": Role(1.5, (172,), 1.45),
+    },
+}
+PLACE_WEIGHTS = {
+    "street": 2.1,
+    "harbour": 1.2,
+    "station": 1.2,
+    "farm": 1.3,
+    "office": 0.8,
+    "kitchen": 0.8,
+    "living room": 0.8,
+}
+_SEATS: dict[str, tuple[float, ...]] = {
+    "office": tuple(x - 20 for x in DESKS),
+    "living room": (SOFA - 34, SOFA, SOFA + 34),
+}
+
+
+def _weights(place: str, time: str, weather: str) -> dict[str, float]:
+    """How often each kind appears; few birds fly at night, and few balloons in the dark or in rain and snow."""
+    weights = {kind: role.weight for kind, role in ROLES[place].items()}
+    if "balloon" in weights and (weather != "clear" or time == "night"):
+        weights["balloon"] *= 0.2
+    if "bird" in weights and time == "night":
+        weights["bird"] *= 0.4
+    return weights
+
+
+def _actor(rng: random.Random, place: str, weather: str, kind: str, near: float | None = None) -> Actor:
+    role = ROLES[place][kind]
+    action, y, facing = rng.choice(role.actions), rng.choice(role.y), rng.choice((-1, 1))
+    if place == "street" and kind in ("car", "bus", "bicycle"):
+        facing = -1 if y < 160 else 1
+    x = rng.uniform(50, 350) if near is None else near
+    scale = role.scale * rng.uniform(0.92, 1.1)
+    if action == "sitting" and place in _SEATS:
+        x, facing = rng.choice(_SEATS[place]), 1 if place == "office" else facing
+        y = 160 if place == "living room" else y
+    moves = action in ("", "walking", "cycling") and role.speed[1] > 0 and (action != "" or kind != "bicycle")
+    umbrella = ""
+    if (
+        kind == "person"
+        and place not in INDOORS
+        and action != "sitting"
+        and rng.random() < (0.75 if weather == "rain" else 0.1)
+    ):
+        umbrella = rng.choice(COLOURS["umbrella"])
+    return Actor(
+        kind,
+        rng.choice(COLOURS[kind]),
+        x,
+        y,
+        scale,
+        facing,
+        rng.uniform(*role.speed) if moves else 0.0,
+        action,
+        umbrella,
+        rng.randrange(4096),
+    )
+
+
+def _companions(rng: random.Random, first: Actor, place: str) -> list[Actor]:
+    """One or two more of the same kind beside the first, each in a colour of its own."""
+    gap = {"person": 27.0, "cow": 58.0, "bird": 32.0}[first.kind] * first.scale
+    group = []
+    for i in range(1, rng.choice((2, 2, 3))):
+        side = gap * i * rng.uniform(0.95, 1.25)
+        taken = [s for s in _SEATS.get(place, ()) if first.action == "sitting" and abs(s - first.x) > 5]
+        x = taken[(i - 1) % len(taken)] if taken else first.x - first.facing * side
+        group.append(
+            replace(
+                first,
+                x=x,
+                y=first.y
+                + (
+                    rng.choice((-12, 10))
+                    if first.kind == "bird"
+                    else rng.choice((-4, 0, 4))
+                    if first.kind == "cow"
+                    else 0
+                ),
+                colour=rng.choice([c for c in COLOURS[first.kind] if c != first.colour])
+                if first.kind == "person"
+                else first.colour,
+                umbrella=first.umbrella and rng.choice(COLOURS["umbrella"]),
+                looks=rng.randrange(4096),
+            )
+        )
+    return group
+
+
+def _camera(rng: random.Random, actors: tuple[Actor, ...], size: str, seconds: float) -> Camera:
+    """A camera of the given size on the first actor as it will be at `seconds`, or on the place if there is none."""
+    zoom = {"far": rng.uniform(1.0, 1.22), "medium": rng.uniform(1.4, 1.85), "close": rng.uniform(2.1, 3.0)}[size]
+    move = rng.choice(("still", "pan", "push"))
+    drift = rng.uniform(3, 8) * rng.choice((-1, 1)) if move == "pan" else 0.0
+    push = rng.uniform(0.01, 0.03) if move == "push" else 0.0
+    if not actors:
+        zoom = min(zoom, 1.7)
+        return Camera(rng.uniform(150, 250), 90 + 20 * rng.uniform(-1, 1) * (zoom - 1), zoom, drift, push)
+    main = actors[0]
+    left, top, right, bottom = box(main, seconds)
+    zoom = max(1.0, min(zoom, 0.86 * VIEW_WIDTH / (right - left), 0.86 * WORLD_HEIGHT / (bottom - top)))
+    off = rng.uniform(-0.22, 0.22) * max(0.0, VIEW_WIDTH / zoom - (right - left))
+    y = (top + bottom) / 2 + rng.uniform(-0.5, 0.3) * max(0.0, WORLD_HEIGHT / zoom - (bottom - top)) * 0.5
+    if main.speed and size != "far" and rng.random() < 0.7:
+        return Camera(0.0, y, zoom, 0.0, push, 0, off)
+    return Camera((left + right) / 2 + off - drift * seconds, y, zoom, drift, push)
+
+
+def cast(
+    rng: random.Random,
+    place: str | None = None,
+    time: str | None = None,
+    weather: str | None = None,
+    main: str | None = None,
+    size: str | None = None,
+    seconds: float = 4.0,
+    **wishes: object,
+) -> Shot:
+    """Compose a shot; what is not asked for is chosen at random.
+
+    Parameters
+    ----------
+    main : str
+        Kind of the main actor; "" for an empty place.
+    seconds : float
+        When the main actor should be in the picture.
+    wishes
+        Fields of the main actor that are given (``colour="red"``, ``umbrella=""``, ``action="sitting"``).
+    """
+    place = place or rng.choices(PLACES, [PLACE_WEIGHTS.get(p, 1.0) for p in PLACES])[0]
+    time = time or rng.choice(TIMES)
+    weather = weather or rng.choices(WEATHERS, (0.42, 0.29, 0.29))[0]
+    weights = _weights(place, time, weather)
+    if main is None:
+        main = "" if rng.random() < 0.12 else rng.choices(list(weights), list(weights.values()))[0]
+    size = size or rng.choices(("far", "medium", "close"), (0.42, 0.3, 0.28))[0]
+    actors: list[Actor] = []
+    if main:
+        first = _actor(rng, place, weather, main)
+        while "action" in wishes and first.action != wishes["action"]:
+            first = _actor(rng, place, weather, main)
+        start = first.x - first.facing * first.speed * seconds
+        first = replace(first, x=start if first.speed else first.x, **wishes)
+        actors.append(first)
+        if main in ("person", "cow", "bird") and rng.random() < 0.5:
+            actors += _companions(rng, first, place)
+        for _ in range(rng.choice((0, 0, 1, 1, 2))):
+            kind = rng.choices(list(weights), [w if k != main else 0.4 * w for k, w in weights.items()])[0]
+            if kind == "train" and main == "train":
+                continue
+            other = _actor(rng, place, weather, kind)
+            span = (box(other, seconds)[2] - box(other, seconds)[0]) / 2 + (
+                box(first, seconds)[2] - box(first, seconds)[0]
+            ) / 2
+            if all(abs(other.x_at(seconds) - a.x_at(seconds)) > 0.8 * span or abs(other.y - a.y) > 50 for a in actors):
+                actors.append(other)
+    shot = Shot(place, time, weather, tuple(actors), Camera(), rng.randrange(1 << 30))
+    return replace(shot, camera=_camera(rng, shot.actors, size, seconds))

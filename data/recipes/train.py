@@ -1,0 +1,247 @@
+"""Trains the encoder on the frames drawn ahead.
+
+    python -m data.recipes.train [--minutes 35]
+
+Goes on from the last checkpoint if there is one. The learning rate follows the share of the time that is used, so an
+interrupted run ends as an uninterrupted one would. To train a finished encoder further, ask for more minutes.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from data.recipes.captions import Captioner
+from data.recipes.frames import FRAMES, HEIGHT, WIDTH, WORK
+from data.recipes.model import MEAN, STD, TRUNK_WIDTH, UNKNOWN, Words, new_model, ship
+
+BATCH = 256
+CAPTIONS_EACH = 3
+PEAK_RATE = 1.5e-3
+WARMUP_STEPS = 150
+HEAD_SHARE = 0.5
+"""Weight of the multi-label head beside the contrastive loss."""
+CHECKPOINT = WORK / "checkpoint.safetensors"
+CHECKPOINT_EVERY = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The training set: pictures part by part (memory-mapped), and their facts."""
+
+    parts: list[NDArray[np.uint8]]
+    facts: list[frozenset[str]]
+    names: dict[str, int]
+    labels: NDArray[np.bool_]
+
+    @classmethod
+    def load(cls, folder: Path = FRAMES) -> "Frames":
+        parts, facts = [], []
+        for path in sorted(folder.glob("[0-9][0-9][0-9].npy")):
+            parts.append(np.load(path, mmap_mode="r"))
+            lines = path.with_suffix(".jsonl").read_text().splitlines()
+            facts += [frozenset(json.loads(line)) for line in lines]
+        if not parts:
+            raise SystemExit("No frames to train on: run `python -m data.recipes.frames` first.")
+        names = {name: i for i, name in enumerate(sorted(set().union(*facts)))}
+        labels = np.zeros((len(facts), len(names)), bool)
+        for row, found in enumerate(facts):
+            labels[row, [names[name] for name in found]] = True
+        return cls(parts, facts, names, labels)
+
+    def pictures(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        size = len(self.parts[0])
+        return torch.from_numpy(np.stack([self.parts[row // size][row % size] for row in rows]))
+
+
+def augmented(pictures: torch.Tensor) -> torch.Tensor:
+    """Mirrored, shifted, a little brighter or softer, with some noise: what decoding and encoding may do to a frame.
+
+    (n, 72, 128, 3) uint8 -> (n, 3, 72, 128) float32, normalised. Colours change little, as captions name them.
+    """
+    n = len(pictures)
+    x = pictures.permute(0, 3, 1, 2).float().div_(255)
+    if random.random() < 0.5:
+        x = x.flip(3)
+    x = x * (1 + 0.12 * (torch.rand(n, 1, 1, 1) - 0.5)) * (1 + 0.05 * (torch.rand(n, 3, 1, 1) - 0.5))
+    x = x + 0.06 * (torch.rand(n, 1, 1, 1) - 0.5)
+    x = F.pad(x, (6, 6, 4, 4), mode="replicate")
+    left, top = random.randrange(13), random.randrange(9)
+    x = x[:, :, top : top + HEIGHT, left : left + WIDTH]
+    if random.random() < 0.15:
+        x = F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2, 1)
+    x = (x + 0.012 * torch.randn_like(x)).clamp(0, 1)
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def contrastive_loss(logits: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy towards an even share over all that fits, in both directions; 0 at best.
+
+    logits : (images, captions); fits : the same shape, 1 where the caption is true of the image.
+    """
+    loss = torch.zeros(())
+    for axis in (0, 1):
+        count = fits.sum(axis)
+        spread = -(F.log_softmax(logits, axis) * fits).sum(axis) / count - count.log()
+        loss = loss + spread.mean() / 2
+    return loss
+
+
+class Trainer:
+    """Model, optimizer and progress, with checkpoints in a plain format."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self.words = Words()
+        self.captioner = Captioner(random.Random())
+        self.model = new_model()
+        self.model.visual.to(memory_format=torch.channels_last)
+        self.head = torch.nn.Linear(TRUNK_WIDTH, len(frames.names))
+        torch.nn.init.constant_(self.head.bias, -2.0)
+        self._trunk_features = torch.empty(0)
+        self.model.visual.trunk.register_forward_hook(self._keep_features)
+        rare = torch.from_numpy(frames.labels.mean(0)).float().clamp(1e-4, 1 - 1e-4)
+        self.label_weight = ((1 - rare) / rare).sqrt().clamp(max=12)
+        named = [*self.model.named_parameters(), *(("head." + n, p) for n, p in self.head.named_parameters())]
+        self.named = dict(named)
+        matrices = [p for n, p in named if p.ndim > 1 and not n.startswith("token_embedding")]
+        others = [p for n, p in named if p.ndim <= 1 or n.startswith("token_embedding")]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+            betas=(0.9, 0.98),
+            eps=1e-6,
+        )
+        self.elapsed, self.step = 0.0, 0
+
+    def _keep_features(self, module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        self._trunk_features = output
+
+    def save(self) -> None:
+        state = {f"model.{n}": v.contiguous() for n, v in self.model.state_dict().items()}
+        state |= {f"head.{n}": v for n, v in self.head.state_dict().items()}
+        for name, parameter in self.named.items():
+            kept = self.optimizer.state.get(parameter, {})
+            state |= {f"optimizer.{name}.{key}": value.contiguous() for key, value in kept.items()}
+        state["seen"] = torch.tensor(sorted(self.words.seen))
+        partial = CHECKPOINT.with_suffix(".partial")
+        save_file(state, str(partial), {"elapsed": str(self.elapsed), "step": str(self.step)})
+        partial.rename(CHECKPOINT)
+        ship(self.model, self.words.seen)
+
+    def resume(self) -> None:
+        if not CHECKPOINT.exists():
+            return
+        with safe_open(str(CHECKPOINT), "pt") as file:
+            told = file.metadata()
+        state = load_file(str(CHECKPOINT))
+        self.model.load_state_dict({n.removeprefix("model."): v for n, v in state.items() if n.startswith("model.")})
+        self.head.load_state_dict({n: state[f"head.{n}"] for n in ("weight", "bias")})
+        for name, parameter in self.named.items():
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            if f"optimizer.{name}.step" in state:
+                self.optimizer.state[parameter] = {key: state[f"optimizer.{name}.{key}"] for key in keys}
+        self.words.seen.update(state["seen"].tolist())
+        self.elapsed, self.step = float(told["elapsed"]), int(told["step"])
+        print(f"resumed at step {self.step}, {self.elapsed / 60:.1f} minutes", flush=True)
+
+    def _texts(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of some captions of each frame, and the facts that each caption needs."""
+        ids, needs = [], torch.zeros(len(rows) * CAPTIONS_EACH, len(self.frames.names))
+        for row in rows:
+            for _ in range(CAPTIONS_EACH):
+                caption = self.captioner.caption(self.frames.facts[row])
+                needs[len(ids), [self.frames.names[need] for need in caption.needs]] = 1
+                tokens = self.words.ids(caption.text)
+                if random.random() < 0.12 and len(tokens) < 20:
+                    tokens = list(tokens)
+                    for _ in range(random.choice((1, 1, 2, 3))):
+                        tokens.insert(random.choice((0, random.randint(0, len(tokens)))), UNKNOWN)
+                ids.append(tokens[:22])
+        return self.words.batch(ids), needs
+
+    def learn(self, rows: NDArray[np.int64], rate: float) -> tuple[float, float]:
+        """One step; returns the contrastive loss and the head's loss."""
+        tokens, needs = self._texts(rows)
+        labels = torch.from_numpy(self.frames.labels[rows]).float()
+        fits = ((1 - labels) @ needs.T == 0).float()
+        images = self.model.encode_image(augmented(self.frames.pictures(rows)), normalize=True)
+        texts = self.model.encode_text(tokens, normalize=True)
+        contrast = contrastive_loss(self.model.logit_scale.exp() * images @ texts.T, fits)
+        features = self._trunk_features
+        guesses = self.head(features.mean((2, 3)) if features.ndim == 4 else features)
+        head = (
+            F.binary_cross_entropy_with_logits(guesses, labels, pos_weight=self.label_weight, reduction="none")
+            .sum(1)
+            .mean()
+            / 8
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        (contrast + HEAD_SHARE * head).backward()
+        torch.nn.utils.clip_grad_norm_(list(self.named.values()), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, math.log(100))
+            self.model.token_embedding.weight[UNKNOWN].zero_()
+        self.step += 1
+        return float(contrast.detach()), float(head.detach())
+
+    def run(self, seconds: float) -> None:
+        self.model.train()
+        count, order, position = len(self.frames.facts), np.empty(0, np.int64), 0
+        last_saved, losses, since = time.monotonic(), [], time.monotonic()
+        while self.elapsed < seconds:
+            begun = time.monotonic()
+            if position + BATCH > len(order):
+                order, position = np.random.permutation(count), 0
+            rows = np.sort(order[position : position + BATCH])
+            position += BATCH
+            share = self.elapsed / seconds
+            rate = (
+                PEAK_RATE
+                * min(1.0, (self.step + 1) / WARMUP_STEPS)
+                * (0.5 * (1 + math.cos(math.pi * share)) * 0.99 + 0.01)
+            )
+            losses.append(self.learn(rows, rate))
+            self.elapsed += time.monotonic() - begun
+            if self.step % 50 == 0:
+                pace = len(losses) * BATCH / (time.monotonic() - since)
+                contrast, head = np.mean(losses, 0)
+                minutes = self.elapsed / 60
+                print(f"{self.step} {minutes:.1f} min {contrast:.3f} + {head:.3f}, {pace:.0f} images/s", flush=True)
+                losses, since = [], time.monotonic()
+            if time.monotonic() - last_saved > CHECKPOINT_EVERY:
+                self.save()
+                last_saved = time.monotonic()
+        self.save()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the encoder.")
+    parser.add_argument("--minutes", type=float, default=35.0, help="of training in all, earlier runs counted in")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    WORK.mkdir(exist_ok=True)
+    trainer = Trainer(Frames.load())
+    trainer.resume()
+    trainer.run(options.minutes * 60)
+
+
+if __name__ == "__main__":
+    main()
