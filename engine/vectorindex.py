@@ -50,16 +50,18 @@ def kmeans(x: Floats, n_cells: int, *, seed: int = 1234, n_iter: int = 12) -> Fl
 def nearest(x: Floats, centroids: Floats) -> NDArray[np.int32]:
     """Index (n,) of the nearest centroid by Euclidean distance for each row of x (n, dim)."""
     _, labels = faiss.knn(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(centroids, np.float32), 1)
-    return labels[:, 0].astype(np.int32)
+    cell: NDArray[np.int32] = labels[:, 0].astype(np.int32)
+    return cell
 
 
 def scores_of(query: Floats, x: Floats, metric: Metric) -> Floats:
     """Exact scores (n,) of the rows of x (n, dim) for one query (dim,)."""
     if metric == "ip":
-        scores: Floats = x @ query
-        return scores
+        products: Floats = x @ query
+        return products
     difference = x - query
-    return -np.einsum("nd,nd->n", difference, difference)
+    distances: Floats = np.einsum("nd,nd->n", difference, difference)
+    return -distances
 
 
 def top(scores: Floats, k: int) -> Rows:
@@ -176,7 +178,7 @@ def write_lists(
     be added to every result. The quantizer is stored empty, for its centroids already lie under `cells/`.
     """
     dim = vectors.shape[1]
-    cells, offsets, _ = list_order(cell)
+    cells, _, _ = list_order(cell)
     quantizer = faiss.IndexFlat(dim, _metric(metric))
     index = faiss.IndexIVFScalarQuantizer(quantizer, dim, len(cells), CODECS[codec], _metric(metric), False)
     if len(trained):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -380,9 +381,7 @@ def _sample(views: Sequence[SegmentView], n_cells: int) -> NDArray[np.float32]:
     wanted = min(sum(sizes), n_cells * cells_module.TRAIN_PER_CELL)
     picked = np.sort(np.random.default_rng(0).choice(sum(sizes), wanted, replace=False))
     bounds = np.cumsum([0, *sizes])
-    rows = [
-        picked[(picked >= start) & (picked < stop)] - start for start, stop in zip(bounds, bounds[1:], strict=False)
-    ]
+    rows = [picked[(picked >= start) & (picked < stop)] - start for start, stop in pairwise(bounds)]
     return np.concatenate(
         [_part(view, mine, None)[0].astype(np.float32) for view, mine in zip(views, rows, strict=True) if len(mine)]
     )

@@ -1,0 +1,1 @@
+"""Commands that print every figure the README and the documents state."""

@@ -1,0 +1,70 @@
+"""Milliseconds per stage of a search on the sample town, routed beside exact, and the recall that routing keeps.
+
+    python -m benchmarks.search_latency [--rounds N]
+
+The sample is built first, in a folder of its own, and the time of that is printed. Queries are the examples of the app
+plus plain ones; recall@10 is against the exact answer of the same vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from engine.encoder import SHIPPED, load_encoder
+from engine.sample import VIDEOS, sample_collection
+
+PLAIN = ("a street", "a park in the rain", "people walking", "a dog", "the harbour at night", "a boat", "snow", "a kitchen")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=50)
+    options = parser.parse_args()
+    started = time.perf_counter()
+    encoder = load_encoder(SHIPPED)
+    print(f"encoder loaded in {time.perf_counter() - started:.1f} s")
+    examples = json.loads((VIDEOS.parent / "examples.json").read_text(encoding="utf-8"))
+    queries = [example["query"] for example in examples] + list(PLAIN)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        collection = sample_collection(Path(folder) / "town", encoder=encoder)
+        stats = collection.stats()
+        print(
+            f"sample built in {time.perf_counter() - started:.1f} s: {stats.n_frames:,} frames of {stats.n_videos} videos, "
+            f"{len(stats.shards)} shards, {stats.n_cells} cells, {stats.nbytes / 1e6:.2f} MB"
+        )
+        vectors = encoder.encode_text(queries)
+        started = time.perf_counter()
+        for round_ in range(200):
+            encoder.encode_text([f"{queries[round_ % len(queries)]} {round_}"])
+        print(f"encode one new text: {(time.perf_counter() - started) / 200 * 1e3:.2f} ms")
+        for name, exact in (("exact", True), ("routed", False)):
+            stages: dict[str, list[float]] = {}
+            found, scanned, opened = [], [], []
+            for _ in range(options.rounds):
+                for vector in vectors:
+                    result = collection.search(vector, 10, exact=exact)
+                    for stage, ms in result.trace.ms.items():
+                        stages.setdefault(stage, []).append(ms)
+            for vector in vectors:
+                truth = {hit.frame_id for hit in collection.search(vector, 10, exact=True).hits}
+                result = collection.search(vector, 10, exact=exact)
+                found.append(len(truth & {hit.frame_id for hit in result.hits}) / len(truth))
+                scanned.append(result.trace.vectors_scanned / result.trace.vectors_total)
+                opened.append(result.trace.shards_probed)
+            medians = "  ".join(f"{stage} {np.median(ms):.3f}" for stage, ms in stages.items() if stage != "encode")
+            print(
+                f"{name:7} recall@10 {np.mean(found):.3f}  scanned {np.mean(scanned):.1%}  shards opened {np.mean(opened):.1f} of "
+                f"{len(stats.shards)}  p95 {np.percentile(stages['total'], 95):.3f} ms\n        median ms: {medians}"
+            )
+        collection.close()
+
+
+if __name__ == "__main__":
+    main()
