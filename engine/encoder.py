@@ -72,7 +72,7 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     EncoderError
         If the model is unknown, or its weights or tokenizer cannot be had; says what to do.
     """
-    import open_clip  # type: ignore[import-untyped]
+    import open_clip
     import torch
 
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")

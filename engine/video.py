@@ -9,9 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import math
-import os
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,19 +30,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .errors import StorageFull, VideoError
+from .shots import middles, number_shots
 
 MAX_WIDTH = 640
 """Pixels; wide enough for a thumbnail on a dense screen and for every encoder's input."""
 MAX_CLIP_HEIGHT = 720
-LONG_SHOT = 5.0
-"""Seconds of a shot that one representative frame stands for."""
 
 _TOLERANCE = 1e-6
 _SLACK = 1.0
-_KEPT = 8
-_NEIGHBOURS = 3
-_CUT_FLOOR = 15.0
-_CUT_RATIO = 2.5
 # Containers only: playlists and image patterns can name other files, or other machines.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,ivf,mxf,rm,wtv,dv"
 
@@ -162,9 +155,10 @@ def _sample(
     path: Path, every: float | None, shots: bool, width: int | None, on_time: Callable[[float], None] | None
 ) -> Iterator[Sample]:
     with _opened(path) as (container, stream):
-        numbered = _number_shots(_reporting(_decode(path, container, stream), on_time))
-        picture = _Converter(stream, width)
-        for timed, shot in _middles(numbered) if shots else _ticks(numbered, every):
+        sketch, picture = _Sketch(), _Converter(stream, width)
+        timed_frames = _reporting(_decode(path, container, stream), on_time)
+        numbered = number_shots((timed, sketch(timed.frame)) for timed in timed_frames)
+        for timed, shot in middles(numbered) if shots else _ticks(numbered, every):
             yield Sample(timed.number, timed.seconds, shot, picture.rgb(timed.frame))
 
 
@@ -235,7 +229,7 @@ def cut_clip(
                 )
             picture = _Converter(stream, None, height or MAX_CLIP_HEIGHT)
             duration = _encode(_between(frames, start, seconds + after), picture, stream, part, start)
-        os.replace(part, out)
+        part.replace(out)
     except (OSError, FFmpegError) as error:
         if error.errno == errno.ENOSPC:
             raise StorageFull(
@@ -305,7 +299,7 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             metadata_errors="replace",
         )
     except FFmpegError as error:
-        if head[4:8] == b"ftyp":
+        if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
             raise VideoError(f"{path.name} is cut short or damaged; copy or download it again.") from error
         raise VideoError(f"{path.name} is not a video that can be read; give an mp4, mkv, webm, avi or mov.") from error
     except OSError as error:
@@ -328,7 +322,7 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream, *, whole
     base = float(stream.time_base or 0)
     step = float(1 / stream.average_rate) if stream.average_rate else 0.04
     origin = stream.start_time
-    index, seconds = 0, -step
+    index, seconds, stop = 0, -step, 0.0
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt and index:
@@ -346,14 +340,16 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream, *, whole
                 else:
                     origin = pts if origin is None else origin
                     seconds = max(0.0, (pts - origin) * base)
+                stop = seconds + (frame.duration or 0) * base
                 yield _Timed(index, seconds, frame)
                 index += 1
     except FFmpegError as error:
         raise VideoError(_broken(path, seconds)) from error
     if whole and not index:
         raise VideoError(f"{path.name} holds no picture that can be decoded; export it again from its source.")
-    claimed = float(stream.duration * base) if stream.duration else 0.0
-    if index and seconds < claimed - max(_SLACK, 0.05 * claimed):
+    claimed = _claimed(stream)
+    fewer = not stream.frames or index < 0.95 * stream.frames
+    if whole and fewer and stop < claimed - max(_SLACK, 0.05 * claimed):
         raise VideoError(_broken(path, seconds))
 
 
@@ -395,10 +391,19 @@ def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> boo
     return True
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> float:
+def _claimed(stream: VideoStream) -> float:
+    """Seconds of this stream by its header, 0 where that does not tell; Matroska keeps them in a tag."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration else 0.0
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    except ValueError:
+        return 0.0
+
+
+def _duration(container: InputContainer, stream: VideoStream) -> float:
+    return _claimed(stream) or (container.duration or 0) / 1e6
 
 
 class _Converter:
@@ -454,86 +459,6 @@ def _ticks(frames: Iterable[tuple[_Timed, int]], every: float | None) -> Iterato
         elif timed.seconds >= due - _TOLERANCE:
             yield timed, shot
             due = (math.floor((timed.seconds + _TOLERANCE) / every) + 1) * every
-
-
-def _middles(frames: Iterable[tuple[_Timed, int]]) -> Iterator[tuple[_Timed, int]]:
-    """The middle frame of each shot; of long shots, of each stretch of `LONG_SHOT` seconds."""
-    kept: list[tuple[_Timed, int]] = []
-    stride = count = 0
-    first = True
-    last = 0.0
-    for item in frames:
-        timed, shot = item
-        fresh = not kept or shot != kept[0][1]
-        if fresh or timed.seconds - kept[0][0].seconds >= LONG_SHOT:
-            if kept and (first or last - kept[0][0].seconds >= LONG_SHOT / 3):
-                yield _middle(kept, last)
-            kept, stride, count, first = [], 1, 0, fresh
-        if count % stride == 0:
-            if len(kept) == _KEPT:
-                kept, stride = kept[::2], stride * 2
-            if count % stride == 0:
-                kept.append(item)
-        count += 1
-        last = timed.seconds
-    if kept and (first or last - kept[0][0].seconds >= LONG_SHOT / 3):
-        yield _middle(kept, last)
-
-
-def _middle(kept: list[tuple[_Timed, int]], last: float) -> tuple[_Timed, int]:
-    middle = (kept[0][0].seconds + last) / 2
-    return min(kept, key=lambda item: abs(item[0].seconds - middle))
-
-
-class _Seen(NamedTuple):
-    timed: _Timed
-    sketch: NDArray[np.int16]
-    change: float
-    """Mean difference from the frame before, summed over the three planes, in steps of 0 to 255."""
-
-
-def _number_shots(frames: Iterable[_Timed]) -> Iterator[tuple[_Timed, int]]:
-    """Give each frame the number of its shot, from 0.
-
-    A hard cut is a frame that differs from the one before it far more than its neighbours do from theirs, measured on
-    sketches. This is the adaptive content detector of PySceneDetect with two changes: the frame is compared with the
-    second largest of its neighbours, not with their mean, so that stuttering motion does not count; and the change must
-    last, so that a flash does not. Dissolves are not found.
-    """
-    sketch = _Sketch()
-    window: deque[_Seen] = deque()
-    position = shot = 0
-
-    def number() -> tuple[_Timed, int]:
-        nonlocal position, shot
-        shot += _is_cut(window, position)
-        seen = window[position]
-        if position < _NEIGHBOURS + 1:
-            position += 1
-        else:
-            window.popleft()
-        return seen.timed, shot
-
-    for timed in frames:
-        now = sketch(timed.frame)
-        change = float(np.abs(now - window[-1].sketch).mean()) * len(now) if window else 0.0
-        window.append(_Seen(timed, now, change))
-        if len(window) > position + _NEIGHBOURS:
-            yield number()
-    while position < len(window):
-        yield number()
-
-
-def _is_cut(window: deque[_Seen], position: int) -> bool:
-    change = window[position].change
-    if change < _CUT_FLOOR or position == 0:
-        return False
-    first = max(1, position - _NEIGHBOURS)
-    others = sorted(seen.change for place, seen in enumerate(window) if place >= first and place != position)
-    if len(others) > 1 and change < _CUT_RATIO * others[-2]:
-        return False
-    before, after = window[position - 1].sketch, window[-1].sketch
-    return float(np.abs(after - before).mean()) * len(after) >= change / 2
 
 
 class _Sketch:
