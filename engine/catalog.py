@@ -7,18 +7,18 @@ still holds can be listed. Each generation stores a hash over what it lists, for
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from engine.errors import CorruptData, NotACollection, StorageFull
+from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, SegmentRow, Settings, VideoRow
 
 FORMAT = 1
 _APPLICATION = 0x53464652
@@ -41,88 +41,6 @@ CREATE TABLE deletes (
 CREATE TABLE generations (
     generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a collection was told when it was made or last built."""
-
-    dim: int
-    metric: str
-    store: str
-    codec: str
-    encoder: str
-    route: str
-    placement: str
-    """Placement that the next build uses."""
-    n_shards: int
-    n_cells: int
-    """Cells that the next build trains; 0 chooses from the number of frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class VideoRow:
-    number: int
-    video_id: str
-    title: str
-    source: str
-    duration: float
-    fps: float
-    captured_at: datetime | None
-    n_frames: int
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
-    segment_id: int
-    shard: int
-    n_rows: int
-    files: Mapping[str, str]
-    """Hash of each file by name."""
-    stats: Mapping[str, Any]
-    written_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class LayoutRow:
-    layout_id: int
-    placement: str
-    names: tuple[str, ...]
-    """Display name of each shard."""
-    state: Mapping[str, Any]
-    """What the placement needs to place later frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteRow:
-    segment_id: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class CellsRow:
-    cells_id: int
-    files: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Everything that one generation consists of."""
-
-    generation: int
-    settings: Settings
-    layout: LayoutRow
-    cells: CellsRow | None
-    videos: tuple[VideoRow, ...]
-    segments: tuple[SegmentRow, ...]
-    deletes: tuple[DeleteRow, ...]
-
-    def digest(self) -> str:
-        """Hash over every value listed, independent of row order."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Catalog:
@@ -307,6 +225,15 @@ class Catalog:
                     cells.add(found[0])
         return segments, cells, videos
 
+    def forget_before(self, generation: int) -> None:
+        """Drop what no generation from this one on lists; a transaction of its own, which makes no generation."""
+        with self.transaction() as change:
+            old = "SELECT segment_id FROM segments WHERE died <= ?"
+            change.execute(f"DELETE FROM deletes WHERE segment_id IN ({old})", (generation,))
+            change.execute("DELETE FROM segments WHERE died <= ?", (generation,))
+            change.execute("DELETE FROM videos WHERE died <= ?", (generation,))
+            change.execute("DELETE FROM generations WHERE generation < ?", (generation,))
+
     @contextmanager
     def transaction(self) -> Iterator[Change]:
         """All or nothing; the writer's lock is taken at the start."""
@@ -389,15 +316,6 @@ class Change:
 
     def add_delete(self, row: DeleteRow) -> None:
         self.execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
-
-    def forget_before(self, generation: int) -> None:
-        """Drop what no generation from this one on lists."""
-        self.execute(
-            "DELETE FROM deletes WHERE segment_id IN (SELECT segment_id FROM segments WHERE died <= ?)", (generation,)
-        )
-        self.execute("DELETE FROM segments WHERE died <= ?", (generation,))
-        self.execute("DELETE FROM videos WHERE died <= ?", (generation,))
-        self.execute("DELETE FROM generations WHERE generation < ?", (generation,))
 
     def commit_generation(
         self, settings: Settings, layout_id: int, cells_id: int | None, what: str, at: datetime

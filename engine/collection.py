@@ -19,32 +19,27 @@ from numpy.typing import NDArray
 
 from engine import media
 from engine import stats as statistics
+from engine.build import Progress
 from engine.cache import ByteLRU
-from engine.catalog import Catalog, LayoutRow, Settings
+from engine.catalog import Catalog
 from engine.cells import read_cells
 from engine.durable import FileLock
 from engine.encoder import Encoder, load_encoder
 from engine.errors import Busy, CorruptData, EncoderError, NotACollection
 from engine.generations import Generations
-from engine.placement import PLACEMENTS, RoundRobin
+from engine.manifest import LayoutRow, Settings
+from engine.placement import RoundRobin
 from engine.report import collection_stats, video_info
-from engine.router import default_n_probe
-from engine.search import Plan, search
+from engine.search import make_plan, search
+from engine.settings import check_settings
 from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Filter, Frame, FrameBatch, NewVideo, SearchResult, VideoInfo
-from engine.vectorindex import CODECS, Floats, Lists
+from engine.vectorindex import Floats, Lists
 from engine.video import Clip
-from engine.writer import Progress, Writer
+from engine.writer import Writer
 
 CACHE_BYTES = 1 << 30
 """Default budget of the shard cache, bytes."""
-_CHOICES = {
-    "metric": ("ip", "l2"),
-    "store": ("fp16", "fp32"),
-    "codec": tuple(CODECS),
-    "placement": tuple(PLACEMENTS),
-    "route": ("auto", "routed", "exact"),
-}
 _BUSY = "Somebody else is writing to this collection right now; try again when that has ended."
 
 
@@ -176,38 +171,19 @@ class Collection:
         encode_ms = (time.perf_counter() - started) * 1e3
         with self._generations.reading() as snapshot:
             vector = _checked(vector, snapshot.settings)
-            plan = self._plan(snapshot, k, exact, n_probe, max_shards, per_shot, allow_partial)
+            plan = make_plan(
+                snapshot,
+                k,
+                exact=exact,
+                n_probe=n_probe,
+                max_shards=max_shards,
+                per_shot=per_shot,
+                allow_partial=allow_partial,
+            )
             result = search(snapshot, vector, plan, where or Filter(), self.cache, self._pool(), self.workers)
         result.trace.ms["encode"] = encode_ms
         result.trace.ms["total"] += encode_ms
         return result
-
-    def _plan(
-        self,
-        snapshot: Snapshot,
-        k: int,
-        exact: bool,
-        n_probe: int | None,
-        max_shards: int | None,
-        per_shot: int | None,
-        allow_partial: bool,
-    ) -> Plan:
-        route = snapshot.settings.route
-        n_cells = 0 if snapshot.cells is None else len(snapshot.cells)
-        if exact:
-            reason, width = "An exact search was asked for.", 0
-        elif not n_cells:
-            reason, width = "The collection has not been built yet, so every frame is scanned.", 0
-        elif n_probe is not None:
-            reason, width = f"{min(n_probe, n_cells)} of {n_cells} cells were asked for.", min(n_probe, n_cells)
-        elif route == "routed" or max_shards is not None:
-            width = default_n_probe(n_cells)
-            reason = f"The best {width} of {n_cells} cells are probed by default."
-        elif route == "auto":
-            reason, width = "Routing is not calibrated here, so every frame is scanned.", 0
-        else:
-            reason, width = "This collection is set to exact search.", 0
-        return Plan(k, width == 0, reason, width, max_shards, per_shot, allow_partial)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:
@@ -267,20 +243,7 @@ class Collection:
     def neighbours(self, frame_id: int, n: int = 4) -> list[Frame]:
         """Up to n frames before and n after a frame in the same video, by time."""
         with self._generations.reading() as snapshot:
-            _, view, row = snapshot.locate(frame_id)
-            columns = view.segment.columns
-            number, seconds = int(columns.video[row]), float(columns.seconds[row])
-            found = [
-                (float(each.segment.columns.seconds[i]), shard.shard, each.segment, int(i))
-                for shard in snapshot.shards
-                for each in shard.segments
-                if str(number) in each.segment.row.stats["videos"]
-                for i in np.flatnonzero(each.segment.columns.video == number)
-            ]
-            found.sort(key=lambda item: item[0])
-            before = [item for item in found if item[0] < seconds][-n:]
-            after = [item for item in found if item[0] > seconds][:n]
-            return [snapshot.frame(shard, segment, i) for _, shard, segment, i in before + after]
+            return snapshot.neighbours(frame_id, n)
 
     def videos(self) -> list[VideoInfo]:
         """All videos, in the order in which they were added."""
@@ -435,17 +398,6 @@ class Collection:
         check_settings(settings)
         with self.writing() as writer:
             writer.build(settings, progress)
-
-
-def check_settings(settings: Settings) -> None:
-    """Raise `ValueError` naming the first setting that is not one of those there are."""
-    for name, known in _CHOICES.items():
-        if getattr(settings, name) not in known:
-            raise ValueError(f"Unknown {name} {getattr(settings, name)!r}; use {', '.join(known)}.")
-    if settings.dim < 1 or settings.n_shards < 1 or settings.n_cells < 0:
-        raise ValueError(
-            f"dim={settings.dim} and n_shards={settings.n_shards} must be 1 or more, and n_cells={settings.n_cells} 0 or more."
-        )
 
 
 def _checked(vector: Floats, settings: Settings) -> Floats:

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine.cache import ByteLRU
-from engine.catalog import Catalog, SegmentRow
+from engine.catalog import Catalog
+from engine.manifest import SegmentRow
 from engine.segment import Segment
 from engine.snapshot import Snapshot
 from engine.vectorindex import Lists

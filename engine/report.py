@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine import stats
 from engine.cache import ByteLRU
-from engine.catalog import VideoRow
+from engine.manifest import VideoRow
 from engine.snapshot import ShardView, Snapshot
 from engine.types import CollectionStats, ShardStats, VideoInfo
 from engine.vectorindex import Lists

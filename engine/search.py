@@ -6,26 +6,23 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import stats, vectorindex
-from engine.cache import ByteLRU
 from engine.errors import EngineError, ShardFailed
-from engine.router import Route
+from engine.probe import Part, ShardCache, Task, probe_all, trace_of
+from engine.router import Route, default_n_probe
 from engine.segment import Segment
-from engine.snapshot import SegmentView, ShardView, Snapshot
+from engine.snapshot import ShardView, Snapshot
 from engine.types import Filter, Frame, Hit, SearchResult, ShardState, ShardTrace, Trace
-from engine.vectorindex import Floats, Found, Lists, Rows
+from engine.vectorindex import Floats, Rows
 
 RESCORE = {"sq8": 50, "fp16": 50, "sq4": 200}
 """Candidates re-scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
 EXACT_MATCHES = 1000
 """With a filter that lets this many rows pass or fewer, scoring just those is cheaper than probing."""
-
-ShardCache = ByteLRU[Lists]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +39,6 @@ class Plan:
     allow_partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One segment's part in a search."""
-
-    view: SegmentView
-    mask: NDArray[np.bool_] | None
-    """Rows that may be returned; None for all."""
-
-    def matches(self) -> Rows:
-        """Rows per cell that occurs which pass the mask."""
-        if self.mask is None:
-            return self.view.segment.cell_rows
-        cells = self.view.segment.cells
-        places = np.searchsorted(cells, self.view.segment.columns.cell[self.mask])
-        return np.bincount(places, minlength=len(cells)).astype(np.int64)
-
-    def n_matches(self) -> int:
-        return self.view.segment.n_rows if self.mask is None else int(self.mask.sum())
-
-
-@dataclass(slots=True)
-class _Task:
-    """A shard to probe, and what came of it."""
-
-    shard: ShardView
-    parts: list[_Part]
-    lists: list[Rows] | None
-    """Positions of the lists to probe per part; None to scan every row."""
-    score: float | None = None
-    n_cells: int = 0
-    found: list[tuple[Segment, Found]] = field(default_factory=list)
-    bytes_read: int = 0
-    loads: int = 0
-    ms: float = 0.0
-    error: ShardFailed | None = None
-
-
 class Clock:
     """Milliseconds per stage."""
 
@@ -93,6 +53,35 @@ class Clock:
 
     def total(self) -> float:
         return (time.perf_counter() - self._start) * 1e3
+
+
+def make_plan(
+    snapshot: Snapshot,
+    k: int,
+    *,
+    exact: bool,
+    n_probe: int | None,
+    max_shards: int | None,
+    per_shot: int | None,
+    allow_partial: bool,
+) -> Plan:
+    """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
+    route = snapshot.settings.route
+    n_cells = 0 if snapshot.cells is None else len(snapshot.cells)
+    if exact:
+        reason, width = "An exact search was asked for.", 0
+    elif not n_cells:
+        reason, width = "The collection has not been built yet, so every frame is scanned.", 0
+    elif n_probe is not None:
+        reason, width = f"{min(n_probe, n_cells)} of {n_cells} cells were asked for.", min(n_probe, n_cells)
+    elif route == "routed" or max_shards is not None:
+        width = default_n_probe(n_cells)
+        reason = f"The best {width} of {n_cells} cells are probed by default."
+    elif route == "auto":
+        reason, width = "Routing is not calibrated here, so every frame is scanned.", 0
+    else:
+        reason, width = "This collection is set to exact search.", 0
+    return Plan(k, width == 0, reason, width, max_shards, per_shot, allow_partial)
 
 
 def search(
@@ -117,7 +106,7 @@ def search(
     clock = Clock()
     numbers = snapshot.numbers_of(where.videos) if where.videos else None
     traces: dict[int, ShardTrace] = {}
-    open_to: list[tuple[ShardView, list[_Part]]] = []
+    open_to: list[tuple[ShardView, list[Part]]] = []
     for shard in snapshot.shards:
         parts, reason = _prune(shard, where, numbers)
         if parts:
@@ -128,7 +117,7 @@ def search(
 
     cells = None if plan.exact else snapshot.cells
     if cells is None:
-        tasks = [_Task(shard, parts, None) for shard, parts in open_to]
+        tasks = [Task(shard, parts, None) for shard, parts in open_to]
         n_cells, chosen = 0, np.empty(0, np.int64)
     else:
         n_cells = len(cells)
@@ -138,7 +127,7 @@ def search(
 
     k = plan.k if plan.per_shot is None else 4 * plan.k
     while True:
-        _probe_all(tasks, query, k, snapshot, cache, executor, workers)
+        probe_all(tasks, query, k, cache, executor)
         clock.lap("search")
         failed = [task.error for task in tasks if task.error is not None]
         if failed and not plan.allow_partial:
@@ -153,7 +142,7 @@ def search(
         k *= 4
 
     for task in tasks:
-        traces[task.shard.shard] = _trace_of(task)
+        traces[task.shard.shard] = trace_of(task)
     scanned = sum(trace.vectors_scanned for trace in traces.values())
     trace = Trace(
         generation=snapshot.generation,
@@ -175,7 +164,7 @@ def search(
     return SearchResult(tuple(hits), trace)
 
 
-def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[list[_Part], str]:
+def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[list[Part], str]:
     """The segments that may hold matching rows; if none does, why."""
     parts = []
     reason = "is empty"
@@ -189,7 +178,7 @@ def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[l
             passed = stats.mask_of(view.segment.columns, where, numbers)
             mask = passed if mask is None else mask & passed
         if mask is None or mask.any():
-            parts.append(_Part(view, mask))
+            parts.append(Part(view, mask))
         else:
             reason = "no frame passes all the filters together"
     return parts, reason
@@ -197,12 +186,12 @@ def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[l
 
 def _route(
     route: Route,
-    open_to: Sequence[tuple[ShardView, list[_Part]]],
+    open_to: Sequence[tuple[ShardView, list[Part]]],
     plan: Plan,
     n_cells: int,
     filtered: bool,
     traces: dict[int, ShardTrace],
-) -> tuple[list[_Task], Rows, Plan]:
+) -> tuple[list[Task], Rows, Plan]:
     """Choose cells over all shards, then the shards that hold them; note the others as skipped."""
     matches = np.zeros(n_cells, np.int64)
     per_part = {}
@@ -213,7 +202,7 @@ def _route(
     if filtered and matches.sum() <= EXACT_MATCHES:
         reason = f"{matches.sum():,} frames pass the filter: scoring just those is cheaper than routing."
         return (
-            [_Task(shard, parts, None) for shard, parts in open_to],
+            [Task(shard, parts, None) for shard, parts in open_to],
             np.empty(0, np.int64),
             replace(plan, exact=True, reason=reason),
         )
@@ -229,7 +218,7 @@ def _route(
             probed = np.unique(
                 np.concatenate([part.view.segment.cells[each] for part, each in zip(parts, lists, strict=True)])
             )
-            tasks.append(_Task(shard, parts, lists, best, len(probed)))
+            tasks.append(Task(shard, parts, lists, best, len(probed)))
         else:
             reason = (
                 f"its best cell is predicted {best:.2f}, the last one probed {route.scores[chosen[-1]]:.2f}"
@@ -248,62 +237,8 @@ def _route(
     return tasks, chosen, plan
 
 
-def _probe_all(
-    tasks: Sequence[_Task],
-    query: Floats,
-    k: int,
-    snapshot: Snapshot,
-    cache: ShardCache,
-    executor: Executor | None,
-    workers: int,
-) -> None:
-    def probe(task: _Task) -> None:
-        _probe(task, query, k, cache)
-
-    if executor is None or workers <= 1 or len(tasks) <= 1:
-        for task in tasks:
-            probe(task)
-    else:
-        for _ in executor.map(probe, tasks):
-            pass
-
-
-def _probe(task: _Task, query: Floats, k: int, cache: ShardCache) -> None:
-    """Search one shard; a fault is kept with the task, never swallowed."""
-    vectorindex.use_one_thread()
-    started = time.perf_counter()
-    task.found = []
-    for i, part in enumerate(task.parts):
-        segment = part.view.segment
-        try:
-            if task.lists is None and _scans_rows(segment, part):
-                found = segment.scan(query, k, part.mask)
-                task.bytes_read += found.scanned * segment.vectors.itemsize * segment.vectors.shape[1]
-                task.loads += 1
-            else:
-                lists = np.arange(len(segment.cells)) if task.lists is None else task.lists[i]
-                if not len(lists):
-                    continue
-                with cache.use(segment.row.segment_id, segment.load) as (loaded, was_there):
-                    found = loaded.search(query, lists, k, part.mask)
-                if not was_there:
-                    task.bytes_read += segment.load_nbytes
-                    task.loads += 1
-        except (EngineError, OSError) as error:
-            task.error = ShardFailed(task.shard.shard, str(segment.row.segment_id), str(error))
-            task.error.__cause__ = error
-            break
-        task.found.append((segment, found))
-    task.ms += (time.perf_counter() - started) * 1e3
-
-
-def _scans_rows(segment: Segment, part: _Part) -> bool:
-    """Whether an exact search reads the stored rows rather than the uncoded lists in the cache."""
-    return segment.coded or segment.scanned_whole or (part.mask is not None and part.n_matches() * 20 < segment.n_rows)
-
-
 def _merge(
-    tasks: Sequence[_Task], query: Floats, k: int, depth: int
+    tasks: Sequence[Task], query: Floats, k: int, depth: int
 ) -> tuple[list[tuple[float, int, Segment, int]], int]:
     """The k best over all shards by exact score, ties by frame id: (score, shard, segment, row); and how many were re-scored."""
     pieces = [
@@ -361,22 +296,6 @@ def _hits(snapshot: Snapshot, best: Sequence[tuple[float, int, Segment, int]], p
 def shot_of(frame: Frame) -> tuple[str, int]:
     """What counts as one shot: the detected shot, or ten seconds of video where shots are not known."""
     return (frame.video_id, frame.shot if frame.shot >= 0 else -1 - int(frame.seconds // 10))
-
-
-def _trace_of(task: _Task) -> ShardTrace:
-    common = (task.shard.n_live, task.score, task.n_cells, sum(found.scanned for _, found in task.found))
-    if task.error is not None:
-        return ShardTrace(
-            task.shard.shard, task.shard.name, ShardState.FAILED, task.error.reason, *common, task.bytes_read, task.ms
-        )
-    state = ShardState.OPENED if task.loads else ShardState.CACHED
-    where = "read from disk" if task.loads else "in memory"
-    reason = (
-        f"{where}; every frame scanned"
-        if task.lists is None
-        else f"{where}; {task.n_cells} of the chosen cells are here"
-    )
-    return ShardTrace(task.shard.shard, task.shard.name, state, reason, *common, task.bytes_read, task.ms)
 
 
 def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, hits: Sequence[Hit]) -> tuple[str, ...]:

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats, vectorindex
-from engine.catalog import SegmentRow
 from engine.cells import Cells
 from engine.columns import FrameColumns, read_columns, write_columns
 from engine.durable import check_file, file_hash, sync_folder, synced
 from engine.errors import CorruptData
+from engine.manifest import SegmentRow
 from engine.vectorindex import CodedLists, Floats, Found, Lists, Metric, PlainLists, Rows
 
 CODED_FROM = 10_000

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats
-from engine.catalog import Catalog, Manifest, SegmentRow, VideoRow
+from engine.catalog import Catalog
 from engine.cells import Cells, metric_of, read_cells
 from engine.columns import FrameColumns
 from engine.durable import FileLock
 from engine.errors import NotFound
+from engine.manifest import Manifest, SegmentRow, VideoRow
 from engine.segment import Segment
 from engine.types import Frame
 from engine.vectorindex import Metric
@@ -148,6 +149,23 @@ class Snapshot:
                     if len(rows) and (alive is None or alive[rows[0]]):
                         return shard, view, int(rows[0])
         raise NotFound(f"There is no frame {frame_id} in this collection.")
+
+    def neighbours(self, frame_id: int, n: int) -> list[Frame]:
+        """Up to n live frames before and n after one, in the same video, by time."""
+        _, view, row = self.locate(frame_id)
+        columns = view.segment.columns
+        number, seconds = int(columns.video[row]), float(columns.seconds[row])
+        found = [
+            (float(each.segment.columns.seconds[i]), shard.shard, each.segment, int(i))
+            for shard in self.shards
+            for each in shard.segments
+            if str(number) in each.segment.row.stats["videos"]
+            for i in np.flatnonzero(each.segment.columns.video == number)
+        ]
+        found.sort(key=lambda item: item[0])
+        before = [item for item in found if item[0] < seconds][-n:]
+        after = [item for item in found if item[0] > seconds][:n]
+        return [self.frame(shard, segment, i) for _, shard, segment, i in before + after]
 
     def frame(self, shard: int, segment: Segment, row: int) -> Frame:
         """The frame that a row stands for."""

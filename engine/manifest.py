@@ -1,0 +1,92 @@
+"""What one generation of a collection consists of: the rows of the catalog as values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a collection was told when it was made or last built."""
+
+    dim: int
+    metric: str
+    store: str
+    codec: str
+    encoder: str
+    route: str
+    placement: str
+    """Placement that the next build uses."""
+    n_shards: int
+    n_cells: int
+    """Cells that the next build trains; 0 chooses from the number of frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRow:
+    number: int
+    video_id: str
+    title: str
+    source: str
+    duration: float
+    fps: float
+    captured_at: datetime | None
+    n_frames: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    segment_id: int
+    shard: int
+    n_rows: int
+    files: Mapping[str, str]
+    """Hash of each file by name."""
+    stats: Mapping[str, Any]
+    written_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutRow:
+    layout_id: int
+    placement: str
+    names: tuple[str, ...]
+    """Display name of each shard."""
+    state: Mapping[str, Any]
+    """What the placement needs to place later frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRow:
+    segment_id: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellsRow:
+    cells_id: int
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that one generation consists of."""
+
+    generation: int
+    settings: Settings
+    layout: LayoutRow
+    cells: CellsRow | None
+    videos: tuple[VideoRow, ...]
+    segments: tuple[SegmentRow, ...]
+    deletes: tuple[DeleteRow, ...]
+
+    def digest(self) -> str:
+        """Hash over every value listed, independent of row order."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
