@@ -39,7 +39,7 @@ class _Seen(NamedTuple, Generic[T]):
 
 
 def number_shots(sketched: Iterable[tuple[T, NDArray[np.int16]]]) -> Iterator[tuple[T, int]]:
-    """Give each frame the number of its shot, from 0. Frames come out three behind the ones that go in.
+    """Give each frame the number of its shot, from 0. Frames come out up to eight behind the ones that go in.
 
     A hard cut is a frame that differs from the one before it far more than its neighbours do from theirs. Dissolves are
     not found.
@@ -53,20 +53,19 @@ def number_shots(sketched: Iterable[tuple[T, NDArray[np.int16]]]) -> Iterator[tu
     -----
     The adaptive content detector of PySceneDetect, with two changes: a frame is compared with the second largest change
     among its neighbours, not with their mean, so that motion that stutters (drawn at fewer frames per second than it is
-    stored) is no cut; and the change must last, so that a flash is none.
+    stored) is no cut; and the change must be to something new and last, so that a flash is none.
     """
     window: deque[_Seen[T]] = deque()
     place = shot = 0
     for frame, sketch in sketched:
         change = _difference(sketch, window[-1].sketch) if window else 0.0
         window.append(_Seen(frame, sketch, change))
-        if len(window) > place + _NEIGHBOURS:
-            shot += _is_cut(window, place)
-            yield window[place].frame, shot
-            if place > _NEIGHBOURS:
-                window.popleft()
-            else:
-                place += 1
+        if len(window) == 2 * _NEIGHBOURS + 2:
+            for ready in range(place, _NEIGHBOURS + 2):
+                shot += _is_cut(window, ready)
+                yield window[ready].frame, shot
+            window.popleft()
+            place = _NEIGHBOURS + 1
     for rest in range(place, len(window)):
         shot += _is_cut(window, rest)
         yield window[rest].frame, shot
@@ -110,9 +109,10 @@ def _is_cut(window: deque[_Seen[T]], place: int) -> bool:
     change = window[place].change
     if place == 0 or change < _FLOOR:
         return False
-    near = range(max(1, place - _NEIGHBOURS), min(len(window), place + _NEIGHBOURS + 1))
-    others = sorted(window[other].change for other in near if other != place)
+    others = sorted(window[other].change for other in range(1, len(window)) if other != place)
     if len(others) > 1 and change < _RATIO * others[-2]:
         return False
-    after = window[min(len(window) - 1, place + _NEIGHBOURS)].sketch
-    return _difference(after, window[place - 1].sketch) >= change / 2
+    before, after = max(0, place - _NEIGHBOURS), min(len(window) - 1, place + _NEIGHBOURS)
+    lasts = _difference(window[after].sketch, window[place - 1].sketch) >= change / 2
+    is_new = _difference(window[place].sketch, window[before].sketch) >= change / 2
+    return lasts and is_new

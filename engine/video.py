@@ -339,7 +339,9 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream, *, whole
                     seconds += step
                 else:
                     origin = pts if origin is None else origin
-                    seconds = max(0.0, (pts - origin) * base)
+                    before, seconds = seconds, max(0.0, (pts - origin) * base)
+                    if seconds < before:
+                        seconds = before + step
                 stop = seconds + (frame.duration or 0) * base
                 yield _Timed(index, seconds, frame)
                 index += 1
@@ -397,9 +399,10 @@ def _claimed(stream: VideoStream) -> float:
         return float(stream.duration * stream.time_base)
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
-        return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+        end = sum(float(part) * 60.0**power for power, part in enumerate(reversed(parts)))
     except ValueError:
         return 0.0
+    return max(0.0, end - float((stream.start_time or 0) * (stream.time_base or 0)))
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float:

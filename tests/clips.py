@@ -1,0 +1,139 @@
+"""Test clips made with PyAV, whose every frame carries its own number as a bar code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Pattern = Callable[[int], Image]
+"""Makes the picture of a frame from its number."""
+
+SIZE = (320, 180)
+COLOURS = {
+    "red": (200, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (40, 60, 200),
+    "yellow": (220, 200, 40),
+    "white": (235, 235, 235),
+    "black": (12, 12, 12),
+}
+_BITS = 12
+_CLOCK = Fraction(1, 90_000)
+
+
+def flat(colour: str, size: tuple[int, int] = SIZE) -> Pattern:
+    """A cartoon-like still of one colour with a square that wanders."""
+
+    def draw(number: int) -> Image:
+        width, height = size
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = COLOURS[colour]
+        side = height // 5
+        left = (number * 3) % (width - side)
+        image[height // 2 : height // 2 + side, left : left + side] = 128
+        return image
+
+    return draw
+
+
+def pan(size: tuple[int, int] = SIZE, speed: int = 12) -> Pattern:
+    """A camera that runs along a wall of coloured stripes, `speed` pixels a frame."""
+    width, height = size
+    wall = (
+        np.random.default_rng(4)
+        .integers(20, 230, (1, 400, 3))
+        .repeat(24, axis=1)
+        .repeat(height, axis=0)
+        .astype(np.uint8)
+    )
+    return lambda number: np.roll(wall, -speed * number, axis=1)[:, :width]
+
+
+def snow(size: tuple[int, int] = SIZE) -> Pattern:
+    """Big flakes in other places on every frame."""
+
+    def draw(number: int) -> Image:
+        image = flat("blue", size)(0)
+        rng = np.random.default_rng(number)
+        for x, y in zip(rng.integers(0, size[0], 250), rng.integers(0, size[1], 250), strict=True):
+            image[y : y + 6, x : x + 6] = 240
+        return image
+
+    return draw
+
+
+def make_clip(
+    path: Path,
+    seconds: float = 4.0,
+    fps: float = 10.0,
+    *,
+    shots: Sequence[str | Pattern] = ("red", "blue"),
+    vfr: bool = False,
+    times: Sequence[float] | None = None,
+    start: float = 0.0,
+    size: tuple[int, int] = SIZE,
+    codec: str = "libx264",
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+) -> list[float]:
+    """Write a video of equally long shots and return the presentation time of each frame, from the first one.
+
+    `vfr` puts the frames at uneven distances, `times` where they are told to be; `start` moves all of them, so that the
+    stream does not start at 0. The container follows the name's ending.
+    """
+    if times is None:
+        even = np.arange(max(1, round(seconds * fps))) / fps
+        jitter = np.random.default_rng(7).uniform(0, 0.8 / fps, len(even)) if vfr else np.zeros(len(even))
+        times = [float(t) for t in even + jitter - jitter[0]]
+    ticks = [round((start + t) / _CLOCK) for t in times]
+    patterns = [flat(shot, size) if isinstance(shot, str) else shot for shot in shots]
+    with av.open(str(path), "w", options=options or {}) as output:
+        stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        if codec != "mpeg4":
+            stream.codec_context.time_base = _CLOCK
+        if codec == "libx264":
+            stream.options = {"crf": "18", "preset": "veryfast"}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, tick in enumerate(ticks):
+            image = patterns[number * len(patterns) // len(ticks)](number).copy()
+            _write_number(image, number)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            if codec == "mpeg4":
+                frame.pts, frame.time_base = number, 1 / stream.codec_context.framerate
+            else:
+                frame.pts, frame.time_base = tick, _CLOCK
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return [(tick - ticks[0]) * float(_CLOCK) for tick in ticks]
+
+
+def make_sound(path: Path, seconds: float = 1.0) -> None:
+    """Write a file with sound and no picture."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=44_100)
+        samples = np.zeros((1, round(44_100 * seconds)), np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.rate, frame.pts = 44_100, 0
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def _write_number(image: Image, number: int) -> None:
+    side = image.shape[1] // _BITS
+    for bit in range(_BITS):
+        image[: image.shape[0] // 9, bit * side : (bit + 1) * side] = 235 if number >> bit & 1 else 16
+
+
+def read_number(image: Image) -> int:
+    """The number that a frame carries, whatever size it was scaled to."""
+    side = image.shape[1] / _BITS
+    row = image.shape[0] // 18
+    return sum(int(image[row, int((bit + 0.5) * side)].mean() > 128) << bit for bit in range(_BITS))
