@@ -28,14 +28,17 @@ class Part:
     view: SegmentView
     mask: NDArray[np.bool_] | None
     """Rows that may be returned; None for all."""
+    matches: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    """Rows per cell that occurs which pass the mask; empty where nothing is routed."""
 
-    def matches(self) -> Rows:
-        """Rows per cell that occurs which pass the mask."""
-        if self.mask is None:
-            return self.view.segment.cell_rows
-        cells = self.view.segment.cells
-        places = np.searchsorted(cells, self.view.segment.columns.cell[self.mask])
-        return np.bincount(places, minlength=len(cells)).astype(np.int64)
+    @classmethod
+    def routed(cls, view: SegmentView, mask: NDArray[np.bool_] | None) -> Part:
+        """A part whose cells can be chosen from."""
+        if mask is None:
+            return cls(view, mask, view.segment.cell_rows)
+        cells = view.segment.cells
+        places = np.searchsorted(cells, view.segment.columns.cell[mask])
+        return cls(view, mask, np.bincount(places, minlength=len(cells)).astype(np.int64))
 
     def n_matches(self) -> int:
         return self.view.segment.n_rows if self.mask is None else int(self.mask.sum())
@@ -56,6 +59,14 @@ class Task:
     loads: int = 0
     ms: float = 0.0
     error: ShardFailed | None = None
+    """Why it could not be searched; such a task is not probed again."""
+
+
+def failure(shard: ShardView, segment: Segment, error: Exception) -> ShardFailed:
+    """A fault in a segment as the failure of its shard."""
+    failed = ShardFailed(shard.shard, str(segment.row.segment_id), str(error))
+    failed.__cause__ = error
+    return failed
 
 
 def probe_all(
@@ -65,16 +76,17 @@ def probe_all(
     cache: ShardCache,
     executor: Executor | None,
 ) -> None:
-    """Search every task's shard, side by side if there is an executor."""
+    """Search every task's shard, side by side if there is an executor,."""
 
     def probe(task: Task) -> None:
         _probe(task, query, k, cache)
 
-    if executor is None or len(tasks) <= 1:
-        for task in tasks:
+    sound = [task for task in tasks if task.error is None]
+    if executor is None or len(sound) <= 1:
+        for task in sound:
             probe(task)
     else:
-        for _ in executor.map(probe, tasks):
+        for _ in executor.map(probe, sound):
             pass
 
 
@@ -86,6 +98,7 @@ def _probe(task: Task, query: Floats, k: int, cache: ShardCache) -> None:
     for i, part in enumerate(task.parts):
         segment = part.view.segment
         try:
+            _ = segment.columns  # Read here, where a fault is this shard's, and not first when its hits are looked up.
             if task.lists is None and _scans_rows(segment, part):
                 found = segment.scan(query, k, part.mask)
                 task.bytes_read += found.scanned * segment.vectors.itemsize * segment.vectors.shape[1]
@@ -100,8 +113,7 @@ def _probe(task: Task, query: Floats, k: int, cache: ShardCache) -> None:
                     task.bytes_read += segment.load_nbytes
                     task.loads += 1
         except (EngineError, OSError) as error:
-            task.error = ShardFailed(task.shard.shard, str(segment.row.segment_id), str(error))
-            task.error.__cause__ = error
+            task.error = failure(task.shard, segment, error)
             break
         task.found.append((segment, found))
     task.ms += (time.perf_counter() - started) * 1e3

@@ -12,7 +12,7 @@ import numpy as np
 
 from engine import stats, vectorindex
 from engine.errors import EngineError, ShardFailed
-from engine.probe import Part, ShardCache, Task, probe_all, trace_of
+from engine.probe import Part, ShardCache, Task, failure, probe_all, trace_of
 from engine.router import Route, default_n_probe
 from engine.segment import Segment
 from engine.snapshot import ShardView, Snapshot
@@ -107,15 +107,21 @@ def search(
     numbers = snapshot.numbers_of(where.videos) if where.videos else None
     traces: dict[int, ShardTrace] = {}
     open_to: list[tuple[ShardView, list[Part]]] = []
+    cells = None if plan.exact else snapshot.cells
+    broken: list[Task] = []
     for shard in snapshot.shards:
-        parts, reason = _prune(shard, where, numbers)
+        try:
+            parts, reason = _prune(shard, where, numbers, routed=cells is not None)
+        except ShardFailed as error:
+            broken.append(Task(shard, [], None, error=error))
+            continue
         if parts:
             open_to.append((shard, parts))
         else:
             traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
+    _raise_unless_partial(plan, broken)
     clock.lap("filter")
 
-    cells = None if plan.exact else snapshot.cells
     if cells is None:
         tasks = [Task(shard, parts, None) for shard, parts in open_to]
         n_cells, chosen = 0, np.empty(0, np.int64)
@@ -123,17 +129,17 @@ def search(
         n_cells = len(cells)
         route = Route.by_centroid(query, cells, snapshot.metric)
         tasks, chosen, plan = _route(route, open_to, plan, n_cells, bool(where), traces)
+    tasks += broken
     clock.lap("route")
 
     k = plan.k if plan.per_shot is None else 4 * plan.k
     while True:
         probe_all(tasks, query, k, cache, executor)
+        _raise_unless_partial(plan, tasks)
         clock.lap("search")
-        failed = [task.error for task in tasks if task.error is not None]
-        if failed and not plan.allow_partial:
-            raise failed[0]
         depth = max(k, min(RESCORE.get(snapshot.settings.codec, 50) * math.ceil(k / 10), 10 * k))
         best, rescored = _merge(tasks, query, k, depth)
+        _raise_unless_partial(plan, tasks)
         clock.lap("rescore")
         hits = _hits(snapshot, best, plan)
         clock.lap("lookup")
@@ -159,12 +165,19 @@ def search(
         shards=tuple(traces[shard.shard] for shard in snapshot.shards),
         ms={**clock.ms, "total": clock.total()},
         warnings=_warnings(snapshot, plan, where, hits),
-        missing=tuple(str(error) for error in failed),
+        missing=tuple(str(task.error) for task in tasks if task.error is not None),
     )
     return SearchResult(tuple(hits), trace)
 
 
-def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[list[Part], str]:
+def _raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
+    if not plan.allow_partial:
+        for task in tasks:
+            if task.error is not None:
+                raise task.error
+
+
+def _prune(shard: ShardView, where: Filter, numbers: set[int] | None, *, routed: bool) -> tuple[list[Part], str]:
     """The segments that may hold matching rows; if none does, why."""
     parts = []
     reason = "is empty"
@@ -174,13 +187,16 @@ def _prune(shard: ShardView, where: Filter, numbers: set[int] | None) -> tuple[l
             reason = certain
             continue
         mask = view.alive()
-        if where:
-            passed = stats.mask_of(view.segment.columns, where, numbers)
-            mask = passed if mask is None else mask & passed
-        if mask is None or mask.any():
-            parts.append(Part(view, mask))
-        else:
-            reason = "no frame passes all the filters together"
+        try:
+            if where:
+                passed = stats.mask_of(view.segment.columns, where, numbers)
+                mask = passed if mask is None else mask & passed
+            if mask is None or mask.any():
+                parts.append(Part.routed(view, mask) if routed else Part(view, mask))
+            else:
+                reason = "no frame passes all the filters together" if where else "all its frames were deleted"
+        except (EngineError, OSError) as error:
+            raise failure(shard, view.segment, error) from error
     return parts, reason
 
 
@@ -194,11 +210,9 @@ def _route(
 ) -> tuple[list[Task], Rows, Plan]:
     """Choose cells over all shards, then the shards that hold them; note the others as skipped."""
     matches = np.zeros(n_cells, np.int64)
-    per_part = {}
     for _, parts in open_to:
         for part in parts:
-            counts = per_part[id(part)] = part.matches()
-            np.add.at(matches, part.view.segment.cells, counts)
+            np.add.at(matches, part.view.segment.cells, part.matches)
     if filtered and matches.sum() <= EXACT_MATCHES:
         reason = f"{matches.sum():,} frames pass the filter: scoring just those is cheaper than routing."
         return (
@@ -211,7 +225,7 @@ def _route(
     is_chosen[chosen] = True
     tasks = []
     for shard, parts in open_to:
-        lists = [np.flatnonzero(is_chosen[part.view.segment.cells] & (per_part[id(part)] > 0)) for part in parts]
+        lists = [np.flatnonzero(is_chosen[part.view.segment.cells] & (part.matches > 0)) for part in parts]
         here = np.unique(np.concatenate([part.view.segment.cells for part in parts]))
         best = float(route.scores[here].max())
         if any(len(each) for each in lists):
@@ -240,7 +254,10 @@ def _route(
 def _merge(
     tasks: Sequence[Task], query: Floats, k: int, depth: int
 ) -> tuple[list[tuple[float, int, Segment, int]], int]:
-    """The k best over all shards by exact score, ties by frame id: (score, shard, segment, row); and how many were re-scored."""
+    """The k best over all shards by exact score, ties by frame id: (score, shard, segment, row); and how many were re-scored.
+
+    A shard whose stored rows cannot be read fails here, and the others are merged without it.
+    """
     pieces = [
         (task, segment, found)
         for task in tasks
@@ -265,7 +282,8 @@ def _merge(
                 try:
                     scores[mine] = segment.scores(query, rows[mine])
                 except (EngineError, OSError) as error:
-                    raise ShardFailed(task.shard.shard, str(segment.row.segment_id), str(error)) from error
+                    task.error = failure(task.shard, segment, error)
+                    return _merge(tasks, query, k, depth)
                 rescored += len(mine)
     ids = np.empty(len(rows), np.int64)
     for i in np.unique(piece):
