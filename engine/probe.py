@@ -73,13 +73,14 @@ def probe_all(
     tasks: Sequence[Task],
     query: Floats,
     k: int,
+    depth: int,
     cache: ShardCache,
     executor: Executor | None,
 ) -> None:
-    """Search every task's shard, side by side if there is an executor,."""
+    """Search every task's shard, side by side if there is an executor, for k rows each, or `depth` where codes want re-scoring."""
 
     def probe(task: Task) -> None:
-        _probe(task, query, k, cache)
+        _probe(task, query, k, depth, cache)
 
     sound = [task for task in tasks if task.error is None]
     if executor is None or len(sound) <= 1:
@@ -90,7 +91,7 @@ def probe_all(
             pass
 
 
-def _probe(task: Task, query: Floats, k: int, cache: ShardCache) -> None:
+def _probe(task: Task, query: Floats, k: int, depth: int, cache: ShardCache) -> None:
     """Search one shard; a fault is kept with the task, never swallowed."""
     vectorindex.use_one_thread()
     started = time.perf_counter()
@@ -108,7 +109,7 @@ def _probe(task: Task, query: Floats, k: int, cache: ShardCache) -> None:
                 if not len(lists):
                     continue
                 with cache.use(segment.row.segment_id, segment.load) as (loaded, was_there):
-                    found = loaded.search(query, lists, k, part.mask)
+                    found = loaded.search(query, lists, depth if segment.coded else k, part.mask)
                 if not was_there:
                     task.bytes_read += segment.load_nbytes
                     task.loads += 1

@@ -134,10 +134,10 @@ def search(
 
     k = plan.k if plan.per_shot is None else 4 * plan.k
     while True:
-        probe_all(tasks, query, k, cache, executor)
+        depth = max(k, min(RESCORE.get(snapshot.settings.codec, 50) * math.ceil(k / 10), 10 * k))
+        probe_all(tasks, query, k, depth, cache, executor)
         _raise_unless_partial(plan, tasks)
         clock.lap("search")
-        depth = max(k, min(RESCORE.get(snapshot.settings.codec, 50) * math.ceil(k / 10), 10 * k))
         best, rescored = _merge(tasks, query, k, depth)
         _raise_unless_partial(plan, tasks)
         clock.lap("rescore")
