@@ -226,7 +226,7 @@ def _route(
     tasks = []
     for shard, parts in open_to:
         lists = [np.flatnonzero(is_chosen[part.view.segment.cells] & (part.matches > 0)) for part in parts]
-        here = np.unique(np.concatenate([part.view.segment.cells for part in parts]))
+        here = np.unique(np.concatenate([part.view.segment.cells[part.matches > 0] for part in parts]))
         best = float(route.scores[here].max())
         if any(len(each) for each in lists):
             probed = np.unique(
