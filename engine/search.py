@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import stats, vectorindex
 from engine.errors import EngineError, ShardFailed
@@ -164,7 +165,7 @@ def search(
         workers=workers if executor is not None else 1,
         shards=tuple(traces[shard.shard] for shard in snapshot.shards),
         ms={**clock.ms, "total": clock.total()},
-        warnings=_warnings(snapshot, plan, where, hits),
+        warnings=_warnings(snapshot, plan, where, matched=bool(tasks)),
         missing=tuple(str(task.error) for task in tasks if task.error is not None),
     )
     return SearchResult(tuple(hits), trace)
@@ -229,10 +230,9 @@ def _route(
         here = np.unique(np.concatenate([part.view.segment.cells[part.matches > 0] for part in parts]))
         best = float(route.scores[here].max())
         if any(len(each) for each in lists):
-            probed = np.unique(
-                np.concatenate([part.view.segment.cells[each] for part, each in zip(parts, lists, strict=True)])
-            )
-            tasks.append(Task(shard, parts, lists, best, len(probed)))
+            task = Task(shard, parts, lists, best)
+            task.n_cells = len(_probed(task))
+            tasks.append(task)
         else:
             reason = (
                 f"its best cell is predicted {best:.2f}, the last one probed {route.scores[chosen[-1]]:.2f}"
@@ -248,7 +248,16 @@ def _route(
                 task.shard.shard, task.shard.name, ShardState.SKIPPED, reason, task.shard.n_live, task.score
             )
         tasks = tasks[: plan.max_shards]
+        chosen = chosen[np.isin(chosen, np.concatenate([_probed(task) for task in tasks]))]
     return tasks, chosen, plan
+
+
+def _probed(task: Task) -> NDArray[np.int32]:
+    """The cells that a routed task probes."""
+    lists = task.lists or []
+    return np.unique(
+        np.concatenate([part.view.segment.cells[each] for part, each in zip(task.parts, lists, strict=True)])
+    )
 
 
 def _merge(
@@ -316,10 +325,10 @@ def shot_of(frame: Frame) -> tuple[str, int]:
     return (frame.video_id, frame.shot if frame.shot >= 0 else -1 - int(frame.seconds // 10))
 
 
-def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, hits: Sequence[Hit]) -> tuple[str, ...]:
+def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, *, matched: bool) -> tuple[str, ...]:
     found = []
     if plan.max_shards is not None and not plan.exact and snapshot.manifest.layout.placement == "round_robin":
         found.append("Under round-robin placement a cap on shards leaves out frames at random.")
-    if where and not hits:
+    if where and not matched:
         found.append("No frame passes the filter.")
     return tuple(found)

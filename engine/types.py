@@ -157,13 +157,16 @@ class Trace:
     """Why this method and this width, one sentence."""
     k: int
     n_probe: int
-    """Cells probed; all cells for exact search."""
+    """Cells probed; 0 for exact search, which does not go by cells."""
     n_cells: int
+    """Cells to choose from; 0 where an exact search was asked for."""
     cells_scored: int
     vectors_total: int
     """Live frames in the collection: what an exact search without filter scans."""
     vectors_scanned: int
+    """Frames compared with the query, each counted once."""
     vectors_rescored: int
+    """Of these, compared by codes first and then exactly."""
     workers: int
     """Shards searched at the same time."""
     shards: tuple[ShardTrace, ...]
