@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import vectorindex
-from engine.durable import check_file, file_hash, sync_folder, synced
+from engine.durable import check_file, file_hash, save_array, sync_folder
 from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
@@ -65,8 +65,7 @@ def write_cells(folder: Path, cells: Cells) -> dict[str, str]:
     hashes = {}
     for name in ("centroids", "trained"):
         path = folder / f"{name}.npy"
-        with synced(path) as file:
-            np.save(file, getattr(cells, name))
+        save_array(path, getattr(cells, name))
         hashes[path.name] = file_hash(path)
     sync_folder(folder)
     sync_folder(folder.parent)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from engine import stats, vectorindex
 from engine.cells import Cells
 from engine.columns import FrameColumns, read_columns, write_columns
-from engine.durable import check_file, file_hash, sync_folder, synced
+from engine.durable import check_file, file_hash, save_array, sync_folder, synced
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
 from engine.vectorindex import CodedLists, Floats, Found, Lists, Metric, PlainLists, Rows
@@ -60,8 +60,7 @@ def write_segment(
     vectors = np.ascontiguousarray(vectors[order])
     columns = columns.take(order).with_values(row_crc=row_checksums(vectors))
     folder.mkdir(parents=True)
-    with synced(folder / "vectors.npy") as file:
-        np.save(file, vectors)
+    save_array(folder / "vectors.npy", vectors)
     with synced(folder / "frames.arrow") as file:
         write_columns(file, columns)
     occupied, offsets, _ = vectorindex.list_order(columns.cell)
@@ -72,8 +71,7 @@ def write_segment(
         table["crc"] = vectorindex.write_lists(
             folder / "codes.faiss", floats, columns.cell, codec, cells.trained, metric
         )
-    with synced(folder / "cells.npy") as file:
-        np.save(file, table)
+    save_array(folder / "cells.npy", table)
     sync_folder(folder)
     sync_folder(folder.parent)
     files = {path.name: file_hash(path) for path in sorted(folder.iterdir())}
