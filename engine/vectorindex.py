@@ -5,7 +5,6 @@ All scores are "higher is better": the inner product for `ip`, minus the squared
 
 from __future__ import annotations
 
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.durable import synced
 from engine.errors import CorruptData
 
 Metric = Literal["ip", "l2"]
@@ -188,13 +188,24 @@ def write_lists(
     keys = np.searchsorted(cells, cell).astype(np.int64)
     rows = np.ascontiguousarray(vectors, np.float32)
     index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(keys), None)
-    faiss.write_index(index, str(path))
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    _write_index(path, index)
     return list_checksums(index)
+
+
+def _write_index(path: Path, index: faiss.Index) -> None:
+    """Write an index through Python's files: FAISS's own say nothing of a disk that fills up at the last buffer."""
+    faults: list[OSError] = []
+    with synced(path) as file:
+
+        def write(chunk: bytes) -> None:
+            try:
+                file.write(chunk)
+            except OSError as error:  # It cannot pass through C++.
+                faults.append(error)
+
+        faiss.write_index(index, faiss.PyCallbackIOWriter(write))
+        if faults:
+            raise faults[0]
 
 
 def list_checksums(index: faiss.IndexIVF) -> NDArray[np.uint32]:
