@@ -241,10 +241,12 @@ class Catalog:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield Change(self._db, self)
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # Where the disk was full, SQLite has rolled back by itself, and a second time would hide that error.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
             self._commits += 1
 
 
