@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CorruptData, NotACollection, StorageFull
+from engine.errors import Busy, CorruptData, NotACollection, StorageFull
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, SegmentRow, Settings, VideoRow
 
 FORMAT = 1
@@ -110,7 +110,11 @@ class Catalog:
                 raise StorageFull(
                     "The disk is full, so the collection is as before; free some space and try again."
                 ) from error
+            if "locked" in str(error):
+                raise Busy(f"The catalog {self._path} stays locked by another program; try again later.") from error
             raise CorruptData(f"The catalog {self._path} cannot be used ({error}).") from error
+        except sqlite3.ProgrammingError:
+            raise  # Such as use after closing: a fault of the caller, not of the file.
         except sqlite3.DatabaseError as error:
             raise CorruptData(f"The catalog {self._path} is damaged ({error}); restore it from a copy.") from error
 
