@@ -52,9 +52,13 @@ class Catalog:
         self._commits = 0
         with self._translated():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-            # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
-            self._db.execute("PRAGMA journal_mode = DELETE")
-            self._db.execute("PRAGMA synchronous = EXTRA")
+            try:
+                # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
+                self._db.execute("PRAGMA journal_mode = DELETE")
+                self._db.execute("PRAGMA synchronous = EXTRA")
+            except BaseException:
+                self._db.close()
+                raise
 
     @classmethod
     def create(cls, path: Path, settings: Settings, layout: LayoutRow, at: datetime) -> Catalog:
@@ -85,13 +89,11 @@ class Catalog:
             raise NotACollection(
                 f"There is no collection in {path.parent}; make one with `python -m engine ingest`, or give another folder."
             )
-        catalog = cls(path)
         try:
-            application = catalog._one("PRAGMA application_id")
-            version = catalog._one("PRAGMA user_version")
+            catalog = cls(path)
         except CorruptData as error:
-            catalog.close()
             raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
+        application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
         if application != (_APPLICATION,) or version != (FORMAT,):
             catalog.close()
             raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")

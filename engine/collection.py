@@ -52,7 +52,11 @@ class Collection:
         self.workers = workers
         self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
         self._catalog = catalog
-        self._generations = Generations(path, catalog, self.cache)
+        try:
+            self._generations = Generations(path, catalog, self.cache)
+        except BaseException:
+            catalog.close()
+            raise
         self._write_lock = threading.RLock()
         self._write_depth = 0
         self._make_lock = threading.Lock()

@@ -93,8 +93,12 @@ class Snapshot:
         while True:
             generation = catalog.current_generation()
             lease = take_lease(path, generation)
-            if catalog.current_generation() == generation:
-                return cls(path, catalog.manifest(generation), lease, segment)
+            try:
+                if catalog.current_generation() == generation:
+                    return cls(path, catalog.manifest(generation), lease, segment)
+            except BaseException:
+                lease.release()
+                raise
             lease.release()
 
     def close(self) -> None:
