@@ -41,6 +41,14 @@ CREATE TABLE deletes (
 CREATE TABLE generations (
     generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
+_TAKEN = {
+    "frame": "SELECT max(json_extract(stats, '$.frame_ids[1]')) FROM segments",
+    "video": "SELECT max(number) FROM videos",
+    "segment": "SELECT max(segment_id) FROM segments",
+    "layout": "SELECT max(layout_id) FROM layouts",
+    "cells": "SELECT max(cells_id) FROM cells",
+}
+"""The highest number in use of each kind: counters are in no generation's hash, and a number given twice would overwrite files."""
 
 
 class Catalog:
@@ -139,8 +147,9 @@ class Catalog:
 
     def counter(self, name: str) -> int:
         """Next free number of a kind: `frame`, `video`, `segment`, `layout` or `cells`."""
-        row = self._one("SELECT value FROM counters WHERE name = ?", name)
-        assert row is not None
+        row = self._one(f"SELECT max(value, 1 + coalesce(({_TAKEN[name]}), -1)) FROM counters WHERE name = ?", name)
+        if row is None or row[0] is None:
+            raise CorruptData(f"The catalog {self._path} has lost its {name} counter; restore it from a copy.")
         return int(row[0])
 
     def manifest(self, generation: int) -> Manifest:
