@@ -68,7 +68,7 @@ def make_plan(
 ) -> Plan:
     """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
     route = snapshot.settings.route
-    n_cells = 0 if snapshot.cells is None else len(snapshot.cells)
+    n_cells = 0 if exact or snapshot.cells is None else len(snapshot.cells)
     if exact:
         reason, width = "An exact search was asked for.", 0
     elif not n_cells:
