@@ -414,7 +414,7 @@ def _checked(vector: Floats, settings: Settings) -> Floats:
         raise ValueError("The query holds a value that is not a finite number.")
     if settings.metric == "l2":
         return vector
-    norm = float(np.linalg.norm(vector))
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
     if norm == 0:
         raise ValueError("The query is all zeros, which has no direction.")
-    return vector / norm
+    return (vector.astype(np.float64) / norm).astype(np.float32)

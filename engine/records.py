@@ -42,12 +42,13 @@ def prepare(frames: FrameBatch, dim: int, metric: str, store: str) -> NDArray[np
     if not np.isfinite(frames.seconds).all() or (np.asarray(frames.seconds) < 0).any():
         raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
     if metric == "ip":
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        # In float64, where squares of any float32 neither overflow nor vanish.
+        norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         if n and norms.min() == 0:
             raise ValueError(
                 f"Row {int(norms.argmin())} of the vectors is all zeros, which has no direction; leave such frames out."
             )
-        vectors /= norms
+        vectors = (vectors / norms).astype(np.float32)
     if store == "fp16":
         if n and np.abs(vectors).max() > np.finfo(np.float16).max:
             raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
