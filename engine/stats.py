@@ -23,6 +23,10 @@ _HOUR = 3_600_000_000
 
 def microseconds(at: datetime) -> int:
     """A naive local time as microseconds since 1970."""
+    if at.tzinfo is not None:
+        raise ValueError(
+            f"The time {at.isoformat()} has a time zone; give the local time of the recording without one."
+        )
     return round((at - EPOCH) / MICROSECOND)
 
 

@@ -39,6 +39,10 @@ class Filter:
         for part in self.dayparts:
             if part not in DAYPARTS:
                 raise ValueError(f"Unknown part of the day {part!r}; use {', '.join(DAYPARTS)}.")
+        if any(at is not None and at.tzinfo is not None for at in self.captured):
+            raise ValueError(
+                "The captured filter has a time zone; recordings are filed by local time, so leave it out."
+            )
         for name in ("seconds", "captured"):
             start, stop = getattr(self, name)
             if start is not None and stop is not None and start >= stop:
