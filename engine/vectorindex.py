@@ -144,6 +144,8 @@ class CodedLists:
             selector = faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bits))
         parameters = faiss.SearchParametersIVF(nprobe=len(keys), sel=selector)
         coarse = np.zeros(len(keys), np.float32)
+        scanned = int(self._sizes[keys].sum())
+        k = min(k, scanned)
         distances = np.empty(k, np.float32)
         labels = np.empty(k, np.int64)
         self._index.search_preassigned_c(
@@ -159,7 +161,7 @@ class CodedLists:
             None,
         )
         found = labels >= 0
-        return Found(labels[found], self._sign * distances[found], int(self._sizes[keys].sum()), exact=False)
+        return Found(labels[found], self._sign * distances[found], scanned, exact=False)
 
 
 def list_order(cell: NDArray[np.int32]) -> tuple[NDArray[np.int32], Rows, Rows]:
