@@ -79,7 +79,9 @@ class ByteLRU(Generic[V]):
             if waiting.error is not None:
                 raise waiting.error
             if waiting.value is not None:
-                return waiting.value, False
+                with self._lock:
+                    self._hits += 1
+                return waiting.value, True
         try:
             value = load()
         except BaseException as error:
