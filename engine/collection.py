@@ -60,6 +60,7 @@ class Collection:
         self._write_lock = threading.RLock()
         self._write_depth = 0
         self._make_lock = threading.Lock()
+        self._encoder_lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._encoder: Encoder | None = None
 
@@ -206,14 +207,15 @@ class Collection:
         EncoderError
             If the collection names none, or it cannot be loaded.
         """
-        if self._encoder is None:
-            name = self.settings.encoder
-            if not name:
-                raise EncoderError(
-                    "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
-                )
-            self._encoder = load_encoder(name)
-        return self._encoder
+        with self._encoder_lock:
+            if self._encoder is None:
+                name = self.settings.encoder
+                if not name:
+                    raise EncoderError(
+                        "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
+                    )
+                self._encoder = load_encoder(name)
+            return self._encoder
 
     def use_encoder(self, encoder: Encoder) -> None:
         """Search text with an encoder that is already loaded."""
