@@ -140,13 +140,14 @@ class Segment:
         """The stored rows (n, dim), mapped. Check rows with `gather`, or all with `verify`."""
         try:
             mapped: NDArray[np.floating] = np.load(self.folder / "vectors.npy", mmap_mode="r")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError) as error:
             raise CorruptData(
                 f"vectors.npy in {self.folder.name} cannot be read ({error}); restore it from a copy."
             ) from error
-        if mapped.shape != (self.n_rows, self._dim):
+        # The rows have checksums, but read as numbers of another type they would pass them.
+        if mapped.shape != (self.n_rows, self._dim) or mapped.dtype.str not in ("<f2", "<f4"):
             raise CorruptData(
-                f"vectors.npy in {self.folder.name} has shape {mapped.shape} instead of {(self.n_rows, self._dim)}; restore it from a copy."
+                f"vectors.npy in {self.folder.name} is {mapped.dtype} {mapped.shape}, not floats {(self.n_rows, self._dim)}; restore it from a copy."
             )
         return mapped
 
