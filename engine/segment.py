@@ -193,12 +193,17 @@ class Segment:
 
     def scan(self, query: Floats, k: int, mask: NDArray[np.bool_] | None) -> Found:
         """The k best of all rows that pass the mask, by exact score, read from the map in bounded steps."""
-        self.verify()
         rows = np.arange(self.n_rows) if mask is None else np.flatnonzero(mask)
+        few = len(rows) * 20 < self.n_rows
+        if not few:
+            self.verify()
         best_rows, best_scores = np.empty(0, np.int64), np.empty(0, np.float32)
         for start in range(0, len(rows), _SCAN_ROWS):
             step = rows[start : start + _SCAN_ROWS]
-            chunk = self.vectors[step[0] : step[-1] + 1] if mask is None else self.vectors[step]
+            if few:
+                chunk: NDArray[np.floating] = self.stored(step)
+            else:
+                chunk = self.vectors[step[0] : step[-1] + 1] if mask is None else self.vectors[step]
             scores = vectorindex.scores_of(query, chunk.astype(np.float32), self._metric)
             best_rows, best_scores = np.append(best_rows, step), np.append(best_scores, scores)
             keep = vectorindex.top(best_scores, k)
