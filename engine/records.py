@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,6 +56,14 @@ def prepare(frames: FrameBatch, dim: int, metric: str, store: str) -> NDArray[np
             raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
         return vectors.astype(np.float16)
     return vectors
+
+
+def fingerprint_of(frames: FrameBatch, vectors: NDArray[np.floating]) -> str:
+    """What tells frames apart where the caller gave nothing: a hash of prepared vectors, places and times."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (vectors, np.asarray(frames.frame_index, np.int64), np.asarray(frames.seconds, np.float64)):
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def columns_of(

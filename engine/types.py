@@ -66,7 +66,7 @@ class NewVideo:
     captured_at: datetime | None = None
     """Wall-clock start of the recording, naive local."""
     fingerprint: str = ""
-    """Tells the content apart: the same id with another fingerprint is refused."""
+    """Tells the content apart: the same id with another fingerprint is refused. Empty takes a hash of the frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Nothing is edited in place. A crash leaves files that no generation lists; the n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from engine.durable import FileLock, remove_folder, storage_errors
 from engine.errors import DuplicateVideo, NotFound
 from engine.manifest import CellsRow, DeleteRow, SegmentRow, Settings, VideoRow
 from engine.placement import make_placement
-from engine.records import columns_of, prepare
+from engine.records import columns_of, fingerprint_of, prepare
 from engine.segment import CODED_FROM, write_segment
 from engine.snapshot import Snapshot, lease_path
 from engine.types import FrameBatch, NewVideo
@@ -56,6 +57,9 @@ class Writer:
         settings = snapshot.settings
         if not len(frames):
             raise ValueError(f"{video.video_id}: there are no frames to store.")
+        vectors = prepare(frames, settings.dim, settings.metric, settings.store)
+        if not video.fingerprint:
+            video = replace(video, fingerprint=fingerprint_of(frames, vectors))
         known = snapshot.numbers.get(video.video_id)
         if known is not None:
             if snapshot.videos[known].fingerprint == video.fingerprint:
@@ -64,7 +68,6 @@ class Writer:
                 f"A video called {video.video_id!r} with other content is stored already; "
                 "delete it first or give this one another name."
             )
-        vectors = prepare(frames, settings.dim, settings.metric, settings.store)
         number = self._catalog.counter("video")
         columns = columns_of(video, number, self._catalog.counter("frame"), frames, vectors, snapshot.cells)
         with storage_errors(f"storing {video.video_id}"):
