@@ -6,6 +6,7 @@ Nothing is edited in place. A crash leaves files that no generation lists; the n
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
 from engine.durable import FileLock, remove_folder, storage_errors
-from engine.errors import DuplicateVideo, NotFound
+from engine.errors import CorruptData, DuplicateVideo, NotFound, StorageFull
 from engine.manifest import CellsRow, DeleteRow, SegmentRow, Settings, VideoRow
 from engine.placement import make_placement
 from engine.records import columns_of, fingerprint_of, prepare
@@ -77,7 +78,9 @@ class Writer:
                 change.add_video(_video_row(number, video, len(frames)))
                 change.advance("frame", int(columns.frame_id[-1]) + 1)
                 self._commit(change, snapshot, "add", segments)
-        self.merge(MERGE_AT)
+        # The video is in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
+        with suppress(StorageFull, CorruptData):
+            self.merge(MERGE_AT)
         return number
 
     def delete(self, video_id: str) -> int:
