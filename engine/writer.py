@@ -98,8 +98,8 @@ class Writer:
         gone = 0
         with storage_errors(f"deleting {video_id}"), self._catalog.transaction() as change:
             for view in snapshot.views():
-                rows = np.flatnonzero(view.segment.columns.video == number)
-                if len(rows):
+                if str(number) in view.segment.row.stats["videos"]:
+                    rows = np.flatnonzero(view.segment.columns.video == number)
                     change.add_delete(DeleteRow(view.segment.row.segment_id, int(rows[0]), int(rows[-1]) + 1))
                     gone += len(rows)
             change.end_video(number)
