@@ -307,10 +307,11 @@ class Collection:
             return collection_stats(self.path, snapshot, self.cache)
 
     def check(self) -> list[str]:
-        """Compare every stored file with its hash; returns what is wrong, a sentence each."""
+        """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""
         with self._generations.reading() as snapshot:
             found = [problem for view in snapshot.views() for problem in view.segment.problems()]
             try:
+                self._catalog.manifest(snapshot.generation)
                 if snapshot.manifest.cells is not None:
                     read_cells(
                         self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
