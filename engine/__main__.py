@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.errors import EngineError
 from engine.types import DAYPARTS, Filter, SearchResult
@@ -30,16 +30,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EngineError, ValueError) as error:
         print(f"engine: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"engine: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("engine: stopped; what was stored before stays.", file=sys.stderr)
         return 130
     return status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line; `--help` has the rest."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m engine", description="Text search over video frames on sharded FAISS."
-    )
+    parser = _Parser(prog="python -m engine", description="Text search over video frames on sharded FAISS.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     ingest = _command(commands, "ingest", _ingest, "store frames of videos and build the collection")
