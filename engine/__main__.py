@@ -20,6 +20,7 @@ from engine.types import DAYPARTS, Filter, SearchResult
 
 if TYPE_CHECKING:
     from engine.collection import Collection
+    from engine.manifest import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,13 +136,16 @@ def _ingest(options: argparse.Namespace) -> int:
     from engine.encoder import SHIPPED, load_encoder
     from engine.ingest import ingest
 
+    if not options.every > 0:
+        raise ValueError(f"The step between frames is {options.every} s; give a positive number.")
     layout = _layout_of(options)
     if (options.into / "catalog.sqlite").is_file():
         collection = Collection.open(options.into)
-        if options.encoder not in (None, collection.settings.encoder):
-            raise ValueError(
-                f"{options.into} was made with the encoder {collection.settings.encoder!r}; leave --encoder out or use another folder."
-            )
+        try:
+            _agree(options, collection.settings, layout)
+        except ValueError:
+            collection.close()
+            raise
     else:
         name = options.encoder or SHIPPED
         encoder = load_encoder(name)
@@ -166,6 +170,19 @@ def _ingest(options: argparse.Namespace) -> int:
             f"{len(report.skipped)} were in already, {len(report.refused)} were refused."
         )
     return 1 if report.refused else 0
+
+
+def _agree(options: argparse.Namespace, settings: Settings, layout: dict[str, Any]) -> None:
+    """Raise unless what was asked for is what the collection was made with."""
+    if options.encoder not in (None, settings.encoder):
+        raise ValueError(
+            f"{options.into} was made with the encoder {settings.encoder!r}; leave --encoder out or use another folder."
+        )
+    for name, value in layout.items():
+        if value != getattr(settings, name):
+            raise ValueError(
+                f"{options.into} has {name}={getattr(settings, name)}, not {value}; change that with `python -m engine build`."
+            )
 
 
 def _build(options: argparse.Namespace) -> int:
