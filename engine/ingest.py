@@ -151,6 +151,10 @@ def describe(path: Path, every: float, shots: bool) -> NewVideo:
     VideoError
         If the file is not a video that can be decoded.
     """
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError as error:
+        raise VideoError(f"The name of {path!a} is not valid UTF-8, so it cannot be filed; rename it.") from error
     file = probe(path)
     told = _sidecar(path)
     captured_at = told.get("captured_at")
