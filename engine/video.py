@@ -228,7 +228,8 @@ def cut_clip(
                     f"{path.name} ends at {length:.1f} s, before {seconds:.1f} s; choose an earlier moment."
                 )
             picture = _Converter(stream, None, height or MAX_CLIP_HEIGHT)
-            duration = _encode(_between(frames, start, seconds + after), picture, stream, part, start)
+            stop = min(seconds + after, length or math.inf)
+            duration = _encode(_between(frames, start, seconds + after), picture, stream, part, start, stop)
         part.replace(out)
     except (OSError, FFmpegError) as error:
         if error.errno == errno.ENOSPC:
@@ -256,11 +257,13 @@ def _between(frames: Iterable[_Timed], start: float, stop: float) -> Iterator[_T
         yield shown
 
 
-def _encode(frames: Iterable[_Timed], picture: _Converter, stream: VideoStream, part: Path, start: float) -> float:
-    """Write frames to `part`, times counted from `start`; returns the clip's length in seconds."""
+def _encode(
+    frames: Iterable[_Timed], picture: _Converter, stream: VideoStream, part: Path, start: float, stop: float
+) -> float:
+    """Write frames to `part`, times counted from `start`, the last on display until `stop`; returns the clip's length."""
     rate = stream.average_rate or Fraction(25)
     clock = Fraction(1, 90_000)
-    last = -1
+    last, length = -1, 0
     with av.open(str(part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as output:
         encoder: VideoStream | None = None
         for timed in frames:
@@ -277,8 +280,11 @@ def _encode(frames: Iterable[_Timed], picture: _Converter, stream: VideoStream, 
                 output.mux(encoder.encode(image))
                 last = tick
         if encoder is not None:
-            output.mux(encoder.encode(None))
-    return float(last * clock + 1 / rate)
+            *packets, final = encoder.encode(None)
+            length = max(last + round(1 / rate / clock), round((stop - start) / clock))
+            final.duration = length - last
+            output.mux([*packets, final])
+    return float(length * clock)
 
 
 @contextmanager
@@ -317,15 +323,17 @@ def _decode(path: Path, container: InputContainer, stream: VideoStream, *, whole
     """All frames in order of presentation; at least one where the `whole` video is read.
 
     Frames without a pts take their dts, or follow the one before by the mean distance. Packets that fail ahead of the
-    first frame are passed over, as recordings that start between two key frames have them.
+    first frame are passed over, as recordings that start between two key frames have them. Lost packets of a broadcast
+    (MPEG-TS) are left to the decoder, which conceals most.
     """
+    broadcast = container.format.name == "mpegts"
     base = float(stream.time_base or 0)
     step = float(1 / stream.average_rate) if stream.average_rate else 0.04
     origin = stream.start_time
     index, seconds, stop = 0, -step, 0.0
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt and index:
+            if packet.is_corrupt and index and not broadcast:
                 raise VideoError(_broken(path, seconds))
             try:
                 frames = packet.decode()
@@ -416,6 +424,7 @@ class _Converter:
         aspect = stream.sample_aspect_ratio
         self._aspect = float(aspect) if aspect and 0.25 <= aspect <= 4 else 1.0
         self._limits = width or math.inf, height or math.inf
+        self._even: tuple[int, int] | None = None
         self._reformatter = VideoReformatter()
 
     def size(self, frame: VideoFrame) -> tuple[int, int]:
@@ -438,11 +447,15 @@ class _Converter:
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     def even(self, frame: VideoFrame) -> VideoFrame:
-        """A yuv420p frame of even width and height."""
-        width, height = (max(2, side // 2 * 2) for side in self.size(frame))
+        """A yuv420p frame of even width and height, the same for all frames."""
+        if self._even is None:
+            width, height = self.size(frame)
+            self._even = max(2, width // 2 * 2), max(2, height // 2 * 2)
         if frame.rotation:
             frame = VideoFrame.from_ndarray(self.rgb(frame), format="rgb24")
-        return self._reformatter.reformat(frame, width, height, format="yuv420p", interpolation="BICUBIC")
+        return self._reformatter.reformat(
+            frame, *self._even, format="yuv420p", interpolation="BICUBIC", dst_color_range="MPEG"
+        )
 
 
 def _reporting(frames: Iterable[_Timed], on_time: Callable[[float], None] | None) -> Iterator[_Timed]:
@@ -472,7 +485,8 @@ class _Sketch:
 
     def __call__(self, frame: VideoFrame) -> NDArray[np.int16]:
         planes = frame.planes
-        if len(planes) != 3 or planes[2].width < 32 or planes[2].height < 18 or frame.format.components[0].bits != 8:
+        small = len(planes) != 3 or planes[2].width < 32 or planes[2].height < 18
+        if small or planes[2].line_size < 32 or frame.format.components[0].bits != 8:
             planes = self._reformatter.reformat(frame, 64, 36, format="yuv444p", interpolation="AREA").planes
         sketch = np.empty((3, 18, 32), np.int16)
         for plane, grid in zip(planes, sketch, strict=True):

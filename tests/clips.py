@@ -79,13 +79,14 @@ def make_clip(
     start: float = 0.0,
     size: tuple[int, int] = SIZE,
     codec: str = "libx264",
+    pixels: str = "yuv420p",
     rotation: int = 0,
     options: dict[str, str] | None = None,
 ) -> list[float]:
     """Write a video of equally long shots and return the presentation time of each frame, from the first one.
 
     `vfr` puts the frames at uneven distances, `times` where they are told to be; `start` moves all of them, so that the
-    stream does not start at 0. The container follows the name's ending.
+    stream does not start at 0; codecs other than libx264 and libvpx round times to whole frames. The container follows the name's ending.
     """
     if times is None:
         even = np.arange(max(1, round(seconds * fps))) / fps
@@ -95,8 +96,8 @@ def make_clip(
     patterns = [flat(shot, size) if isinstance(shot, str) else shot for shot in shots]
     with av.open(str(path), "w", options=options or {}) as output:
         stream = output.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        if codec != "mpeg4":
+        stream.width, stream.height, stream.pix_fmt = *size, pixels
+        if codec in ("libx264", "libvpx"):
             stream.codec_context.time_base = _CLOCK
         if codec == "libx264":
             stream.options = {"crf": "18", "preset": "veryfast"}
@@ -106,10 +107,11 @@ def make_clip(
             image = patterns[number * len(patterns) // len(ticks)](number).copy()
             _write_number(image, number)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            if codec == "mpeg4":
-                frame.pts, frame.time_base = number, 1 / stream.codec_context.framerate
-            else:
+            if codec in ("libx264", "libvpx"):
                 frame.pts, frame.time_base = tick, _CLOCK
+            else:
+                frame.time_base = 1 / stream.codec_context.framerate
+                frame.pts = round(tick * _CLOCK / frame.time_base)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return [(tick - ticks[0]) * float(_CLOCK) for tick in ticks]

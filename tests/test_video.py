@@ -234,6 +234,13 @@ class TestClips:
         for frame in inside[1:]:
             assert found.start + frame.seconds == pytest.approx(times[read_number(frame.image)], abs=2e-3)
 
+    def test_the_last_frame_stays_on_display_as_long_as_in_the_video(self, tmp_path: Path) -> None:
+        make_clip(tmp_path / "slides.mkv", times=[0, 0.1, 0.2, 10, 20, 20.1])
+        found = cut_clip(tmp_path / "slides.mkv", 10, tmp_path / "out.mp4", before=2, after=4)
+        assert [frame.seconds for frame in sample(found.path, every=None)] == pytest.approx([0, 2], abs=1e-3)
+        assert (found.start, found.offset, found.duration) == pytest.approx((8, 2, 6), abs=0.01)
+        assert probe(found.path).duration == pytest.approx(6, abs=0.01)
+
     def test_a_moment_near_the_start_gives_a_shorter_lead(self, clip: Path, tmp_path: Path) -> None:
         found = cut_clip(clip, 0.8, tmp_path / "out.mp4")
         assert (found.start, found.offset) == (0, 0.8)
@@ -273,6 +280,38 @@ class TestClips:
         for thread in threads:
             thread.join()
         assert shown == {5: 5, 23: 23, 41: 41}
+
+
+class TestOddStreams:
+    def test_a_recording_that_changes_its_size_is_read_to_the_end(self, tmp_path: Path) -> None:
+        make_clip(tmp_path / "wide.ts", seconds=2, codec="mpeg2video", fps=25)
+        make_clip(tmp_path / "small.ts", seconds=2, codec="mpeg2video", fps=25, size=(160, 90), start=2)
+        both = tmp_path / "both.ts"
+        both.write_bytes((tmp_path / "wide.ts").read_bytes() + (tmp_path / "small.ts").read_bytes())
+        found = frames_of(both, every=1)
+        assert {frame.image.shape for frame in found} == {(180, 320, 3), (90, 160, 3)}
+        assert found[-1].seconds == pytest.approx(3, abs=0.1)
+        cut_clip(both, 2, tmp_path / "out.mp4", before=1, after=1)
+        assert {frame.image.shape for frame in sample(tmp_path / "out.mp4", every=None)} == {(180, 320, 3)}
+
+    @pytest.mark.parametrize(
+        ("ending", "codec", "pixels"),
+        [("avi", "mjpeg", "yuvj420p"), ("avi", "rawvideo", "bgr24"), ("mkv", "ffv1", "gray"), ("gif", "gif", "rgb8")],
+    )
+    def test_other_kinds_of_pixels_are_read_cut_and_shown(
+        self, ending: str, codec: str, pixels: str, tmp_path: Path
+    ) -> None:
+        path = tmp_path / f"odd.{ending}"
+        make_clip(path, seconds=2, codec=codec, pixels=pixels)
+        found = frames_of(path, every=None)
+        assert [frame.shot for frame in found] == [0] * 10 + [1] * 10
+        clip = cut_clip(path, 1.5, tmp_path / "out.mp4", before=1)
+        source = grab(path, 1.5).mean(axis=(0, 1))
+        assert grab(clip.path, 1).mean(axis=(0, 1)) == pytest.approx(source, abs=6)
+
+    def test_a_picture_of_a_few_pixels_is_read_too(self, tmp_path: Path) -> None:
+        make_clip(tmp_path / "tiny.mp4", seconds=2, size=(16, 16))
+        assert [frame.shot for frame in sample(tmp_path / "tiny.mp4", every=1)] == [0, 1]
 
 
 class TestOddNames:
