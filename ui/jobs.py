@@ -51,7 +51,7 @@ class Job(Generic[T]):
     def _run(self) -> None:
         try:
             self.result = self._work(self._report)
-        except Exception as error:  # noqa: BLE001 - kept whole: `value` raises it again in the script that asks
+        except Exception as error:  # kept whole: `value` raises it again in the script that asks
             self.error = error
 
 

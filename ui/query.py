@@ -6,7 +6,7 @@ Widgets bound to the address bar replace a bad value by their default without a 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -147,7 +147,7 @@ def hit(collection: Collection) -> Frame | None:
 
 
 def complaints(collection: Collection) -> list[str]:
-    """One clause for each value in the address bar that does not fit this collection."""
+    """One clause for each value in the address bar that does not fit this collection; it is then taken out of there."""
     end, n_cells = longest(collection), collection.stats().n_cells
     one_of: dict[str, tuple[str, Sequence[str]]] = {
         "video": ("video", sorted(names(collection))),
@@ -160,16 +160,22 @@ def complaints(collection: Collection) -> list[str]:
         "method": ("search method", METHODS),
     }
     found = [
-        f"{noun} “{plain(value[:60])}” (there is {plain(listed(options[:12], 'or'))})"
+        f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(options[:12]) or 'none')})"
         for key, (noun, options) in one_of.items()
         for value in _asked(key)
         if value not in options
     ]
     if _asked("t") and not _is_span(_asked("t"), end):
         found.append(f"time “{plain(' to '.join(_asked('t'))[:60])}” (two whole seconds from 0 to {end}, in order)")
-    found += _bad_numbers("probes", "number of cells to probe", lambda value: 1 <= value <= n_cells, f"1 to {n_cells}")
+    if _asked("method") == ["routed"]:
+        found += [
+            f"number of cells to probe “{plain(value[:60])}” (1 to {n_cells})"
+            for value in _asked("probes")
+            if not value.isdecimal() or not 1 <= int(value) <= n_cells
+        ]
     if _asked("hit") and hit(collection) is None:
-        found.append(f"frame “{plain(_asked('hit')[-1][:60])}” (there are {collection.n_frames:,} frames)")
+        found.append(f"frame “{plain(_asked('hit')[-1][:60])}” (the collection holds {collection.n_frames:,})")
+        close_hit()
     return found
 
 
@@ -187,11 +193,3 @@ def _is_span(values: Sequence[str], end: int) -> bool:
     if len(values) != 2 or not all(value.isdecimal() for value in values):
         return False
     return int(values[0]) <= int(values[1]) <= end
-
-
-def _bad_numbers(key: str, noun: str, fits: Callable[[int], bool], range_: str) -> list[str]:
-    return [
-        f"{noun} “{plain(value[:60])}” ({range_})"
-        for value in _asked(key)
-        if not value.isdecimal() or not fits(int(value))
-    ]

@@ -28,21 +28,21 @@ def show(collection: Collection) -> None:
     st.markdown(
         f"Describe a moment in a few words. {count(collection.n_frames, 'frame')} "
         f"of {count(len(collection.videos()), 'video')} are waiting"
-        + ("; or start with one of these." if resources.example_queries() else ".")
+        + ("; or start with one of these." if resources.example_frames() else ".")
     )
-    found = resources.example_frames(str(collection.path), collection.generation, collection)
+    found = resources.example_frames()
     if found:
         frames.grid(
             [
                 replace(
-                    frames.of_frame(collection, collection.frame(frame_id)),
+                    frames.of_frame(collection, frame),
                     id=text,
                     title=text,
                     alt=f"Search for: {text}",
                     time="",
                     mark="",
                 )
-                for text, frame_id in found
+                for text, frame in found
             ],
             key="welcome",
             label="Examples",
