@@ -13,7 +13,7 @@ from engine.cells import Cells
 from engine.columns import FrameColumns
 
 MAX_FILL = 1.3
-"""Largest semantic shard as a multiple of the mean."""
+"""Multiple of the mean up to which semantic shards are filled; cells are whole, so the last one may go beyond."""
 
 
 class Placement(Protocol):
@@ -78,7 +78,7 @@ def make_placement(name: str, state: Mapping[str, Any]) -> Placement:
 def group_cells(
     centroids: vectorindex.Floats, sizes: NDArray[np.int64], n_groups: int, *, rounds: int = 8
 ) -> NDArray[np.int32]:
-    """Group cells into shards of like content, none above `MAX_FILL` times the mean unless one cell alone is larger.
+    """Group cells into shards of like content, none above `MAX_FILL` times the mean by more than its last cell.
 
     k-means over the centroids proposes the centres; then, in rounds, cells are given to their nearest centre with room
     left, those with most to lose first (the regret of capacitated clustering), and centres move to their cells.
