@@ -1,0 +1,114 @@
+"""Files that survive, and locks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from engine.durable import FileLock, check_file, file_hash, save_array, storage_errors, synced
+from engine.errors import CorruptData, StorageFull
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12, dtype=np.float16).reshape(3, 4),
+        np.arange(6, dtype=np.float32).reshape(2, 3)[:, ::-1],
+        np.empty((0, 4), np.float32),
+        np.zeros(2, [("cell", np.int32), ("crc", np.uint32)]),
+    ],
+)
+def test_an_array_comes_back_as_it_was_saved(tmp_path, array):
+    save_array(tmp_path / "a.npy", array)
+    back = np.load(tmp_path / "a.npy")
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_a_file_is_never_written_over(tmp_path):
+    (tmp_path / "a").write_bytes(b"first")
+    with pytest.raises(FileExistsError), synced(tmp_path / "a") as file:
+        file.write(b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_a_changed_or_missing_file_is_told_by_name(tmp_path):
+    path = tmp_path / "vectors.npy"
+    path.write_bytes(b"abc" * 1000)
+    expected = file_hash(path)
+    check_file(path, expected)
+    path.write_bytes(b"abc" * 999 + b"abd")
+    with pytest.raises(CorruptData, match=r"vectors\.npy.*checksum"):
+        check_file(path, expected)
+    path.unlink()
+    with pytest.raises(CorruptData, match=r"vectors\.npy.*cannot be read"):
+        check_file(path, expected)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_sentence(number):
+    with pytest.raises(StorageFull, match="as before"), storage_errors("storing v1"):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_faults_of_the_system_pass_as_they_are():
+    with pytest.raises(PermissionError), storage_errors("storing v1"):
+        raise PermissionError(errno.EACCES, "no")
+
+
+def test_a_full_device_is_noticed_by_save_array(monkeypatch, tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")
+    monkeypatch.setattr("engine.durable.synced", lambda path: path.open("wb"))
+    with pytest.raises(StorageFull), storage_errors("storing v1"):
+        save_array(tmp_path / "full", np.zeros(100_000))
+
+
+class TestFileLock:
+    def test_one_excludes_another_even_in_the_same_process(self, tmp_path):
+        with FileLock(tmp_path / "lock", shared=False) as one, FileLock(tmp_path / "lock", shared=False) as other:
+            assert one.acquire()
+            assert not other.acquire()
+            one.release()
+            assert other.acquire()
+
+    def test_readers_share_and_keep_the_writer_out(self, tmp_path):
+        path = tmp_path / "lock"
+        with FileLock(path, shared=True) as one, FileLock(path, shared=True) as two, FileLock(path, shared=False) as w:
+            assert one.acquire()
+            assert two.acquire()
+            one.release()
+            assert not w.acquire()
+            two.release()
+            assert w.acquire()
+
+    def test_waiting_ends_when_the_holder_lets_go(self, tmp_path):
+        path, got = tmp_path / "lock", threading.Event()
+        holder = FileLock(path, shared=False)
+        assert holder.acquire()
+
+        def wait() -> None:
+            with FileLock(path, shared=True) as lock:
+                assert lock.acquire(wait=True)
+                got.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not got.wait(0.1)
+        holder.release()
+        assert got.wait(5)
+        thread.join()
+
+    def test_a_dead_process_holds_nothing(self, tmp_path):
+        code = (
+            "import os, sys; from pathlib import Path; from engine.durable import FileLock\n"
+            "lock = FileLock(Path(sys.argv[1]), shared=False); assert lock.acquire(); os._exit(9)"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=False).returncode == 9
+        with FileLock(tmp_path / "lock", shared=False) as lock:
+            assert lock.acquire()
