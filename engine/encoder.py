@@ -70,12 +70,22 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     Raises
     ------
     EncoderError
-        If the model is unknown, or its weights or tokenizer cannot be had; says what to do.
+        If the model is unknown, its weights or tokenizer cannot be had, or the device is not there; says what to do.
     """
-    import open_clip
-    import torch
+    try:
+        import open_clip
+        import torch
+    except (ImportError, RuntimeError) as error:  # a torchvision of another torch fails with RuntimeError
+        raise EncoderError(
+            f"torch and open_clip cannot be imported ({_shortened(str(error))}); install open_clip_torch again, "
+            "without pinning torch or torchvision alone."
+        ) from error
 
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=where)
+    except (RuntimeError, AssertionError) as error:
+        raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
     model_name, pretrained = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
     try:
         with _quietly(), _offline_if_cut_off():
@@ -124,9 +134,8 @@ def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) 
 
 
 def _cannot_load(spec: str, model: str, pretrained: str | None, error: Exception) -> str:
-    reason = " ".join(str(error).split())
     if pretrained is None or Path(pretrained).is_file():
-        return f"The encoder {spec!r} could not be loaded, its weights or config do not fit: {_shortened(reason)}."
+        return f"The encoder {spec!r} could not be loaded, its weights or config do not fit: {_shortened(str(error))}."
     return (
         f"The weights {pretrained} of {model} could not be downloaded and are not in the cache; connect to the network "
         f"once, or give a folder with open_clip_config.json, or '{model}/<path of a checkpoint>'."
@@ -171,7 +180,9 @@ def _reachable(url: str) -> bool:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= 160 else text[:157].rstrip() + "..."
+    """On one line, without a full stop of its own."""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= 160 else line[:157].rstrip() + "..."
 
 
 class OpenClipEncoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import threading
 from pathlib import Path
@@ -235,6 +236,16 @@ class TestLoading:
             load_encoder(spec)
         assert str(caught.value).startswith(sentence)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+    def test_a_device_that_is_not_there_is_refused(self, device: str, folder: Path) -> None:
+        with pytest.raises(EncoderError, match=f"The device '{device}' cannot be used here; give 'cpu'"):
+            load_encoder(str(folder), device=device)
+
+    def test_loading_leaves_logging_as_it_was(self, folder: Path) -> None:
+        before = list(logging.getLogger().handlers)
+        load_encoder(str(folder), device="cpu")
+        assert logging.getLogger().handlers == before
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(EncoderError, match=r"has no open_clip_config\.json; give a folder saved by open_clip"):
