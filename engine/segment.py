@@ -140,7 +140,7 @@ class Segment:
         """The stored rows (n, dim), mapped. Check rows with `gather`, or all with `verify`."""
         try:
             mapped: NDArray[np.floating] = np.load(self.folder / "vectors.npy", mmap_mode="r")
-        except (OSError, ValueError, EOFError, SyntaxError) as error:
+        except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
             raise CorruptData(
                 f"vectors.npy in {self.folder.name} cannot be read ({error}); restore it from a copy."
             ) from error
