@@ -63,7 +63,6 @@ class Flat:
     video: NDArray[np.str_]
     seconds: NDArray[np.float64]
     captured: list[datetime | None]
-    shot: NDArray[np.int32]
     tags: list[tuple[str, ...]]
     metric: str = "ip"
 
@@ -88,7 +87,6 @@ class Flat:
             np.array(video)[keep],
             np.concatenate([frames.seconds for _, frames in videos])[keep],
             [captured[i] for i in places],
-            np.concatenate([frames.shot for _, frames in videos])[keep],
             [tags[i] for i in places],
             metric,
         )
