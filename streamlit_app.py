@@ -6,7 +6,7 @@ import streamlit as st
 
 ICON = Path(__file__).parent / "ui" / "icon.svg"
 
-st.set_page_config(page_title="Video frame search", page_icon=ICON, layout="wide")
+st.set_page_config(page_title="Frame search", page_icon=ICON, layout="wide")
 st.navigation(
     [
         st.Page(

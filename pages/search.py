@@ -30,7 +30,9 @@ except EngineError as error:
     st.error(plain(str(error)))
     st.stop()
 
-route.bar(result.trace)
+with st.container(horizontal=True):
+    route.bar(result.trace)
+    route.details(result)
 route.warnings(result.trace)
 if not result.hits:
     filters.nothing(town)
@@ -45,7 +47,6 @@ with left:
         on_pick=query.open_hit,
         picked=str(opened.frame_id) if opened else None,
     )
-    route.details(result)
 if opened and right:
     with right:
         viewer.show(town, opened)

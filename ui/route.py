@@ -47,17 +47,14 @@ def bar(trace: Trace) -> None:
 def details(result: SearchResult) -> None:
     """The table behind the bar, one click away."""
     trace = result.trace
-    with st.popover(
-        "How it searched", icon=":material/route:", type="tertiary", key="how", on_change="rerun"
-    ) as opened:
+    with st.popover("Details", icon=":material/route:", type="tertiary", key="how", on_change="rerun") as opened:
         if not opened.open:
             return
         st.markdown(plain(trace.reason))
         st.caption(
             f"Method: {trace.method}. Probed {trace.n_probe:,} of {count(trace.n_cells, 'cell')}, "
             f"re-scored {count(trace.vectors_rescored, 'frame')}, read {nbytes(trace.bytes_read)} from disk. "
-            + ", ".join(f"{stage} {milliseconds(ms)}" for stage, ms in trace.ms.items() if stage != "total")
-            + "."
+            f"Time: {', '.join(f'{stage} {milliseconds(ms)}' for stage, ms in trace.ms.items() if stage != 'total')}."
         )
         st.dataframe(
             [_row(shard) for shard in trace.shards], hide_index=True, alt="What the search did with each shard"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from engine.collection import Collection
 
 _PLAYER = component("player")
-_STICKY = "<style>.st-key-viewer { position: sticky; top: 4.5rem; }</style>"
+_STICKY = "<style>div:has(> .st-key-viewer) { position: sticky; top: 4.5rem; align-self: flex-start; }</style>"
+"""Keeps the pane in sight while the grid beside it scrolls."""
 
 
 def show(collection: Collection, frame: Frame) -> None:
