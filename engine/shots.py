@@ -17,6 +17,8 @@ LONG_SHOT = 5.0
 
 _FLOOR = 15.0
 _RATIO = 2.5
+_NOTICEABLE = 12
+_SHARE = 1 / 3
 _NEIGHBOURS = 3
 _KEPT = 8
 
@@ -51,9 +53,10 @@ def number_shots(sketched: Iterable[tuple[T, NDArray[np.int16]]]) -> Iterator[tu
 
     Notes
     -----
-    The adaptive content detector of PySceneDetect, with two changes: a frame is compared with the second largest change
-    among its neighbours, not with their mean, so that motion that stutters (drawn at fewer frames per second than it is
-    stored) is no cut; and the change must be to something new and last, so that a flash is none.
+    The adaptive content detector of PySceneDetect, with three changes: a frame is compared with the second largest
+    change among its neighbours, not with their mean, so that motion that stutters (drawn at fewer frames per second than
+    it is stored) is no cut; a third of the picture must change, so that a screen in a room that changes its picture is
+    none; and the change must be to something new and last, so that a flash is none.
     """
     window: deque[_Seen[T]] = deque()
     place = shot = 0
@@ -111,6 +114,9 @@ def _is_cut(window: deque[_Seen[T]], place: int) -> bool:
         return False
     others = sorted(window[other].change for other in range(1, len(window)) if other != place)
     if len(others) > 1 and change < _RATIO * others[-2]:
+        return False
+    apart = np.abs(window[place].sketch - window[place - 1].sketch).sum(axis=0)
+    if (apart > _NOTICEABLE).mean() < _SHARE:
         return False
     before, after = max(0, place - _NEIGHBOURS), min(len(window) - 1, place + _NEIGHBOURS)
     lasts = _difference(window[after].sketch, window[place - 1].sketch) >= change / 2

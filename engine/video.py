@@ -137,7 +137,7 @@ def sample(
 
     Yields
     ------
-    Samples by rising `frame_index`; memory holds a dozen decoded frames at most.
+    Samples by rising `frame_index`; memory holds sixteen decoded frames at most.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 import threading
 from functools import cache
@@ -20,6 +21,7 @@ from tests.clips import SIZE, flat, make_clip, make_sound, pan, read_number, sno
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "videos"
 REAL_VIDEOS = sorted(path for path in REAL.glob("*.m*")) if REAL.is_dir() else []
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "videos"
 REAL_CUTS = {"psd_testvideo.mp4": [1.0, 6.01], "torchcodec_nasa_13013.mp4": [8.08]}
 
 real_footage = pytest.mark.parametrize(
@@ -186,6 +188,15 @@ class TestShots:
         make_clip(tmp_path / "stutter.mp4", seconds=3, fps=15, shots=(lambda number: wall(number // 2),))
         assert {frame.shot for frame in sample(tmp_path / "stutter.mp4", every=None)} == {0}
 
+    def test_a_screen_in_a_room_that_changes_its_picture_is_no_cut(self, tmp_path: Path) -> None:
+        def draw(number: int) -> np.ndarray:
+            room = flat("blue")(number)
+            room[30:100, 60:180] = 235 if number >= 15 else 12
+            return room
+
+        make_clip(tmp_path / "screen.mp4", seconds=3, shots=(draw,))
+        assert {frame.shot for frame in sample(tmp_path / "screen.mp4", every=None)} == {0}
+
     def test_a_flash_is_no_cut(self, tmp_path: Path) -> None:
         def draw(number: int) -> np.ndarray:
             return flat("white" if number == 15 else "blue")(number)
@@ -213,6 +224,12 @@ class TestShots:
     def test_real_footage_is_cut_where_it_was_cut_and_nowhere_else(self, path: Path) -> None:
         cuts = [two[0] for one, two in pairwise(decoded(path)) if one[1] != two[1]]
         assert cuts == pytest.approx(REAL_CUTS.get(path.name, []), abs=0.02)
+
+    @pytest.mark.parametrize("name", ["town-09-street-night-snow", "town-14-kitchen-morning", "town-23-night-bus"])
+    def test_the_shots_of_the_sample_videos_are_those_they_were_drawn_with(self, name: str) -> None:
+        shots = json.loads((SAMPLES / "shots.json").read_text())[name]
+        cuts = [two[0] for one, two in pairwise(decoded(SAMPLES / f"{name}.mp4")) if one[1] != two[1]]
+        assert cuts == pytest.approx([shot["start_s"] for shot in shots[1:]], abs=0.05)
 
 
 class TestClips:
