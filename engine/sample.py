@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from engine.collection import Collection
-from engine.durable import FileLock
+from engine.durable import FileLock, file_hash
 from engine.encoder import SHIPPED, Encoder, load_encoder
 from engine.errors import Busy, EngineError
-from engine.ingest import Progress, ingest
+from engine.ingest import SIDECAR, Progress, ingest
 
-VIDEOS = Path(__file__).resolve().parent.parent / "data" / "videos"
+DATA = Path(__file__).resolve().parent.parent / "data"
+VIDEOS = DATA / "videos"
 N_SHARDS = 12
+EVERY = 0.5
+"""Seconds between frames."""
 
 
 def sample_collection(
@@ -21,10 +25,14 @@ def sample_collection(
 ) -> Collection:
     """Open the sample town at `path`, or make it first; an unfinished one goes on where it stopped.
 
+    One that was made from other videos, another encoder or another place of the repository is made anew.
+
     Raises
     ------
     Busy
         If another process is making it right now.
+    NotACollection
+        If there is something else at `path`.
     EngineError
         If the sample videos are missing or cannot be read.
     """
@@ -33,22 +41,36 @@ def sample_collection(
     with FileLock(path.with_name(path.name + ".lock"), shared=False) as lock:
         if not lock.acquire():
             raise Busy(f"The sample town in {path} is being made by another process; try again in half a minute.")
-        collection = _open_or_create(path, encoder)
+        collection = _current(path, encoder)
         collection.use_encoder(encoder)
         if not collection.built:
-            videos = sorted(VIDEOS.glob("*.mp4"))
-            if not videos:
-                raise EngineError(f"There are no sample videos in {VIDEOS}; get the repository with its data folder.")
-            report = ingest(collection, videos, progress=progress)
+            report = ingest(collection, _videos(), every=EVERY, progress=progress)
             if report.refused:
                 raise EngineError(f"A sample video cannot be read: {report.refused[0][1]}")
         return collection
 
 
-def _open_or_create(path: Path, encoder: Encoder) -> Collection:
-    """The collection at `path`; anything unfinished that is not a collection is made anew."""
+def _videos() -> list[Path]:
+    found = sorted(VIDEOS.glob("*.mp4"))
+    if not found:
+        raise EngineError(f"There are no sample videos in {VIDEOS}; get the repository with its data folder.")
+    return found
+
+
+def _current(path: Path, encoder: Encoder) -> Collection:
+    """The collection at `path` if it was made from what ships now, else an empty one in its place."""
+    note = path.with_name(path.name + ".made-from")
+    origin = _origin()
     if (path / "catalog.sqlite").is_file():
-        return Collection.open(path)
-    if path.is_dir() and not any(path.iterdir()):
+        if note.is_file() and note.read_text(encoding="ascii") == origin:
+            return Collection.open(path)
         shutil.rmtree(path)
+    note.write_text(origin, encoding="ascii")
     return Collection.create(path, dim=encoder.dim, encoder=SHIPPED, n_shards=N_SHARDS, route="routed")
+
+
+def _origin() -> str:
+    """A hash over everything that the sample is made from."""
+    files = [*_videos(), VIDEOS / SIDECAR, DATA / "vocabulary.toml", *sorted((DATA / "encoder").glob("open_clip_*"))]
+    told = [f"{file} {file_hash(file)}" for file in files if file.is_file()]
+    return hashlib.blake2b("\n".join([str(EVERY), str(N_SHARDS), *told]).encode(), digest_size=16).hexdigest()
