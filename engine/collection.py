@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from engine.catalog import Catalog
 from engine.cells import read_cells
 from engine.durable import FileLock
 from engine.encoder import Encoder, load_encoder
-from engine.errors import Busy, CorruptData, EncoderError, NotACollection
+from engine.errors import Busy, CollectionError, EncoderError, NotACollection
 from engine.generations import Generations
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
@@ -311,12 +311,14 @@ class Collection:
         with self._generations.reading() as snapshot:
             found = [problem for view in snapshot.views() for problem in view.segment.problems()]
             try:
-                self._catalog.manifest(snapshot.generation)
+                # A connection of its own: the one in use answers from the pages it remembers.
+                with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
+                    catalog.manifest(snapshot.generation)
                 if snapshot.manifest.cells is not None:
                     read_cells(
                         self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
                     )
-            except CorruptData as error:
+            except CollectionError as error:
                 found.append(str(error))
             return found
 
