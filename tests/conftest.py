@@ -1,0 +1,25 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import faiss
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick():
+    """Work at the pace of small tests: one thread for tiny k-means, and no waiting for the disk, which no test pulls."""
+    faiss.omp_set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def town_encoder():
+    """The shipped encoder; loading it takes seconds."""
+    from engine.encoder import load_encoder
+
+    return load_encoder()
