@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.collection import Collection
 from engine.durable import FileLock, file_hash
 from engine.encoder import SHIPPED, Encoder, load_encoder
-from engine.errors import Busy, EngineError
+from engine.errors import Busy, EngineError, NotACollection
 from engine.ingest import SIDECAR, Progress, ingest
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -62,7 +62,11 @@ def _current(path: Path, encoder: Encoder) -> Collection:
     note = path.with_name(path.name + ".made-from")
     origin = _origin()
     if (path / "catalog.sqlite").is_file():
-        if note.is_file() and note.read_text(encoding="ascii") == origin:
+        if not note.is_file():
+            raise NotACollection(
+                f"{path} holds a collection that is not the sample town; give the sample another folder."
+            )
+        if note.read_text(encoding="ascii") == origin:
             return Collection.open(path)
         shutil.rmtree(path)
     note.write_text(origin, encoding="ascii")
