@@ -174,6 +174,7 @@ class TestLookingUp:
 
     def test_statistics_add_up(self, town):
         stats = town.stats()
+        assert stats.cache == town.cache.stats()
         assert stats.n_frames == sum(shard.n_frames for shard in stats.shards) == 30
         assert stats.n_videos == 3
         assert stats.nbytes == sum(shard.nbytes for shard in stats.shards)
@@ -183,10 +184,11 @@ class TestLookingUp:
             assert set(shard.videos) == {hit.video_id for hit in hits}
             times = [hit.captured_at for hit in hits if hit.captured_at]
             assert shard.captured == ((min(times), max(times)) if times else None)
-            assert shard.seconds == (min(hit.seconds for hit in hits), max(hit.seconds for hit in hits))
+            seconds = [hit.seconds for hit in hits]
+            assert shard.seconds == ((min(seconds), max(seconds)) if seconds else None)
             assert shard.tags == {tag: n for tag in town.tags() if (n := sum(tag in hit.tags for hit in hits))}
-        assert stats.cache == town.cache.stats()
-        assert sum(shard.cached_nbytes for shard in stats.shards) == stats.cache.nbytes
+        after = town.stats()
+        assert sum(shard.cached_nbytes for shard in after.shards) == after.cache.nbytes > 0
 
     def test_wall_clock_times_run_with_the_video(self, town):
         start = VIDEOS[1][0].captured_at
