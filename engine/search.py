@@ -214,7 +214,7 @@ def _route(
     for _, parts in open_to:
         for part in parts:
             np.add.at(matches, part.view.segment.cells, part.matches)
-    if filtered and matches.sum() <= EXACT_MATCHES:
+    if filtered and plan.max_shards is None and matches.sum() <= EXACT_MATCHES:
         reason = f"{matches.sum():,} frames pass the filter: scoring just those is cheaper than routing."
         return (
             [Task(shard, parts, None) for shard, parts in open_to],

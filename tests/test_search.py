@@ -272,6 +272,11 @@ class TestLimits:
             assert result.trace.n_probe == opened.cells < result.trace.n_cells
             assert not result.trace.warnings
 
+    def test_a_cap_on_shards_holds_under_a_filter_that_few_frames_pass(self, town):
+        trace = town.search(queries(1)[0], 10, max_shards=1, where=Filter(seconds=(4.0, 40.0))).trace
+        assert trace.shards_probed == 1
+        assert trace.method == "routed"
+
     def test_a_cap_on_shards_under_round_robin_warns(self, tmp_path):
         with fill(tmp_path / "c", VIDEOS, placement="round_robin") as collection:
             assert "at random" in collection.search(queries(1)[0], max_shards=1).trace.warnings[0]
