@@ -222,6 +222,8 @@ def _route(
             replace(plan, exact=True, reason=reason),
         )
     chosen = route.choose(matches, plan.n_probe, plan.k)
+    if len(chosen) > plan.n_probe:
+        plan = replace(plan, reason=f"{plan.reason} It took {len(chosen)} to find {plan.k} frames.")
     is_chosen = np.zeros(n_cells, np.bool_)
     is_chosen[chosen] = True
     tasks = []

@@ -349,6 +349,12 @@ class TestTrace:
             assert trace.cells_scored == trace.n_cells == len(cells)
             assert sum(shard.cells for shard in trace.shards) == 3
 
+    def test_probing_further_than_asked_is_explained(self, town):
+        trace = town.search(queries(1)[0], 100, n_probe=1).trace
+        assert trace.n_probe > 1
+        assert trace.reason.endswith(f"It took {trace.n_probe} to find 100 frames.")
+        assert trace.vectors_scanned >= 100
+
     def test_a_shard_is_read_once_and_cached_after(self, town, flat):
         with Collection.open(town.path) as fresh:
             first, second = (fresh.search(queries(1)[0], 5, exact=True).trace for _ in range(2))
