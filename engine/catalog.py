@@ -242,6 +242,8 @@ class Catalog:
 
     def forget_before(self, generation: int) -> None:
         """Drop what no generation from this one on lists; a transaction of its own, which makes no generation."""
+        if self._one("SELECT 1 FROM generations WHERE generation < ?", generation) is None:
+            return
         with self.transaction() as change:
             old = "SELECT segment_id FROM segments WHERE died <= ?"
             change.execute(f"DELETE FROM deletes WHERE segment_id IN ({old})", (generation,))

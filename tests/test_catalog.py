@@ -139,6 +139,14 @@ def test_the_version_changes_with_commits_of_ours_and_of_others_and_not_otherwis
     assert catalog.version() not in (seen, ours)
 
 
+def test_forgetting_nothing_writes_nothing(catalog):
+    commit(catalog, 1)
+    catalog.forget_before(catalog.current_generation())
+    seen = catalog.version()
+    catalog.forget_before(catalog.current_generation())
+    assert catalog.version() == seen
+
+
 def test_counters_only_grow_and_never_repeat_a_number_in_use(catalog, path):
     commit(catalog, 5)
     assert catalog.counter("segment") == 6
