@@ -127,10 +127,12 @@ class TestSearch:
         checked(app.button(key=f"remove_video_{name}").click().run())
         assert len({item["title"] for item in drawn(app, "frames")["items"]}) > 1
 
-    def test_no_result_says_that_the_filters_leave_nothing(self, visit: Any) -> None:
-        app = visit(q="a cow", scene="kitchen", object=["cow", "train"])
+    def test_no_result_says_that_the_filters_leave_nothing(self, visit: Any, town: Collection) -> None:
+        at_night = next(video for video in town.videos() if video.captured_at and video.captured_at.hour >= 22)
+        app = visit(q="a street", video=at_night.title, day="morning")
         assert drawn(app, "frames")["items"] == []
         assert "Remove one" in said(app)
+        assert {shard["state"] for shard in drawn(app, "route")["shards"]} <= {"pruned", "skipped"}
 
     def test_unknown_words_are_named(self, visit: Any) -> None:
         app = ask(visit(), "a quixotic street")

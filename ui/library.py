@@ -112,7 +112,7 @@ def _ended(job: Job[IngestReport]) -> None:
         st.success(f"Added {plain(video_id)}: {count(report.n_frames, 'frame')} in {report.seconds:.1f} s.")
 
 
-@st.fragment(run_every=0.4)
+@st.fragment(run_every=0.7)
 def _watch(job: Job[IngestReport]) -> None:
     if not job.running:
         st.rerun()

@@ -78,7 +78,7 @@ def example_frames() -> list[tuple[str, Frame]]:
     return job.value().examples if job is not None else []
 
 
-@st.fragment(run_every=0.4)
+@st.fragment(run_every=0.7)
 def _watch_opening() -> None:
     """Progress of the opening. It begins with the second look, when this page is on a screen: its imports are heavy."""
     job: Job[Town] | None = board().get("town")
