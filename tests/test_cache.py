@@ -106,6 +106,16 @@ def test_a_value_in_use_stays_and_goes_when_it_is_let_go():
     assert cache.stats().nbytes == 0
 
 
+def test_a_value_that_two_use_stays_until_both_have_let_go():
+    cache = ByteLRU[Thing](10)
+    with cache.use("a", lambda: Thing(10)):
+        with cache.use("a", lambda: Thing(10)) as (_, was_there):
+            assert was_there
+        cache.set_budget(0)
+        assert cache.nbytes_of("a") == 10
+    assert cache.nbytes_of("a") == 0
+
+
 def test_a_smaller_budget_acts_at_once():
     cache = ByteLRU[Thing](100)
     for key in "abcd":

@@ -281,15 +281,24 @@ class TestLimits:
         with fill(tmp_path / "c", VIDEOS, placement="round_robin") as collection:
             assert "at random" in collection.search(queries(1)[0], max_shards=1).trace.warnings[0]
 
-    def test_under_a_filter_shards_are_ranked_by_cells_that_hold_a_match(self, town, flat, monkeypatch):
-        monkeypatch.setattr("engine.search.EXACT_MATCHES", 0)
-        where = Filter(videos=("v2",), seconds=(0.0, 30.0))
+    @pytest.mark.parametrize("video", ["v0", "v1", "v2", "v3"])
+    def test_under_a_filter_shards_are_ranked_by_cells_that_hold_a_match(self, town, video):
+        where = Filter(videos=(video,), seconds=(0.0, 20.0))
+        number = town.video(video).number
+        with town._generations.reading() as snapshot:
+            cells, shards = snapshot.cells, snapshot.shards
         for query in queries(8):
-            capped = town.search(query, 1, n_probe=10**6, max_shards=1, where=where).trace
-            whole = town.search(query, 100, n_probe=10**6, where=where)
-            (opened,) = [shard for shard in capped.shards if shard.cells]
-            assert opened.shard in {hit.shard for hit in whole.hits}
-            assert opened.score == max(s.score for s in whole.trace.shards if s.score is not None)
+            scores = cells.centroids @ (query / np.linalg.norm(query))
+            best = {}
+            for shard in shards:
+                columns = shard.segments[0].segment.columns
+                matching = columns.cell[(columns.video == number) & (columns.seconds < 20)]
+                if len(matching):
+                    best[shard.shard] = scores[matching].max()
+            trace = town.search(query, 1, n_probe=10**6, max_shards=1, where=where).trace
+            (opened,) = [shard for shard in trace.shards if shard.cells]
+            assert opened.shard == max(best, key=best.get)
+            assert {s.shard: s.score for s in trace.shards if s.score is not None} == pytest.approx(best, abs=1e-5)
 
 
 class TestBadQuestions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import threading
 import zlib
 
@@ -179,6 +181,21 @@ def test_a_disk_that_fills_up_at_the_last_buffer_is_noticed(tmp_path, rows, cell
     monkeypatch.setattr("engine.vectorindex.synced", lambda path: path.open("wb"))
     with pytest.raises(StorageFull), storage_errors("the build"):
         write_lists(tmp_path / "full", rows, cell, "sq8", train_codec("sq8", rows), "ip")
+
+
+def test_a_piece_of_an_index_that_was_not_written_is_never_passed_over(tmp_path, rows, cell, monkeypatch):
+    class FailsOnce(io.BytesIO):
+        def write(self, chunk) -> int:
+            if not self.failed and self.tell():
+                FailsOnce.failed = True
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(chunk)
+
+        failed = False
+
+    monkeypatch.setattr("engine.vectorindex.synced", lambda path: FailsOnce())
+    with pytest.raises(OSError, match="No space"):
+        write_lists(tmp_path / "codes.faiss", rows, cell, "sq8", train_codec("sq8", rows), "ip")
 
 
 @settings(max_examples=20, deadline=None)

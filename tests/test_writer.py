@@ -18,6 +18,7 @@ import pytest
 from worlds import DIM, Flat, assert_answers, fill, flip, make_video, queries
 
 from engine import segment as segment_module
+from engine import snapshot as snapshot_module
 from engine import vectorindex, writer
 from engine.collection import Collection
 from engine.durable import file_hash
@@ -463,6 +464,19 @@ class TestCutOff:
         assert folders(scattered) == listed(scattered)
 
 
+def test_a_writer_may_try_again_after_the_disk_was_full(collection, monkeypatch):
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with collection.writing() as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(StorageFull, match="as before"):
+                writer.add(*make_video(7, 5))
+        assert writer.add(*make_video(7, 5)) == 4
+    assert_holds(collection, [*VIDEOS, make_video(7, 5)])
+
+
 class TestReaders:
     def test_each_answer_comes_from_one_generation_however_much_is_written_meanwhile(self, tmp_path):
         live: dict[int, set[int]] = {}
@@ -543,6 +557,20 @@ class TestReaders:
         with collection.writing():
             pass
         assert not old & folders(collection)
+
+    def test_a_reader_that_a_writer_overtakes_while_opening_takes_the_newer_generation(self, collection, monkeypatch):
+        take, overtaken = snapshot_module.take_lease, []
+
+        def slow(path: Path, generation: int):
+            if not overtaken:
+                overtaken.append(generation)
+                collection.build()
+            return take(path, generation)
+
+        monkeypatch.setattr(snapshot_module, "take_lease", slow)
+        with Collection.open(collection.path) as late:
+            assert late.generation == collection.generation > overtaken[0]
+            assert_holds(late, VIDEOS)
 
     def test_old_generations_leave_the_cache(self, collection):
         collection.search(QUERY, exact=True)
