@@ -180,7 +180,7 @@ def test_from_a_sentence_to_the_moment_to_the_text_to_submit(visit: Visit, addre
     assert abs(float(video.get_attribute("data-first-play")) - float(video.get_attribute("data-offset"))) < 0.2
 
     page.get_by_test_id("stCode").hover()
-    page.get_by_test_id("stCodeCopyButton").click()
+    page.get_by_test_id("stCode").get_by_role("button").click()
     video_id, frame_index = page.evaluate("navigator.clipboard.readText()").split(",")
     assert video_id.startswith("town-")
     assert frame_index.isdecimal()

@@ -47,7 +47,8 @@ def popover(collection: Collection) -> Filter:
     with st.popover(f"Filters · {chosen}" if chosen else "Filters", icon=":material/filter_alt:", key="filters"):
         scenes = _pills("Scene, any of these", "scene", labels(collection, "scene"))
         objects = _pills("In the picture, all of these", "object", labels(collection, "object"))
-        weather = st.pills("Weather", labels(collection, "weather"), key="weather", bind="query-params")
+        skies = labels(collection, "weather")
+        weather = st.pills("Weather", skies, key="weather", bind="query-params") if skies else None
         clocks = any(video.captured_at for video in collection.videos())
         parts = _pills("Time of day, by the recording's clock", "day", list(DAYPARTS) if clocks else [], help=HOURS)
         videos = st.multiselect("Video", sorted(ids), key="video", bind="query-params", placeholder="All videos")
@@ -99,6 +100,9 @@ def chips(collection: Collection) -> None:
 
 
 def _pills(title: str, key: str, options: Sequence[str], help: str | None = None) -> list[str]:
+    """A choice of several labels; nothing is drawn where there are none."""
+    if not options:
+        return []
     return st.pills(title, options, key=key, selection_mode="multi", bind="query-params", help=help)
 
 

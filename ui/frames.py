@@ -62,10 +62,10 @@ def data_url(path: Path | None) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def of_frame(collection: Collection, frame: Frame) -> Picture:
-    """The picture of a frame, with its score if it is a hit."""
+def of_frame(collection: Collection, frame: Frame, tenths: bool = False) -> Picture:
+    """The picture of a frame, with its score if it is a hit; `tenths` tells frames of one second apart."""
     score = f"{frame.score:.3f}" if isinstance(frame, Hit) else ""
-    time = clock(frame.seconds)
+    time = clock(frame.seconds, tenths)
     return Picture(
         id=str(frame.frame_id),
         src=data_url(collection.thumbnail(frame)),

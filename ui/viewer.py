@@ -29,7 +29,7 @@ def show(collection: Collection, frame: Frame) -> None:
             st.subheader(plain(frame.title), anchor=False)
             st.button("Close", icon=":material/close:", type="tertiary", key="close", on_click=query.close_hit)
         _clip(collection, frame)
-        moment = f"**{clock(frame.seconds)}** into the video"
+        moment = f"**{clock(frame.seconds, tenths=True)}** into the video"
         if frame.captured_at:
             moment += f", recorded {plain(when(frame.captured_at))}"
         st.markdown(f"{moment}, shard {frame.shard}")
@@ -41,7 +41,7 @@ def show(collection: Collection, frame: Frame) -> None:
         around = sorted([frame, *collection.neighbours(frame.frame_id, n=2)], key=lambda other: other.seconds)
         if len(around) > 1:
             frames.grid(
-                [frames.of_frame(collection, other) for other in around],
+                [frames.of_frame(collection, other, tenths=True) for other in around],
                 key="neighbours",
                 label="Frames before and after",
                 on_pick=query.open_hit,

@@ -14,11 +14,12 @@ def plain(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
 
 
-def clock(seconds: float) -> str:
-    """Time in a video: `0:07`, `12:05`, `1:02:03`."""
+def clock(seconds: float, tenths: bool = False) -> str:
+    """Time in a video: `0:07`, `12:05`, `1:02:03`; with tenths `0:07.5`."""
     whole = int(seconds + 1e-6)
     hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    told = f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    return f"{told}.{int((seconds - whole) * 10 + 1e-5)}" if tenths else told
 
 
 def duration(seconds: float) -> str:
