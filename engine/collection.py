@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,25 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import media
-from engine import stats as statistics
 from engine.build import Progress
-from engine.cache import ByteLRU
 from engine.catalog import Catalog
-from engine.cells import read_cells
+from engine.contents import Contents
 from engine.durable import FileLock
 from engine.encoder import Encoder, load_encoder
-from engine.errors import Busy, CollectionError, EncoderError, NotACollection
-from engine.generations import Generations
+from engine.errors import Busy, EncoderError, NotACollection
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
-from engine.report import collection_stats, video_info
 from engine.search import make_plan, search
 from engine.settings import check_settings
 from engine.snapshot import Snapshot
-from engine.types import CollectionStats, Filter, Frame, FrameBatch, NewVideo, SearchResult, VideoInfo
-from engine.vectorindex import Floats, Lists
-from engine.video import Clip
+from engine.types import Filter, FrameBatch, NewVideo, SearchResult
+from engine.vectorindex import Floats
 from engine.writer import Writer
 
 CACHE_BYTES = 1 << 30
@@ -43,20 +37,13 @@ CACHE_BYTES = 1 << 30
 _BUSY = "Somebody else is writing to this collection right now; try again when that has ended."
 
 
-class Collection:
+class Collection(Contents):
     """Frames of videos in FAISS shards, in one folder. Safe for many reading threads beside one writer."""
 
     def __init__(self, path: Path, catalog: Catalog, *, cache_bytes: int = CACHE_BYTES, workers: int = 1) -> None:
         """Use `Collection.open` or `Collection.create`."""
-        self.path = path
+        super().__init__(path, catalog, cache_bytes)
         self.workers = workers
-        self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
-        self._catalog = catalog
-        try:
-            self._generations = Generations(path, catalog, self.cache)
-        except BaseException:
-            catalog.close()
-            raise
         self._write_lock = threading.RLock()
         self._write_depth = 0
         self._make_lock = threading.Lock()
@@ -231,118 +218,6 @@ class Collection:
             raise ValueError("The query is empty; describe what the frame shows.")
         vector: Floats = self.encoder.encode_text([text])[0]
         return vector
-
-    # Looking things up
-
-    def frame(self, frame_id: int) -> Frame:
-        """One frame by its id.
-
-        Raises
-        ------
-        NotFound
-            If there is none.
-        """
-        with self._generations.reading() as snapshot:
-            shard, view, row = snapshot.locate(frame_id)
-            return snapshot.frame(shard.shard, view.segment, row)
-
-    def neighbours(self, frame_id: int, n: int = 4) -> list[Frame]:
-        """Up to n frames before and n after a frame in the same video, by time."""
-        with self._generations.reading() as snapshot:
-            return snapshot.neighbours(frame_id, n)
-
-    def videos(self) -> list[VideoInfo]:
-        """All videos, in the order in which they were added."""
-        with self._generations.reading() as snapshot:
-            return [video_info(snapshot, row) for row in snapshot.manifest.videos]
-
-    def video(self, video_id: str) -> VideoInfo:
-        """One video by its id.
-
-        Raises
-        ------
-        NotFound
-            If there is none.
-        """
-        with self._generations.reading() as snapshot:
-            (number,) = snapshot.numbers_of([video_id])
-            return video_info(snapshot, snapshot.videos[number])
-
-    def fingerprint(self, video_id: str) -> str:
-        """What tells the content of a stored video apart."""
-        with self._generations.reading() as snapshot:
-            (number,) = snapshot.numbers_of([video_id])
-            return snapshot.videos[number].fingerprint
-
-    def tags(self) -> dict[str, int]:
-        """Frames per tag, most frequent first."""
-        with self._generations.reading() as snapshot:
-            return statistics.merge_tags([view.segment.row.stats for view in snapshot.views()])
-
-    @property
-    def built(self) -> bool:
-        """Whether the frames have been placed by a build."""
-        with self._generations.reading() as snapshot:
-            return snapshot.built
-
-    @property
-    def n_frames(self) -> int:
-        """Frames that can be found."""
-        with self._generations.reading() as snapshot:
-            return snapshot.n_live
-
-    @property
-    def generation(self) -> int:
-        with self._generations.reading() as snapshot:
-            return snapshot.generation
-
-    @property
-    def settings(self) -> Settings:
-        with self._generations.reading() as snapshot:
-            return snapshot.settings
-
-    def stats(self) -> CollectionStats:
-        """What is in the collection, shard by shard, and the cache's counters."""
-        with self._generations.reading() as snapshot:
-            return collection_stats(self.path, snapshot, self.cache)
-
-    def check(self) -> list[str]:
-        """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""
-        with self._generations.reading() as snapshot:
-            found = [problem for view in snapshot.views() for problem in view.segment.problems()]
-            try:
-                # A connection of its own: the one in use answers from the pages it remembers.
-                with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
-                    catalog.manifest(snapshot.generation)
-                if snapshot.manifest.cells is not None:
-                    read_cells(
-                        self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
-                    )
-            except CollectionError as error:
-                found.append(str(error))
-            return found
-
-    # Pictures
-
-    def thumbnail(self, frame: Frame) -> Path | None:
-        """The stored JPEG of a frame; None if there is none."""
-        return media.thumbnail(self.path, self.video(frame.video_id), frame.frame_index)
-
-    def poster(self, video_id: str) -> Path | None:
-        """A JPEG that stands for a video; None if there is none."""
-        return media.poster(self.path, self.video(video_id))
-
-    def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:
-        """A short clip around a frame that plays in browsers, cut on first use and kept.
-
-        Raises
-        ------
-        NotFound
-            If the video file is not where it was.
-        VideoError
-            If it cannot be decoded.
-        """
-        return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after)
 
     # Writing
 

@@ -6,23 +6,23 @@ import json
 import os
 from pathlib import Path
 
+from engine.clip import Clip, cut_clip
 from engine.errors import NotFound
 from engine.types import VideoInfo
-from engine.video import Clip, cut_clip
 
 KEEP_CLIPS = 200
 """Clips kept per collection; the oldest go first."""
 
 
-def thumbnail(collection: Path, video: VideoInfo, frame_index: int) -> Path | None:
+def thumbnail(collection: Path, number: int, frame_index: int) -> Path | None:
     """The stored JPEG of a frame."""
-    path = collection / "media" / str(video.number) / f"{int(frame_index)}.jpg"
+    path = collection / "media" / str(number) / f"{int(frame_index)}.jpg"
     return path if path.is_file() else None
 
 
-def poster(collection: Path, video: VideoInfo) -> Path | None:
+def poster(collection: Path, number: int) -> Path | None:
     """The thumbnail from the middle of a video."""
-    folder = collection / "media" / str(video.number)
+    folder = collection / "media" / str(number)
     indices = sorted(int(path.stem) for path in folder.glob("*.jpg")) if folder.is_dir() else []
     return folder / f"{indices[len(indices) // 2]}.jpg" if indices else None
 

@@ -91,9 +91,9 @@ def probe_all(
             pass
 
 
+@vectorindex.one_thread()
 def _probe(task: Task, query: Floats, k: int, depth: int, cache: ShardCache) -> None:
     """Search one shard; a fault is kept with the task, never swallowed."""
-    vectorindex.use_one_thread()
     started = time.perf_counter()
     task.found = []
     for i, part in enumerate(task.parts):

@@ -67,6 +67,8 @@ def make_plan(
     allow_partial: bool,
 ) -> Plan:
     """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
+    if exact and max_shards is not None:
+        raise ValueError("An exact search opens every shard that may match; leave out either exact or max_shards.")
     route = snapshot.settings.route
     n_cells = 0 if exact or snapshot.cells is None else len(snapshot.cells)
     if exact:
@@ -85,6 +87,7 @@ def make_plan(
     return Plan(k, width == 0, reason, width, max_shards, per_shot, allow_partial)
 
 
+@vectorindex.one_thread()
 def search(
     snapshot: Snapshot,
     query: Floats,
@@ -103,7 +106,6 @@ def search(
     ShardFailed
         If a shard cannot be read and partial answers are not allowed.
     """
-    vectorindex.use_one_thread()
     clock = Clock()
     numbers = snapshot.numbers_of(where.videos) if where.videos else None
     traces: dict[int, ShardTrace] = {}

@@ -6,6 +6,8 @@ All scores are "higher is better": the inner product for `ip`, minus the squared
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -29,9 +31,15 @@ CODECS: dict[str, int] = {
 """Codes of the inverted lists. 8 bits per dimension lose next to nothing; 4 halve the memory and want more re-scoring."""
 
 
-def use_one_thread() -> None:
-    """Keep FAISS to one OpenMP thread in the calling thread; every outside thread has a pool of its own (faiss#2731)."""
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep FAISS to one OpenMP thread in the calling thread meanwhile; every outside thread has a pool of its own (faiss#2731)."""
+    before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _metric(metric: Metric) -> int:

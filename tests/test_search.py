@@ -302,6 +302,10 @@ class TestLimits:
 
 
 class TestBadQuestions:
+    def test_an_exact_search_with_a_cap_on_shards_is_a_contradiction(self, town):
+        with pytest.raises(ValueError, match="leave out either exact or max_shards"):
+            town.search(queries(1)[0], exact=True, max_shards=1)
+
     @pytest.mark.parametrize("name", ["k", "n_probe", "max_shards", "per_shot"])
     @pytest.mark.parametrize("value", [0, -1])
     def test_a_number_below_one_is_refused_by_name(self, town, name, value):

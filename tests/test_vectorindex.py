@@ -157,10 +157,10 @@ def test_threads_with_other_widths_do_not_disturb_each_other(tmp_path, rows, cel
     wrong: list[int] = []
 
     def ask(i: int) -> None:
-        vectorindex.use_one_thread()
-        for _ in range(200):
-            if lists.search(query, widths[i], 20, None).rows.tolist() != alone[i]:
-                wrong.append(i)
+        with vectorindex.one_thread():
+            for _ in range(200):
+                if lists.search(query, widths[i], 20, None).rows.tolist() != alone[i]:
+                    wrong.append(i)
 
     threads = [threading.Thread(target=ask, args=(i % 3,)) for i in range(6)]
     for thread in threads:
@@ -168,6 +168,17 @@ def test_threads_with_other_widths_do_not_disturb_each_other(tmp_path, rows, cel
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_one_thread_gives_the_callers_threads_back():
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        with vectorindex.one_thread():
+            assert faiss.omp_get_max_threads() == 1
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def test_a_file_that_faiss_cannot_read_is_corrupt(tmp_path):

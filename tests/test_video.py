@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from engine.clip import cut_clip
 from engine.errors import VideoError
-from engine.video import Sample, cut_clip, grab, probe, sample, thumbnail
+from engine.video import Sample, grab, probe, sample, thumbnail
 from tests.clips import SIZE, flat, make_clip, make_sound, pan, read_number, snow
 
 REAL = Path(__file__).resolve().parent.parent.parent / "shared" / "videos"

@@ -1,0 +1,145 @@
+"""What is in a collection: frames, videos, tags, statistics, pictures. Searching and writing are in `collection`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from engine import media, stats
+from engine.cache import ByteLRU
+from engine.catalog import Catalog
+from engine.cells import read_cells
+from engine.clip import Clip
+from engine.errors import CollectionError
+from engine.generations import Generations
+from engine.manifest import Settings
+from engine.report import collection_stats, video_info
+from engine.types import CollectionStats, Frame, VideoInfo
+from engine.vectorindex import Lists
+
+
+class Contents:
+    """The reading side of a collection that needs no query."""
+
+    def __init__(self, path: Path, catalog: Catalog, cache_bytes: int) -> None:
+        self.path = path
+        self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
+        self._catalog = catalog
+        try:
+            self._generations = Generations(path, catalog, self.cache)
+        except BaseException:
+            catalog.close()
+            raise
+
+    def frame(self, frame_id: int) -> Frame:
+        """One frame by its id.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self._generations.reading() as snapshot:
+            shard, view, row = snapshot.locate(frame_id)
+            return snapshot.frame(shard.shard, view.segment, row)
+
+    def neighbours(self, frame_id: int, n: int = 4) -> list[Frame]:
+        """Up to n frames before and n after a frame in the same video, by time."""
+        with self._generations.reading() as snapshot:
+            return snapshot.neighbours(frame_id, n)
+
+    def videos(self) -> list[VideoInfo]:
+        """All videos, in the order in which they were added."""
+        with self._generations.reading() as snapshot:
+            return [video_info(snapshot, row) for row in snapshot.manifest.videos]
+
+    def video(self, video_id: str) -> VideoInfo:
+        """One video by its id.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return video_info(snapshot, snapshot.videos[number])
+
+    def _number(self, video_id: str) -> int:
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return number
+
+    def fingerprint(self, video_id: str) -> str:
+        """What tells the content of a stored video apart."""
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return snapshot.videos[number].fingerprint
+
+    def tags(self) -> dict[str, int]:
+        """Frames per tag, most frequent first."""
+        with self._generations.reading() as snapshot:
+            return stats.merge_tags([view.segment.row.stats for view in snapshot.views()])
+
+    @property
+    def built(self) -> bool:
+        """Whether the frames have been placed by a build."""
+        with self._generations.reading() as snapshot:
+            return snapshot.built
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that can be found."""
+        with self._generations.reading() as snapshot:
+            return snapshot.n_live
+
+    @property
+    def generation(self) -> int:
+        with self._generations.reading() as snapshot:
+            return snapshot.generation
+
+    @property
+    def settings(self) -> Settings:
+        with self._generations.reading() as snapshot:
+            return snapshot.settings
+
+    def stats(self) -> CollectionStats:
+        """What is in the collection, shard by shard, and the cache's counters."""
+        with self._generations.reading() as snapshot:
+            return collection_stats(self.path, snapshot, self.cache)
+
+    def check(self) -> list[str]:
+        """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""
+        with self._generations.reading() as snapshot:
+            found = [problem for view in snapshot.views() for problem in view.segment.problems()]
+            try:
+                # A connection of its own: the one in use answers from the pages it remembers.
+                with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
+                    catalog.manifest(snapshot.generation)
+                if snapshot.manifest.cells is not None:
+                    read_cells(
+                        self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
+                    )
+            except CollectionError as error:
+                found.append(str(error))
+            return found
+
+    def thumbnail(self, frame: Frame) -> Path | None:
+        """The stored JPEG of a frame; None if there is none."""
+        return media.thumbnail(self.path, self._number(frame.video_id), frame.frame_index)
+
+    def poster(self, video_id: str) -> Path | None:
+        """A JPEG that stands for a video; None if there is none."""
+        return media.poster(self.path, self._number(video_id))
+
+    def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:
+        """A short clip around a frame that plays in browsers, cut on first use and kept.
+
+        Raises
+        ------
+        NotFound
+            If the video file is not where it was.
+        VideoError
+            If it cannot be decoded.
+        """
+        return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after)
