@@ -225,6 +225,8 @@ def _search(options: argparse.Namespace) -> int:
         tags_none=tuple(options.tag_none),
     )
     with _open(options) as collection:
+        if options.text is not None:
+            _ = collection.encoder  # Loaded before the clock of the search starts.
         result = collection.search(
             query,
             options.k,
@@ -289,8 +291,8 @@ def _stats(options: argparse.Namespace) -> int:
         print(
             f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB; {common}"
         )
-    for note in stats.notes:
-        print(note)
+    print("Tags:", ", ".join(f"{tag} {count:,}" for tag, count in stats.tags.items()) or "none")
+    print(*stats.notes, sep="\n")
     return 0
 
 

@@ -102,12 +102,13 @@ def search(
     Raises
     ------
     NotFound
-        If the filter names a video that is not there.
+        If the filter names a video or a tag that is not there.
     ShardFailed
         If a shard cannot be read and partial answers are not allowed.
     """
     clock = Clock()
     numbers = snapshot.numbers_of(where.videos) if where.videos else None
+    snapshot.check_tags((*where.tags_any, *where.tags_all, *where.tags_none))
     traces: dict[int, ShardTrace] = {}
     open_to: list[tuple[ShardView, list[Part]]] = []
     cells = None if plan.exact else snapshot.cells

@@ -136,6 +136,14 @@ class Snapshot:
             )
         return {self.numbers[name] for name in wanted}
 
+    def check_tags(self, tags: Iterable[str]) -> None:
+        """Raise `NotFound` for the first tag that no frame has ever carried here: more likely a slip than a question."""
+        for tag in tags:
+            if not any(tag in view.segment.row.stats["tags"] for view in self.views()):
+                raise NotFound(
+                    f"No frame in this collection carries the tag {tag!r}; `python -m engine stats` lists tags."
+                )
+
     def locate(self, frame_id: int) -> tuple[ShardView, SegmentView, int]:
         """Shard, segment and row of a live frame.
 
