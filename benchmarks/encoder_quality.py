@@ -50,7 +50,7 @@ class Encoder:
         self._model, _, self._preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
         self._tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
         self._model.eval()
-        self.scale = float(self._model.logit_scale.exp())
+        self.scale = self._model.logit_scale.exp().item()
 
     @torch.no_grad()
     def images(self, pictures: list[NDArray[np.uint8]]) -> Vectors:

@@ -66,12 +66,19 @@ PLACES: dict[str, Place] = {
     ),
     "office": Place(
         "in",
-        ("office", "office with desks", "office with computers", "workplace", "office room"),
+        ("office", "office with desks", "office with computers", "workplace", "room with desks", "office room"),
         ("workplace with computers", "room with desks and computers"),
     ),
     "kitchen": Place(
         "in",
-        ("kitchen", "kitchen with a stove", "home kitchen", "kitchen with a fridge", "kitchen with cupboards"),
+        (
+            "kitchen",
+            "kitchen with a stove",
+            "home kitchen",
+            "kitchen with a fridge",
+            "room with a stove",
+            "kitchen with cupboards",
+        ),
         ("room with a stove and a fridge", "home kitchen with a stove"),
     ),
     "living room": Place(
