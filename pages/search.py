@@ -33,8 +33,9 @@ except EngineError as error:
 with st.container(horizontal=True):
     route.bar(result.trace)
     route.details(result)
-route.warnings(result.trace)
-if not result.hits:
+if result.hits:
+    route.warnings(result.trace)
+else:
     filters.nothing(town)
 
 opened = query.hit(town)
