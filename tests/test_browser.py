@@ -238,6 +238,23 @@ def test_every_picture_says_what_it_shows(visit: Visit) -> None:
     assert all(" at 0:" in text and "score" in text for text in texts)
 
 
+def test_a_poster_in_the_library_leads_to_a_search_in_that_video(visit: Visit) -> None:
+    page = visit.page
+    visit.ask(QUERY)
+    page.get_by_role("link", name="Library").click()
+    poster = page.locator(".st-key-posters .card").nth(3)
+    title = poster.locator(".title").inner_text()
+    poster.click()
+    page.locator(f".st-key-hits .title:text-is('{title}')").first.wait_for()
+    page.wait_for_function(
+        "title => [...document.querySelectorAll('.st-key-hits *')].filter(one => one.shadowRoot)"
+        ".every(one => [...one.shadowRoot.querySelectorAll('.title')].every(each => each.textContent === title))",
+        arg=title,
+    )
+    assert page.get_by_label("Describe a moment").input_value() == QUERY
+    visit.check()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1440, 900), (800, 1000)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_pages_fit_their_window_in_both_themes(

@@ -52,7 +52,8 @@ def show(collection: Collection, frame: Frame) -> None:
 
 def _clip(collection: Collection, frame: Frame) -> None:
     try:
-        clip = collection.clip(frame)
+        with st.spinner("Cutting the clip"):
+            clip = collection.clip(frame)
     except EngineError as error:
         picture = collection.thumbnail(frame)
         if picture is not None and picture.is_file():
