@@ -17,8 +17,9 @@ LIMITS = """
 The demo encoder is a small model that has only ever seen a drawn town. It knows scenes, times of day, weather and the
 main things in a picture: cars, buses, bicycles, trains, boats, balloons, people, dogs, cats, birds, cows.
 
-It does **not** know names, signs or numbers, it often misses small things and their colours, and it cannot say
-“there is no such frame”: it always shows what comes nearest. Give the collection a larger encoder for that.
+It is **weak** at counting, at what people do, and at the colours of animals, clothes and small things. It knows no names
+and no signs, and it cannot say “there is no such frame”: it always shows what comes nearest. For real footage, make a
+collection with a larger encoder.
 """
 
 
