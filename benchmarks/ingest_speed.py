@@ -48,7 +48,10 @@ def bare(videos: list[Path], encoder: Encoder, every: float) -> int:
 
 def whole(videos: list[Path], encoder: Encoder, every: float) -> tuple[int, tuple[tuple[str, str], ...]]:
     """A full ingest into a new collection."""
-    with tempfile.TemporaryDirectory() as folder, Collection.create(Path(folder) / "c", dim=encoder.dim, encoder=SHIPPED) as made:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Collection.create(Path(folder) / "c", dim=encoder.dim, encoder=SHIPPED) as made,
+    ):
         made.use_encoder(encoder)
         report = ingest(made, videos, every=every)
     return report.n_frames, report.refused
@@ -71,7 +74,9 @@ def main() -> None:
             rates[name].append(n_frames / (time.perf_counter() - started))
             print(f"{name:7} {n_frames:6,} frames  {rates[name][-1]:7.1f} frames/s", flush=True)
     ratios = [mine / least for mine, least in zip(rates["ingest"], rates["bare"], strict=True)]
-    print(f"ingest / bare: median {statistics.median(ratios):.2f}, each round {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    print(
+        f"ingest / bare: median {statistics.median(ratios):.2f}, each round {', '.join(f'{ratio:.2f}' for ratio in ratios)}"
+    )
 
 
 if __name__ == "__main__":

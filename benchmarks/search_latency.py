@@ -19,7 +19,16 @@ import numpy as np
 from engine.encoder import SHIPPED, load_encoder
 from engine.sample import VIDEOS, sample_collection
 
-PLAIN = ("a street", "a park in the rain", "people walking", "a dog", "the harbour at night", "a boat", "snow", "a kitchen")
+PLAIN = (
+    "a street",
+    "a park in the rain",
+    "people walking",
+    "a dog",
+    "the harbour at night",
+    "a boat",
+    "snow",
+    "a kitchen",
+)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ cannot run code.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import warnings
@@ -72,6 +73,8 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     EncoderError
         If the model is unknown, its weights or tokenizer cannot be had, or the device is not there; says what to do.
     """
+    # OpenMP threads that spin while they wait starve each other wherever other work runs, several times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import open_clip
         import torch

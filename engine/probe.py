@@ -136,6 +136,6 @@ def trace_of(task: Task) -> ShardTrace:
     reason = (
         f"{where}; every frame scanned"
         if task.lists is None
-        else f"{where}; {task.n_cells} of the chosen cells are here"
+        else f"{where}; {task.n_cells} of the chosen cells {'is' if task.n_cells == 1 else 'are'} here"
     )
     return ShardTrace(task.shard.shard, task.shard.name, state, reason, *common, task.bytes_read, task.ms)

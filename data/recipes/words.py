@@ -66,7 +66,15 @@ PLACES: dict[str, Place] = {
     ),
     "office": Place(
         "in",
-        ("office", "office with desks", "office with computers", "workplace", "room with desks", "office room"),
+        (
+            "office",
+            "office with desks",
+            "office with computers",
+            "workplace",
+            "room with desks",
+            "room with computers",
+            "office room",
+        ),
         ("workplace with computers", "room with desks and computers"),
     ),
     "kitchen": Place(
@@ -77,13 +85,21 @@ PLACES: dict[str, Place] = {
             "home kitchen",
             "kitchen with a fridge",
             "room with a stove",
+            "room with a fridge",
             "kitchen with cupboards",
         ),
         ("room with a stove and a fridge", "home kitchen with a stove"),
     ),
     "living room": Place(
         "in",
-        ("living room", "living room with a sofa", "lounge", "room with a sofa and a tv", "sitting room"),
+        (
+            "living room",
+            "living room with a sofa",
+            "lounge",
+            "room with a sofa and a tv",
+            "room with a couch",
+            "sitting room",
+        ),
         ("lounge with a sofa", "room with a couch and a tv"),
     ),
 }
