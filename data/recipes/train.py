@@ -1,6 +1,6 @@
 """Trains the encoder on the frames drawn ahead.
 
-    python -m data.recipes.train [--minutes 48]
+    python -m data.recipes.train [--minutes 65]
 
 Goes on from the last checkpoint if there is one. The learning rate follows the share of the time that is used, so an
 interrupted run ends as an uninterrupted one would. To train a finished encoder further, ask for more minutes.
@@ -234,7 +234,7 @@ class Trainer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the encoder.")
-    parser.add_argument("--minutes", type=float, default=48.0, help="of training in all, earlier runs counted in")
+    parser.add_argument("--minutes", type=float, default=65.0, help="of training in all, earlier runs counted in")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
