@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -211,11 +213,17 @@ def embed(
     kept: list[tuple[int, float, int]] = []
     pictures: list[bytes] = []
     samples = sample(path, every=every, shots=shots)
-    for batch in _batches(samples):
-        vectors.append(encoder.encode_images([each.image for each in batch]))
-        pictures.extend(thumbnail(each.image) for each in batch)
-        kept.extend((each.frame_index, each.seconds, each.shot) for each in batch)
-        tell(min(1.0, kept[-1][1] / duration) if duration else 0.0)
+    # Encoding runs beside decoding: both leave the interpreter, and two batches on the way bound the memory.
+    with ThreadPoolExecutor(1, "encode") as worker:
+        on_the_way: deque[Future[NDArray[np.float32]]] = deque()
+        for batch in _batches(samples):
+            on_the_way.append(worker.submit(encoder.encode_images, [each.image for each in batch]))
+            pictures.extend(thumbnail(each.image) for each in batch)
+            kept.extend((each.frame_index, each.seconds, each.shot) for each in batch)
+            tell(min(1.0, kept[-1][1] / duration) if duration else 0.0)
+            if len(on_the_way) > 1:
+                vectors.append(on_the_way.popleft().result())
+        vectors.extend(future.result() for future in on_the_way)
     matrix = np.concatenate(vectors)
     return FrameBatch(
         vectors=matrix,
