@@ -60,7 +60,7 @@ def main() -> None:
                 again.ask(queries[0])
                 again.card(1).click()
                 again.first_play()
-                again.page.wait_for_timeout(1500)
+                again.page.wait_for_timeout(300)
                 again.page.screenshot(path=options.picture)
             again.check()
         with serve(Path(folder) / "town", Path(folder) / "log") as address:

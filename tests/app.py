@@ -33,7 +33,12 @@ _QUIET = (
 _ALL_PICTURES = """count => {
     const hosts = [...document.querySelectorAll('.st-key-hits *')].filter(one => one.shadowRoot)
     const pictures = hosts.length ? [...hosts[0].shadowRoot.querySelectorAll('img')] : []
-    return pictures.length === count && pictures.every(one => one.complete && one.naturalWidth > 0)
+    const fresh = pictures.filter(one => one.complete && one.naturalWidth > 0 && !one.dataset.old)
+    return pictures.length === count && fresh.length === count
+}"""
+_MARK_OLD = """() => {
+    for (const host of document.querySelectorAll('.st-key-hits *'))
+        for (const one of host.shadowRoot?.querySelectorAll('img') ?? []) one.dataset.old = 'yes'
 }"""
 
 
@@ -120,7 +125,8 @@ class Visit:
         self.page.get_by_role("button", name="Settings").wait_for(timeout=120_000)
 
     def ask(self, text: str) -> float:
-        """Type a query; seconds until 24 pictures are drawn."""
+        """Type a query that was not the last one; seconds until its 24 pictures are drawn."""
+        self.page.evaluate(_MARK_OLD)
         box = self.page.get_by_label("Describe a moment")
         box.fill(text)
         started = time.monotonic()
