@@ -88,8 +88,9 @@ def serve(collection: Path, log: Path) -> Iterator[str]:
             _wait_for(f"http://localhost:{port}/_stcore/health", server)
             yield f"http://localhost:{port}"
         finally:
-            server.terminate()
-            server.wait(20)
+            # Not `terminate`: the server waits for browsers that are still connected.
+            server.kill()
+            server.wait()
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
