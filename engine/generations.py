@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
+from engine.cells import metric_of
 from engine.manifest import SegmentRow
 from engine.segment import Segment
 from engine.snapshot import Snapshot
@@ -57,7 +58,7 @@ class Generations:
         """The open segment of a row; generations that share a segment share what is open of it."""
         segment = self._segments.get(row.segment_id)
         if segment is None or segment.row.files != row.files:
-            segment = Segment(self._path / "segments" / str(row.segment_id), row, dim, "ip" if metric == "ip" else "l2")
+            segment = Segment(self._path / "segments" / str(row.segment_id), row, dim, metric_of(metric))
             self._segments[row.segment_id] = segment
         return segment
 

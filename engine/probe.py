@@ -122,7 +122,7 @@ def _probe(task: Task, query: Floats, k: int, depth: int, cache: ShardCache) -> 
 
 def _scans_rows(segment: Segment, part: Part) -> bool:
     """Whether an exact search reads the stored rows rather than the uncoded lists in the cache."""
-    return segment.coded or segment.scanned_whole or (part.mask is not None and part.n_matches() * 20 < segment.n_rows)
+    return segment.coded or segment.scanned_whole or (part.mask is not None and segment.are_few(part.n_matches()))
 
 
 def trace_of(task: Task) -> ShardTrace:

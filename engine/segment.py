@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,7 @@ from engine.columns import FrameColumns, read_columns, write_columns
 from engine.durable import check_file, file_hash, save_array, sync_folder, synced
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
-from engine.vectorindex import CodedLists, Floats, Found, Lists, Metric, PlainLists, Rows
+from engine.vectorindex import Floats, Found, Lists, Metric, PlainLists, Rows
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
@@ -91,10 +90,6 @@ class Segment:
         self._lock = threading.Lock()
 
     @property
-    def stats(self) -> Mapping[str, object]:
-        return self.row.stats
-
-    @property
     def coded(self) -> bool:
         return "codes.faiss" in self.row.files
 
@@ -102,6 +97,10 @@ class Segment:
     def scanned_whole(self) -> bool:
         """True for a segment too large to keep uncoded in memory that has no codes either, as before a build."""
         return not self.coded and self.n_rows >= CODED_FROM
+
+    def are_few(self, n_rows: int) -> bool:
+        """Whether so few rows are better gathered and checked one by one than scanned with all the others."""
+        return n_rows * 20 < self.n_rows
 
     @cached_property
     def nbytes(self) -> int:
@@ -178,13 +177,10 @@ class Segment:
     def load(self) -> Lists:
         """Read the lists into memory, checked whole: codes where there are any, else the rows themselves."""
         if self.coded:
-            return self._load_codes()
+            return vectorindex.read_lists(self._check("codes.faiss"))
         self.verify()
         _, offsets, order = vectorindex.list_order(self.columns.cell)
         return PlainLists(order, offsets, self.vectors[order].astype(np.float32), self._metric)
-
-    def _load_codes(self) -> CodedLists:
-        return vectorindex.read_lists(self._check("codes.faiss"))
 
     @property
     def load_nbytes(self) -> int:
@@ -194,7 +190,7 @@ class Segment:
     def scan(self, query: Floats, k: int, mask: NDArray[np.bool_] | None) -> Found:
         """The k best of all rows that pass the mask, by exact score, read from the map in bounded steps."""
         rows = np.arange(self.n_rows) if mask is None else np.flatnonzero(mask)
-        few = len(rows) * 20 < self.n_rows
+        few = self.are_few(len(rows))
         if not few:
             self.verify()
         best_rows, best_scores = np.empty(0, np.int64), np.empty(0, np.float32)
