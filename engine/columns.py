@@ -1,12 +1,12 @@
-"""Frame columns of a segment: the only module that knows PyArrow.
+"""Frame columns of a segment, and tables of frames: the only module that knows PyArrow.
 
-On disk they are one Arrow IPC file, a column per field and a bit-packed boolean column per tag that occurs, so any
+On disk the columns are one Arrow IPC file, a column per field and a bit-packed boolean column per tag that occurs, so any
 Arrow reader understands them. In memory they are NumPy arrays, mapped from the file where the layout allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
@@ -18,14 +18,89 @@ from numpy.typing import NDArray
 from engine.errors import CorruptData
 
 NO_TIME = np.iinfo(np.int64).min
-"""Stands for "no wall-clock time" in `captured_at`."""
+"""Stands for "no wall-clock time" in `captured_at`, like NumPy's NaT."""
 
 _TAG = "tag:"
+_BLOCK = 1 << 22
+"""Tag bits looked at in one step, so that memory stays small however many tags there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Which of n frames carry which tags, a bit each."""
+
+    names: tuple[str, ...]
+    """Tags that occur, sorted."""
+    bits: NDArray[np.uint8]
+    """(n_tags, ceil(n / 8)), the first frame in the lowest bit."""
+    n: int
+
+    @classmethod
+    def of(cls, tags: Sequence[Sequence[str]]) -> Tags:
+        """From a list of tags per frame."""
+        names = sorted({name for each in tags for name in each})
+        place = {name: i for i, name in enumerate(names)}
+        mask = np.zeros((len(names), len(tags)), np.bool_)
+        for row, each in enumerate(tags):
+            for name in each:
+                mask[place[name], row] = True
+        return cls(tuple(names), np.packbits(mask, axis=1, bitorder="little"), len(tags))
+
+    @classmethod
+    def none(cls, n: int) -> Tags:
+        """No tags on n frames."""
+        return cls((), np.empty((0, (n + 7) // 8), np.uint8), n)
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """(n,) the frames that carry a tag; none where it does not occur."""
+        if name not in self.names:
+            return np.zeros(self.n, np.bool_)
+        row = self.bits[self.names.index(name)]
+        return np.unpackbits(row, count=self.n, bitorder="little").view(np.bool_)
+
+    def counts(self) -> dict[str, int]:
+        """Frames per tag that occurs."""
+        return {name: int(np.unpackbits(row).sum()) for name, row in zip(self.names, self.bits, strict=True)}
+
+    def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
+        """The tags of these frames, sorted."""
+        found: list[list[str]] = [[] for _ in rows]
+        for name, carried in self._carried(rows):
+            for i in np.flatnonzero(carried):
+                found[i].append(name)
+        return [tuple(each) for each in found]
+
+    def take(self, rows: NDArray[np.intp]) -> Tags:
+        """The same of these frames, in their order; tags that no longer occur are dropped."""
+        kept = [
+            (name, np.packbits(carried, bitorder="little")) for name, carried in self._carried(rows) if carried.any()
+        ]
+        if not kept:
+            return Tags.none(len(rows))
+        return Tags(tuple(name for name, _ in kept), np.stack([bits for _, bits in kept]), len(rows))
+
+    def _carried(self, rows: NDArray[np.intp]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+        """Per tag, 1 for each of these frames that carries it."""
+        byte, bit = rows >> 3, (rows & 7).astype(np.uint8)
+        step = max(1, _BLOCK // max(1, len(rows)))
+        for start in range(0, len(self.names), step):
+            block = (self.bits[start : start + step, byte] >> bit) & 1
+            yield from zip(self.names[start : start + step], block, strict=True)
+
+
+def join_tags(parts: Sequence[Tags]) -> Tags:
+    """The tags of all frames of all parts, one after the other."""
+    names = sorted({name for part in parts for name in part.names})
+    n = sum(part.n for part in parts)
+    if not names:
+        return Tags.none(n)
+    rows = [np.packbits(np.concatenate([part.mask(name) for part in parts]), bitorder="little") for name in names]
+    return Tags(tuple(names), np.stack(rows), n)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameColumns:
-    """Columns of n frames, sorted by (video, frame_index) in a segment; any order before."""
+    """Columns of n frames, sorted by (video, frame_index, frame_id) in a segment; any order before."""
 
     frame_id: NDArray[np.int64]
     video: NDArray[np.int32]
@@ -38,59 +113,37 @@ class FrameColumns:
     cell: NDArray[np.int32]
     row_crc: NDArray[np.uint32]
     """CRC-32 of the stored bytes of each row's vector."""
-    tags: dict[str, NDArray[np.bool_]]
-    """Per tag that occurs, (n,) mask of the frames that carry it."""
+    tags: Tags
 
     def __len__(self) -> int:
         return len(self.frame_id)
 
-    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> FrameColumns:
-        """The columns at these rows, in their order; tags that no longer occur are dropped."""
-        taken = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "tags"}
-        tags = {tag: mask[rows] for tag, mask in self.tags.items()}
-        return FrameColumns(**taken, tags={tag: mask for tag, mask in tags.items() if mask.any()})
+    def take(self, rows: NDArray[np.intp]) -> FrameColumns:
+        """The columns at these rows, in their order."""
+        taken = {name: getattr(self, name)[rows] for name in PLAIN}
+        return FrameColumns(**taken, tags=self.tags.take(rows))
 
     def with_values(self, **changed: NDArray[np.generic]) -> FrameColumns:
         """A copy with some columns replaced."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return FrameColumns(**{**values, **changed})
 
-    def tags_of(self, row: int) -> tuple[str, ...]:
-        """The tags of one frame, sorted."""
-        return tuple(tag for tag, mask in self.tags.items() if mask[row])
 
-
-def tag_masks(tags: Sequence[Sequence[str]]) -> dict[str, NDArray[np.bool_]]:
-    """Turn a list of tags per frame into a mask per tag."""
-    masks: dict[str, NDArray[np.bool_]] = {}
-    for row, names in enumerate(tags):
-        for name in names:
-            if name not in masks:
-                masks[name] = np.zeros(len(tags), np.bool_)
-            masks[name][row] = True
-    return dict(sorted(masks.items()))
+PLAIN = tuple(field.name for field in fields(FrameColumns) if field.name != "tags")
+"""Columns that are one number per frame."""
 
 
 def join(parts: Sequence[FrameColumns]) -> FrameColumns:
     """All rows of all parts, one after the other."""
-    joined = {
-        field.name: np.concatenate([getattr(part, field.name) for part in parts])
-        for field in fields(FrameColumns)
-        if field.name != "tags"
-    }
-    names = sorted({tag for part in parts for tag in part.tags})
-    absent = [np.zeros(len(part), np.bool_) for part in parts]
-    tags = {
-        tag: np.concatenate([part.tags.get(tag, no) for part, no in zip(parts, absent, strict=True)]) for tag in names
-    }
-    return FrameColumns(**joined, tags=tags)
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PLAIN}
+    return FrameColumns(**joined, tags=join_tags([part.tags for part in parts]))
 
 
 def write_columns(file: BinaryIO, columns: FrameColumns) -> None:
     """Write the columns as one Arrow IPC file of a single record batch."""
-    names = [field.name for field in fields(FrameColumns) if field.name != "tags"]
-    arrays = {name: pa.array(getattr(columns, name)) for name in names}
-    arrays |= {_TAG + tag: pa.array(mask) for tag, mask in columns.tags.items()}
+    arrays = {name: pa.array(getattr(columns, name)) for name in PLAIN}
+    for name, bits in zip(columns.tags.names, columns.tags.bits, strict=True):
+        arrays[_TAG + name] = pa.Array.from_buffers(pa.bool_(), len(columns), [None, pa.py_buffer(bits.tobytes())])
     batch = pa.record_batch(arrays)
     with pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
@@ -106,17 +159,20 @@ def read_columns(path: Path) -> FrameColumns:
     """
     try:
         with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-        values = {
-            field.name: table.column(field.name).to_numpy() for field in fields(FrameColumns) if field.name != "tags"
-        }
-        tags = {
-            name.removeprefix(_TAG): table.column(name).to_numpy()
-            for name in table.column_names
-            if name.startswith(_TAG)
+            batch = pa.ipc.open_file(source).get_batch(0)
+        values = {name: batch.column(name).to_numpy() for name in PLAIN}
+        carried = {
+            name.removeprefix(_TAG): _bits(batch.column(name)) for name in batch.schema.names if name.startswith(_TAG)
         }
     except (pa.ArrowException, OSError, KeyError) as error:
         raise CorruptData(
             f"The frame columns in {path.parent.name} cannot be read ({error}); restore the file from a copy."
         ) from error
+    n = batch.num_rows
+    tags = Tags(tuple(carried), np.stack(list(carried.values())), n) if carried else Tags.none(n)
     return FrameColumns(**values, tags=tags)
+
+
+def _bits(array: pa.BooleanArray) -> NDArray[np.uint8]:
+    """The packed bits of a boolean column."""
+    return np.frombuffer(array.buffers()[1], np.uint8)[: (len(array) + 7) // 8]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,8 @@ class Settings:
     n_shards: int
     n_cells: int
     """Cells that the next build trains; 0 chooses from the number of frames."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the placement was asked for, such as `minutes`; each names its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,10 @@ class VideoRow:
     captured_at: datetime | None
     n_frames: int
     fingerprint: str
+    pictures: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+    media: str = ""
+    """Hash over the thumbnails stored with it; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine import stats
 from engine.cells import Cells
-from engine.columns import NO_TIME, FrameColumns, tag_masks
+from engine.columns import NO_TIME, FrameColumns, Tags
 from engine.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
 
@@ -88,5 +88,5 @@ def columns_of(
         shot=np.full(n, -1, np.int32) if frames.shot is None else np.asarray(frames.shot, np.int32),
         cell=np.zeros(n, np.int32) if cells is None else cells.assign(vectors.astype(np.float32)),
         row_crc=row_checksums(vectors),
-        tags=tag_masks(frames.tags),
+        tags=Tags.of(frames.tags) if frames.tags else Tags.none(n),
     )

@@ -48,7 +48,7 @@ class SegmentView:
     def live_columns(self) -> FrameColumns:
         """The columns of the rows not deleted."""
         mask = self.alive()
-        return self.segment.columns if mask is None else self.segment.columns.take(mask)
+        return self.segment.columns if mask is None else self.segment.columns.take(np.flatnonzero(mask))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Snapshot:
             seconds=float(columns.seconds[row]),
             captured_at=stats.wall_clock(int(columns.captured_at[row])),
             shot=int(columns.shot[row]),
-            tags=columns.tags_of(row),
+            tags=columns.tags.at(np.array([row]))[0],
             shard=shard,
         )
 

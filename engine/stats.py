@@ -44,7 +44,7 @@ def describe(columns: FrameColumns) -> dict[str, Any]:
         "seconds": [float(columns.seconds.min()), float(columns.seconds.max())],
         "captured": [int(known.min()), int(known.max())] if len(known) else None,
         "hours": sorted({int(hour) for hour in known // _HOUR % 24}),
-        "tags": {tag: int(mask.sum()) for tag, mask in columns.tags.items()},
+        "tags": columns.tags.counts(),
         "frame_ids": [int(columns.frame_id.min()), int(columns.frame_id.max())],
         "n_cells": len(np.unique(columns.cell)),
     }
@@ -57,6 +57,16 @@ def hours_of(dayparts: Iterable[str]) -> set[int]:
         start, stop = DAYPARTS[part]
         hours.update(range(start, stop) if start < stop else (*range(start, 24), *range(stop)))
     return hours
+
+
+def _hours_wanted(where: Filter) -> set[int]:
+    """The hours (0-23) that a filter lets pass."""
+    wanted = set(range(24))
+    if where.dayparts:
+        wanted &= hours_of(where.dayparts)
+    if where.hours:
+        wanted &= set(where.hours)
+    return wanted
 
 
 def why_no_match(stats: Mapping[str, Any], where: Filter, videos: set[int] | None) -> str | None:
@@ -78,8 +88,8 @@ def why_no_match(stats: Mapping[str, Any], where: Filter, videos: set[int] | Non
             end is not None and stats["captured"][0] >= microseconds(end)
         ):
             return "was recorded at other times"
-    if where.dayparts and not hours_of(where.dayparts) & set(stats["hours"]):
-        return f"holds nothing recorded in the {' or '.join(where.dayparts)}"
+    if (where.dayparts or where.hours) and not _hours_wanted(where) & set(stats["hours"]):
+        return f"holds nothing recorded {_when(where)}"
     tags = stats["tags"]
     if where.tags_any and not any(tag in tags for tag in where.tags_any):
         return f"holds no {' or '.join(label(tag) for tag in where.tags_any)}"
@@ -91,6 +101,16 @@ def why_no_match(stats: Mapping[str, Any], where: Filter, videos: set[int] | Non
         if tags.get(tag) == rows:
             return f"every frame shows {label(tag)}"
     return None
+
+
+def _when(where: Filter) -> str:
+    """The hours that a filter asks for, in words."""
+    told = []
+    if where.dayparts:
+        told.append(f"in the {' or '.join(where.dayparts)}")
+    if where.hours:
+        told.append(f"at {', '.join(f'{hour}:00' for hour in where.hours)}")
+    return " ".join(told)
 
 
 def label(tag: str) -> str:
@@ -109,21 +129,22 @@ def mask_of(columns: FrameColumns, where: Filter, videos: set[int] | None) -> ND
     if stop is not None:
         mask &= columns.seconds < stop
     begin, end = where.captured
-    if begin is not None or end is not None or where.dayparts:
+    by_hour = bool(where.dayparts or where.hours)
+    if begin is not None or end is not None or by_hour:
         mask &= columns.captured_at != NO_TIME
     if begin is not None:
         mask &= columns.captured_at >= microseconds(begin)
     if end is not None:
         mask &= columns.captured_at < microseconds(end)
-    if where.dayparts:
-        mask &= np.isin(columns.captured_at // _HOUR % 24, sorted(hours_of(where.dayparts)))
-    none = np.zeros(len(columns), np.bool_)
+    if by_hour:
+        wanted = np.isin(np.arange(24), sorted(_hours_wanted(where)))
+        mask &= wanted[columns.captured_at // _HOUR % 24]
     if where.tags_any:
-        mask &= np.logical_or.reduce([columns.tags.get(tag, none) for tag in where.tags_any])
+        mask &= np.logical_or.reduce([columns.tags.mask(tag) for tag in where.tags_any])
     for tag in where.tags_all:
-        mask &= columns.tags.get(tag, none)
+        mask &= columns.tags.mask(tag)
     for tag in where.tags_none:
-        mask &= ~columns.tags.get(tag, none)
+        mask &= ~columns.tags.mask(tag)
     return mask
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +31,8 @@ class Filter:
     """Wall-clock time, naive local: from (included) and to (excluded); frames without one do not match."""
     dayparts: tuple[str, ...] = ()
     """Names of `DAYPARTS`, any of which may hold; frames without a wall-clock time do not match."""
+    hours: tuple[int, ...] = ()
+    """Hours of the day, 0-23, any of which may hold; frames without a wall-clock time do not match."""
     tags_any: tuple[str, ...] = ()
     tags_all: tuple[str, ...] = ()
     tags_none: tuple[str, ...] = ()
@@ -39,6 +42,8 @@ class Filter:
         for part in self.dayparts:
             if part not in DAYPARTS:
                 raise ValueError(f"Unknown part of the day {part!r}; use {', '.join(DAYPARTS)}.")
+        if any(not 0 <= hour <= 23 for hour in self.hours):
+            raise ValueError(f"The hours {self.hours} are not all between 0 and 23.")
         if any(at is not None and at.tzinfo is not None for at in self.captured):
             raise ValueError(
                 "The captured filter has a time zone; recordings are filed by local time, so leave it out."
@@ -67,16 +72,24 @@ class NewVideo:
     """Wall-clock start of the recording, naive local."""
     fingerprint: str = ""
     """Tells the content apart: the same id with another fingerprint is refused. Empty takes a hash of the frames."""
+    pictures: str = ""
+    """Folder with an image per stored frame, named by its place among them from 1 (`001.jpg`); empty where there is none."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What else is known, such as `author` or `watch_url`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Frames of one video, row by row."""
+    """Frames row by row, of one video or of several."""
 
     vectors: NDArray[np.floating]
     """(n, dim), any float type; normalised on storing for `ip`."""
     frame_index: NDArray[np.int64]
     seconds: NDArray[np.float64]
+    video: NDArray[np.int32] | None = None
+    """(n,) place of each frame's video in the list of videos given with the batch; None where that is a single one."""
+    captured_at: NDArray[np.datetime64] | None = None
+    """(n,) wall-clock time per frame, naive local, NaT where unknown; None counts from the start of the recording."""
     shot: NDArray[np.int32] | None = None
     tags: tuple[tuple[str, ...], ...] = ()
     """Tags per frame; empty for none at all."""
@@ -226,6 +239,8 @@ class VideoInfo:
     """Frames stored, not frames in the file."""
     shards: tuple[int, ...]
     """Shards that hold frames of it."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What else is known, such as `author` or `watch_url`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cells import Cells, train
-from engine.columns import NO_TIME, FrameColumns
+from engine.columns import NO_TIME, FrameColumns, Tags
 from engine.placement import MAX_FILL, PLACEMENTS, group_cells, make_placement
 
 N_CELLS = 16
@@ -33,7 +33,7 @@ def frames() -> FrameColumns:
         shot=np.full(n, -1, np.int32),
         cell=np.random.default_rng(1).integers(0, N_CELLS, n).astype(np.int32),
         row_crc=np.zeros(n, np.uint32),
-        tags={},
+        tags=Tags.none(n),
     )
 
 

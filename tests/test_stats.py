@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from worlds import TAGS, Flat, make_video
 
+from engine.columns import Tags
 from engine.records import columns_of
 from engine.stats import (
     describe,
@@ -82,7 +83,7 @@ def test_a_segment_is_ruled_out_with_a_reason(where, numbers, why):
 
 def test_a_segment_whose_every_frame_is_excluded_is_ruled_out():
     columns = COLUMNS[1].with_values()
-    tags = {"scene:beach": np.ones(len(columns), np.bool_)}
+    tags = Tags.of([("scene:beach",)] * len(columns))
     everywhere = type(columns)(**{name: getattr(columns, name) for name in columns.__slots__} | {"tags": tags})
     assert "every frame shows beach" in why_no_match(describe(everywhere), Filter(tags_none=("scene:beach",)), None)
 
