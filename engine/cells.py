@@ -1,10 +1,11 @@
-"""The coarse partition of a collection: one set of cells, shared by all its shards."""
+"""The coarse partition of a collection: one set of cells, shared by all its shards; from some size on, in two levels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,18 @@ from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
-MAX_CELLS = 16_384
-"""Above this, scoring every cell costs more than it saves without a second level."""
+NEEDS_TWO_LEVELS = 16_384
+"""Above this many cells, comparing with every one costs more than it saves, so there are always two levels."""
+MAX_CELLS = 65_536
+GROUPS_SEARCHED = 8
+"""Groups in which the nearest cell is looked for."""
+
+_BLOCK = 16_384
+"""Rows looked at in one step, so that memory stays small however many there are."""
+_SPREAD_ROWS = 65_536
+"""Rows that the spread is measured on, evenly from the sample; its relative error is then well under a hundredth."""
+_STORED = ("centroids", "trained", "group_centroids", "group_of", "spread")
+"""Fields of `Cells` that are a file each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +37,72 @@ class Cells:
 
     cells_id: int
     centroids: Floats
-    """(n_cells, dim)"""
+    """(n_cells, dim); with two levels, the cells of a group stand together."""
     trained: Floats
     """The codec's ranges, shared by all segments: trained on a small segment alone they would not fit the next frames."""
+    group_centroids: Floats
+    """(n_groups, dim); (0, dim) where there is one level."""
+    group_of: NDArray[np.int32]
+    """(n_cells,) group of each cell, rising; empty where there is one level."""
+    spread: float
+    """Mean squared distance of the training sample to the centroids of its own cells: what later frames are held against
+    to see whether they drifted. Near 0 where there were hardly more rows than cells."""
 
     def __len__(self) -> int:
         return len(self.centroids)
 
+    @property
+    def two_level(self) -> bool:
+        """Whether cells come in groups."""
+        return len(self.group_centroids) > 0
+
     def assign(self, vectors: Floats) -> NDArray[np.int32]:
-        """Cell (n,) of each row of vectors (n, dim)."""
-        return vectorindex.nearest(vectors, self.centroids)
+        """Cell (n,) of each row of vectors (n, dim).
+
+        One level finds the nearest centroid. Two levels look in the `GROUPS_SEARCHED` nearest groups only: about
+        n_groups + 8 n_cells / n_groups distances a row, in bounded memory. That finds the truly nearest of 1,024 cells
+        for more than 0.99 of the rows of clustered data (tests/test_cells.py holds it), for the others one hardly farther.
+        """
+        if not self.two_level:
+            return vectorindex.nearest(vectors, self.centroids)
+        blocks = [self._nearest_in_groups(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
+        return np.concatenate([np.empty(0, np.int32), *blocks])
+
+    def distances(self, vectors: Floats, cell: NDArray[np.int32]) -> Floats:
+        """Squared distance (n,) of each row of vectors (n, dim) to the centroid of its own cell (n,), in bounded memory."""
+        found = np.empty(len(vectors), np.float32)
+        for i in range(0, len(vectors), _BLOCK):
+            difference = vectors[i : i + _BLOCK] - self.centroids[cell[i : i + _BLOCK]]
+            found[i : i + _BLOCK] = np.einsum("nd,nd->n", difference, difference)
+        return found
+
+    def _nearest_in_groups(self, vectors: Floats) -> NDArray[np.int32]:
+        """Cell (n,) of each row, group by group: all rows that look into a group are compared with its cells at once."""
+        n_searched = min(GROUPS_SEARCHED, len(self.group_centroids))
+        to_group = _up_to_norm(vectors, self.group_centroids)
+        searched = np.argpartition(to_group, n_searched - 1, axis=1)[:, :n_searched]
+        order = np.argsort(searched, axis=None, kind="stable")
+        bounds = np.searchsorted(searched.reshape(-1)[order], np.arange(len(self.group_centroids) + 1))
+        starts = np.searchsorted(self.group_of, np.arange(len(self.group_centroids) + 1))
+        best = np.full(len(vectors), np.inf, np.float32)
+        cell = np.zeros(len(vectors), np.int32)
+        for (first, last), (start, stop) in zip(pairwise(bounds), pairwise(starts), strict=True):
+            if first == last:
+                continue
+            rows = order[first:last] // n_searched
+            distance = _up_to_norm(vectors[rows], self.centroids[start:stop])
+            nearest = distance.argmin(1)
+            least = distance[np.arange(len(rows)), nearest]
+            closer = least < best[rows]
+            best[rows[closer]] = least[closer]
+            cell[rows[closer]] = start + nearest[closer]
+        return cell
+
+
+def _up_to_norm(vectors: Floats, centroids: Floats) -> Floats:
+    """Squared distances (n, n_centroids), less the squared norm of each row, which changes no ranking."""
+    distance: Floats = (centroids**2).sum(1) - 2 * (vectors @ centroids.T)
+    return distance
 
 
 def choose_n_cells(n_frames: int) -> int:
@@ -45,27 +112,70 @@ def choose_n_cells(n_frames: int) -> int:
     return int(min(MAX_CELLS, 2 ** round(math.log2(8 * math.sqrt(n_frames))), 2 ** int(math.log2(n_frames / 4))))
 
 
-def train(sample: Floats, n_cells: int, codec: str, cells_id: int) -> Cells:
+def train(sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level: bool) -> Cells:
     """Train cells and codec on a sample (n, dim) of a collection's rows.
+
+    Above `NEEDS_TWO_LEVELS` cells there are two levels whether asked for or not: `Cells.two_level` tells.
 
     Raises
     ------
     ValueError
         If the sample has fewer rows than there are cells.
+
+    Notes
+    -----
+    Two levels are k-means into about sqrt(n_cells) groups, then k-means within each group on its own members, as in
+    Nister and Stewenius's vocabulary tree (CVPR 2006) at depth two.
     """
     if len(sample) < n_cells:
         raise ValueError(f"{n_cells} cells need at least as many frames to train on; there are {len(sample)}.")
-    centroids = sample.mean(axis=0, keepdims=True) if n_cells == 1 else vectorindex.kmeans(sample, n_cells)
-    return Cells(cells_id, centroids.astype(np.float32), vectorindex.train_codec(codec, sample))
+    if two_level or n_cells > NEEDS_TWO_LEVELS:
+        centroids, group_centroids, group_of = _train_groups(sample, n_cells)
+    else:
+        centroids = _centroids(sample, n_cells)
+        group_centroids, group_of = np.empty((0, sample.shape[1]), np.float32), np.empty(0, np.int32)
+    trained = vectorindex.train_codec(codec, sample)
+    cells = Cells(cells_id, centroids, trained, group_centroids, group_of, spread=0.0)
+    seen = sample[:: math.ceil(len(sample) / _SPREAD_ROWS)]
+    return replace(cells, spread=float(cells.distances(seen, cells.assign(seen)).mean(dtype=np.float64)))
+
+
+def _train_groups(sample: Floats, n_cells: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
+    """Centroids of the cells and of the groups, and the group of each cell."""
+    group_centroids = _centroids(sample, round(math.sqrt(n_cells)))
+    group = vectorindex.nearest(sample, group_centroids)
+    occurring, members = np.unique(group, return_counts=True)
+    share = _share_out(n_cells, members)
+    order = np.argsort(group, kind="stable")
+    rows = np.split(order, np.cumsum(members)[:-1])
+    centroids = np.concatenate([_centroids(sample[mine], int(n)) for mine, n in zip(rows, share, strict=True)])
+    return centroids, group_centroids[occurring], np.repeat(np.arange(len(share), dtype=np.int32), share)
+
+
+def _share_out(n_cells: int, members: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Cells per group in proportion to its members (largest remainders): at least one, at most as many as members."""
+    spare = n_cells - len(members)
+    share, remainder = np.divmod((members - 1) * spare, max(1, int((members - 1).sum())))
+    left = spare - int(share.sum())
+    share[np.argsort(-remainder, kind="stable")[:left]] += 1
+    return 1 + share
+
+
+def _centroids(sample: Floats, n: int) -> Floats:
+    """k-means; a single centroid is the mean."""
+    if n == 1:
+        mean: Floats = sample.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        return mean
+    return vectorindex.kmeans(sample, n)
 
 
 def write_cells(folder: Path, cells: Cells) -> dict[str, str]:
     """Write and sync the files of a set of cells; return their hashes by name."""
     folder.mkdir(parents=True)
     hashes = {}
-    for name in ("centroids", "trained"):
+    for name in _STORED:
         path = folder / f"{name}.npy"
-        save_array(path, getattr(cells, name))
+        save_array(path, np.atleast_1d(getattr(cells, name)))
         hashes[path.name] = file_hash(path)
     sync_folder(folder)
     sync_folder(folder.parent)
@@ -80,9 +190,13 @@ def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str]) -> Cells:
     CorruptData
         If a file is missing or differs from what was written.
     """
-    for name, expected in hashes.items():
-        check_file(folder / name, expected)
-    return Cells(cells_id, np.load(folder / "centroids.npy"), np.load(folder / "trained.npy"))
+    arrays = {}
+    for name in _STORED:
+        path = folder / f"{name}.npy"
+        check_file(path, hashes.get(path.name, ""))
+        arrays[name] = np.load(path)
+    spread = float(arrays.pop("spread")[0])
+    return Cells(cells_id, **arrays, spread=spread)
 
 
 def metric_of(name: str) -> Metric:

@@ -2,72 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+import heapq
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import vectorindex
 from engine.cells import Cells
-from engine.columns import FrameColumns
+from engine.columns import NO_TIME, FrameColumns
+from engine.grouping import CLASSES, OTHER, class_of, cut_videos, group_cells
+from engine.stats import hours_of
+from engine.types import DAYPARTS
 
-MAX_FILL = 1.3
-"""Multiple of the mean up to which semantic shards are filled; cells are whole, so the last one may go beyond."""
+Shards = NDArray[np.int32]
+
+NO_RECORDING_TIME = "no recording time"
+HYBRID_SPARE = 0.25
+"""Room that the hybrid shards of a build have to spare, all together, in shards: none stays under 0.75 of the mean where no piece is above it."""
+HYBRID_FILL = 1.1
+"""Multiple of the mean up to which they take later videos: they are full by then, and little should still find its home."""
+
+_HOUR = 3_600_000_000
+"""Microseconds."""
+_DAYPART_HOURS = [[part, sorted(hours_of([part]))] for part in DAYPARTS]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a build knows when it lays out shards."""
+
+    n_shards: int
+    cells: Cells
+    cell_sizes: NDArray[np.int64]
+    """(n_cells,) live frames per cell."""
+    seconds: float
+    """Largest time in a video of any live frame, seconds."""
+    options: Mapping[str, Any]
+    """What the user asked of this placement, such as `{"minutes": 5}`."""
 
 
 class Placement(Protocol):
     """Places frames by their columns. What it learned at the build is in its `state`, so later frames go the same way."""
 
     state: Mapping[str, Any]
+    """JSON values; enough to go on placing later frames the same way."""
+    routed: ClassVar[bool]
+    """Whether whole cells live in one shard, so that a cap on opened shards loses little."""
+    OPTIONS: ClassVar[Mapping[str, Any]]
+    """Options it understands and what they are unless given; None is learned from the data."""
 
-    def assign(self, frames: FrameColumns) -> NDArray[np.int32]:
-        """Shard (n,) of each frame."""
+    def __init__(self, state: Mapping[str, Any]) -> None: ...
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        """Lay out the shards of a collection.
+
+        Raises
+        ------
+        ValueError
+            If an option is unknown or its value is not one it takes, or if the cells do not fit.
+        """
+        ...
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        """Shard (n,) of each frame.
+
+        `loads` (n_shards,) are the live frames that are in each shard already: zeros at a build, where `frames` are all
+        live frames of the collection; later additions bring whole videos.
+        """
         ...
 
     def names(self) -> tuple[str, ...]:
-        """Display name of each shard."""
+        """Unique display names; their number is the number of shards."""
         ...
-
-
-class RoundRobin:
-    """Even shards; every query must open all of them."""
-
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self.state = state
-        self._n_shards = int(state["n_shards"])
-
-    @classmethod
-    def learn(cls, n_shards: int, cells: Cells, cell_sizes: NDArray[np.int64]) -> RoundRobin:
-        return cls({"n_shards": n_shards})
-
-    def assign(self, frames: FrameColumns) -> NDArray[np.int32]:
-        return (frames.frame_id % self._n_shards).astype(np.int32)
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(f"Shard {i}" for i in range(self._n_shards))
-
-
-class Semantic:
-    """Whole cells, grouped by likeness: a query opens few shards, at the price of uneven sizes."""
-
-    def __init__(self, state: Mapping[str, Any]) -> None:
-        self.state = state
-        self._shard_of_cell = np.asarray(state["shard_of_cell"], np.int32)
-
-    @classmethod
-    def learn(cls, n_shards: int, cells: Cells, cell_sizes: NDArray[np.int64]) -> Semantic:
-        shard_of_cell = group_cells(cells.centroids, cell_sizes, n_shards)
-        return cls({"n_shards": n_shards, "shard_of_cell": shard_of_cell.tolist()})
-
-    def assign(self, frames: FrameColumns) -> NDArray[np.int32]:
-        return self._shard_of_cell[frames.cell]
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(f"Shard {i}" for i in range(int(self.state["n_shards"])))
-
-
-PLACEMENTS: dict[str, type[RoundRobin] | type[Semantic]] = {"round_robin": RoundRobin, "semantic": Semantic}
 
 
 def make_placement(name: str, state: Mapping[str, Any]) -> Placement:
@@ -75,57 +86,303 @@ def make_placement(name: str, state: Mapping[str, Any]) -> Placement:
     return PLACEMENTS[name](state)
 
 
-def group_cells(
-    centroids: vectorindex.Floats, sizes: NDArray[np.int64], n_groups: int, *, rounds: int = 8
-) -> NDArray[np.int32]:
-    """Group cells into shards of like content, none above `MAX_FILL` times the mean by more than its last cell.
-
-    k-means over the centroids proposes the centres; then, in rounds, cells are given to their nearest centre with room
-    left, those with most to lose first (the regret of capacitated clustering), and centres move to their cells.
-
-    Parameters
-    ----------
-    centroids : (n_cells, dim) float32
-    sizes : (n_cells,) rows per cell
-    n_groups : at least 1
-
-    Returns
-    -------
-    (n_cells,) int32, the group of each cell
-    """
-    n_cells = len(centroids)
-    if n_groups >= n_cells:
-        return np.arange(n_cells, dtype=np.int32)
-    weights = np.maximum(sizes, 1).astype(np.float64)
-    capacity = MAX_FILL * weights.sum() / n_groups
-    centres = vectorindex.kmeans(centroids, n_groups)
-    group = np.zeros(n_cells, np.int32)
-    for _ in range(rounds):
-        distance = ((centroids**2).sum(1)[:, None] - 2 * centroids @ centres.T + (centres**2).sum(1)).astype(np.float64)
-        group = _fill(distance, weights, capacity)
-        moved = np.stack(
-            [
-                np.average(centroids[group == g], axis=0, weights=weights[group == g])
-                if (group == g).any()
-                else centres[g]
-                for g in range(n_groups)
-            ]
-        )
-        if np.allclose(moved, centres):
-            break
-        centres = moved.astype(np.float32)
-    return group
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for the first option that the placement does not know, or whose value it cannot take."""
+    known = PLACEMENTS[name].OPTIONS
+    for option, value in options.items():
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ValueError(f"The placement {name} has no option {option!r}; {takes}.")
+        if value is not None:
+            _CHECKS[option](value)
 
 
-def _fill(distance: NDArray[np.float64], weights: NDArray[np.float64], capacity: float) -> NDArray[np.int32]:
-    """Give every cell to its nearest centre with room; cells with the largest regret choose first."""
-    ranked = np.sort(distance, axis=1)
-    regret = ranked[:, 1] - ranked[:, 0] if distance.shape[1] > 1 else weights
-    load = np.zeros(distance.shape[1])
-    group = np.zeros(len(distance), np.int32)
-    for cell in np.argsort(-regret * np.sqrt(weights)):
-        fits = load + weights[cell] <= capacity
-        choice = int(np.argmin(np.where(fits, distance[cell], np.inf))) if fits.any() else int(np.argmin(load))
-        group[cell] = choice
-        load[choice] += weights[cell]
-    return group
+class _Numbered:
+    """Shards that are known by their number."""
+
+    routed: ClassVar[bool] = False
+    OPTIONS: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.state = state
+        self._n_shards = int(state["n_shards"])
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        _asked(cls, survey)
+        return cls({"n_shards": survey.n_shards})
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"Shard {i}" for i in range(self._n_shards))
+
+
+class RoundRobin(_Numbered):
+    """Even shards; every query must open all of them."""
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        return (frames.frame_id % self._n_shards).astype(np.int32)
+
+
+class Random(_Numbered):
+    """Even shards whatever rhythm the input has, which round-robin may follow; every query must open all of them."""
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        return _scattered(frames.frame_id, self._n_shards)
+
+
+class Balanced(_Numbered):
+    """Whole videos and shards as even as those allow; where a video goes depends on what was there before it."""
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        # Largest first, each to the smallest shard: Graham's LPT, at most 4/3 of the best possible largest shard.
+        _, video, sizes = np.unique(frames.video, return_inverse=True, return_counts=True)
+        shard_of = np.zeros(len(sizes), np.int32)
+        heap = [(int(load), shard) for shard, load in enumerate(loads)]
+        heapq.heapify(heap)
+        for i in np.argsort(-sizes, kind="stable"):
+            load, shard = heap[0]
+            shard_of[i] = shard
+            heapq.heapreplace(heap, (load + int(sizes[i]), shard))
+        return shard_of[video]
+
+
+class ByVideo(_Numbered):
+    """A video is in one shard for good, so adding or deleting it touches one; shards are as uneven as chance makes them."""
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        return _scattered(frames.video, self._n_shards)
+
+
+class TimeOfDay:
+    """A search at some time of day opens few shards; any other opens all, and what is filmed most fills its shard."""
+
+    routed: ClassVar[bool] = False
+    OPTIONS: ClassVar[Mapping[str, Any]] = {"by": "daypart"}
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.state = state
+        hours = {str(name): list(each) for name, each in state["hours"]}
+        self._names = (*hours, NO_RECORDING_TIME)
+        self._shard_of_hour = np.zeros(24, np.int32)
+        for shard, each in enumerate(hours.values()):
+            self._shard_of_hour[each] = shard
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        if _asked(cls, survey)["by"] == "daypart":
+            return cls({"hours": _DAYPART_HOURS})
+        n = min(survey.n_shards, 24)
+        every = [list(range(first, 24, n)) for first in range(n)]
+        return cls({"hours": [[_title(hours), hours] for hours in every]})
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        shard = self._shard_of_hour[frames.captured_at // _HOUR % 24]
+        shard[frames.captured_at == NO_TIME] = len(self._names) - 1
+        return shard
+
+    def names(self) -> tuple[str, ...]:
+        return self._names
+
+
+_BY_DAYPART = TimeOfDay({"hours": _DAYPART_HOURS})
+
+
+class Timeline:
+    """A search in some minutes of every video opens few shards; any other opens all, and late ones are small."""
+
+    routed: ClassVar[bool] = False
+    OPTIONS: ClassVar[Mapping[str, Any]] = {"minutes": None}
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.state = state
+        self._minutes = float(state["minutes"])
+        self._n_shards = int(state["n_shards"])
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        minutes = _asked(cls, survey)["minutes"] or _round_up(survey.seconds / 60 / survey.n_shards) or 1.0
+        return cls({"n_shards": survey.n_shards, "minutes": minutes})
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        chunk = np.maximum(frames.seconds, 0.0) // (60 * self._minutes)
+        return np.minimum(chunk, self._n_shards - 1).astype(np.int32)
+
+    def names(self) -> tuple[str, ...]:
+        step, unit = (self._minutes, "min") if self._minutes >= 1 else (60 * self._minutes, "s")
+        bounds = [f"{i * step:.12g}" for i in range(self._n_shards)]
+        return (*(f"{start}-{stop} {unit}" for start, stop in pairwise(bounds)), f"from {bounds[-1]} {unit}")
+
+
+class Content:
+    """A search for tags of a class opens few shards; any other opens all, and the first classes take the most."""
+
+    routed: ClassVar[bool] = False
+    OPTIONS: ClassVar[Mapping[str, Any]] = {"classes": CLASSES}
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.state = state
+        self._classes = dict(state["classes"])
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        return cls({"classes": _listed(_asked(cls, survey)["classes"])})
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        return class_of(frames, self._classes)
+
+    def names(self) -> tuple[str, ...]:
+        return (*self._classes, OTHER)
+
+
+class Hybrid(_Numbered):
+    """Even shards, a video in three of them at most, and like times and classes close; no search is sure to open few."""
+
+    OPTIONS: ClassVar[Mapping[str, Any]] = {"classes": CLASSES}
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        super().__init__(state)
+        self._classes = dict(state["classes"])
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        return cls({"n_shards": survey.n_shards, "classes": _listed(_asked(cls, survey)["classes"])})
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        n_times, n_classes = len(_BY_DAYPART.names()), len(self._classes) + 1
+        piece, sizes, classes = cut_videos(frames.video, class_of(frames, self._classes), n_classes)
+        time = _BY_DAYPART.assign(frames, loads)
+        times = np.bincount(piece * n_times + time, minlength=len(sizes) * n_times).reshape(-1, n_times).argmax(1)
+        kind = times * n_classes + classes
+        return self._homes(kind, n_times * n_classes, sizes, loads)[piece]
+
+    def _homes(
+        self, kind: NDArray[np.int64], n_kinds: int, sizes: NDArray[np.int64], loads: NDArray[np.int64]
+    ) -> Shards:
+        """Shard of each piece, the largest first.
+
+        The kinds of pieces divide the ring of shards among them. A piece goes to the least loaded shard of its own
+        range that has room, or on around the ring to the first that has: consistent hashing with bounded loads
+        (Mirrokni, Thorup, Zadimoghaddam 2018). A piece too large for any goes to the least loaded of all.
+        """
+        n = self._n_shards
+        load = loads.astype(np.int64)
+        capacity = (HYBRID_FILL if load.any() else 1 + HYBRID_SPARE / n) * (load.sum() + sizes.sum()) / n
+        starts = np.arange(n_kinds + 1) * n // n_kinds
+        shard_of = np.zeros(len(sizes), np.int32)
+        for i in np.argsort(-sizes, kind="stable"):
+            start = int(starts[kind[i]])
+            width = max(1, int(starts[kind[i] + 1]) - start)
+            roomy = load + sizes[i] <= capacity
+            if not roomy.any():
+                shard = int(load.argmin())
+            elif roomy[start : start + width].any():
+                own = np.where(roomy[start : start + width], load[start : start + width], capacity)
+                shard = start + int(own.argmin())
+            else:
+                shard = (start + int(np.roll(roomy, -start).argmax())) % n
+            shard_of[i] = shard
+            load[shard] += sizes[i]
+        return shard_of
+
+
+class Semantic(_Numbered):
+    """Whole cells, grouped by likeness: a query opens few shards, at the price of uneven sizes."""
+
+    routed: ClassVar[bool] = True
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        super().__init__(state)
+        self._shard_of_cell = np.asarray(state["shard_of_cell"], np.int32)
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        _asked(cls, survey)
+        return cls._of(survey, family=None)
+
+    @classmethod
+    def _of(cls, survey: Survey, family: NDArray[np.int32] | None) -> Self:
+        shard_of_cell = group_cells(survey.cells.centroids, survey.cell_sizes, survey.n_shards, family)
+        return cls({"n_shards": survey.n_shards, "shard_of_cell": shard_of_cell.tolist()})
+
+    def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        return self._shard_of_cell[frames.cell]
+
+
+class Hierarchical(Semantic):
+    """Whole groups of cells, so that a query stays in fewer shards still; sizes are as uneven as with semantic."""
+
+    @classmethod
+    def learn(cls, survey: Survey) -> Self:
+        _asked(cls, survey)
+        if not survey.cells.two_level:
+            raise ValueError("The placement hierarchical needs cells in two levels, and these have one; train them so.")
+        return cls._of(survey, survey.cells.group_of)
+
+
+def _asked(placement: type[Any], survey: Survey) -> dict[str, Any]:
+    """Every option of a placement: what was asked for, checked, else its default."""
+    (name,) = (each for each, known in PLACEMENTS.items() if known is placement)
+    check_options(name, survey.options)
+    return {**placement.OPTIONS, **{option: value for option, value in survey.options.items() if value is not None}}
+
+
+def _scattered(numbers: NDArray[np.integer], n_shards: int) -> Shards:
+    """Shard of each number, the same in every run and even over the shards: SplitMix64's finaliser (Steele et al. 2014)."""
+    z = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) % np.uint64(n_shards)).astype(np.int32)
+
+
+def _title(hours: Sequence[int]) -> str:
+    return ("hour " if len(hours) == 1 else "hours ") + ", ".join(map(str, hours))
+
+
+def _round_up(x: float) -> float:
+    """Three significant digits, so that a name stays short; 0 for what is not above it."""
+    if x <= 0:
+        return 0.0
+    scale = 10.0 ** (2 - math.floor(math.log10(x)))
+    return math.ceil(round(x * scale, 6)) / scale
+
+
+def _listed(classes: Mapping[str, Sequence[str]]) -> list[list[Any]]:
+    """Classes as JSON that keeps their order whoever sorts its keys."""
+    return [[name, list(tags)] for name, tags in classes.items()]
+
+
+def _check_by(value: Any) -> None:
+    if value not in ("daypart", "hour"):
+        raise ValueError(f"The option by must be daypart or hour, not {value!r}.")
+
+
+def _check_minutes(value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100_000:
+        raise ValueError(f"The option minutes must be a number above 0 and at most 100,000, not {value!r}.")
+
+
+def _check_classes(value: Any) -> None:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"The option classes must name one class or more with the tags of each, not {value!r}.")
+    for name, tags in value.items():
+        if not isinstance(name, str) or not name.strip() or name == OTHER:
+            raise ValueError(f"The option classes cannot name a class {name!r}; {OTHER} is kept for all other frames.")
+        if not isinstance(tags, list | tuple) or not tags or not all(isinstance(tag, str) and tag for tag in tags):
+            raise ValueError(f"The class {name} must be a list of tags such as object:car or object:*, not {tags!r}.")
+
+
+_CHECKS: dict[str, Callable[[Any], None]] = {"by": _check_by, "minutes": _check_minutes, "classes": _check_classes}
+"""Raises `ValueError` for a value that an option cannot take."""
+
+PLACEMENTS: dict[str, type[Placement]] = {
+    "round_robin": RoundRobin,
+    "random": Random,
+    "balanced": Balanced,
+    "time_of_day": TimeOfDay,
+    "timeline": Timeline,
+    "content": Content,
+    "by_video": ByVideo,
+    "hybrid": Hybrid,
+    "semantic": Semantic,
+    "hierarchical": Hierarchical,
+}

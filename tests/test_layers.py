@@ -29,6 +29,7 @@ LAYERS = [
     "cache",
     "cells",
     "stats",
+    "grouping",
     "placement",
     "settings",
     "segment",
