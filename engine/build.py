@@ -1,10 +1,9 @@
-"""Training cells on what is stored, and working out where every frame goes."""
+"""Training cells on what is stored, working out where every frame goes, and reading it from where it is now."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +12,69 @@ from engine import cells as cells_module
 from engine.cells import Cells, choose_n_cells
 from engine.columns import FrameColumns, join
 from engine.manifest import LayoutRow, Settings
-from engine.placement import PLACEMENTS
+from engine.placement import PLACEMENTS, Survey
+from engine.segment import max_rows
 from engine.snapshot import SegmentView, Snapshot
+from engine.vectorindex import Floats, Rows
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction done, 0 to 1."""
-Rows = tuple[NDArray[np.floating], FrameColumns]
-"""Stored vectors (n, dim) and the columns of the same frames."""
+TRAIN_NBYTES = 768 << 20
+"""Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
+_STEP = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Live frames of some segments, and where their vectors are now."""
+
+    columns: FrameColumns
+    views: tuple[SegmentView, ...]
+    view_of: NDArray[np.int32]
+    """(n,) place among `views` of each frame's segment."""
+    row_of: Rows
+    """(n,) row there."""
+
+    @classmethod
+    def of(cls, views: Sequence[SegmentView]) -> Gathered:
+        """All live frames of at least one segment."""
+        rows = [view.live_rows() for view in views]
+        columns = join([view.segment.columns.take(each) for view, each in zip(views, rows, strict=True)])
+        view_of = np.repeat(np.arange(len(views), dtype=np.int32), [len(each) for each in rows])
+        return cls(columns, tuple(views), view_of, np.concatenate(rows))
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def stored(self, frames: Rows) -> NDArray[np.floating]:
+        """Vectors (m, dim) of these frames as stored, each checked."""
+        view_of, row_of = self.view_of[frames], self.row_of[frames]
+        wanted = np.unique(view_of)
+        if len(wanted) == 1:
+            only: NDArray[np.floating] = self.views[wanted[0]].segment.stored(row_of)
+            return only
+        parts = [np.flatnonzero(view_of == i) for i in wanted]
+        first = self.views[wanted[0]].segment.stored(row_of[parts[0]])
+        vectors: NDArray[np.floating] = np.empty((len(frames), first.shape[1]), first.dtype)
+        vectors[parts[0]] = first
+        for i, part in zip(wanted[1:], parts[1:], strict=True):
+            vectors[part] = self.views[i].segment.stored(row_of[part])
+        return vectors
+
+    def floats(self, frames: Rows) -> Floats:
+        """The same as float32, read in steps."""
+        vectors = np.empty((len(frames), self.views[0].segment.vectors.shape[1]), np.float32)
+        for start in range(0, len(frames), _STEP):
+            vectors[start : start + _STEP] = self.stored(frames[start : start + _STEP])
+        return vectors
+
+    def pieces(self, frames: Rows, settings: Settings) -> Iterator[Rows]:
+        """These frames in portions that fit one segment each, by (video, frame_index)."""
+        order = np.lexsort(
+            (self.columns.frame_id[frames], self.columns.frame_index[frames], self.columns.video[frames])
+        )
+        n_pieces = -(-len(frames) // max_rows(settings.dim, settings.store))
+        return iter(np.array_split(frames[order], n_pieces))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,77 +83,62 @@ class Blueprint:
 
     cells: Cells
     layout: LayoutRow
-    views: tuple[SegmentView, ...]
-    cell_of: tuple[NDArray[np.int32], ...]
-    """Per segment, the cell of each live frame."""
-    shard_of: tuple[NDArray[np.int32], ...]
-    """Per segment, the shard of each live frame."""
+    frames: Gathered
+    shard_of: NDArray[np.int32]
 
-    def rows_of(self, shard: int) -> Rows | None:
-        """The frames of one shard, gathered from the segments where they are now; None if it gets none."""
-        picked = zip(self.views, self.cell_of, (np.flatnonzero(each == shard) for each in self.shard_of), strict=True)
-        return joined([live_rows(view, rows, cell[rows]) for view, cell, rows in picked if len(rows)])
+    def of(self, shard: int) -> Rows:
+        """The frames of one shard."""
+        return np.flatnonzero(self.shard_of == shard)
 
 
-def draw(snapshot: Snapshot, settings: Settings, cells_id: int, layout_id: int, progress: Progress) -> Blueprint:
-    """Train cells and codec on a sample of the live frames, assign every frame, and place it.
+def draw(
+    snapshot: Snapshot, settings: Settings, cells_id: int, layout_id: int, progress: Progress, *, keep: Cells | None
+) -> Blueprint:
+    """Assign every live frame to its cell and place it.
+
+    Parameters
+    ----------
+    keep : cells to go on with, in which every frame is already; None trains new ones on a sample, `cells_id` being their number
 
     Raises
     ------
     ValueError
-        If there are no frames.
+        If there are no frames, or the placement cannot work with these cells.
     """
     if not snapshot.n_live:
         raise ValueError(
             "The collection holds no frames yet, so there is nothing to build; ingest or import some first."
         )
-    views = tuple(snapshot.views())
-    n_cells = min(settings.n_cells or choose_n_cells(snapshot.n_live), snapshot.n_live)
-    progress("training cells", 0.0)
-    cells = cells_module.train(_sample(views, n_cells), n_cells, settings.codec, cells_id)
-    cell_of = []
-    for i, view in enumerate(views):
-        progress("assigning frames to cells", 0.4 + 0.2 * i / len(views))
-        cell_of.append(_assign(view, cells))
-    sizes = np.bincount(np.concatenate(cell_of), minlength=n_cells).astype(np.int64)
-    placement = PLACEMENTS[settings.placement].learn(settings.n_shards, cells, sizes)
-    layout = LayoutRow(layout_id, settings.placement, placement.names(), placement.state)
-    shard_of = tuple(
-        placement.assign(view.live_columns().with_values(cell=cell)) for view, cell in zip(views, cell_of, strict=True)
+    frames = Gathered.of(list(snapshot.views()))
+    cells = keep
+    if cells is None:
+        cells, frames = _train(frames, settings, cells_id, progress)
+    columns = frames.columns
+    survey = Survey(
+        n_shards=settings.n_shards,
+        cells=cells,
+        cell_sizes=np.bincount(columns.cell, minlength=len(cells)).astype(np.int64),
+        seconds=float(columns.seconds.max()),
+        options=settings.options,
     )
-    return Blueprint(cells, layout, views, tuple(cell_of), shard_of)
+    placement = PLACEMENTS[settings.placement].learn(survey)
+    names = placement.names()
+    shard_of = placement.assign(columns, np.zeros(len(names), np.int64))
+    return Blueprint(cells, LayoutRow(layout_id, settings.placement, names, placement.state), frames, shard_of)
 
 
-def live_rows(view: SegmentView, places: NDArray[np.intp], cell: NDArray[np.int32] | None = None) -> Rows:
-    """Stored rows and columns of some of a segment's live frames, given by their place among the live."""
-    alive = view.alive()
-    rows = places if alive is None else np.flatnonzero(alive)[places]
-    columns = view.segment.columns.take(rows)
-    return view.segment.stored(rows.astype(np.int64)), columns if cell is None else columns.with_values(cell=cell)
-
-
-def joined(parts: Sequence[Rows]) -> Rows | None:
-    """Several pieces as one; None if there are none."""
-    if not parts:
-        return None
-    return np.concatenate([vectors for vectors, _ in parts]), join([columns for _, columns in parts])
-
-
-def _sample(views: Sequence[SegmentView], n_cells: int) -> NDArray[np.float32]:
-    """Up to `TRAIN_PER_CELL` rows per cell, drawn evenly from all live frames."""
-    sizes = [view.n_live for view in views]
-    wanted = min(sum(sizes), n_cells * cells_module.TRAIN_PER_CELL)
-    picked = np.sort(np.random.default_rng(0).choice(sum(sizes), wanted, replace=False))
-    bounds = np.cumsum([0, *sizes])
-    places = [picked[(picked >= start) & (picked < stop)] - start for start, stop in pairwise(bounds)]
-    drawn = [live_rows(view, mine)[0] for view, mine in zip(views, places, strict=True) if len(mine)]
-    return np.concatenate(drawn).astype(np.float32)
-
-
-def _assign(view: SegmentView, cells: Cells, step: int = 16_384) -> NDArray[np.int32]:
-    """Cell of each live frame of a segment, in bounded memory."""
-    found = [np.empty(0, np.int32)]
-    for start in range(0, view.n_live, step):
-        places = np.arange(start, min(start + step, view.n_live))
-        found.append(cells.assign(live_rows(view, places)[0].astype(np.float32)))
-    return np.concatenate(found)
+def _train(frames: Gathered, settings: Settings, cells_id: int, progress: Progress) -> tuple[Cells, Gathered]:
+    """New cells, and the frames in them."""
+    n_cells = min(settings.n_cells or choose_n_cells(len(frames)), len(frames))
+    progress("training cells", 0.0)
+    wanted = min(len(frames), n_cells * cells_module.TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
+    picked = np.sort(np.random.default_rng(0).choice(len(frames), wanted, replace=False))
+    two_level = settings.placement == "hierarchical" or n_cells > cells_module.NEEDS_TWO_LEVELS
+    cells = cells_module.train(frames.floats(picked), n_cells, settings.codec, cells_id, two_level=two_level)
+    cell = np.empty(len(frames), np.int32)
+    for start in range(0, len(frames), _STEP):
+        progress("assigning frames to cells", 0.4 + 0.2 * start / len(frames))
+        step = np.arange(start, min(start + _STEP, len(frames)))
+        cell[step] = cells.assign(frames.floats(step))
+    columns = frames.columns.with_values(cell=cell)
+    return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)

@@ -7,6 +7,7 @@ still holds can be listed. Each generation stores a hash over what it lists, for
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 from engine.errors import Busy, CorruptData, NotACollection, StorageFull
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, SegmentRow, Settings, VideoRow
 
-FORMAT = 1
+FORMAT = 2
 _APPLICATION = 0x53464652
 """SQLite's application id for our catalogs, so that a foreign database is told apart."""
 
@@ -28,7 +29,8 @@ _SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE videos (
     number INTEGER PRIMARY KEY, video_id TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL, duration REAL NOT NULL,
-    fps REAL NOT NULL, captured_at TEXT, n_frames INTEGER NOT NULL, fingerprint TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
+    fps REAL NOT NULL, captured_at TEXT, n_frames INTEGER NOT NULL, fingerprint TEXT NOT NULL, pictures TEXT NOT NULL, about TEXT NOT NULL,
+    media TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
 CREATE UNIQUE INDEX live_video ON videos (video_id) WHERE died IS NULL;
 CREATE TABLE cells (cells_id INTEGER PRIMARY KEY, files TEXT NOT NULL);
 CREATE TABLE layouts (layout_id INTEGER PRIMARY KEY, placement TEXT NOT NULL, names TEXT NOT NULL, state TEXT NOT NULL);
@@ -41,6 +43,9 @@ CREATE TABLE deletes (
 CREATE TABLE generations (
     generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
+_VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
+_SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
+_LAYOUT = "layout_id, placement, names, state"
 _TAKEN = {
     "frame": "SELECT max(json_extract(stats, '$.frame_ids[1]')) FROM segments",
     "video": "SELECT max(number) FROM videos",
@@ -163,65 +168,38 @@ class Catalog:
                 ).fetchone()
                 if head is None:
                     raise CorruptData(f"Generation {generation} is not in the catalog {self._path}.")
-                manifest = self._list(generation, Settings(**json.loads(head[0])), head[1], head[2])
+                rows = self._rows(generation, *head[:3])
+                if _digest(rows) != head[3]:
+                    raise CorruptData(
+                        f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); restore it from a copy."
+                    )
+                return _manifest(rows)
             except (ValueError, TypeError, KeyError) as error:
                 raise CorruptData(f"The catalog {self._path} is damaged ({error}); restore it from a copy.") from error
             finally:
                 self._db.execute("ROLLBACK")
-        if manifest.digest() != head[3]:
-            raise CorruptData(
-                f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); restore it from a copy."
-            )
-        return manifest
 
-    def _list(self, generation: int, settings: Settings, layout_id: int, cells_id: int | None) -> Manifest:
+    def _rows(self, generation: int, settings: str, layout_id: int, cells_id: int | None) -> _Rows:
+        """All that a generation lists, as it is stored."""
         alive = "born <= ? AND (died IS NULL OR died > ?)"
         now = (generation, generation)
-        read = self._db.execute
-        layout = read(
-            "SELECT layout_id, placement, names, state FROM layouts WHERE layout_id = ?", (layout_id,)
-        ).fetchone()
-        cells = read("SELECT cells_id, files FROM cells WHERE cells_id = ?", (cells_id,)).fetchone()
-        videos = read(
-            f"SELECT number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint FROM videos WHERE {alive} ORDER BY number",
-            now,
-        )
-        segments = read(
-            f"SELECT segment_id, shard, n_rows, files, stats, written_at FROM segments WHERE {alive} ORDER BY segment_id",
-            now,
-        )
-        deletes = read(
-            "SELECT segment_id, start, stop FROM deletes JOIN segments USING (segment_id) WHERE deletes.born <= ? "
-            "AND segments.born <= ? AND (died IS NULL OR died > ?) ORDER BY segment_id, start",
-            (generation, *now),
-        )
-        return Manifest(
-            generation=generation,
-            settings=settings,
-            layout=LayoutRow(layout[0], layout[1], tuple(json.loads(layout[2])), json.loads(layout[3])),
-            cells=None if cells is None else CellsRow(cells[0], json.loads(cells[1])),
-            videos=tuple(
-                VideoRow(
-                    row[0],
-                    row[1],
-                    row[2],
-                    row[3],
-                    row[4],
-                    row[5],
-                    row[6] and datetime.fromisoformat(row[6]),
-                    row[7],
-                    row[8],
-                )
-                for row in videos
+
+        def read(sql: str, *values: object) -> list[tuple[Any, ...]]:
+            return self._db.execute(sql, values).fetchall()
+
+        return {
+            "generation": [(generation, settings)],
+            "layout": read(f"SELECT {_LAYOUT} FROM layouts WHERE layout_id = ?", layout_id),
+            "cells": read("SELECT cells_id, files FROM cells WHERE cells_id = ?", cells_id),
+            "videos": read(f"SELECT {_VIDEO} FROM videos WHERE {alive} ORDER BY number", *now),
+            "segments": read(f"SELECT {_SEGMENT} FROM segments WHERE {alive} ORDER BY segment_id", *now),
+            "deletes": read(
+                "SELECT segment_id, start, stop FROM deletes JOIN segments USING (segment_id) WHERE deletes.born <= ? "
+                "AND segments.born <= ? AND (died IS NULL OR died > ?) ORDER BY segment_id, start",
+                generation,
+                *now,
             ),
-            segments=tuple(
-                SegmentRow(
-                    row[0], row[1], row[2], json.loads(row[3]), json.loads(row[4]), datetime.fromisoformat(row[5])
-                )
-                for row in segments
-            ),
-            deletes=tuple(DeleteRow(*row) for row in deletes),
-        )
+        }
 
     def live_folders(self, generations: Sequence[int]) -> tuple[set[int], set[int], set[int]]:
         """Segment ids, cells ids and video numbers that any of these generations lists."""
@@ -307,9 +285,12 @@ class Change:
             captured_at,
             row.n_frames,
             row.fingerprint,
+            row.pictures,
+            json.dumps(dict(row.about)),
+            row.media,
             self.generation,
         )
-        self.execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self.execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
         self.advance("video", row.number + 1)
 
     def end_video(self, number: int) -> None:
@@ -341,7 +322,41 @@ class Change:
     ) -> None:
         """List the new generation; nothing may be changed after this in the transaction."""
         generation = self.generation
-        manifest = self._catalog._list(generation, settings, layout_id, cells_id)
         told = json.dumps(asdict(settings))
-        values = (generation, told, layout_id, cells_id, what, at.isoformat(timespec="seconds"), manifest.digest())
+        digest = _digest(self._catalog._rows(generation, told, layout_id, cells_id))
+        values = (generation, told, layout_id, cells_id, what, at.isoformat(timespec="seconds"), digest)
         self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+
+_Rows = dict[str, list[tuple[Any, ...]]]
+"""Rows of a generation by kind, as SQLite gives them."""
+
+
+def _digest(rows: _Rows) -> str:
+    """Hash over every stored value. Taken of the rows as they lie there: reading them as JSON first would cost a second on a large catalog."""
+    return hashlib.blake2b(repr(sorted(rows.items())).encode(), digest_size=16).hexdigest()
+
+
+def _manifest(rows: _Rows) -> Manifest:
+    """The stored rows as values."""
+    ((generation, settings),) = rows["generation"]
+    ((layout_id, placement, names, state),) = rows["layout"]
+    return Manifest(
+        generation=generation,
+        settings=Settings(**json.loads(settings)),
+        layout=LayoutRow(layout_id, placement, tuple(json.loads(names)), json.loads(state)),
+        cells=CellsRow(rows["cells"][0][0], json.loads(rows["cells"][0][1])) if rows["cells"] else None,
+        videos=tuple(_video(row) for row in rows["videos"]),
+        segments=tuple(
+            SegmentRow(segment_id, shard, n_rows, json.loads(files), json.loads(stats), datetime.fromisoformat(at))
+            for segment_id, shard, n_rows, files, stats, at in rows["segments"]
+        ),
+        deletes=tuple(DeleteRow(*row) for row in rows["deletes"]),
+    )
+
+
+def _video(row: tuple[Any, ...]) -> VideoRow:
+    number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media = row
+    at = None if captured_at is None else datetime.fromisoformat(captured_at)
+    told = json.loads(about)
+    return VideoRow(number, video_id, title, source, duration, fps, at, n_frames, fingerprint, pictures, told, media)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +25,9 @@ from engine.encoder import Encoder, load_encoder
 from engine.errors import Busy, EncoderError, NotACollection
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
+from engine.probe import Prober
 from engine.search import make_plan, search
+from engine.segment import Residency
 from engine.settings import check_settings
 from engine.snapshot import Snapshot
 from engine.types import Filter, FrameBatch, NewVideo, SearchResult
@@ -40,10 +42,19 @@ _BUSY = "Somebody else is writing to this collection right now; try again when t
 class Collection(Contents):
     """Frames of videos in FAISS shards, in one folder. Safe for many reading threads beside one writer."""
 
-    def __init__(self, path: Path, catalog: Catalog, *, cache_bytes: int = CACHE_BYTES, workers: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        catalog: Catalog,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        workers: int = 1,
+        residency: Residency = "loaded",
+    ) -> None:
         """Use `Collection.open` or `Collection.create`."""
         super().__init__(path, catalog, cache_bytes)
         self.workers = workers
+        self.residency: Residency = residency
         self._write_lock = threading.RLock()
         self._write_depth = 0
         self._make_lock = threading.Lock()
@@ -67,8 +78,10 @@ class Collection(Contents):
         n_shards: int = 12,
         n_cells: int = 0,
         route: str = "auto",
+        options: Mapping[str, Any] | None = None,
         cache_bytes: int = CACHE_BYTES,
         workers: int = 1,
+        residency: Residency = "loaded",
     ) -> Collection:
         """Make an empty collection. Placement, shards and cells take effect with the first build; until then it is scanned whole.
 
@@ -79,7 +92,7 @@ class Collection(Contents):
         NotACollection
             If the folder is there and not empty.
         """
-        settings = Settings(dim, metric, store, codec, encoder, route, placement, n_shards, n_cells)
+        settings = Settings(dim, metric, store, codec, encoder, route, placement, n_shards, n_cells, options or {})
         check_settings(settings)
         folder = Path(path)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -90,11 +103,24 @@ class Collection(Contents):
         whole = RoundRobin({"n_shards": 1})
         layout = LayoutRow(1, "round_robin", whole.names(), whole.state)
         catalog = Catalog.create(folder / "catalog.sqlite", settings, layout, datetime.now())
-        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers)
+        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, cache_bytes: int = CACHE_BYTES, workers: int = 1) -> Collection:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        workers: int = 1,
+        residency: Residency = "loaded",
+    ) -> Collection:
         """Open an existing collection.
+
+        Parameters
+        ----------
+        cache_bytes : budget of the shard cache; may be changed later by `cache.set_budget`
+        workers : shards searched at the same time; 1 takes the least memory
+        residency : `loaded` reads codes into the cache, `mapped` leaves them in the file and lets the system keep its pages
 
         Raises
         ------
@@ -104,7 +130,8 @@ class Collection(Contents):
             If its catalog is damaged.
         """
         folder = Path(path)
-        return cls(folder, Catalog.open(folder / "catalog.sqlite"), cache_bytes=cache_bytes, workers=workers)
+        catalog = Catalog.open(folder / "catalog.sqlite")
+        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency)
 
     def close(self) -> None:
         """Let go of files, threads and the generation being read."""
@@ -125,7 +152,7 @@ class Collection(Contents):
 
     def search(
         self,
-        query: str | NDArray[np.floating],
+        query: str | int | NDArray[np.floating],
         k: int = 10,
         *,
         exact: bool = False,
@@ -139,7 +166,7 @@ class Collection(Contents):
 
         Parameters
         ----------
-        query : text for the collection's encoder, or a vector (dim,)
+        query : text for the collection's encoder, a vector (dim,), or the id of a stored frame, which then is among the hits
         exact : scan every frame that passes the filter
         n_probe : cells to probe; None leaves it to the collection's route
         max_shards : open at most so many shards; frames elsewhere are missed
@@ -150,19 +177,56 @@ class Collection(Contents):
         ------
         ValueError
             If a number is out of range, the text is empty, or the vector has the wrong length or is not finite.
+        NotFound
+            If there is no frame with this id, or the filter names a video or tag that is not there.
         EncoderError
             If the query is text and the encoder cannot be loaded.
         ShardFailed
             If a shard cannot be read.
         """
+        return self.search_many(
+            [query],
+            k,
+            exact=exact,
+            n_probe=n_probe,
+            max_shards=max_shards,
+            where=where,
+            per_shot=per_shot,
+            allow_partial=allow_partial,
+        )[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str | int | NDArray[np.floating]] | NDArray[np.floating],
+        k: int = 10,
+        *,
+        exact: bool = False,
+        n_probe: int | None = None,
+        max_shards: int | None = None,
+        where: Filter | None = None,
+        per_shot: int | None = None,
+        allow_partial: bool = False,
+    ) -> list[SearchResult]:
+        """The same for a batch of queries, or vectors (m, dim): all from one generation, each shard opened once.
+
+        In the traces, times are each query's share of the batch, and a shard is read for the first query that wants it.
+        """
         for name, value in (("k", k), ("n_probe", n_probe), ("max_shards", max_shards), ("per_shot", per_shot)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; ask for 1 or more.")
+        if not len(queries):
+            return []
         started = time.perf_counter()
-        vector = self.encoder_vector(query) if isinstance(query, str) else np.asarray(query, np.float32)
-        encode_ms = (time.perf_counter() - started) * 1e3
+        texts = [query for query in queries if isinstance(query, str)]
+        encoded = iter(self._encoded(texts) if texts else ())
+        encode_ms = (time.perf_counter() - started) * 1e3 / len(queries)
         with self._generations.reading() as snapshot:
-            vector = _checked(vector, snapshot.settings)
+            vectors = np.stack(
+                [
+                    _checked(next(encoded) if isinstance(query, str) else _vector(snapshot, query), snapshot.settings)
+                    for query in queries
+                ]
+            )
             plan = make_plan(
                 snapshot,
                 k,
@@ -172,10 +236,23 @@ class Collection(Contents):
                 per_shot=per_shot,
                 allow_partial=allow_partial,
             )
-            result = search(snapshot, vector, plan, where or Filter(), self.cache, self._pool(), self.workers)
-        result.trace.ms["encode"] = encode_ms
-        result.trace.ms["total"] += encode_ms
-        return result
+            prober = Prober(self.cache, self.residency, self._pool(), self.workers)
+            results = search(snapshot, vectors, plan, where or Filter(), prober)
+        for result in results:
+            result.trace.ms["encode"] = encode_ms
+            result.trace.ms["total"] += encode_ms
+        return results
+
+    def vector(self, frame_id: int) -> Floats:
+        """The stored vector (dim,) of a frame.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self._generations.reading() as snapshot:
+            return snapshot.vector(frame_id)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:
@@ -214,10 +291,13 @@ class Collection(Contents):
 
     def encoder_vector(self, text: str) -> Floats:
         """The vector (dim,) of a text."""
-        if not text.strip():
-            raise ValueError("The query is empty; describe what the frame shows.")
-        vector: Floats = self.encoder.encode_text([text])[0]
+        vector: Floats = self._encoded([text])[0]
         return vector
+
+    def _encoded(self, texts: Sequence[str]) -> Floats:
+        if any(not text.strip() for text in texts):
+            raise ValueError("The query is empty; describe what the frame shows.")
+        return self.encoder.encode_text(texts)
 
     # Writing
 
@@ -267,6 +347,11 @@ class Collection(Contents):
         with self.writing() as writer:
             return writer.delete(video_id)
 
+    def store(self, videos: Sequence[NewVideo], batches: Iterable[FrameBatch]) -> list[int]:
+        """Store many videos at once; see `Writer.store`."""
+        with self.writing() as writer:
+            return writer.store(videos, batches)
+
     def build(
         self,
         *,
@@ -274,14 +359,47 @@ class Collection(Contents):
         placement: str | None = None,
         codec: str | None = None,
         n_cells: int | None = None,
+        options: Mapping[str, Any] | None = None,
         progress: Progress = lambda what, fraction: None,
     ) -> None:
         """Train cells on what is stored and place every frame anew; see `Writer.build`. None keeps a setting."""
-        changed: dict[str, Any] = {"n_shards": n_shards, "placement": placement, "codec": codec, "n_cells": n_cells}
-        settings = replace(self.settings, **{name: value for name, value in changed.items() if value is not None})
-        check_settings(settings)
+        settings = self._changed(n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options)
         with self.writing() as writer:
             writer.build(settings, progress)
+
+    def reshard(
+        self,
+        *,
+        n_shards: int | None = None,
+        placement: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        progress: Progress = lambda what, fraction: None,
+    ) -> None:
+        """Place every frame anew in the cells there are; see `Writer.reshard`. None keeps a setting."""
+        settings = self._changed(n_shards=n_shards, placement=placement, options=options)
+        with self.writing() as writer:
+            writer.reshard(settings, progress)
+
+    def compact(self) -> int:
+        """Drop deleted frames from the files; see `Writer.compact`."""
+        with self.writing() as writer:
+            return writer.compact()
+
+    def _changed(self, **given: Any) -> Settings:
+        """The settings with those replaced that are given; another placement starts with options of its own."""
+        changed = {name: value for name, value in given.items() if value is not None}
+        if changed.get("placement", self.settings.placement) != self.settings.placement:
+            changed.setdefault("options", {})
+        settings = replace(self.settings, **changed)
+        check_settings(settings)
+        return settings
+
+
+def _vector(snapshot: Snapshot, query: int | NDArray[np.floating]) -> Floats:
+    """The vector of a stored frame, or the one that was given."""
+    if isinstance(query, (int, np.integer)):
+        return snapshot.vector(int(query))
+    return np.asarray(query, np.float32)
 
 
 def _checked(vector: Floats, settings: Settings) -> Floats:

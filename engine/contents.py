@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
+
 from engine import media, stats
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
@@ -41,7 +43,7 @@ class Contents:
         """
         with self._generations.reading() as snapshot:
             shard, view, row = snapshot.locate(frame_id)
-            return snapshot.frame(shard.shard, view.segment, row)
+            return snapshot.frames(shard.shard, view.segment, np.array([row]))[0]
 
     def neighbours(self, frame_id: int, n: int = 4) -> list[Frame]:
         """Up to n frames before and n after a frame in the same video, by time."""
@@ -112,6 +114,7 @@ class Contents:
         """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""
         with self._generations.reading() as snapshot:
             found = [problem for view in snapshot.views() for problem in view.segment.problems()]
+            found += [problem for row in snapshot.manifest.videos for problem in media.problems(self.path, row)]
             try:
                 # A connection of its own: the one in use answers from the pages it remembers.
                 with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
 from engine.cells import metric_of
-from engine.manifest import SegmentRow
+from engine.manifest import SegmentRow, Settings
 from engine.segment import Segment
 from engine.snapshot import Snapshot
 from engine.vectorindex import Lists
@@ -54,11 +54,12 @@ class Generations:
                 self._readers[snapshot.generation] -= 1
                 self._let_go()
 
-    def _segment(self, row: SegmentRow, dim: int, metric: str) -> Segment:
+    def _segment(self, row: SegmentRow, settings: Settings) -> Segment:
         """The open segment of a row; generations that share a segment share what is open of it."""
         segment = self._segments.get(row.segment_id)
         if segment is None or segment.row.files != row.files:
-            segment = Segment(self._path / "segments" / str(row.segment_id), row, dim, metric_of(metric))
+            folder = self._path / "segments" / str(row.segment_id)
+            segment = Segment(folder, row, settings.dim, metric_of(settings.metric), settings.codec)
             self._segments[row.segment_id] = segment
         return segment
 

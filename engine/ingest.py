@@ -121,7 +121,7 @@ def ingest(
         if build and not collection.built and collection.n_frames:
             _build(collection, len(videos), sum(n_frames), share, progress)
         elif added and collection.built:
-            writer.merge(at_least=2)
+            writer.merge(everything=True)
     progress(Progress("build", "", len(videos), len(videos), 1.0, sum(n_frames)))
     return IngestReport(tuple(added), tuple(skipped), tuple(refused), sum(n_frames), time.perf_counter() - started)
 

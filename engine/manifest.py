@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -91,8 +89,3 @@ class Manifest:
     videos: tuple[VideoRow, ...]
     segments: tuple[SegmentRow, ...]
     deletes: tuple[DeleteRow, ...]
-
-    def digest(self) -> str:
-        """Hash over every value listed, independent of row order."""
-        text = json.dumps(asdict(self), sort_keys=True, default=str)
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,16 @@ from engine.columns import NO_TIME, FrameColumns, Tags
 from engine.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
 
+_STEP = 4096
+"""Rows worked on at a time, so that the float64 copies stay small."""
 
-def prepare(frames: FrameBatch, dim: int, metric: str, store: str) -> NDArray[np.floating]:
+
+def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row: int = 0) -> NDArray[np.floating]:
     """The rows as they are stored: checked, normalised for `ip`, in the stored type.
+
+    Parameters
+    ----------
+    first_row : added to the row numbers in messages
 
     Raises
     ------
@@ -25,63 +33,95 @@ def prepare(frames: FrameBatch, dim: int, metric: str, store: str) -> NDArray[np
     vectors = np.asarray(frames.vectors)
     if vectors.ndim != 2 or vectors.shape[1] != dim:
         raise ValueError(f"The vectors have shape {vectors.shape}; this collection stores rows of {dim} numbers.")
-    n = len(vectors)
+    if vectors.dtype.kind not in "fiu":
+        raise ValueError(f"The vectors are of type {vectors.dtype}; give floating-point numbers.")
+    _check_lengths(frames)
+    if not np.isfinite(frames.seconds).all() or (np.asarray(frames.seconds) < 0).any():
+        raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
+    stored: NDArray[np.floating] = np.empty(vectors.shape, np.float16 if store == "fp16" else np.float32)
+    for start in range(0, len(vectors), _STEP):
+        stored[start : start + _STEP] = _rows(vectors[start : start + _STEP], metric, store, first_row + start)
+    return stored
+
+
+def _check_lengths(frames: FrameBatch) -> None:
+    n = len(frames)
     lengths = {"frame_index": len(frames.frame_index), "seconds": len(frames.seconds)}
-    lengths |= {
-        "shot": n if frames.shot is None else len(frames.shot),
-        "tags": len(frames.tags) or n,
-        "thumbnails": len(frames.thumbnails) or n,
-    }
+    for name in ("video", "captured_at", "shot"):
+        given = getattr(frames, name)
+        lengths[name] = n if given is None else len(given)
+    lengths |= {"tags": len(frames.tags) or n, "thumbnails": len(frames.thumbnails) or n}
     for name, length in lengths.items():
         if length != n:
             raise ValueError(f"There are {n} vectors and {length} values of {name}; give one per frame.")
-    vectors = vectors.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+
+
+def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -> NDArray[np.float32]:
+    """A few rows as float32, ready to be stored."""
+    rows = given.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise ValueError(
-            f"Row {bad[0]} of the vectors holds a value that is not a finite number; leave such frames out ({len(bad)} in all)."
+            f"Row {first_row + bad[0]} of the vectors holds a value that is not a finite number; leave such frames out."
         )
-    if not np.isfinite(frames.seconds).all() or (np.asarray(frames.seconds) < 0).any():
-        raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
     if metric == "ip":
         # In float64, where squares of any float32 neither overflow nor vanish.
-        norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-        if n and norms.min() == 0:
+        norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        if norms.min() == 0:
             raise ValueError(
-                f"Row {int(norms.argmin())} of the vectors is all zeros, which has no direction; leave such frames out."
+                f"Row {first_row + int(norms.argmin())} of the vectors is all zeros, which has no direction; leave such frames out."
             )
-        vectors = (vectors / norms).astype(np.float32)
-    if store == "fp16":
-        if n and np.abs(vectors).max() > np.finfo(np.float16).max:
-            raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
-        return vectors.astype(np.float16)
-    return vectors
+        rows = (rows / norms).astype(np.float32)
+    if store == "fp16" and np.abs(rows).max() > np.finfo(np.float16).max:
+        raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
+    return rows
 
 
-def fingerprint_of(frames: FrameBatch, vectors: NDArray[np.floating]) -> str:
-    """What tells frames apart where the caller gave nothing: a hash of prepared vectors, places and times."""
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (vectors, np.asarray(frames.frame_index, np.int64), np.asarray(frames.seconds, np.float64)):
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+class Fingerprint:
+    """What tells a video's content apart where the caller gave nothing: a hash over its rows, places and times in input order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(
+        self, vectors: NDArray[np.generic], frame_index: NDArray[np.generic], seconds: NDArray[np.generic]
+    ) -> Fingerprint:
+        """Take in some more rows."""
+        for array in (vectors, np.asarray(frame_index, np.int64), np.asarray(seconds, np.float64)):
+            self._digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return self
+
+    def text(self) -> str:
+        return self._digest.hexdigest()
 
 
 def columns_of(
-    video: NewVideo,
-    number: int,
+    videos: Sequence[NewVideo],
+    numbers: NDArray[np.int32],
     first_id: int,
     frames: FrameBatch,
     vectors: NDArray[np.floating],
     cells: Cells | None,
 ) -> FrameColumns:
-    """The columns of a video's frames, whose ids count up from `first_id`."""
+    """The columns of frames whose ids count up from `first_id`.
+
+    Parameters
+    ----------
+    videos, numbers : the list that `frames.video` points into, and their numbers in the catalog
+    vectors : (n, dim) as prepared
+    """
     n = len(frames)
+    place = np.zeros(n, np.intp) if frames.video is None else np.asarray(frames.video, np.intp)
     seconds = np.asarray(frames.seconds, np.float64)
-    start = NO_TIME if video.captured_at is None else stats.microseconds(video.captured_at)
-    captured = np.full(n, NO_TIME) if start == NO_TIME else start + np.rint(seconds * 1e6).astype(np.int64)
+    if frames.captured_at is not None:
+        captured = np.asarray(frames.captured_at).astype("datetime64[us]").view(np.int64)
+    else:
+        starts = [NO_TIME if video.captured_at is None else stats.microseconds(video.captured_at) for video in videos]
+        start = np.array(starts, np.int64)[place]
+        captured = np.where(start == NO_TIME, NO_TIME, start + np.rint(seconds * 1e6).astype(np.int64))
     return FrameColumns(
         frame_id=np.arange(first_id, first_id + n, dtype=np.int64),
-        video=np.full(n, number, np.int32),
+        video=numbers[place],
         frame_index=np.asarray(frames.frame_index, np.int64),
         seconds=seconds,
         captured_at=captured,

@@ -20,7 +20,16 @@ def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:
         if any(str(row.number) in view.segment.row.stats["videos"] for view in shard.segments)
     )
     return VideoInfo(
-        row.number, row.video_id, row.title, row.source, row.duration, row.fps, row.captured_at, row.n_frames, shards
+        row.number,
+        row.video_id,
+        row.title,
+        row.source,
+        row.duration,
+        row.fps,
+        row.captured_at,
+        row.n_frames,
+        shards,
+        row.about,
     )
 
 

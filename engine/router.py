@@ -14,36 +14,82 @@ from engine.vectorindex import Floats, Metric, Rows
 
 DEFAULT_SHARE = 0.125
 """Share of the cells that a routed search probes when nothing else is asked for."""
+GROUP_SHARE = 0.25
+"""Share of the groups whose cells are scored under two-level cells, and more where the probed cells would not fit in them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Cells in the order in which a query wants them."""
+    """How much each cell promises to each of m queries."""
 
     scores: Floats
-    """(n_cells,) predicted score of each cell."""
-    order: Rows
-    """(n_cells,) cells by falling prediction."""
+    """(m, n_cells) predicted score; minus infinity for cells that are not scored."""
+    scored: Rows
+    """(m,) cells and groups scored."""
 
     @classmethod
-    def by_centroid(cls, query: Floats, cells: Cells, metric: Metric) -> Route:
-        """Textbook order: the score of each cell's centroid."""
-        scores = vectorindex.scores_of(query, cells.centroids, metric)
-        return cls(scores, np.argsort(-scores, kind="stable").astype(np.int64))
+    def by_centroid(cls, queries: Floats, cells: Cells, metric: Metric, n_probe: int) -> Route:
+        """Textbook order: the score of each cell's centroid; under two-level cells only within the best groups."""
+        if not cells.two_level:
+            scores = vectorindex.scores_of(queries, cells.centroids, metric)
+            return cls(scores, np.full(len(queries), len(cells)))
+        groups = vectorindex.scores_of(queries, cells.group_centroids, metric)
+        n_groups = groups.shape[1]
+        kept = min(n_groups, math.ceil(n_groups * max(GROUP_SHARE, 2 * n_probe / len(cells))))
+        scores = np.full((len(queries), len(cells)), -np.inf, np.float32)
+        for i, query in enumerate(queries):
+            best = np.argpartition(-groups[i], kept - 1)[:kept]
+            mine = np.flatnonzero(np.isin(cells.group_of, best)) if kept < n_groups else np.arange(len(cells))
+            scores[i, mine] = vectorindex.scores_of(query, cells.centroids[mine], metric)
+        return cls(scores, n_groups + np.isfinite(scores).sum(axis=1))
 
-    def choose(self, matches: NDArray[np.int64], n_probe: int, wanted: int) -> Rows:
-        """The first `n_probe` cells that hold matching rows, and more until `wanted` rows are in them.
+    def choose(self, matches: Rows, n_probe: int, wanted: int) -> Rows:
+        """Cells to probe per query, best first: `n_probe` that hold matching rows, and more until `wanted` rows are in them.
 
         Parameters
         ----------
         matches : (n_cells,) rows per cell that pass the filter
         wanted : rows below which probing goes on; all matching rows if there are fewer
+
+        Returns
+        -------
+        (m, width) int64, -1 where a query needs fewer
         """
-        order = self.order[matches[self.order] > 0]
-        enough = int(np.searchsorted(np.cumsum(matches[order]), wanted)) + 1
-        return order[: max(n_probe, enough)]
+        occupied = int(np.count_nonzero(matches))
+        n_probe = min(n_probe, occupied)
+        scores = self.scores if occupied == len(matches) else np.where(matches > 0, self.scores, -np.inf)
+        chosen = _best(scores, n_probe)
+        short = np.flatnonzero(matches[chosen].sum(axis=1) < wanted)
+        if not len(short) or n_probe == occupied:
+            return chosen
+        wider = []
+        for i in short:
+            order = np.lexsort((np.arange(len(matches)), -scores[i]))[:occupied]
+            wider.append(order[: max(n_probe, int(np.searchsorted(np.cumsum(matches[order]), wanted)) + 1)])
+        width = max(len(each) for each in wider)
+        padded = np.full((len(chosen), width), -1, np.int64)
+        padded[:, :n_probe] = chosen
+        for i, each in zip(short, wider, strict=True):
+            padded[i, : len(each)] = each
+        return padded
+
+
+def _best(scores: Floats, n: int) -> Rows:
+    """Positions (m, n) of the n largest in each row, largest first."""
+    if n < scores.shape[1]:
+        some = np.argpartition(-scores, n - 1, axis=1)[:, :n]
+    else:
+        some = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, some, 1), axis=1, kind="stable")
+    return np.ascontiguousarray(np.take_along_axis(some, order, 1), np.int64)
 
 
 def default_n_probe(n_cells: int) -> int:
     """Cells to probe when the caller leaves it open."""
     return max(1, min(n_cells, max(8, math.ceil(DEFAULT_SHARE * n_cells))))
+
+
+def best_of(scores: Floats, cells: NDArray[np.int32]) -> Floats:
+    """(m,) the best predicted score over some cells."""
+    best: Floats = scores[:, cells].max(axis=1, initial=-np.inf)
+    return best

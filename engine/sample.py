@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.catalog import FORMAT
 from engine.collection import Collection
 from engine.durable import FileLock, file_hash
 from engine.encoder import SHIPPED, Encoder, load_encoder
@@ -77,4 +78,6 @@ def _origin() -> str:
     """A hash over everything that the sample is made from."""
     files = [*_videos(), VIDEOS / SIDECAR, DATA / "vocabulary.toml", *sorted((DATA / "encoder").glob("open_clip_*"))]
     told = [f"{file} {file_hash(file)}" for file in files if file.is_file()]
-    return hashlib.blake2b("\n".join([str(EVERY), str(N_SHARDS), *told]).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        "\n".join([str(FORMAT), str(EVERY), str(N_SHARDS), *told]).encode(), digest_size=16
+    ).hexdigest()

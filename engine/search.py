@@ -1,29 +1,30 @@
-"""One query against one generation: prune, route, probe, merge, re-score, and say what was done."""
+"""Queries against one generation: prune, route, probe, merge, re-score, and say what was done."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats, vectorindex
 from engine.errors import EngineError, ShardFailed
-from engine.probe import Part, ShardCache, Task, failure, probe_all, trace_of
-from engine.router import Route, default_n_probe
-from engine.segment import Segment
+from engine.merge import Merged, merge, rescore_depth
+from engine.placement import PLACEMENTS
+from engine.probe import Depth, Part, Prober, Task, failure
+from engine.router import Route, best_of, default_n_probe
 from engine.snapshot import ShardView, Snapshot
 from engine.types import Filter, Frame, Hit, SearchResult, ShardState, ShardTrace, Trace
 from engine.vectorindex import Floats, Rows
 
-RESCORE = {"sq8": 50, "fp16": 50, "sq4": 200}
-"""Candidates re-scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
 EXACT_MATCHES = 1000
 """With a filter that lets this many rows pass or fewer, scoring just those is cheaper than probing."""
+_SCATTERED = 3.0
+"""What reading a row here and there costs, in rows read one after another."""
+_TESTED = 0.02
+"""What asking a mask about a row costs, in the same unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ class Clock:
         self.ms[stage] = self.ms.get(stage, 0.0) + (now - self._last) * 1e3
         self._last = now
 
-    def total(self) -> float:
-        return (time.perf_counter() - self._start) * 1e3
+    def shares(self, n: int) -> dict[str, float]:
+        """Each of n queries' share, and of the total."""
+        total = (time.perf_counter() - self._start) * 1e3
+        return {**{stage: ms / n for stage, ms in self.ms.items()}, "total": total / n}
 
 
 def make_plan(
@@ -87,17 +90,27 @@ def make_plan(
     return Plan(k, width == 0, reason, width, max_shards, per_shot, allow_partial)
 
 
+@dataclass(slots=True)
+class Scope:
+    """What the filter leaves to search, and what it rules out."""
+
+    open_to: list[tuple[ShardView, list[Part]]] = field(default_factory=list)
+    traces: dict[int, ShardTrace] = field(default_factory=dict)
+    """Shards that are ruled out."""
+    broken: list[Task] = field(default_factory=list)
+
+    @property
+    def n_matches(self) -> int:
+        return sum(part.n_matches() for _, parts in self.open_to for part in parts)
+
+    @property
+    def n_rows(self) -> int:
+        return sum(part.segment.n_rows for _, parts in self.open_to for part in parts)
+
+
 @vectorindex.one_thread()
-def search(
-    snapshot: Snapshot,
-    query: Floats,
-    plan: Plan,
-    where: Filter,
-    cache: ShardCache,
-    executor: Executor | None = None,
-    workers: int = 1,
-) -> SearchResult:
-    """Answer one query (dim,) from one generation.
+def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, prober: Prober) -> list[SearchResult]:
+    """Answer queries (m, dim) from one generation, each with the same plan and filter.
 
     Raises
     ------
@@ -107,71 +120,88 @@ def search(
         If a shard cannot be read and partial answers are not allowed.
     """
     clock = Clock()
+    scope = _scope(snapshot, where, routed=not plan.exact)
+    _raise_unless_partial(plan, scope.broken)
+    if where and not plan.exact:
+        plan = _by_cost(scope, plan, len(snapshot.cells or ()))
+    clock.lap("filter")
+    results: list[SearchResult | None] = [None] * len(queries)
+    pending = np.arange(len(queries))
+    k = plan.k if plan.per_shot is None else 4 * plan.k
+    while len(pending):
+        attempt = _attempt(snapshot, queries[pending], plan, where, scope, prober, k, clock)
+        done = []
+        for i, result in enumerate(attempt.results(snapshot, plan, where, prober)):
+            if len(result.hits) >= plan.k or len(attempt.merged.scores[i]) < k:
+                results[pending[i]] = result
+                done.append(i)
+        clock.lap("lookup")
+        pending = np.delete(pending, done)
+        k *= 4
+    shares = clock.shares(len(queries))
+    found = [result for result in results if result is not None]
+    for result in found:
+        result.trace.ms.update(shares)
+    return found
+
+
+def _scope(snapshot: Snapshot, where: Filter, *, routed: bool) -> Scope:
+    """Leave out what the statistics and the frames' columns rule out."""
+    scope = Scope()
     numbers = snapshot.numbers_of(where.videos) if where.videos else None
     snapshot.check_tags((*where.tags_any, *where.tags_all, *where.tags_none))
-    traces: dict[int, ShardTrace] = {}
-    open_to: list[tuple[ShardView, list[Part]]] = []
-    cells = None if plan.exact else snapshot.cells
-    broken: list[Task] = []
     for shard in snapshot.shards:
         try:
-            parts, reason = _prune(shard, where, numbers, routed=cells is not None)
+            parts, reason = _prune(shard, where, numbers, routed=routed)
         except ShardFailed as error:
-            broken.append(Task(shard, [], None, error=error))
+            scope.broken.append(Task(shard, [], error=error))
             continue
         if parts:
-            open_to.append((shard, parts))
+            scope.open_to.append((shard, parts))
         else:
-            traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
-    _raise_unless_partial(plan, broken)
-    clock.lap("filter")
+            scope.traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
+    return scope
 
-    if cells is None:
-        tasks = [Task(shard, parts, None) for shard, parts in open_to]
-        n_cells, chosen = 0, np.empty(0, np.int64)
-    else:
-        n_cells = len(cells)
-        route = Route.by_centroid(query, cells, snapshot.metric)
-        tasks, chosen, plan = _route(route, open_to, plan, n_cells, bool(where), traces)
-    tasks += broken
-    clock.lap("route")
 
-    k = plan.k if plan.per_shot is None else 4 * plan.k
-    while True:
-        depth = max(k, min(RESCORE.get(snapshot.settings.codec, 50) * math.ceil(k / 10), 10 * k))
-        probe_all(tasks, query, k, depth, cache, executor)
-        _raise_unless_partial(plan, tasks)
-        clock.lap("search")
-        best, rescored = _merge(tasks, query, k, depth)
-        _raise_unless_partial(plan, tasks)
-        clock.lap("rescore")
-        hits = _hits(snapshot, best, plan)
-        clock.lap("lookup")
-        if len(hits) >= plan.k or len(best) < k:
-            break
-        k *= 4
+def _prune(shard: ShardView, where: Filter, numbers: set[int] | None, *, routed: bool) -> tuple[list[Part], str]:
+    """The segments that may hold matching rows; if none does, why."""
+    parts = []
+    reason = "is empty"
+    for view in shard.segments:
+        certain = "all its frames were deleted" if not view.n_live else None
+        if where and certain is None:
+            certain = stats.why_no_match(view.segment.row.stats, where, numbers)
+        if certain is not None:
+            reason = certain
+            continue
+        try:
+            mask = view.alive
+            if where:
+                passed = stats.mask_of(view.segment.columns, where, numbers)
+                mask = passed if mask is None else mask & passed
+                if not mask.any():
+                    reason = "no frame passes all the filters together"
+                    continue
+            matches = None
+            if routed:
+                matches = view.count(mask) if where and mask is not None else view.cell_rows
+            parts.append(Part(view, mask, matches))
+        except (EngineError, OSError) as error:
+            raise failure(shard, view.segment, error) from error
+    return parts, reason
 
-    for task in tasks:
-        traces[task.shard.shard] = trace_of(task)
-    scanned = sum(trace.vectors_scanned for trace in traces.values())
-    trace = Trace(
-        generation=snapshot.generation,
-        method="exact" if cells is None or plan.exact else "routed",
-        reason=plan.reason,
-        k=plan.k,
-        n_probe=len(chosen),
-        n_cells=n_cells,
-        cells_scored=n_cells,
-        vectors_total=snapshot.n_live,
-        vectors_scanned=scanned,
-        vectors_rescored=rescored,
-        workers=workers if executor is not None else 1,
-        shards=tuple(traces[shard.shard] for shard in snapshot.shards),
-        ms={**clock.ms, "total": clock.total()},
-        warnings=_warnings(snapshot, plan, where, matched=bool(tasks)),
-        missing=tuple(str(task.error) for task in tasks if task.error is not None),
-    )
-    return SearchResult(tuple(hits), trace)
+
+def _by_cost(scope: Scope, plan: Plan, n_cells: int) -> Plan:
+    """Scoring all that passes the filter, where that is no dearer than routing to it."""
+    if plan.max_shards is not None:
+        return plan
+    n_rows, matches = scope.n_rows, scope.n_matches
+    exact = min(n_rows, _SCATTERED * matches + _TESTED * n_rows)
+    routed = n_cells + n_rows * plan.n_probe / max(1, n_cells)
+    if matches <= EXACT_MATCHES or exact <= routed:
+        reason = f"{matches:,} frames pass the filter: scoring just those is cheaper than routing."
+        return replace(plan, exact=True, reason=reason)
+    return plan
 
 
 def _raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
@@ -181,148 +211,240 @@ def _raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
                 raise task.error
 
 
-def _prune(shard: ShardView, where: Filter, numbers: set[int] | None, *, routed: bool) -> tuple[list[Part], str]:
-    """The segments that may hold matching rows; if none does, why."""
-    parts = []
-    reason = "is empty"
-    for view in shard.segments:
-        certain = stats.why_no_match(view.segment.row.stats, where, numbers) if where else None
-        if certain is not None:
-            reason = certain
-            continue
-        mask = view.alive()
-        try:
-            if where:
-                passed = stats.mask_of(view.segment.columns, where, numbers)
-                mask = passed if mask is None else mask & passed
-            if mask is None or mask.any():
-                parts.append(Part.routed(view, mask) if routed else Part(view, mask))
-            else:
-                reason = "no frame passes all the filters together" if where else "all its frames were deleted"
-        except (EngineError, OSError) as error:
-            raise failure(shard, view.segment, error) from error
-    return parts, reason
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One pass over the shards for some queries."""
 
+    tasks: list[Task]
+    skipped: dict[int, list[ShardTrace | None]]
+    """Per shard, why each query left it out."""
+    predicted: dict[int, Floats]
+    """Per shard, the best predicted score of each query."""
+    n_cells: NDArray[np.int64]
+    """(m,) cells probed."""
+    cells_scored: Rows
+    merged: Merged
+    scope: Scope
 
-def _route(
-    route: Route,
-    open_to: Sequence[tuple[ShardView, list[Part]]],
-    plan: Plan,
-    n_cells: int,
-    filtered: bool,
-    traces: dict[int, ShardTrace],
-) -> tuple[list[Task], Rows, Plan]:
-    """Choose cells over all shards, then the shards that hold them; note the others as skipped."""
-    matches = np.zeros(n_cells, np.int64)
-    for _, parts in open_to:
-        for part in parts:
-            np.add.at(matches, part.view.segment.cells, part.matches)
-    if filtered and plan.max_shards is None and matches.sum() <= EXACT_MATCHES:
-        reason = f"{matches.sum():,} frames pass the filter: scoring just those is cheaper than routing."
-        return (
-            [Task(shard, parts, None) for shard, parts in open_to],
-            np.empty(0, np.int64),
-            replace(plan, exact=True, reason=reason),
-        )
-    chosen = route.choose(matches, plan.n_probe, plan.k)
-    if len(chosen) > plan.n_probe:
-        plan = replace(plan, reason=f"{plan.reason} It took {len(chosen)} to find {plan.k} frames.")
-    is_chosen = np.zeros(n_cells, np.bool_)
-    is_chosen[chosen] = True
-    tasks = []
-    for shard, parts in open_to:
-        lists = [np.flatnonzero(is_chosen[part.view.segment.cells] & (part.matches > 0)) for part in parts]
-        here = np.unique(np.concatenate([part.view.segment.cells[part.matches > 0] for part in parts]))
-        best = float(route.scores[here].max())
-        if any(len(each) for each in lists):
-            task = Task(shard, parts, lists, best)
-            task.n_cells = len(_probed(task))
-            tasks.append(task)
-        else:
-            reason = (
-                f"its best cell is predicted {best:.2f}, the last one probed {route.scores[chosen[-1]]:.2f}"
-                if len(chosen)
-                else "no cell was probed"
+    def results(self, snapshot: Snapshot, plan: Plan, where: Filter, prober: Prober) -> list[SearchResult]:
+        matched = bool(self.scope.open_to or self.scope.broken)
+        warnings = _warnings(snapshot, plan, where, matched=matched)
+        missing = tuple(str(task.error) for task in self.tasks if task.error is not None)
+        found = []
+        for i in range(len(self.n_cells)):
+            shards = {**self.scope.traces}
+            shards |= {number: each[i] for number, each in self.skipped.items() if each[i] is not None}  # type: ignore[misc]
+            for task in self.tasks:
+                if task.shard.shard not in shards:
+                    shards[task.shard.shard] = self._trace_of(task, i)
+            n_probe = int(self.n_cells[i])
+            reason = plan.reason
+            if not plan.exact and n_probe > plan.n_probe:
+                reason = f"{reason} It took {n_probe} to find {plan.k} frames."
+            trace = Trace(
+                generation=snapshot.generation,
+                method="exact" if plan.exact else "routed",
+                reason=reason,
+                k=plan.k,
+                n_probe=n_probe,
+                n_cells=0 if plan.exact else len(snapshot.cells or ()),
+                cells_scored=int(self.cells_scored[i]),
+                vectors_total=snapshot.n_live,
+                vectors_scanned=sum(each.vectors_scanned for each in shards.values()),
+                vectors_rescored=int(self.merged.rescored[i]),
+                workers=prober.workers if prober.executor is not None else 1,
+                shards=tuple(shards[shard.shard] for shard in snapshot.shards),
+                warnings=warnings,
+                missing=missing,
             )
-            traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, best)
-    if plan.max_shards is not None and len(tasks) > plan.max_shards:
-        tasks.sort(key=lambda task: -(task.score or 0.0))
-        for task in tasks[plan.max_shards :]:
-            reason = f"predicted {task.score:.2f}, below the best {plan.max_shards} shards allowed"
-            traces[task.shard.shard] = ShardTrace(
-                task.shard.shard, task.shard.name, ShardState.SKIPPED, reason, task.shard.n_live, task.score
-            )
-        tasks = tasks[: plan.max_shards]
-        chosen = chosen[np.isin(chosen, np.concatenate([_probed(task) for task in tasks]))]
-    return tasks, chosen, plan
+            found.append(SearchResult(tuple(self._hits(snapshot, i, plan)), trace))
+        return found
 
-
-def _probed(task: Task) -> NDArray[np.int32]:
-    """The cells that a routed task probes."""
-    lists = task.lists or []
-    return np.unique(
-        np.concatenate([part.view.segment.cells[each] for part, each in zip(task.parts, lists, strict=True)])
-    )
-
-
-def _merge(
-    tasks: Sequence[Task], query: Floats, k: int, depth: int
-) -> tuple[list[tuple[float, int, Segment, int]], int]:
-    """The k best over all shards by exact score, ties by frame id: (score, shard, segment, row); and how many were re-scored.
-
-    A shard whose stored rows cannot be read fails here, and the others are merged without it.
-    """
-    pieces = [
-        (task, segment, found)
-        for task in tasks
-        if task.error is None
-        for segment, found in task.found
-        if len(found.rows)
-    ]
-    if not pieces:
-        return [], 0
-    scores = np.concatenate([found.scores for _, _, found in pieces])
-    rows = np.concatenate([found.rows for _, _, found in pieces])
-    piece = np.repeat(np.arange(len(pieces)), [len(found.rows) for _, _, found in pieces])
-    coded = np.array([not found.exact for _, _, found in pieces])
-    rescored = 0
-    if coded.any():
-        keep = vectorindex.top(scores, depth)
-        scores, rows, piece = scores[keep].copy(), rows[keep], piece[keep]
-        for i in np.flatnonzero(coded):
-            mine = np.flatnonzero(piece == i)
-            if len(mine):
-                task, segment, _ = pieces[i]
-                try:
-                    scores[mine] = segment.scores(query, rows[mine])
-                except (EngineError, OSError) as error:
-                    task.error = failure(task.shard, segment, error)
-                    return _merge(tasks, query, k, depth)
-                rescored += len(mine)
-    ids = np.empty(len(rows), np.int64)
-    for i in np.unique(piece):
-        ids[piece == i] = pieces[i][1].columns.frame_id[rows[piece == i]]
-    order = np.lexsort((ids, -scores))[:k]
-    return [
-        (float(scores[j]), pieces[piece[j]][0].shard.shard, pieces[piece[j]][1], int(rows[j])) for j in order
-    ], rescored
-
-
-def _hits(snapshot: Snapshot, best: Sequence[tuple[float, int, Segment, int]], plan: Plan) -> list[Hit]:
-    """Turn rows into hits, at most `per_shot` of one shot."""
-    hits: list[Hit] = []
-    taken: dict[tuple[str, int], int] = {}
-    for score, shard, segment, row in best:
-        frame = snapshot.frame(shard, segment, row)
-        if plan.per_shot is not None:
-            shot = shot_of(frame)
-            if taken.get(shot, 0) >= plan.per_shot:
+    def _trace_of(self, task: Task, i: int) -> ShardTrace:
+        scanned = cells = first = 0
+        n_sharing = 1
+        for part in task.parts:
+            place = int(np.searchsorted(part.which, i))
+            if place == len(part.which) or part.which[place] != i:
                 continue
-            taken[shot] = taken.get(shot, 0) + 1
-        hits.append(Hit(**{name: getattr(frame, name) for name in Frame.__dataclass_fields__}, score=score))
-        if len(hits) == plan.k:
-            break
-    return hits
+            n_sharing = max(n_sharing, len(part.which))
+            first = max(first, int(place == 0))
+            if part.found is not None:
+                scanned += int(part.found.scanned[place])
+            if part.lists is not None:
+                cells += int(np.count_nonzero(part.lists[place] >= 0))
+        predicted = self.predicted.get(task.shard.shard)
+        score = None if predicted is None else float(predicted[i])
+        state = ShardState.CACHED
+        # In a batch, the first query that wants a shard opens it for the others.
+        read = task.bytes_read if first else 0
+        where = "in memory"
+        if task.loads and first:
+            state, where = ShardState.OPENED, "read from disk"
+        if task.error is not None:
+            state, reason = ShardState.FAILED, task.error.reason
+        elif predicted is None:
+            reason = f"{where}; every frame that passes is compared"
+        else:
+            reason = f"{where}; {cells} of the chosen cells {'is' if cells == 1 else 'are'} here"
+        return ShardTrace(
+            task.shard.shard,
+            task.shard.name,
+            state,
+            reason,
+            task.shard.n_live,
+            score,
+            cells,
+            scanned,
+            read,
+            task.ms / n_sharing,
+        )
+
+    def _hits(self, snapshot: Snapshot, i: int, plan: Plan) -> list[Hit]:
+        """Turn rows into hits, at most `per_shot` of one shot."""
+        scores, pieces, rows = self.merged.scores[i], self.merged.pieces[i], self.merged.rows[i]
+        frames: list[Frame | None] = [None] * len(rows)
+        for piece in np.unique(pieces).tolist():
+            mine = np.flatnonzero(pieces == piece)
+            shard, segment = self.merged.sources[piece]
+            for place, found in zip(mine.tolist(), snapshot.frames(shard, segment, rows[mine]), strict=True):
+                frames[place] = found
+        hits: list[Hit] = []
+        taken: dict[tuple[str, int], int] = {}
+        for frame, score in zip(frames, scores.tolist(), strict=True):
+            assert frame is not None  # Every row belongs to one of the pieces.
+            if plan.per_shot is not None:
+                shot = shot_of(frame)
+                if taken.get(shot, 0) >= plan.per_shot:
+                    continue
+                taken[shot] = taken.get(shot, 0) + 1
+            hits.append(Hit(**{name: getattr(frame, name) for name in _FRAME}, score=score))
+            if len(hits) == plan.k:
+                break
+        return hits
+
+
+_FRAME = tuple(Frame.__dataclass_fields__)
+
+
+def _attempt(
+    snapshot: Snapshot,
+    queries: Floats,
+    plan: Plan,
+    where: Filter,
+    scope: Scope,
+    prober: Prober,
+    k: int,
+    clock: Clock,
+) -> Attempt:
+    """Route, probe and merge for k rows each."""
+    m = len(queries)
+    cells_scored = np.zeros(m, np.int64)
+    skipped: dict[int, list[ShardTrace | None]] = {}
+    predicted: dict[int, Floats] = {}
+    n_cells = np.zeros(m, np.int64)
+    if plan.exact:
+        everyone = np.arange(m)
+        tasks = [Task(shard, [replace(part, which=everyone) for part in parts]) for shard, parts in scope.open_to]
+    else:
+        tasks, skipped, predicted, n_cells, cells_scored = _routed(snapshot, queries, plan, where, scope, k)
+    tasks += scope.broken
+    clock.lap("route")
+    depth = Depth(k, rescore_depth(snapshot.settings.codec, k))
+    prober.run(tasks, queries, depth)
+    _raise_unless_partial(plan, tasks)
+    clock.lap("search")
+    merged = merge(tasks, queries, depth, snapshot.metric)
+    _raise_unless_partial(plan, tasks)
+    clock.lap("rescore")
+    return Attempt(tasks, skipped, predicted, n_cells, cells_scored, merged, scope)
+
+
+def _routed(
+    snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, scope: Scope, k: int
+) -> tuple[list[Task], dict[int, list[ShardTrace | None]], dict[int, Floats], NDArray[np.int64], Rows]:
+    """Choose cells over all shards, then the shards that hold them; note why the others are left out."""
+    cells = snapshot.cells
+    assert cells is not None
+    if where or scope.broken:
+        matches = np.zeros(len(cells), np.int64)
+        for _, parts in scope.open_to:
+            for part in parts:
+                if part.matches is not None:
+                    matches[part.segment.cells] += part.matches
+    else:
+        matches = snapshot.cell_sizes
+    route = Route.by_centroid(queries, cells, snapshot.metric, plan.n_probe)
+    chosen = route.choose(matches, plan.n_probe, k)
+    predicted = {}
+    wanted = {}
+    for shard, parts in scope.open_to:
+        wanted[shard.shard] = [_places(snapshot, part, chosen) for part in parts]
+        here = [part.segment.cells[part.matches > 0] for part in parts if part.matches is not None]
+        predicted[shard.shard] = best_of(route.scores, here[0] if len(here) == 1 else np.concatenate(here))
+    used = {
+        number: np.logical_or.reduce([(each >= 0).any(axis=1) for each in places]) for number, places in wanted.items()
+    }
+    allowed = _allowed(used, predicted, plan.max_shards)
+    tasks = []
+    skipped: dict[int, list[ShardTrace | None]] = {}
+    last = (
+        np.take_along_axis(route.scores, chosen[:, plan.n_probe - 1 : plan.n_probe], 1)[:, 0]
+        if chosen.shape[1] >= plan.n_probe
+        else None
+    )
+    probed = np.zeros(chosen.shape, np.bool_)
+    for shard, parts in scope.open_to:
+        opened = allowed[shard.shard]
+        routed_parts = []
+        for part, place in zip(parts, wanted[shard.shard], strict=True):
+            hit = (place >= 0) & opened[:, None]
+            probed |= hit
+            which = np.flatnonzero(hit.any(axis=1))
+            if len(which):
+                lists = np.where(hit[which], place[which], -1)
+                width = int(hit[which].sum(axis=1).max())
+                lists = -np.sort(-lists, axis=1)[:, :width]
+                routed_parts.append(replace(part, which=which, lists=np.ascontiguousarray(lists, np.int64)))
+        if routed_parts:
+            tasks.append(Task(shard, routed_parts))
+        if not opened.all():
+            skipped[shard.shard] = [
+                None if opened[i] else _skip(shard, predicted[shard.shard][i], used[shard.shard][i], plan, last, i)
+                for i in range(len(queries))
+            ]
+    return tasks, skipped, predicted, probed.sum(axis=1), route.scored
+
+
+def _places(snapshot: Snapshot, part: Part, chosen: Rows) -> NDArray[np.int32]:
+    """(m, width) where the chosen cells lie among a segment's lists; -1 where nothing in them may be returned."""
+    places: NDArray[np.int32] = snapshot.place_of(part.view)[chosen]
+    if part.mask is not None and part.matches is not None:
+        places = np.where(np.append(part.matches, 0)[places] > 0, places, -1)
+    return places
+
+
+def _allowed(
+    used: dict[int, NDArray[np.bool_]], predicted: dict[int, Floats], max_shards: int | None
+) -> dict[int, NDArray[np.bool_]]:
+    """Per shard, which queries open it: where a chosen cell lives, and no more than `max_shards` of the best."""
+    if max_shards is None or len(used) <= max_shards:
+        return used
+    scores = np.stack([np.where(used[number], predicted[number], -np.inf) for number in used])
+    order = np.argsort(-scores, axis=0, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(used))[:, None], axis=0)
+    return {number: used[number] & (rank[i] < max_shards) for i, number in enumerate(used)}
+
+
+def _skip(shard: ShardView, predicted: float, used: bool, plan: Plan, last: Floats | None, i: int) -> ShardTrace:
+    if used:
+        reason = f"predicted {predicted:.2f}, below the best {plan.max_shards} shards allowed"
+    elif last is not None:
+        reason = f"its best cell is predicted {predicted:.2f}, the last one probed {last[i]:.2f}"
+    else:
+        reason = "none of its cells holds a frame that passes"
+    return ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, float(predicted))
 
 
 def shot_of(frame: Frame) -> tuple[str, int]:
@@ -332,8 +454,9 @@ def shot_of(frame: Frame) -> tuple[str, int]:
 
 def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, *, matched: bool) -> tuple[str, ...]:
     found = []
-    if plan.max_shards is not None and not plan.exact and snapshot.manifest.layout.placement == "round_robin":
-        found.append("Under round-robin placement a cap on shards leaves out frames at random.")
+    placement = snapshot.manifest.layout.placement
+    if plan.max_shards is not None and not plan.exact and not PLACEMENTS[placement].routed:
+        found.append(f"Under {placement.replace('_', '-')} placement a cap on shards leaves out frames at random.")
     if where and not matched:
         found.append("No frame passes the filter.")
     return tuple(found)

@@ -8,11 +8,16 @@ codes.faiss    inverted lists of compressed codes; only from `CODED_FROM` rows o
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
+import weakref
 import zlib
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +25,25 @@ from numpy.typing import NDArray
 from engine import stats, vectorindex
 from engine.cells import Cells
 from engine.columns import FrameColumns, read_columns, write_columns
-from engine.durable import check_file, file_hash, save_array, sync_folder, synced
+from engine.durable import check_file, file_hash, save_array, sync_folder, synced, write_header
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
-from engine.vectorindex import Floats, Found, Lists, Metric, PlainLists, Rows
+from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
-_SCAN_ROWS = 8192
+MAX_NBYTES = 256 << 20
+"""Bytes of stored rows up to which a segment grows; a larger shard has several."""
+Residency = Literal["loaded", "mapped"]
+"""Whether codes are read into the cache or left in the file and mapped."""
+_STEP = 8192
+_SAMPLED = 2000
+"""Rows of a segment from which the fit of cells and codec is judged."""
+_GATHERED = 200
+"""Rows up to which gathering always wins."""
 _CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
+Stored = Callable[[Rows], NDArray[np.floating]]
+"""Gives stored vectors (m, dim) of some rows, checked."""
 
 
 def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
@@ -36,56 +51,96 @@ def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
     return np.fromiter((zlib.crc32(row) for row in np.ascontiguousarray(vectors)), np.uint32, len(vectors))
 
 
+def max_rows(dim: int, store: str) -> int:
+    """Rows that a segment may hold."""
+    return max(CODED_FROM, MAX_NBYTES // (dim * (2 if store == "fp16" else 4)))
+
+
 def write_segment(
     folder: Path,
     segment_id: int,
     shard: int,
-    vectors: NDArray[np.floating],
     columns: FrameColumns,
+    stored: Stored,
     cells: Cells | None,
     codec: str,
     metric: Metric,
     at: datetime,
 ) -> SegmentRow:
-    """Write and sync the files of one segment; the catalog makes them count.
+    """Write and sync the files of one segment; the catalog makes them count. Vectors pass through in bounded steps.
 
     Parameters
     ----------
-    vectors : (n, dim) in the stored type, n at least 1
-    columns : of the same n frames, in any order; their `cell` must be right if `cells` is given
+    columns : of n frames, n at least 1, in any order; `row_crc` must be right, and `cell` too if `cells` is given
+    stored : gives the vectors of the frames at these positions of `columns`, in the stored type
     cells : None before the first build, when everything is scanned
     """
     order = np.lexsort((columns.frame_id, columns.frame_index, columns.video))
-    vectors = np.ascontiguousarray(vectors[order])
-    columns = columns.take(order).with_values(row_crc=row_checksums(vectors))
+    columns = columns.take(order)
+    occupied, counts = vectorindex.list_order(columns.cell)
+    first = stored(order[:1])
+    dim = first.shape[1]
+    lists = None
+    if cells is not None and len(columns) >= CODED_FROM:
+        lists = ListsWriter(dim, occupied, codec, cells.trained, metric)
     folder.mkdir(parents=True)
-    save_array(folder / "vectors.npy", vectors)
+    seen = []
+    with synced(folder / "vectors.npy") as file:
+        write_header(file, (len(columns), dim), first.dtype)
+        for start in range(0, len(columns), _STEP):
+            rows = stored(order[start : start + _STEP])
+            file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+            if lists is not None:
+                lists.add(rows.astype(np.float32), columns.cell[start : start + _STEP])
+            seen.append(_sample(rows, columns.cell[start : start + _STEP], len(columns)))
     with synced(folder / "frames.arrow") as file:
         write_columns(file, columns)
-    occupied, offsets, _ = vectorindex.list_order(columns.cell)
+    described = stats.describe(columns)
     table = np.zeros(len(occupied), _CELL)
-    table["cell"], table["rows"] = occupied, np.diff(offsets)
-    if cells is not None and len(columns) >= CODED_FROM:
-        floats = vectors.astype(np.float32)
-        table["crc"] = vectorindex.write_lists(
-            folder / "codes.faiss", floats, columns.cell, codec, cells.trained, metric
-        )
+    table["cell"], table["rows"] = occupied, counts
+    if lists is not None:
+        path = folder / "codes.faiss"
+        table["crc"] = lists.write(path)
+        described["header"] = _header(path, lists.header_nbytes(path))
+    if cells is not None:
+        described |= _fit(seen, cells, codec)
     save_array(folder / "cells.npy", table)
     sync_folder(folder)
     sync_folder(folder.parent)
     files = {path.name: file_hash(path) for path in sorted(folder.iterdir())}
-    return SegmentRow(segment_id, shard, len(columns), files, stats.describe(columns), at)
+    return SegmentRow(segment_id, shard, len(columns), files, described, at)
+
+
+def _sample(rows: NDArray[np.floating], cell: NDArray[np.int32], n: int) -> tuple[Floats, NDArray[np.int32]]:
+    step = -(-n // _SAMPLED)
+    return rows[::step].astype(np.float32), cell[::step]
+
+
+def _fit(seen: list[tuple[Floats, NDArray[np.int32]]], cells: Cells, codec: str) -> dict[str, float]:
+    """How well cells and codec fit these rows: mean squared distance to the own centroid, share of values cut off."""
+    rows, cell = np.concatenate([each for each, _ in seen]), np.concatenate([each for _, each in seen])
+    return {
+        "spread": float(cells.distances(rows, cell).mean()),
+        "clipped": vectorindex.clipped(rows, codec, cells.trained),
+    }
+
+
+def _header(path: Path, nbytes: int) -> list[Any]:
+    """What stands before the lists: its length, the length of the whole file, and its hash."""
+    with path.open("rb") as file:
+        return [nbytes, path.stat().st_size, hashlib.blake2b(file.read(nbytes), digest_size=16).hexdigest()]
 
 
 class Segment:
     """A segment opened for reading. Every byte is checked before it takes part in an answer."""
 
-    def __init__(self, folder: Path, row: SegmentRow, dim: int, metric: Metric) -> None:
+    def __init__(self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str) -> None:
         self.folder = folder
         self.row = row
         self.n_rows = row.n_rows
         self._dim = dim
         self._metric: Metric = metric
+        self._exact_codes = codec == "fp32"
         self._verified = False
         self._lock = threading.Lock()
 
@@ -97,10 +152,6 @@ class Segment:
     def scanned_whole(self) -> bool:
         """True for a segment too large to keep uncoded in memory that has no codes either, as before a build."""
         return not self.coded and self.n_rows >= CODED_FROM
-
-    def are_few(self, n_rows: int) -> bool:
-        """Whether so few rows are better gathered and checked one by one than scanned with all the others."""
-        return n_rows * 20 < self.n_rows
 
     @cached_property
     def nbytes(self) -> int:
@@ -136,7 +187,7 @@ class Segment:
 
     @cached_property
     def vectors(self) -> NDArray[np.floating]:
-        """The stored rows (n, dim), mapped. Check rows with `gather`, or all with `verify`."""
+        """The stored rows (n, dim), mapped. Check rows with `stored`, or all with `verify`."""
         try:
             mapped: NDArray[np.floating] = np.load(self.folder / "vectors.npy", mmap_mode="r")
         except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
@@ -149,6 +200,10 @@ class Segment:
                 f"vectors.npy in {self.folder.name} is {mapped.dtype} {mapped.shape}, not floats {(self.n_rows, self._dim)}; restore it from a copy."
             )
         return mapped
+
+    @cached_property
+    def _flat(self) -> FlatRows:
+        return FlatRows(self.vectors, self._metric)
 
     def verify(self) -> None:
         """Check all stored rows once per process, before the first scan."""
@@ -166,45 +221,69 @@ class Segment:
             )
         return picked
 
+    def ask_for(self, rows: Rows) -> None:
+        """Tell the system that these rows are read next, so that a disk fetches them side by side and not one after another."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        width = self.vectors.itemsize * self._dim
+        first: int = self.vectors.offset  # type: ignore[attr-defined]
+        for row in rows.tolist():
+            os.posix_fadvise(self._handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
+
+    @cached_property
+    def _handle(self) -> int:
+        handle = os.open(self.folder / "vectors.npy", os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, handle)
+        return handle
+
     def gather(self, rows: Rows) -> Floats:
         """These rows as (n, dim) float32, checked."""
         return self.stored(rows).astype(np.float32)
 
-    def scores(self, query: Floats, rows: Rows) -> Floats:
-        """Exact scores (n,) of these rows."""
-        return vectorindex.scores_of(query, self.gather(rows), self._metric)
+    def load(self, residency: Residency) -> Lists:
+        """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
+        if not self.coded:
+            self.verify()
+            return vectorindex.plain_lists(self.vectors.astype(np.float32), self.columns.cell, self._metric)
+        if residency == "loaded":
+            return vectorindex.read_lists(self._check("codes.faiss"), exact=self._exact_codes)
+        path = self.folder / "codes.faiss"
+        try:
+            told = _header(path, self.row.stats["header"][0])
+        except OSError as error:
+            raise CorruptData(
+                f"codes.faiss in {self.folder.name} cannot be read ({error.strerror}); restore it from a copy."
+            ) from error
+        if told != self.row.stats["header"]:
+            raise CorruptData(
+                f"codes.faiss in {self.folder.name} is not what was written; restore it from a copy or run a build."
+            )
+        return vectorindex.read_lists(path, exact=self._exact_codes, checksums=self._cells["crc"])
 
-    def load(self) -> Lists:
-        """Read the lists into memory, checked whole: codes where there are any, else the rows themselves."""
-        if self.coded:
-            return vectorindex.read_lists(self._check("codes.faiss"))
-        self.verify()
-        _, offsets, order = vectorindex.list_order(self.columns.cell)
-        return PlainLists(order, offsets, self.vectors[order].astype(np.float32), self._metric)
-
-    @property
-    def load_nbytes(self) -> int:
+    def load_nbytes(self, residency: Residency) -> int:
         """Bytes that `load` reads."""
+        if self.coded and residency == "mapped":
+            return int(self.row.stats["header"][0])
         return (self.folder / ("codes.faiss" if self.coded else "vectors.npy")).stat().st_size
 
-    def scan(self, query: Floats, k: int, mask: NDArray[np.bool_] | None) -> Found:
-        """The k best of all rows that pass the mask, by exact score, read from the map in bounded steps."""
-        rows = np.arange(self.n_rows) if mask is None else np.flatnonzero(mask)
-        few = self.are_few(len(rows))
-        if not few:
-            self.verify()
-        best_rows, best_scores = np.empty(0, np.int64), np.empty(0, np.float32)
-        for start in range(0, len(rows), _SCAN_ROWS):
-            step = rows[start : start + _SCAN_ROWS]
-            if few:
-                chunk: NDArray[np.floating] = self.stored(step)
-            else:
-                chunk = self.vectors[step[0] : step[-1] + 1] if mask is None else self.vectors[step]
-            scores = vectorindex.scores_of(query, chunk.astype(np.float32), self._metric)
-            best_rows, best_scores = np.append(best_rows, step), np.append(best_scores, scores)
-            keep = vectorindex.top(best_scores, k)
-            best_rows, best_scores = best_rows[keep], best_scores[keep]
-        return Found(best_rows.astype(np.int64), best_scores.astype(np.float32), len(rows), exact=True)
+    def are_few(self, n_rows: int) -> bool:
+        """Whether so few rows are better gathered and checked one by one than scanned with all the others."""
+        return n_rows * 50 < self.n_rows or n_rows <= _GATHERED
+
+    def scan(self, queries: Floats, k: int, mask: NDArray[np.bool_] | None) -> Found:
+        """The k best of all rows that pass the mask, by exact score, for queries (m, dim)."""
+        if mask is not None:
+            rows = np.flatnonzero(mask)
+            if self.are_few(len(rows)):
+                return self._scan_few(queries, k, rows)
+        self.verify()
+        return self._flat.search(queries, k, mask)
+
+    def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
+        self.ask_for(rows)
+        scores = vectorindex.scores_of(queries, self.gather(rows), self._metric)
+        best = np.stack([vectorindex.top(each, k) for each in scores])
+        return Found(rows[best], np.take_along_axis(scores, best, 1), np.full(len(queries), len(rows)), exact=True)
 
     def problems(self) -> list[str]:
         """What is wrong with the files of this segment, a sentence each."""

@@ -13,29 +13,26 @@ from numpy.typing import NDArray
 from engine import stats
 from engine.catalog import Catalog
 from engine.cells import Cells, metric_of, read_cells
-from engine.columns import FrameColumns
 from engine.durable import FileLock
 from engine.errors import NotFound
-from engine.manifest import Manifest, SegmentRow, VideoRow
+from engine.manifest import Manifest, SegmentRow, Settings, VideoRow
 from engine.segment import Segment
 from engine.types import Frame
-from engine.vectorindex import Metric
+from engine.vectorindex import Floats, Metric, Rows
 
-OpenSegment = Callable[[SegmentRow, int, str], Segment]
+OpenSegment = Callable[[SegmentRow, Settings], Segment]
 
 
-@dataclass(frozen=True, slots=True)
 class SegmentView:
     """A segment as one generation sees it."""
 
-    segment: Segment
-    dead: tuple[tuple[int, int], ...]
-    """Row ranges deleted by this generation."""
+    def __init__(self, segment: Segment, dead: tuple[tuple[int, int], ...]) -> None:
+        """Take a segment and its row ranges that this generation has deleted."""
+        self.segment = segment
+        self.dead = dead
+        self.n_live = segment.n_rows - sum(stop - start for start, stop in dead)
 
-    @property
-    def n_live(self) -> int:
-        return self.segment.n_rows - sum(stop - start for start, stop in self.dead)
-
+    @cached_property
     def alive(self) -> NDArray[np.bool_] | None:
         """Mask (n,) of the rows not deleted; None if none is."""
         if not self.dead:
@@ -45,10 +42,20 @@ class SegmentView:
             mask[start:stop] = False
         return mask
 
-    def live_columns(self) -> FrameColumns:
-        """The columns of the rows not deleted."""
-        mask = self.alive()
-        return self.segment.columns if mask is None else self.segment.columns.take(np.flatnonzero(mask))
+    @cached_property
+    def cell_rows(self) -> Rows:
+        """Live rows per cell that occurs in the segment."""
+        return self.segment.cell_rows if self.alive is None else self.count(self.alive)
+
+    def count(self, mask: NDArray[np.bool_]) -> Rows:
+        """Rows per cell that occurs which pass a mask."""
+        cells = self.segment.cells
+        places = np.searchsorted(cells, self.segment.columns.cell[mask])
+        return np.bincount(places, minlength=len(cells)).astype(np.int64)
+
+    def live_rows(self) -> Rows:
+        """Numbers of the rows not deleted."""
+        return np.arange(self.segment.n_rows) if self.alive is None else np.flatnonzero(self.alive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +89,11 @@ class Snapshot:
         views: dict[int, list[SegmentView]] = {}
         for row in manifest.segments:
             views.setdefault(row.shard, []).append(
-                SegmentView(segment(row, self.settings.dim, self.settings.metric), tuple(dead.get(row.segment_id, ())))
+                SegmentView(segment(row, self.settings), tuple(dead.get(row.segment_id, ())))
             )
         self.shards = tuple(ShardView(i, name, tuple(views.get(i, ()))) for i, name in enumerate(manifest.layout.names))
         self.n_live = sum(shard.n_live for shard in self.shards)
+        self._places: dict[int, NDArray[np.int32]] = {}
 
     @classmethod
     def open(cls, path: Path, catalog: Catalog, segment: OpenSegment) -> Snapshot:
@@ -119,6 +127,23 @@ class Snapshot:
     def views(self) -> Iterable[SegmentView]:
         """All segments of all shards."""
         return (view for shard in self.shards for view in shard.segments)
+
+    @cached_property
+    def cell_sizes(self) -> Rows:
+        """(n_cells,) live rows per cell over all segments."""
+        sizes = np.zeros(0 if self.cells is None else len(self.cells), np.int64)
+        for view in self.views():
+            sizes[view.segment.cells] += view.cell_rows
+        return sizes
+
+    def place_of(self, view: SegmentView) -> NDArray[np.int32]:
+        """(n_cells + 1,) position of every cell among those that occur in a segment, -1 where it does not; the last entry is -1."""
+        places = self._places.get(view.segment.row.segment_id)
+        if places is None:
+            places = np.full(len(self.cells or ()) + 1, -1, np.int32)
+            places[view.segment.cells] = np.arange(len(view.segment.cells), dtype=np.int32)
+            self._places[view.segment.row.segment_id] = places
+        return places
 
     def numbers_of(self, video_ids: Iterable[str]) -> set[int]:
         """Catalog numbers of these videos.
@@ -157,43 +182,60 @@ class Snapshot:
                 first, last = view.segment.row.stats["frame_ids"]
                 if first <= frame_id <= last:
                     rows = np.flatnonzero(view.segment.columns.frame_id == frame_id)
-                    alive = view.alive()
-                    if len(rows) and (alive is None or alive[rows[0]]):
+                    if len(rows) and (view.alive is None or view.alive[rows[0]]):
                         return shard, view, int(rows[0])
         raise NotFound(f"There is no frame {frame_id} in this collection.")
+
+    def vector(self, frame_id: int) -> Floats:
+        """The stored vector (dim,) of a live frame, checked."""
+        _, view, row = self.locate(frame_id)
+        vector: Floats = view.segment.gather(np.array([row]))[0]
+        return vector
 
     def neighbours(self, frame_id: int, n: int) -> list[Frame]:
         """Up to n live frames before and n after one, in the same video, by time."""
         _, view, row = self.locate(frame_id)
         columns = view.segment.columns
         number, seconds = int(columns.video[row]), float(columns.seconds[row])
-        found = [
-            (float(each.segment.columns.seconds[i]), shard.shard, each.segment, int(i))
-            for shard in self.shards
-            for each in shard.segments
-            if str(number) in each.segment.row.stats["videos"]
-            for i in np.flatnonzero(each.segment.columns.video == number)
-        ]
+        found = []
+        for shard in self.shards:
+            for each in shard.segments:
+                if str(number) in each.segment.row.stats["videos"]:
+                    start, stop = np.searchsorted(each.segment.columns.video, [number, number + 1])
+                    times = each.segment.columns.seconds[start:stop].tolist()
+                    found += [(at, shard.shard, each.segment, start + i) for i, at in enumerate(times)]
         found.sort(key=lambda item: item[0])
         before = [item for item in found if item[0] < seconds][-n:]
         after = [item for item in found if item[0] > seconds][:n]
-        return [self.frame(shard, segment, i) for _, shard, segment, i in before + after]
+        return [self.frames(shard, segment, np.array([i]))[0] for _, shard, segment, i in before + after]
 
-    def frame(self, shard: int, segment: Segment, row: int) -> Frame:
-        """The frame that a row stands for."""
+    def frames(self, shard: int, segment: Segment, rows: Rows) -> list[Frame]:
+        """The frames that these rows stand for."""
         columns = segment.columns
-        video = self.videos[int(columns.video[row])]
-        return Frame(
-            frame_id=int(columns.frame_id[row]),
-            video_id=video.video_id,
-            title=video.title,
-            frame_index=int(columns.frame_index[row]),
-            seconds=float(columns.seconds[row]),
-            captured_at=stats.wall_clock(int(columns.captured_at[row])),
-            shot=int(columns.shot[row]),
-            tags=columns.tags.at(np.array([row]))[0],
-            shard=shard,
+        plain = zip(
+            columns.frame_id[rows].tolist(),
+            columns.video[rows].tolist(),
+            columns.frame_index[rows].tolist(),
+            columns.seconds[rows].tolist(),
+            columns.captured_at[rows].tolist(),
+            columns.shot[rows].tolist(),
+            columns.tags.at(rows),
+            strict=True,
         )
+        return [
+            Frame(
+                frame_id=frame_id,
+                video_id=self.videos[video].video_id,
+                title=self.videos[video].title,
+                frame_index=frame_index,
+                seconds=seconds,
+                captured_at=stats.wall_clock(captured_at),
+                shot=shot,
+                tags=tags,
+                shard=shard,
+            )
+            for frame_id, video, frame_index, seconds, captured_at, shot, tags in plain
+        ]
 
 
 def lease_path(path: Path, generation: int) -> Path:

@@ -1,34 +1,35 @@
-"""What a writer does: add, delete, build, merge, sweep. Files first, then one catalog transaction.
+"""What a writer does: store, delete, build, reshard, compact, merge, sweep. Files first, then one catalog transaction.
 
 Nothing is edited in place. A crash leaves files that no generation lists; the next writer sweeps them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.build import Progress, Rows, draw, joined, live_rows
+from engine.build import Gathered, Progress, draw
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
 from engine.durable import FileLock, remove_folder, storage_errors
 from engine.errors import CorruptData, DuplicateVideo, NotFound, StorageFull
-from engine.manifest import CellsRow, DeleteRow, SegmentRow, Settings, VideoRow
+from engine.intake import Intake
+from engine.manifest import CellsRow, DeleteRow, LayoutRow, SegmentRow, Settings
 from engine.placement import make_placement
-from engine.records import columns_of, fingerprint_of, prepare
-from engine.segment import CODED_FROM, write_segment
-from engine.snapshot import Snapshot, lease_path
+from engine.records import Fingerprint, prepare
+from engine.segment import CODED_FROM, Stored, write_segment
+from engine.snapshot import SegmentView, Snapshot, lease_path
 from engine.types import FrameBatch, NewVideo
 
 MERGE_AT = 8
-"""Small segments of one shard that are merged into one."""
+"""Small segments of like size in one shard that are merged into one."""
 
 
 class Writer:
@@ -55,33 +56,63 @@ class Writer:
             If the id is taken by other content.
         """
         snapshot = self._read()
-        settings = snapshot.settings
-        if not len(frames):
-            raise ValueError(f"{video.video_id}: there are no frames to store.")
-        vectors = prepare(frames, settings.dim, settings.metric, settings.store)
-        if not video.fingerprint:
-            video = replace(video, fingerprint=fingerprint_of(frames, vectors))
         known = snapshot.numbers.get(video.video_id)
         if known is not None:
-            if snapshot.videos[known].fingerprint == video.fingerprint:
+            settings = snapshot.settings
+            vectors = prepare(frames, settings.dim, settings.metric, settings.store)
+            content = video.fingerprint or Fingerprint().add(vectors, frames.frame_index, frames.seconds).text()
+            if snapshot.videos[known].fingerprint == content:
                 return None
-            raise DuplicateVideo(
-                f"A video called {video.video_id!r} with other content is stored already; "
-                "delete it first or give this one another name."
-            )
-        number = self._catalog.counter("video")
-        columns = columns_of(video, number, self._catalog.counter("frame"), frames, vectors, snapshot.cells)
-        with storage_errors(f"storing {video.video_id}"):
-            self._write_thumbnails(number, frames)
-            segments = self._write_placed(snapshot, vectors, columns)
+        return self.store([video], [frames])[0]
+
+    def store(self, videos: Sequence[NewVideo], batches: Iterable[FrameBatch]) -> list[int]:
+        """Store many videos at once: all of them or, if anything fails, none. They are searchable on return.
+
+        Parameters
+        ----------
+        videos : with ids that are not taken
+        batches : frames in input order, each batch small enough for memory; `video` points into `videos`
+
+        Returns
+        -------
+        list of int
+            Number of each video.
+
+        Raises
+        ------
+        ValueError
+            If the frames do not fit, see `prepare`, a video has none, or an id is given twice.
+        DuplicateVideo
+            If an id is taken.
+        """
+        snapshot = self._read()
+        names = [video.video_id for video in videos]
+        twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        if twice:
+            raise ValueError(f"The video {min(twice)!r} is given twice; give each video once.")
+        for name in names:
+            if name in snapshot.numbers:
+                raise DuplicateVideo(
+                    f"A video called {name!r} with other content is stored already; "
+                    "delete it first or give this one another name."
+                )
+        what = names[0] if len(names) == 1 else f"{len(names)} videos"
+        segments: list[SegmentRow] = []
+        with storage_errors(f"storing {what}"):
+            counter = self._catalog.counter
+            intake = Intake(self._path, snapshot, videos, counter("video"), counter("frame"))
+            for vectors, columns in intake.portions(batches):
+                self._write_placed(snapshot, columns, vectors.__getitem__, segments)
+            rows = intake.finish()
             with self._catalog.transaction() as change:
-                change.add_video(_video_row(number, video, len(frames)))
-                change.advance("frame", int(columns.frame_id[-1]) + 1)
+                for row in rows:
+                    change.add_video(row)
+                change.advance("frame", intake.next_id)
                 self._commit(change, snapshot, "add", segments)
-        # The video is in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
+        # The videos are in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
         with suppress(StorageFull, CorruptData):
-            self.merge(MERGE_AT)
-        return number
+            self.merge()
+        return [row.number for row in rows]
 
     def delete(self, video_id: str) -> int:
         """Take a video out of every answer from now on; returns how many frames that were.
@@ -99,9 +130,9 @@ class Writer:
         with storage_errors(f"deleting {video_id}"), self._catalog.transaction() as change:
             for view in snapshot.views():
                 if str(number) in view.segment.row.stats["videos"]:
-                    rows = np.flatnonzero(view.segment.columns.video == number)
-                    change.add_delete(DeleteRow(view.segment.row.segment_id, int(rows[0]), int(rows[-1]) + 1))
-                    gone += len(rows)
+                    start, stop = np.searchsorted(view.segment.columns.video, [number, number + 1]).tolist()
+                    change.add_delete(DeleteRow(view.segment.row.segment_id, start, stop))
+                    gone += stop - start
             change.end_video(number)
             self._commit(change, snapshot, "delete", [])
         return gone
@@ -114,57 +145,84 @@ class Writer:
         Raises
         ------
         ValueError
-            If the collection is empty.
+            If the collection is empty, or the placement does not work with these settings.
         """
+        self._lay_out(settings, progress, None, "build")
+
+    def reshard(self, settings: Settings, progress: Progress) -> None:
+        """Place every frame anew in the cells there are, and write all segments again; nothing is trained.
+
+        Raises
+        ------
+        ValueError
+            If the collection is empty or not built, or the placement does not work with its cells.
+        """
+        cells = self._read().cells
+        if cells is None:
+            raise ValueError("The collection has not been built, so it has no shards to change; run a build first.")
+        self._lay_out(settings, progress, cells, "reshard")
+
+    def _lay_out(self, settings: Settings, progress: Progress, keep: Cells | None, what: str) -> None:
         snapshot = self._read()
-        with storage_errors("the build"):
+        with storage_errors(f"the {what}"):
             counter = self._catalog.counter
-            blueprint = draw(snapshot, settings, counter("cells"), counter("layout"), progress)
-            cells, layout = blueprint.cells, blueprint.layout
-            folder = self._path / "cells" / str(cells.cells_id)
-            remove_folder(folder)
-            cells_row = CellsRow(cells.cells_id, write_cells(folder, cells))
+            blueprint = draw(snapshot, settings, counter("cells"), counter("layout"), progress, keep=keep)
+            cells, layout, frames = blueprint.cells, blueprint.layout, blueprint.frames
+            cells_row = None if keep is not None else self._write_cells(cells)
             segments: list[SegmentRow] = []
             for shard in range(len(layout.names)):
                 progress("writing shards", 0.6 + 0.4 * shard / len(layout.names))
-                rows = blueprint.rows_of(shard)
-                if rows is not None:
-                    segments.append(self._write(len(segments), shard, rows, cells, settings))
+                self._write_shard(shard, frames, blueprint.of(shard), cells, settings, segments)
             with self._catalog.transaction() as change:
-                change.add_cells(cells_row)
+                if cells_row is not None:
+                    change.add_cells(cells_row)
                 change.add_layout(layout)
-                for view in blueprint.views:
+                for view in frames.views:
                     change.end_segment(view.segment.row.segment_id)
                 for row in segments:
                     change.add_segment(row)
-                change.commit_generation(settings, layout.layout_id, cells.cells_id, "build", datetime.now())
+                change.commit_generation(settings, layout.layout_id, cells.cells_id, what, datetime.now())
         self.sweep()
-        progress("built", 1.0)
+        progress("done", 1.0)
 
-    def merge(self, at_least: int) -> int:
-        """Merge the small segments of every shard that has so many; returns how many shards were touched."""
+    def compact(self) -> int:
+        """Write the segments that hold deleted frames again without them; returns how many frames were dropped."""
         snapshot = self._read()
+        stale = {shard.shard: [view for view in shard.segments if view.dead] for shard in snapshot.shards}
+        gone = sum(view.segment.n_rows - view.n_live for views in stale.values() for view in views)
+        self._rewrite(snapshot, {shard: views for shard, views in stale.items() if views}, "compact")
+        return gone
+
+    def merge(self, *, everything: bool = False) -> int:
+        """Merge small segments where a shard has `MERGE_AT` of like size, or all small ones; returns how many shards were touched.
+
+        Merging like with like writes each frame a few times only, however many videos are added one by one.
+        """
+        snapshot = self._read()
+        small = {shard.shard: _mergeable(shard.segments, everything=everything) for shard in snapshot.shards}
+        chosen = {shard: views for shard, views in small.items() if views}
+        self._rewrite(snapshot, chosen, "merge")
+        return len(chosen)
+
+    def _rewrite(self, snapshot: Snapshot, views: dict[int, list[SegmentView]], what: str) -> None:
+        """Write some segments of each shard again as one, with their live frames only."""
+        if not views:
+            return
         segments: list[SegmentRow] = []
-        ended: list[int] = []
-        touched = 0
-        with storage_errors("merging segments"):
-            for shard in snapshot.shards:
-                small = [view for view in shard.segments if view.segment.n_rows < CODED_FROM]
-                if len(small) < at_least:
-                    continue
-                touched += 1
-                ended += [view.segment.row.segment_id for view in small]
-                rows = joined([live_rows(view, np.arange(view.n_live)) for view in small if view.n_live])
-                if rows is not None:
-                    segments.append(self._write(len(segments), shard.shard, rows, snapshot.cells, snapshot.settings))
-            if not touched:
-                return 0
+        with storage_errors(f"the {what}"):
+            for shard, old in views.items():
+                live = [view for view in old if view.n_live]
+                if live:
+                    frames = Gathered.of(live)
+                    self._write_shard(
+                        shard, frames, np.arange(len(frames)), snapshot.cells, snapshot.settings, segments
+                    )
             with self._catalog.transaction() as change:
-                for segment_id in ended:
-                    change.end_segment(segment_id)
-                self._commit(change, snapshot, "merge", segments)
+                for old in views.values():
+                    for view in old:
+                        change.end_segment(view.segment.row.segment_id)
+                self._commit(change, snapshot, what, segments)
         self.sweep()
-        return touched
 
     def sweep(self) -> None:
         """Remove files that neither the newest generation nor one that a reader holds needs."""
@@ -197,45 +255,73 @@ class Writer:
         change.commit_generation(manifest.settings, manifest.layout.layout_id, cells_id, what, datetime.now())
 
     def _write_placed(
-        self, snapshot: Snapshot, vectors: NDArray[np.floating], columns: FrameColumns
-    ) -> list[SegmentRow]:
-        """Write one segment per shard that these frames belong to."""
-        layout = snapshot.manifest.layout
-        shard_of = make_placement(layout.placement, layout.state).assign(columns)
-        segments: list[SegmentRow] = []
+        self, snapshot: Snapshot, columns: FrameColumns, stored: Stored, segments: list[SegmentRow]
+    ) -> None:
+        """Write one segment per shard that these frames belong to; `segments` takes them in."""
+        layout: LayoutRow = snapshot.manifest.layout
+        loads = np.array([shard.n_live for shard in snapshot.shards], np.int64)
+        for row in segments:
+            loads[row.shard] += row.n_rows
+        shard_of = make_placement(layout.placement, layout.state).assign(columns, loads)
         for shard in np.unique(shard_of):
             mine = np.flatnonzero(shard_of == shard)
-            rows = vectors[mine], columns.take(mine)
-            segments.append(self._write(len(segments), int(shard), rows, snapshot.cells, snapshot.settings))
-        return segments
+            self._write(
+                int(shard),
+                columns.take(mine),
+                _some(stored, mine),
+                snapshot.cells,
+                snapshot.settings,
+                segments,
+            )
 
-    def _write(self, nth: int, shard: int, rows: Rows, cells: Cells | None, settings: Settings) -> SegmentRow:
-        """Write the nth new segment since the last commit."""
-        segment_id = self._catalog.counter("segment") + nth
+    def _write_shard(
+        self,
+        shard: int,
+        frames: Gathered,
+        chosen: NDArray[np.int64],
+        cells: Cells | None,
+        settings: Settings,
+        segments: list[SegmentRow],
+    ) -> None:
+        """Write frames that are stored already as segments of a shard."""
+        for piece in frames.pieces(chosen, settings) if len(chosen) else ():
+            columns = frames.columns.take(piece)
+            self._write(shard, columns, _some(frames.stored, piece), cells, settings, segments)
+
+    def _write(
+        self,
+        shard: int,
+        columns: FrameColumns,
+        stored: Stored,
+        cells: Cells | None,
+        settings: Settings,
+        segments: list[SegmentRow],
+    ) -> None:
+        """Write one more segment since the last commit; `segments` are those before it, and take it in."""
+        segment_id = self._catalog.counter("segment") + len(segments)
         folder = self._path / "segments" / str(segment_id)
         remove_folder(folder)
-        vectors, columns = rows
         metric = metric_of(settings.metric)
-        return write_segment(folder, segment_id, shard, vectors, columns, cells, settings.codec, metric, datetime.now())
+        segments.append(
+            write_segment(folder, segment_id, shard, columns, stored, cells, settings.codec, metric, datetime.now())
+        )
 
-    def _write_thumbnails(self, number: int, frames: FrameBatch) -> None:
-        folder = self._path / "media" / str(number)
+    def _write_cells(self, cells: Cells) -> CellsRow:
+        folder = self._path / "cells" / str(cells.cells_id)
         remove_folder(folder)
-        if frames.thumbnails:
-            folder.mkdir(parents=True)
-            for index, image in zip(frames.frame_index, frames.thumbnails, strict=True):
-                (folder / f"{int(index)}.jpg").write_bytes(image)
+        return CellsRow(cells.cells_id, write_cells(folder, cells))
 
 
-def _video_row(number: int, video: NewVideo, n_frames: int) -> VideoRow:
-    return VideoRow(
-        number=number,
-        video_id=video.video_id,
-        title=video.title or video.video_id,
-        source=video.source,
-        duration=video.duration,
-        fps=video.fps,
-        captured_at=video.captured_at,
-        n_frames=n_frames,
-        fingerprint=video.fingerprint,
-    )
+def _some(stored: Stored, chosen: NDArray[np.int64]) -> Stored:
+    """Gives the vectors of some frames by their place among the chosen."""
+    return lambda rows: stored(chosen[rows])
+
+
+def _mergeable(views: Sequence[SegmentView], *, everything: bool) -> list[SegmentView]:
+    """The small segments of a shard that are due."""
+    small = [view for view in views if view.segment.n_rows < CODED_FROM]
+    if everything:
+        return small if len(small) > 1 else []
+    tiers = [int(math.log(view.segment.n_rows, MERGE_AT)) for view in small]
+    due = [tier for tier in set(tiers) if tiers.count(tier) >= MERGE_AT]
+    return [view for view, tier in zip(small, tiers, strict=True) if tier <= max(due, default=-1)]

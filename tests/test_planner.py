@@ -1,0 +1,302 @@
+"""The shard-size planner: its rule, its figures against real files, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import make_video
+
+from engine import planner, segment
+from engine.cells import choose_n_cells, train, write_cells
+from engine.columns import PLAIN
+from engine.planner import describe, parse_bytes, plan_shards, readable_bytes
+from engine.records import columns_of, prepare
+from engine.segment import Segment, write_segment
+from engine.vectorindex import CODECS
+
+MB, GB = 1 << 20, 1 << 30
+
+ALL_CODECS = [*CODECS, "fp32"]
+counts = st.integers(1, 20_000_000)
+dims = st.integers(1, 2048)
+rams = st.integers(16, 40).flatmap(lambda power: st.integers(1 << power, 2 << power))
+codecs = st.sampled_from(ALL_CODECS)
+
+
+def plan_or_none(*args, **options):
+    try:
+        return plan_shards(*args, **options)
+    except ValueError:
+        return None
+
+
+def test_the_guides_example_comes_out_with_its_figures():
+    plan = plan_shards(8 * GB, None, 768, codec="fp32", shard_bytes=GB // 2)
+    assert plan.n_shards == 16
+    assert float(f"{plan.vectors_per_shard:.2g}") == 170_000
+    assert plan.fits
+    assert plan.resident_nbytes <= 8 * GB
+    assert plan.shard_nbytes == pytest.approx(GB // 2, rel=1e-4)
+    # Ids count: without them it would be 2^29 / (768 * 4) = 174,762.
+    assert plan.vectors_per_shard == 2**29 // (768 * 4 + 8)
+    assert not plan.codes_nbytes + plan.columns_nbytes + plan.centroids_nbytes
+
+
+def test_the_same_memory_holds_three_million_compressed_vectors_with_room_to_spare():
+    plan = plan_shards(8 * GB, 3_000_000, 768)
+    assert (plan.n_shards, plan.vectors_per_shard, plan.fits, plan.exact_is_enough) == (18, 166_667, True, False)
+    assert plan.shard_nbytes < planner.SHARD_NBYTES
+    assert plan.resident_nbytes < 3 * GB
+
+
+def test_a_shard_of_the_usual_size_holds_as_many_vectors_as_the_guides():
+    plan = plan_shards(64 * GB, 10_000_000, 768)
+    assert float(f"{plan.vectors_per_shard:.2g}") == 170_000
+
+
+def test_what_does_not_fit_is_cut_so_that_sixteen_shards_stay_in_memory():
+    plan = plan_shards(2 * GB, 10_000_000, 768, codec="sq4")
+    assert not plan.fits
+    assert 16 <= plan.shards_in_memory < plan.n_shards
+    assert "read from disk" in plan.reason
+
+
+def test_a_smaller_share_makes_smaller_shards_of_what_does_not_fit():
+    usual, small = (plan_shards(2 * GB, 10_000_000, 768, share=share) for share in (1 / 16, 1 / 32))
+    assert small.shard_nbytes < usual.shard_nbytes
+    assert small.shards_in_memory >= 32
+
+
+def test_many_workers_leave_half_the_memory_to_the_cache_where_not_all_fits():
+    plan = plan_shards(GB, 3_000_000, 768, workers=12)
+    left = GB - plan.centroids_nbytes - plan.columns_nbytes
+    assert left / 3 < 12 * plan.shard_nbytes <= left / 2
+
+
+def test_few_vectors_get_one_shard_and_the_advice_to_scan_them():
+    plan = plan_shards(8 * GB, 94_000, 512)
+    assert (plan.n_shards, plan.fits, plan.exact_is_enough) == (1, True, True)
+    assert "scanned whole" in plan.reason
+    assert not plan_shards(8 * GB, planner.EXACT_UP_TO + 1, 512).exact_is_enough
+
+
+def test_shards_below_the_size_that_gets_codes_count_as_floats():
+    plan = plan_shards(GB, 9_999, 64)
+    assert plan.codes_nbytes == 0
+    assert plan.shard_nbytes >= 9_999 * 64 * 4
+    assert plan_shards(GB, 10_000, 64).codes_nbytes > 0
+    asked = plan_shards(GB, 100_000, 64, shard_bytes=300_000)
+    assert asked.codes_nbytes == 0
+    assert asked.shard_nbytes <= 300_000
+
+
+def test_planner_and_engine_agree_on_when_there_are_codes_and_on_the_frame_columns():
+    assert segment.CODED_FROM == planner.UNCODED_BELOW
+    new, frames = make_video(0, 5)
+    columns = columns_of(new, 0, 0, frames, frames.vectors, None)
+    assert sum(getattr(columns, name).itemsize for name in PLAIN) == planner.COLUMNS_NBYTES
+    assert set(planner.BITS) == {*CODECS, "fp32"}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("dim", [32, 63])
+@pytest.mark.parametrize("store", ["fp16", "fp32"])
+def test_planned_bytes_are_those_of_real_files(tmp_path, codec, dim, store):
+    n = 12_000
+    new, frames = make_video(0, n, dim)
+    vectors = prepare(frames, dim, "ip", store)
+    cells = train(vectors.astype(np.float32), choose_n_cells(n) // 8, codec, 1)
+    columns = columns_of(new, 0, 0, frames, vectors, cells)
+    row = write_segment(tmp_path / "1", 1, 0, vectors, columns, cells, codec, "ip", datetime(2024, 5, 1))
+    write_cells(tmp_path / "cells", cells)
+
+    plan = plan_shards(GB, n, dim, codec=codec, store=store, n_cells=len(cells))
+
+    def size(name: str) -> int:
+        return (tmp_path / name).stat().st_size
+
+    assert plan.n_shards == 1
+    assert plan.rows_nbytes == pytest.approx(size("1/vectors.npy"), rel=0.05)
+    assert plan.codes_nbytes == pytest.approx(size("1/codes.faiss") + size("1/cells.npy"), rel=0.05)
+    assert plan.columns_nbytes == pytest.approx(size("1/frames.arrow"), rel=0.05)
+    assert plan.centroids_nbytes == pytest.approx(size("cells/centroids.npy"), rel=0.05)
+    whole = sum(size(f"1/{name}") for name in row.files) + size("cells/centroids.npy")
+    assert plan.disk_nbytes == pytest.approx(whole, rel=0.05)
+    # In memory the lists weigh more than in the file: they are allocated one by one.
+    loaded = Segment(tmp_path / "1", row, dim, "ip").load().nbytes
+    assert loaded <= plan.shard_nbytes <= loaded + len(cells) * planner.LIST_NBYTES
+
+
+def test_planned_memory_of_uncoded_rows_is_that_of_a_loaded_segment(tmp_path):
+    n, dim = 3_000, 64
+    new, frames = make_video(0, n, dim)
+    vectors = prepare(frames, dim, "ip", "fp16")
+    cells = train(vectors.astype(np.float32), 16, "sq8", 1)
+    columns = columns_of(new, 0, 0, frames, vectors, cells)
+    row = write_segment(tmp_path / "1", 1, 0, vectors, columns, cells, "sq8", "ip", datetime(2024, 5, 1))
+    plan = plan_shards(GB, n, dim, n_cells=16)
+    assert plan.shard_nbytes == pytest.approx(Segment(tmp_path / "1", row, dim, "ip").load().nbytes, rel=0.01)
+
+
+@given(ram=rams, n=counts, dim=dims, codec=codecs, workers=st.integers(1, 32))
+def test_a_plan_keeps_its_promises(ram, n, dim, codec, workers):
+    plan = plan_or_none(ram, n, dim, codec=codec, workers=workers)
+    if plan is None:
+        return
+    assert plan.n_shards * plan.vectors_per_shard >= n
+    assert (plan.n_shards - 1) * plan.vectors_per_shard < n
+    assert plan.workers * plan.shard_nbytes <= ram
+    assert plan.resident_nbytes <= ram
+    assert 1 <= plan.shards_in_memory <= plan.n_shards
+    assert plan.fits == (plan.shards_in_memory == plan.n_shards)
+    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(planner.UNCODED_BELOW, 2 * plan.n_cells)
+    assert describe(plan).endswith(plan.reason)
+
+
+@given(ram=rams, n=counts, dim=dims, codec=codecs, size=st.integers(1, 2 * GB))
+def test_a_shard_is_never_larger_than_was_asked_for(ram, n, dim, codec, size):
+    plan = plan_or_none(ram, n, dim, codec=codec, shard_bytes=size)
+    if plan is not None:
+        assert plan.shard_nbytes <= size
+        assert (plan.n_shards - 1) * plan.vectors_per_shard < n <= plan.n_shards * plan.vectors_per_shard
+
+
+@given(ram=rams, more=rams, n=counts, dim=dims, codec=codecs, workers=st.integers(1, 8))
+def test_more_memory_never_means_more_shards_nor_a_refusal(ram, more, n, dim, codec, workers):
+    less, more = sorted([ram, more])
+    before = plan_or_none(less, n, dim, codec=codec, workers=workers)
+    if before is None:
+        return
+    after = plan_shards(more, n, dim, codec=codec, workers=workers)
+    assert after.n_shards <= before.n_shards
+    assert after.shards_in_memory == after.n_shards or not before.fits
+
+
+@given(n=counts, dim=dims, store=st.sampled_from(["fp16", "fp32"]))
+def test_more_bits_per_dimension_never_take_fewer_bytes(n, dim, store):
+    # The same number of shards for all, so that only the codes differ.
+    plans = [plan_shards(1 << 50, n, dim, codec=codec, store=store, shard_bytes=1 << 40) for codec in CODECS]
+    by_bits = sorted(plans, key=lambda plan: planner.BITS[plan.codec])
+    for fewer, more in pairwise(by_bits):
+        assert fewer.shard_nbytes <= more.shard_nbytes
+        assert fewer.disk_nbytes <= more.disk_nbytes
+
+
+@given(ram=rams, dim=dims, codec=codecs, size=st.none() | st.integers(MB, GB))
+def test_the_largest_collection_fits_and_a_larger_one_does_not(ram, dim, codec, size):
+    plan = plan_or_none(ram, None, dim, codec=codec, shard_bytes=size)
+    if plan is None:
+        return
+    assert plan.fits
+    assert plan_shards(ram, plan.n_vectors, dim, codec=codec, shard_bytes=size) == plan
+    # A size that was asked for is kept to by full shards; just above 10,000 vectors codes take over from floats.
+    more = plan.n_vectors // 100 + 10_000 if size is None else 2 * plan.vectors_per_shard + 10_000
+    beyond = plan_or_none(ram, plan.n_vectors + more, dim, codec=codec, shard_bytes=size)
+    assert beyond is None or not beyond.fits
+
+
+@given(ram=rams, n=counts, dim=dims, codec=codecs, workers=st.integers(1, 8))
+def test_the_memory_that_a_refusal_asks_for_is_enough(ram, n, dim, codec, workers):
+    try:
+        plan_shards(ram, n, dim, codec=codec, workers=workers)
+    except ValueError as error:
+        asked = re.search(r"give at least ([\d.]+ \w+)", str(error))
+        assert asked is not None
+        assert parse_bytes(asked[1]) > ram
+        plan_shards(parse_bytes(asked[1]), n, dim, codec=codec, workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"ram": 0}, "memory to plan for is 0 bytes"),
+        ({"ram": -5}, "memory to plan for is -5 bytes"),
+        ({"dim": 0}, "0 dimensions"),
+        ({"n_vectors": 0}, "0 vectors"),
+        ({"codec": "pq"}, "Unknown codec 'pq'; use sq8, sq4, fp16, fp32"),
+        ({"store": "int8"}, "Unknown store 'int8'; use fp16, fp32"),
+        ({"workers": 0}, "0 workers"),
+        ({"share": 0.0}, "share above 0"),
+        ({"share": 1.5}, "share above 0"),
+        ({"n_cells": -1}, "-1 cells"),
+        ({"n_cells": 2_000_000}, "at least as many vectors"),
+        ({"n_cells": 8, "codec": "fp32"}, "Bare fp32 rows have no cells"),
+        ({"shard_bytes": 0}, "holds nothing"),
+        ({"shard_bytes": 9 * GB}, "9 GB is larger than the memory, 8 GB"),
+        ({"shard_bytes": 100}, "does not hold one vector of 768 dimensions"),
+        ({"shard_bytes": 4 * GB, "workers": 4, "n_vectors": 10**7}, "4 open shards"),
+        ({"ram": 64 * MB}, "cannot hold .* of centroids and columns and an open shard"),
+        ({"ram": 1, "n_vectors": None}, "cannot hold"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_sentence(changed, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        plan_shards(**{"ram": 8 * GB, "n_vectors": 1_000_000, "dim": 768, **changed})
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_a_description_names_shards_memory_and_disk():
+    lines = describe(plan_shards(8 * GB, 3_000_000, 768)).splitlines()
+    assert lines[0] == "shards  18 of 166,667 vectors, 127 MB each when open"
+    assert lines[1].startswith("memory  2.4 GB of 8 GB: 18 of 18 shards, ")
+    assert lines[2].startswith("disk    6.6 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8G", 8 * GB),
+        ("8GB", 8 * GB),
+        ("8 GiB", 8 * GB),
+        (" 8gb ", 8 * GB),
+        ("1.5 GB", 3 * GB // 2),
+        ("512MB", 512 * MB),
+        ("64k", 64 << 10),
+        ("2TB", 2 << 40),
+        ("100 B", 100),
+        ("1000000", 1_000_000),
+        ("0", 0),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text, expected):
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "eight GB", "-8GB", "8 XB", "8GBs", "1e9", "8,5GB", ".5GB", "8G B", "9" * 400]
+)
+def test_what_is_not_a_size_is_refused_by_name(text):
+    with pytest.raises(ValueError, match="is not a size") as caught:
+        parse_bytes(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "expected"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KB"),
+        (512 * MB, "512 MB"),
+        (GB - 1, "1 GB"),
+        (8 * GB, "8 GB"),
+        (2_588_396_592, "2.4 GB"),
+        (3 << 50, "3072 TB"),
+    ],
+)
+def test_bytes_are_shown_with_two_or_three_digits_and_a_unit(nbytes, expected):
+    assert readable_bytes(nbytes) == expected
+
+
+@given(st.integers(1, 1 << 50))
+def test_a_shown_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nbytes):
+    assert parse_bytes(readable_bytes(nbytes)) == pytest.approx(nbytes, rel=0.05)
+    assert parse_bytes(readable_bytes(nbytes, up=True)) >= nbytes
