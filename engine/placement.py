@@ -134,7 +134,7 @@ class Balanced(_Numbered):
     """Whole videos and shards as even as those allow; where a video goes depends on what was there before it."""
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
-        # Largest first, each to the smallest shard: Graham's LPT, at most 4/3 of the best possible largest shard.
+        # Largest first, each to the smallest shard: LPT (Graham 1969), within 4/3 of the best possible where shards start empty.
         _, video, sizes = np.unique(frames.video, return_inverse=True, return_counts=True)
         shard_of = np.zeros(len(sizes), np.int32)
         heap = [(int(load), shard) for shard, load in enumerate(loads)]
@@ -309,7 +309,7 @@ class Semantic(_Numbered):
 
 
 class Hierarchical(Semantic):
-    """Whole groups of cells, so that a query stays in fewer shards still; sizes are as uneven as with semantic."""
+    """Whole groups of cells: a query opens few shards, and they are quickly laid out; sizes are coarser than semantic's."""
 
     @classmethod
     def learn(cls, survey: Survey) -> Self:

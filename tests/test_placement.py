@@ -478,6 +478,20 @@ class TestHybrid:
             counts = np.sort(np.bincount(shard[mornings], minlength=20))
             assert counts[-6:].sum() >= 0.6 * counts.sum()
 
+    def test_has_shards_apart_for_the_classes_of_one_time_and_uses_all_of_them(self, learned):
+        # Five times and six classes share 90 shards: three for each.
+        video = np.arange(100, dtype=np.int32)
+        tags = Tags.of([("object:man",) if i % 2 else ("object:car",) for i in video])
+        shard = placed(learned("hybrid", 90), alike(100, video=video, tags=tags), np.full(90, 1000))
+        people, vehicles = set(shard[1::2]), set(shard[::2])
+        assert len(people) == len(vehicles) == 3
+        assert not people & vehicles
+
+    def test_places_large_pieces_first(self, learned):
+        video = np.repeat(np.arange(3, dtype=np.int32), [3, 4, 5])
+        counts = np.bincount(placed(learned("hybrid", 2), alike(12, video=video)))
+        assert sorted(counts) == [5, 7]
+
     def test_cuts_a_video_by_its_two_most_frequent_classes(self, learned):
         tags = [("object:man",)] * 5 + [("object:car",)] * 4 + [("object:tree",)] * 3 + [()] * 2
         shard = placed(learned("hybrid", 20), alike(14, tags=Tags.of(tags)))
