@@ -65,27 +65,28 @@ class Tags:
     def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
         """The tags of these frames, sorted."""
         found: list[list[str]] = [[] for _ in rows]
-        for name, carried in self._carried(rows):
-            for i in np.flatnonzero(carried):
-                found[i].append(name)
+        for first, carried in self._blocks(rows):
+            for tag, frame in np.argwhere(carried).tolist():
+                found[frame].append(self.names[first + tag])
         return [tuple(each) for each in found]
 
     def take(self, rows: NDArray[np.intp]) -> Tags:
         """The same of these frames, in their order; tags that no longer occur are dropped."""
-        kept = [
-            (name, np.packbits(carried, bitorder="little")) for name, carried in self._carried(rows) if carried.any()
-        ]
-        if not kept:
-            return Tags.none(len(rows))
-        return Tags(tuple(name for name, _ in kept), np.stack([bits for _, bits in kept]), len(rows))
+        names: list[str] = []
+        bits = [np.empty((0, (len(rows) + 7) // 8), np.uint8)]
+        for first, carried in self._blocks(rows):
+            occurring = np.flatnonzero(carried.any(axis=1))
+            names += [self.names[first + tag] for tag in occurring.tolist()]
+            bits.append(np.packbits(carried[occurring], axis=1, bitorder="little"))
+        return Tags(tuple(names), np.concatenate(bits), len(rows))
 
-    def _carried(self, rows: NDArray[np.intp]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-        """Per tag, 1 for each of these frames that carries it."""
+    def _blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Some tags at a time: the first one's place, and (tags, rows) 1 where a frame carries a tag."""
         byte, bit = rows >> 3, (rows & 7).astype(np.uint8)
         step = max(1, _BLOCK // max(1, len(rows)))
-        for start in range(0, len(self.names), step):
-            block = (self.bits[start : start + step, byte] >> bit) & 1
-            yield from zip(self.names[start : start + step], block, strict=True)
+        for first in range(0, len(self.names), step):
+            carried: NDArray[np.uint8] = (self.bits[first : first + step, byte] >> bit) & np.uint8(1)
+            yield first, carried
 
 
 def join_tags(parts: Sequence[Tags]) -> Tags:

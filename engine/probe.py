@@ -36,8 +36,8 @@ class Part:
     view: SegmentView
     mask: NDArray[np.bool_] | None
     """Rows that may be returned; None for all."""
-    matches: Rows | None = None
-    """Rows per cell that occurs which may be returned; None where nothing is routed."""
+    matches: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    """Rows per cell that occurs which may be returned; empty where nothing is routed."""
     which: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     """Queries that want something of it."""
     lists: Rows | None = None
@@ -111,25 +111,13 @@ class Prober:
     def _search(self, task: Task, part: Part, queries: Floats, depth: Depth) -> Found:
         segment = part.segment
         wanted = queries if len(part.which) == len(queries) else queries[part.which]
-        lists = part.lists
-        if lists is None:
-            if _scans_rows(part):
-                found = segment.scan(wanted, depth.exact, part.mask)
-                rows = segment.vectors
-                task.bytes_read += int(found.scanned.max(initial=0)) * rows.itemsize * rows.shape[1]
-                task.loads += 1
-                return found
-            lists = np.broadcast_to(np.arange(len(segment.cells)), (len(wanted), len(segment.cells)))
-            lists = np.ascontiguousarray(lists, np.int64)
-        key = segment.row.segment_id
-        with self.cache.use(key, lambda: segment.load(self.residency)) as (loaded, was_there):
+        if part.lists is None:
+            found, read = segment.scan(wanted, depth.exact, part.mask)
+            task.bytes_read += read
+            task.loads += bool(read)
+            return found
+        with self.cache.use(segment.row.segment_id, lambda: segment.load(self.residency)) as (loaded, was_there):
             if not was_there:
                 task.bytes_read += segment.load_nbytes(self.residency)
                 task.loads += 1
-            return loaded.search(wanted, lists, depth.exact if loaded.exact else depth.coded, part.mask)
-
-
-def _scans_rows(part: Part) -> bool:
-    """Whether an exact search reads the stored rows rather than the uncoded lists in the cache."""
-    segment = part.segment
-    return segment.coded or segment.scanned_whole or (part.mask is not None and segment.are_few(part.n_matches()))
+            return loaded.search(wanted, part.lists, depth.exact if loaded.exact else depth.coded, part.mask)

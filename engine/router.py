@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import vectorindex
 from engine.cells import Cells
@@ -87,9 +86,3 @@ def _best(scores: Floats, n: int) -> Rows:
 def default_n_probe(n_cells: int) -> int:
     """Cells to probe when the caller leaves it open."""
     return max(1, min(n_cells, max(8, math.ceil(DEFAULT_SHARE * n_cells))))
-
-
-def best_of(scores: Floats, cells: NDArray[np.int32]) -> Floats:
-    """(m,) the best predicted score over some cells."""
-    best: Floats = scores[:, cells].max(axis=1, initial=-np.inf)
-    return best

@@ -9,8 +9,10 @@ codes.faiss    inverted lists of compressed codes; only from `CODED_FROM` rows o
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
+import time
 import weakref
 import zlib
 from collections.abc import Callable
@@ -41,6 +43,7 @@ _SAMPLED = 2000
 """Rows of a segment from which the fit of cells and codec is judged."""
 _GATHERED = 200
 """Rows up to which gathering always wins."""
+_REMEMBER_SECONDS = 10.0
 _CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
 Stored = Callable[[Rows], NDArray[np.floating]]
 """Gives stored vectors (m, dim) of some rows, checked."""
@@ -142,16 +145,13 @@ class Segment:
         self._metric: Metric = metric
         self._exact_codes = codec == "fp32"
         self._verified = False
+        self._asked = np.empty(0, np.bool_)
+        self._asked_since = -math.inf
         self._lock = threading.Lock()
 
     @property
     def coded(self) -> bool:
         return "codes.faiss" in self.row.files
-
-    @property
-    def scanned_whole(self) -> bool:
-        """True for a segment too large to keep uncoded in memory that has no codes either, as before a build."""
-        return not self.coded and self.n_rows >= CODED_FROM
 
     @cached_property
     def nbytes(self) -> int:
@@ -205,29 +205,47 @@ class Segment:
     def _flat(self) -> FlatRows:
         return FlatRows(self.vectors, self._metric)
 
-    def verify(self) -> None:
-        """Check all stored rows once per process, before the first scan."""
+    def verify(self) -> int:
+        """Check all stored rows once per process, before the first scan; returns the bytes read for it, 0 later."""
         with self._lock:
-            if not self._verified:
-                self._check("vectors.npy")
-                self._verified = True
+            if self._verified:
+                return 0
+            read = self._check("vectors.npy").stat().st_size
+            self._verified = True
+            return read
 
     def stored(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows (n, dim) as stored, each checked against its CRC."""
-        picked = np.ascontiguousarray(self.vectors[rows])
-        if not np.array_equal(row_checksums(picked), self.columns.row_crc[rows]):
-            raise CorruptData(
-                f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); restore it from a copy."
-            )
+        """These rows (n, dim) as stored, each checked against its CRC the first time it is read."""
+        picked = np.take(self.vectors, rows, axis=0)
+        if not self._verified:
+            new = np.flatnonzero(~self._sound[rows])
+            if len(new):
+                if not np.array_equal(row_checksums(picked[new]), self.columns.row_crc[rows[new]]):
+                    raise CorruptData(
+                        f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); restore it from a copy."
+                    )
+                self._sound[rows[new]] = True
         return picked
 
+    @cached_property
+    def _sound(self) -> NDArray[np.bool_]:
+        """(n,) rows whose CRC was compared already."""
+        return np.zeros(self.n_rows, np.bool_)
+
     def ask_for(self, rows: Rows) -> None:
-        """Tell the system that these rows are read next, so that a disk fetches them side by side and not one after another."""
+        """Tell the system that these rows are read next, so that a disk fetches them side by side and not one after another.
+
+        A row that was asked for within the last seconds is in memory, most likely, and is passed over.
+        """
         if not hasattr(os, "posix_fadvise"):
             return
+        if time.monotonic() - self._asked_since > _REMEMBER_SECONDS:
+            self._asked, self._asked_since = np.zeros(self.n_rows, np.bool_), time.monotonic()
+        new = rows[~self._asked[rows]]
+        self._asked[new] = True
         width = self.vectors.itemsize * self._dim
         first: int = self.vectors.offset  # type: ignore[attr-defined]
-        for row in rows.tolist():
+        for row in new.tolist():
             os.posix_fadvise(self._handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
 
     @cached_property
@@ -244,7 +262,7 @@ class Segment:
         """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
         if not self.coded:
             self.verify()
-            return vectorindex.plain_lists(self.vectors.astype(np.float32), self.columns.cell, self._metric)
+            return vectorindex.plain_lists(self.vectors, self.columns.cell, self._metric)
         if residency == "loaded":
             return vectorindex.read_lists(self._check("codes.faiss"), exact=self._exact_codes)
         path = self.folder / "codes.faiss"
@@ -268,22 +286,24 @@ class Segment:
 
     def are_few(self, n_rows: int) -> bool:
         """Whether so few rows are better gathered and checked one by one than scanned with all the others."""
-        return n_rows * 50 < self.n_rows or n_rows <= _GATHERED
+        return n_rows * 16 < self.n_rows or n_rows <= _GATHERED
 
-    def scan(self, queries: Floats, k: int, mask: NDArray[np.bool_] | None) -> Found:
-        """The k best of all rows that pass the mask, by exact score, for queries (m, dim)."""
+    def scan(self, queries: Floats, k: int, mask: NDArray[np.bool_] | None) -> tuple[Found, int]:
+        """The k best of all rows that pass the mask, by exact score, for queries (m, dim); and the bytes read for it.
+
+        Few rows are read one by one; else the mapped file is scanned, which is read and checked whole the first time.
+        """
         if mask is not None:
             rows = np.flatnonzero(mask)
             if self.are_few(len(rows)):
-                return self._scan_few(queries, k, rows)
-        self.verify()
-        return self._flat.search(queries, k, mask)
+                return self._scan_few(queries, k, rows), int(len(rows) * self.vectors[0].nbytes)
+        read = self.verify()
+        return self._flat.search(queries, k, mask), read
 
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
         self.ask_for(rows)
-        scores = vectorindex.scores_of(queries, self.gather(rows), self._metric)
-        best = np.stack([vectorindex.top(each, k) for each in scores])
-        return Found(rows[best], np.take_along_axis(scores, best, 1), np.full(len(queries), len(rows)), exact=True)
+        found = FlatRows(self.stored(rows), self._metric).search(queries, k, None)
+        return Found(rows[found.rows], found.scores, found.scanned, exact=True)
 
     def problems(self) -> list[str]:
         """What is wrong with the files of this segment, a sentence each."""

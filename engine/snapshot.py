@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +71,24 @@ class ShardView:
         return sum(view.n_live for view in self.segments)
 
 
+class CellMap:
+    """Where the cells lie among the lists of some segments, as far as they hold rows that count."""
+
+    def __init__(self, n_cells: int, segments: Sequence[tuple[NDArray[np.int32], Rows]]) -> None:
+        """Take, per segment, the cells that occur and how many rows count in each."""
+        self.rows = np.zeros(n_cells, np.int64)
+        """(n_cells,) rows over all segments."""
+        self.places = np.full((len(segments), n_cells + 1), -1, np.int32)
+        """(segments, n_cells + 1) position of a cell among a segment's lists, -1 where it has no rows; the last column is -1."""
+        self.cells = []
+        """Per segment, the cells with rows."""
+        for i, (cells, rows) in enumerate(segments):
+            places = np.flatnonzero(rows)
+            self.places[i, cells[places]] = places
+            self.rows[cells] += rows
+            self.cells.append(cells[places])
+
+
 class Snapshot:
     """One generation of a collection, kept readable by a lease until it is closed."""
 
@@ -93,7 +111,6 @@ class Snapshot:
             )
         self.shards = tuple(ShardView(i, name, tuple(views.get(i, ()))) for i, name in enumerate(manifest.layout.names))
         self.n_live = sum(shard.n_live for shard in self.shards)
-        self._places: dict[int, NDArray[np.int32]] = {}
 
     @classmethod
     def open(cls, path: Path, catalog: Catalog, segment: OpenSegment) -> Snapshot:
@@ -129,21 +146,11 @@ class Snapshot:
         return (view for shard in self.shards for view in shard.segments)
 
     @cached_property
-    def cell_sizes(self) -> Rows:
-        """(n_cells,) live rows per cell over all segments."""
-        sizes = np.zeros(0 if self.cells is None else len(self.cells), np.int64)
-        for view in self.views():
-            sizes[view.segment.cells] += view.cell_rows
-        return sizes
-
-    def place_of(self, view: SegmentView) -> NDArray[np.int32]:
-        """(n_cells + 1,) position of every cell among those that occur in a segment, -1 where it does not; the last entry is -1."""
-        places = self._places.get(view.segment.row.segment_id)
-        if places is None:
-            places = np.full(len(self.cells or ()) + 1, -1, np.int32)
-            places[view.segment.cells] = np.arange(len(view.segment.cells), dtype=np.int32)
-            self._places[view.segment.row.segment_id] = places
-        return places
+    def cell_map(self) -> CellMap:
+        """Where the cells lie among all segments that hold live rows, shard by shard."""
+        return CellMap(
+            len(self.cells or ()), [(view.segment.cells, view.cell_rows) for view in self.views() if view.n_live]
+        )
 
     def numbers_of(self, video_ids: Iterable[str]) -> set[int]:
         """Catalog numbers of these videos.

@@ -54,7 +54,7 @@ class Filter:
                 raise ValueError(f"The {name} filter ends at {stop}, which is not after its start {start}.")
 
     def __bool__(self) -> bool:
-        return self != Filter()
+        return any(getattr(self, name) not in ((), (None, None)) for name in self.__slots__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,11 +309,12 @@ class ListsWriter:
         return int(path.stat().st_size - self.index.ntotal * (self.index.code_size + 8))
 
 
-def plain_lists(vectors: Floats, cell: NDArray[np.int32], metric: Metric) -> Lists:
-    """Uncoded rows (n, dim) by cell, in memory: exact scores."""
-    writer = ListsWriter(vectors.shape[1], list_order(cell)[0], "fp32", np.empty(0, np.float32), metric)
-    writer.add(vectors, cell)
-    return Lists(writer.index, int(vectors.nbytes + 8 * len(vectors)), exact=True)
+def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Metric) -> Lists:
+    """Stored rows (n, dim) of float16 or float32 by cell, in memory as they are: exact scores."""
+    codec = "fp16" if rows.dtype == np.float16 else "fp32"
+    writer = ListsWriter(rows.shape[1], list_order(cell)[0], codec, np.empty(0, np.float32), metric)
+    writer.add(rows.astype(np.float32), cell)
+    return Lists(writer.index, int(rows.nbytes + 8 * len(rows)), exact=True)
 
 
 def _write_index(path: Path, index: faiss.Index) -> None:

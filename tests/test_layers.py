@@ -42,6 +42,8 @@ LAYERS = [
     "report",
     "router",
     "probe",
+    "scope",
+    "opening",
     "merge",
     "search",
     "writer",

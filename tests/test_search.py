@@ -172,7 +172,7 @@ class TestFilters:
     @pytest.mark.parametrize("where", FILTERS, ids=range(len(FILTERS)))
     @pytest.mark.parametrize("few", [0, 1000], ids=["routed", "scored"])
     def test_only_frames_that_pass_and_all_of_the_best_of_them(self, town, flat, where, few, monkeypatch):
-        monkeypatch.setattr("engine.search.EXACT_MATCHES", few)
+        monkeypatch.setattr("engine.scope.EXACT_MATCHES", few)
         mask = flat.passes(where)
         assert 0 < mask.sum() < len(flat)
         for query in queries(3):
@@ -187,7 +187,7 @@ class TestFilters:
     @pytest.mark.usefixtures("coded")
     @pytest.mark.parametrize("where", FILTERS[::3], ids=range(len(FILTERS[::3])))
     def test_codes_are_searched_under_a_filter_too(self, tmp_path, flat, where, monkeypatch):
-        monkeypatch.setattr("engine.search.EXACT_MATCHES", 0)
+        monkeypatch.setattr("engine.scope.EXACT_MATCHES", 0)
         with fill(tmp_path / "c", VIDEOS) as collection:
             for query in queries(2):
                 assert_answers(

@@ -1,0 +1,127 @@
+"""Which cells a routed search probes, which shards it opens for them, and why it leaves the others alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.probe import Part, Task
+from engine.router import Route
+from engine.scope import Scope
+from engine.snapshot import Snapshot
+from engine.types import ShardState, ShardTrace
+from engine.vectorindex import Floats, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is to be probed for m queries."""
+
+    tasks: list[Task]
+    skipped: dict[int, list[ShardTrace | None]]
+    """Per shard that some query leaves out, why; None for the queries that open it."""
+    predicted: dict[int, Floats]
+    """Per shard, (m,) its best predicted score over the cells that are probed."""
+    n_probed: NDArray[np.int64]
+    """(m,) cells probed."""
+    cells_scored: Rows
+    """(m,) cells and groups that were scored."""
+
+
+def everything(scope: Scope, m: int) -> Opening:
+    """All that may match, without routing."""
+    everyone = np.arange(m)
+    tasks = [Task(shard, [replace(part, which=everyone) for part in parts]) for shard, parts in scope.open_to]
+    nothing = np.zeros(m, np.int64)
+    return Opening(tasks, {}, {}, nothing, nothing)
+
+
+def routed(
+    snapshot: Snapshot,
+    queries: Floats,
+    scope: Scope,
+    n_probe: int,
+    wanted: int,
+    max_shards: int | None,
+    *,
+    whole: bool,
+) -> Opening:
+    """Choose cells over all shards, then the shards that hold them.
+
+    Parameters
+    ----------
+    wanted : rows that the probed cells have to hold, so that it goes on beyond `n_probe`
+    whole : nothing is filtered or broken, so what the snapshot knows of all its segments serves
+    """
+    cells = snapshot.cells
+    assert cells is not None
+    m = len(queries)
+    if not scope.open_to:
+        return everything(scope, m)
+    lying = snapshot.cell_map if whole else scope.cell_map(len(cells))
+    route = Route.by_centroid(queries, cells, snapshot.metric, n_probe)
+    chosen = route.choose(lying.rows, n_probe, wanted)
+    parts = scope.parts()
+    shard_of = np.repeat(np.arange(len(scope.open_to)), [len(each) for _, each in scope.open_to])
+    starts = np.searchsorted(shard_of, np.arange(len(scope.open_to)))
+
+    # places: (parts, m, width), where each query's cells lie among each segment's lists.
+    places = lying.places[:, chosen]
+    held = places >= 0
+    used = held.any(axis=2)
+    of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
+    first = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T  # Chosen cells come best first.
+    predicted = np.maximum.reduceat(np.where(used, first, -np.inf), starts, axis=0)
+    opened = np.isfinite(predicted) & _among_best(predicted, max_shards)
+    if max_shards is not None:
+        held &= opened[shard_of][:, :, None]
+
+    tasks = []
+    skipped: dict[int, list[ShardTrace | None]] = {}
+    last = of_chosen[:, n_probe - 1] if chosen.shape[1] >= n_probe else None
+    for i, (shard, _) in enumerate(scope.open_to):
+        mine = range(starts[i], starts[i + 1] if i + 1 < len(starts) else len(parts))
+        if opened[i].any():
+            tasks.append(Task(shard, [part for j in mine if (part := _probing(parts[j], places[j], held[j]))]))
+        if opened[i].all():
+            continue
+        found: list[ShardTrace | None] = [None] * m
+        for query in np.flatnonzero(~opened[i]).tolist():
+            score = float(predicted[i, query])
+            if np.isfinite(score):
+                reason = f"predicted {score:.2f}, below the best {max_shards} shards allowed"
+            else:
+                score = max(float(route.scores[query, lying.cells[j]].max()) for j in mine)
+                reason = f"its best cell is predicted {score:.2f}" + (
+                    f", the last one probed {last[query]:.2f}" if last is not None else ""
+                )
+            found[query] = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, score)
+        skipped[shard.shard] = found
+    n_probed = (held.any(axis=0) if max_shards is not None else chosen >= 0).sum(axis=1)
+    by_shard = {shard.shard: predicted[i] for i, (shard, _) in enumerate(scope.open_to)}
+    return Opening(tasks, skipped, by_shard, n_probed, route.scored)
+
+
+def _among_best(predicted: Floats, max_shards: int | None) -> NDArray[np.bool_]:
+    """(shards, m) whether a shard is among the `max_shards` best of a query."""
+    if max_shards is None or len(predicted) <= max_shards:
+        return np.ones(predicted.shape, np.bool_)
+    order = np.argsort(-predicted, axis=0, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(predicted))[:, None], axis=0)
+    return rank < max_shards
+
+
+def _probing(part: Part, places: NDArray[np.int32], held: NDArray[np.bool_]) -> Part | None:
+    """A segment's part in the search, for those queries that have a cell in it; None if none has."""
+    which = np.flatnonzero(held.any(axis=1))
+    if not len(which):
+        return None
+    if len(held) == 1:
+        lists = places[held][None]
+    else:
+        width = int(held[which].sum(axis=1).max())
+        lists = -np.sort(-np.where(held[which], places[which], -1), axis=1)[:, :width]
+    return replace(part, which=which, lists=np.ascontiguousarray(lists, np.int64))
