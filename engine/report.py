@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine import stats
@@ -10,6 +11,12 @@ from engine.manifest import VideoRow
 from engine.snapshot import ShardView, Snapshot
 from engine.types import CollectionStats, ShardStats, VideoInfo
 from engine.vectorindex import Lists
+
+_FAR = 1.25
+"""Mean squared distance to the own cell, in that of frames like the trained ones, from which frames count as far."""
+_FAR_ROWS, _FAR_SHARE = 1000, 0.05
+"""Far frames, and their share, from which it is worth telling."""
+_CLIPPED = 0.01
 
 
 def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:
@@ -54,7 +61,9 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
         shards=shards,
         tags=stats.merge_tags([view.segment.row.stats for view in snapshot.views()]),
         cache=cache.stats(),
-        notes=_notes(snapshot, shards),
+        drift=_weighted(snapshot, "drift"),
+        clipped=_weighted(snapshot, "clipped"),
+        notes=_notes(snapshot),
     )
 
 
@@ -62,6 +71,7 @@ def _shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) ->
     each = [view.segment.row.stats for view in shard.segments]
     captured = stats.merge_range(one["captured"] for one in each)
     numbers = {int(number) for one in each for number in one["videos"]}
+    tags = stats.merge_tags(each)
     return ShardStats(
         shard=shard.shard,
         name=shard.name,
@@ -71,7 +81,9 @@ def _shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) ->
         captured=None
         if captured is None
         else (stats.EPOCH + stats.MICROSECOND * captured[0], stats.EPOCH + stats.MICROSECOND * captured[1]),
-        tags=stats.merge_tags(each),
+        tags=tags,
+        scenes=dict(list(_labels(tags, "scene").items())[:3]),
+        summary=_summary(tags, sum(view.segment.n_rows for view in shard.segments)),
         cells=len({int(cell) for view in shard.segments for cell in view.segment.cells}),
         segments=len(shard.segments),
         nbytes=sum(view.segment.nbytes for view in shard.segments),
@@ -80,15 +92,58 @@ def _shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) ->
     )
 
 
-def _notes(snapshot: Snapshot, shards: tuple[ShardStats, ...]) -> tuple[str, ...]:
+def _labels(tags: Mapping[str, int], kind: str) -> dict[str, int]:
+    """Counts of the tags of one kind, by readable label, most frequent first."""
+    return {stats.label(tag): count for tag, count in tags.items() if tag.startswith(f"{kind}:")}
+
+
+def _summary(tags: Mapping[str, int], n_rows: int) -> str:
+    """What a shard shows most, by scene, or by object where scenes are not known."""
+    for kind in ("scene", "object"):
+        told = [f"{label} {count / n_rows:.0%}" for label, count in list(_labels(tags, kind).items())[:3]]
+        if told:
+            return ", ".join(told)
+    return "no tags" if n_rows else "empty"
+
+
+def _weighted(snapshot: Snapshot, name: str) -> float:
+    """Mean of a statistic over all segments that have it, by rows."""
+    known = [(row.n_rows, row.stats[name]) for row in snapshot.manifest.segments if name in row.stats]
+    total = sum(n_rows for n_rows, _ in known)
+    return sum(n_rows * value for n_rows, value in known) / total if total else 0.0
+
+
+def _notes(snapshot: Snapshot) -> tuple[str, ...]:
     notes = []
     if not snapshot.built and snapshot.n_live:
         notes.append("Not built yet: every search scans every frame. Run a build.")
     dead = sum(view.segment.n_rows - view.n_live for view in snapshot.views())
     if dead:
-        notes.append(f"{dead:,} deleted frames still take up space; the next build leaves them out.")
+        notes.append(f"{dead:,} deleted frames still take up space; compact drops them.")
+    far = _far_rows(snapshot)
+    if far > max(_FAR_ROWS, _FAR_SHARE * snapshot.n_live):
+        notes.append(
+            f"About {far:,} frames lie far from the cells they were put in, for these were trained on other frames: "
+            "routing misses more of them. Run a build."
+        )
+    clipped = _weighted(snapshot, "clipped")
+    if clipped > _CLIPPED:
+        notes.append(
+            f"{clipped:.1%} of all values lie beyond what the codec {snapshot.settings.codec} was trained on and are cut off: "
+            "candidates are ranked less well before they are re-scored. Run a build."
+        )
     if snapshot.built and snapshot.n_live < 100_000:
         notes.append(
             "With fewer than 100,000 frames an exact search takes milliseconds; routing is here to be seen, not needed."
         )
     return tuple(notes)
+
+
+def _far_rows(snapshot: Snapshot) -> int:
+    """Rows of segments whose frames fit the cells worse than new frames like the trained ones would."""
+    per_cell = snapshot.n_live / max(1, len(snapshot.cells or ()))
+    if per_cell <= 2:
+        return 0
+    # k-means sits closer to the rows it saw: with r rows a cell, new ones are (r + 1) / (r - 1) as far on average.
+    expected = (per_cell + 1) / (per_cell - 1)
+    return sum(row.n_rows for row in snapshot.manifest.segments if row.stats.get("drift", 0.0) > _FAR * expected)

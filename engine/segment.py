@@ -44,6 +44,7 @@ _SAMPLED = 2000
 _GATHERED = 200
 """Rows up to which gathering always wins."""
 _REMEMBER_SECONDS = 10.0
+_TINY = 1e-12
 _CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
 Stored = Callable[[Rows], NDArray[np.floating]]
 """Gives stored vectors (m, dim) of some rows, checked."""
@@ -120,10 +121,14 @@ def _sample(rows: NDArray[np.floating], cell: NDArray[np.int32], n: int) -> tupl
 
 
 def _fit(seen: list[tuple[Floats, NDArray[np.int32]]], cells: Cells, codec: str) -> dict[str, float]:
-    """How well cells and codec fit these rows: mean squared distance to the own centroid, share of values cut off."""
+    """How well cells and codec fit these rows.
+
+    `drift` is the mean squared distance to the own centroid, in that of the rows which trained the same cells; `clipped` the
+    share of values beyond the codec's range.
+    """
     rows, cell = np.concatenate([each for each, _ in seen]), np.concatenate([each for _, each in seen])
     return {
-        "spread": float(cells.distances(rows, cell).mean()),
+        "drift": float(cells.distances(rows, cell).mean() / max(cells.spread[cell].mean(), _TINY)),
         "clipped": vectorindex.clipped(rows, codec, cells.trained),
     }
 

@@ -256,6 +256,10 @@ class ShardStats:
     captured: tuple[datetime, datetime] | None
     tags: dict[str, int]
     """Frames per tag."""
+    scenes: dict[str, int]
+    """Frames of the scenes that make up most of it, at most three."""
+    summary: str
+    """What it shows, one clause."""
     cells: int
     """Occupied cells."""
     segments: int
@@ -300,5 +304,9 @@ class CollectionStats:
     shards: tuple[ShardStats, ...]
     tags: dict[str, int]
     cache: CacheStats
+    drift: float
+    """Mean squared distance of frames to their cells, in that of the frames these were trained on; 0 before a build."""
+    clipped: float
+    """Share of values beyond what the codec was trained on."""
     notes: tuple[str, ...]
     """What the owner should know or do, one sentence each."""
