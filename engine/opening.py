@@ -14,6 +14,8 @@ from engine.snapshot import Snapshot
 from engine.types import ShardState, ShardTrace
 from engine.vectorindex import Floats, Rows
 
+_LEAST = np.finfo(np.float32).min
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
@@ -74,7 +76,8 @@ def routed(
     of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
     first = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T  # Chosen cells come best first.
     predicted = np.maximum.reduceat(np.where(used, first, -np.inf), starts, axis=0)
-    opened = np.isfinite(predicted) & _among_best(predicted, max_shards)
+    wanted_here = np.logical_or.reduceat(used, starts, axis=0)
+    opened = wanted_here & _among_best(np.where(wanted_here, predicted.clip(_LEAST), -np.inf), max_shards)
     if max_shards is not None:
         held &= opened[shard_of][:, :, None]
 
@@ -89,19 +92,26 @@ def routed(
             continue
         found: list[ShardTrace | None] = [None] * m
         for query in np.flatnonzero(~opened[i]).tolist():
-            score = float(predicted[i, query])
-            if np.isfinite(score):
-                reason = f"predicted {score:.2f}, below the best {max_shards} shards allowed"
+            if wanted_here[i, query]:
+                score = finite(predicted[i, query])
+                reason = f"predicted {predicted[i, query]:.2f}, below the best {max_shards} shards allowed"
             else:
-                score = max(float(route.scores[query, lying.cells[j]].max()) for j in mine)
-                reason = f"its best cell is predicted {score:.2f}" + (
-                    f", the last one probed {last[query]:.2f}" if last is not None else ""
-                )
+                score = finite(max(route.scores[query, lying.cells[j]].max() for j in mine))
+                reason = f"its best cell is predicted {score:.2f}" if score is not None else ""
+                if last is not None and finite(last[query]) is not None:
+                    reason += f", the last one probed {last[query]:.2f}"
+            if score is None:
+                reason = "its cells are in groups that were not looked into"
             found[query] = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, score)
         skipped[shard.shard] = found
     n_probed = (held.any(axis=0) if max_shards is not None else chosen >= 0).sum(axis=1)
     by_shard = {shard.shard: predicted[i] for i, (shard, _) in enumerate(scope.open_to)}
     return Opening(tasks, skipped, by_shard, n_probed, route.scored)
+
+
+def finite(predicted: float) -> float | None:
+    """A predicted score for a trace; None where all cells are in groups that were not scored."""
+    return float(predicted) if np.isfinite(predicted) else None
 
 
 def _among_best(predicted: Floats, max_shards: int | None) -> NDArray[np.bool_]:

@@ -56,7 +56,9 @@ class Route:
         """
         occupied = int(np.count_nonzero(matches))
         n_probe = min(n_probe, occupied)
-        scores = self.scores if occupied == len(matches) else np.where(matches > 0, self.scores, -np.inf)
+        # A cell in a group that was not looked into still comes before one that holds nothing.
+        least = np.finfo(np.float32).min
+        scores = self.scores if occupied == len(matches) else np.where(matches > 0, self.scores.clip(least), -np.inf)
         chosen = _best(scores, n_probe)
         short = np.flatnonzero(matches[chosen].sum(axis=1) < wanted)
         if not len(short) or n_probe == occupied:

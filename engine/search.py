@@ -10,7 +10,7 @@ import numpy as np
 
 from engine import vectorindex
 from engine.merge import Merged, merge, rescore_depth
-from engine.opening import Opening, everything, routed
+from engine.opening import Opening, everything, finite, routed
 from engine.placement import PLACEMENTS
 from engine.probe import Depth, Prober, Task
 from engine.router import default_n_probe
@@ -114,7 +114,8 @@ def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, probe
             some = pending[start : start + BATCH]
             attempt = _attempt(snapshot, queries[some], plan, where, scope, prober, k, clock)
             for i, result in enumerate(attempt.results(snapshot, plan, where, prober)):
-                results[some[i]] = result
+                earlier = results[some[i]]
+                results[some[i]] = result if earlier is None else _with_reads(result, earlier.trace)
                 if len(result.hits) < plan.k and len(attempt.merged.scores[i]) >= k:
                     short.append(some[i])  # Shots ran out, not frames.
             clock.lap("lookup")
@@ -125,6 +126,18 @@ def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, probe
     for result in found:
         result.trace.ms.update(shares)
     return found
+
+
+def _with_reads(result: SearchResult, earlier: Trace) -> SearchResult:
+    """What an earlier pass read from disk was found in memory by a later one, and was read for this answer all the same."""
+    shards = []
+    for now, before in zip(result.trace.shards, earlier.shards, strict=True):
+        state, reason = now.state, now.reason
+        if (before.state, state) == (ShardState.OPENED, ShardState.CACHED):
+            state, reason = ShardState.OPENED, reason.replace("in memory", "read from disk", 1)
+        read, ms = before.bytes_read + now.bytes_read, before.ms + now.ms
+        shards.append(replace(now, state=state, reason=reason, bytes_read=read, ms=ms))
+    return replace(result, trace=replace(result.trace, shards=tuple(shards)))
 
 
 def _raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
@@ -146,7 +159,6 @@ class Attempt:
     def results(self, snapshot: Snapshot, plan: Plan, where: Filter, prober: Prober) -> list[SearchResult]:
         matched = bool(self.scope.open_to or self.scope.broken)
         warnings = _warnings(snapshot, plan, where, matched=matched)
-        missing = tuple(str(task.error) for task in self.tasks if task.error is not None)
         found = []
         for i in range(len(self.merged.scores)):
             shards = {**self.scope.traces}
@@ -172,28 +184,30 @@ class Attempt:
                 workers=prober.workers if prober.executor is not None else 1,
                 shards=tuple(shards[shard.shard] for shard in snapshot.shards),
                 warnings=warnings,
-                missing=missing,
+                missing=tuple(
+                    str(task.error) for task in self.tasks if shards[task.shard.shard].state is ShardState.FAILED
+                ),
             )
             found.append(SearchResult(tuple(self._hits(snapshot, i, plan)), trace))
         return found
 
     def _trace_of(self, task: Task, i: int) -> ShardTrace:
-        scanned = cells = first = 0
+        scanned = cells = 0
         n_sharing = 1
+        # In a batch, the first query that wants a shard opens it for the others.
+        first = i == min((int(part.which[0]) for part in task.parts if len(part.which)), default=i)
         for part in task.parts:
             place = int(np.searchsorted(part.which, i))
             if place == len(part.which) or part.which[place] != i:
                 continue
             n_sharing = max(n_sharing, len(part.which))
-            first = max(first, int(place == 0))
             if part.found is not None:
                 scanned += int(part.found.scanned[place])
             if part.lists is not None:
                 cells += int(np.count_nonzero(part.lists[place] >= 0))
         predicted = self.opening.predicted.get(task.shard.shard)
-        score = None if predicted is None else float(predicted[i])
+        score = None if predicted is None else finite(predicted[i])
         state = ShardState.CACHED
-        # In a batch, the first query that wants a shard opens it for the others.
         read = task.bytes_read if first else 0
         where = "in memory"
         if task.loads and first:
