@@ -13,7 +13,7 @@ from engine.cells import choose_n_cells
 from engine.vectorindex import CODECS
 
 BITS = {"sq4": 4, "sq8": 8, "fp16": 16, "fp32": 32}
-"""Bits per dimension by codec. `fp32` is not a codec of the engine: it plans bare rows, as one flat index holds them."""
+"""Bits per dimension by codec. `fp32` plans bare rows, as one flat index holds them."""
 STORES = {"fp16": 2, "fp32": 4}
 """Bytes per dimension of the stored rows."""
 SHARD_NBYTES = 128 << 20
@@ -21,18 +21,16 @@ SHARD_NBYTES = 128 << 20
 SHARE = 1 / 16
 """Part of the memory for shards that one shard may take where not all fit: it then stands beside fifteen others."""
 UNCODED_BELOW = 10_000
-"""Shards with fewer rows have no codes: they are held as float32."""
+"""Shards with fewer rows have no codes: they are held as they are stored."""
 ROWS_PER_CELL = 2
 """A shard has at least so many rows per cell, or the inverted lists outweigh what is in them."""
 EXACT_UP_TO = 100_000
-"""Up to so many vectors one core scans every stored row in a tenth or two of a second (0.11 s measured for 94,000 x 512)."""
+"""Up to so many vectors one core scans every stored row in a few milliseconds."""
 ID_NBYTES = 8
 COLUMNS_NBYTES = 48
 """Per frame: its id, video, place, time, wall clock, shot, cell and checksum. Each tag adds a bit, not counted here."""
 LIST_NBYTES = 224
-"""Memory per inverted list of codes: two vectors of FAISS's with what their allocation costs, and its row of `cells.npy`."""
-PLAIN_LIST_NBYTES = 24
-"""Memory per list of uncoded rows: an offset and its row of `cells.npy`."""
+"""Memory per inverted list: two vectors of FAISS's with what their allocation costs, and its row of `cells.npy`."""
 LIST_DISK_NBYTES = 24
 """Per list on disk: its length in `codes.faiss` and its row of `cells.npy`."""
 
@@ -71,7 +69,7 @@ class ShardPlan:
     fits: bool
     """Whether every shard stays in memory once opened."""
     exact_is_enough: bool
-    """Whether so few vectors are scanned whole in a tenth or two of a second, so that routing gains little."""
+    """Whether so few vectors are scanned whole in milliseconds, so that routing gains little."""
     reason: str
     """Why, with the figures, in one sentence fit for display."""
 
@@ -96,6 +94,7 @@ class _Layout:
 
     dim: int
     codec: str
+    store: str
     n_cells: int
 
     @property
@@ -105,7 +104,7 @@ class _Layout:
 
     @property
     def plain_row_nbytes(self) -> int:
-        return 4 * self.dim + ID_NBYTES
+        return STORES[self.store] * self.dim + ID_NBYTES
 
     def coded(self, rows: int) -> bool:
         """Whether a shard of so many rows gets codes; bare rows count as their own."""
@@ -119,7 +118,7 @@ class _Layout:
         """Memory of an open shard."""
         if self.coded(rows):
             return rows * self.row_nbytes + self.lists(rows) * LIST_NBYTES
-        return rows * self.plain_row_nbytes + self.lists(rows) * PLAIN_LIST_NBYTES
+        return rows * self.plain_row_nbytes + self.lists(rows) * LIST_NBYTES
 
     def rows_within(self, nbytes: int) -> int:
         """The most rows of a coded shard within so many bytes."""
@@ -130,7 +129,7 @@ class _Layout:
 
     def plain_rows_within(self, nbytes: int) -> int:
         """The most rows of an uncoded shard within so many bytes."""
-        return min(UNCODED_BELOW - 1, nbytes // (self.plain_row_nbytes + PLAIN_LIST_NBYTES))
+        return min(UNCODED_BELOW - 1, nbytes // (self.plain_row_nbytes + LIST_NBYTES))
 
 
 def plan_shards(
@@ -184,9 +183,8 @@ def _check(wish: _Wish, n_vectors: int | None) -> None:
         raise ValueError(f"There are {n_vectors} vectors to plan for; give 1 or more.")
     if wish.dim <= 0:
         raise ValueError(f"The vectors have {wish.dim} dimensions; give 1 or more, as the encoder says.")
-    known = [*CODECS, "fp32"]
-    if wish.codec not in known:
-        raise ValueError(f"Unknown codec {wish.codec!r}; use {', '.join(known)}.")
+    if wish.codec not in CODECS:
+        raise ValueError(f"Unknown codec {wish.codec!r}; use {', '.join(CODECS)}.")
     if wish.store not in STORES:
         raise ValueError(f"Unknown store {wish.store!r}; use {', '.join(STORES)}.")
     if wish.workers < 1:
@@ -232,7 +230,7 @@ def _largest(wish: _Wish) -> ShardPlan:
             best = plan
     if wish.shard_bytes is None:
         return best
-    rows = _limit(_Layout(wish.dim, wish.codec, best.n_cells), wish.shard_bytes)
+    rows = _limit(_Layout(wish.dim, wish.codec, wish.store, best.n_cells), wish.shard_bytes)
     full = fitting(best.n_vectors // rows * rows) if best.n_vectors >= rows else None
     return full or best
 
@@ -287,7 +285,7 @@ def _rows(wish: _Wish, n: int, layout: _Layout, left: int) -> int:
 
 def _plan(wish: _Wish, n: int) -> ShardPlan:
     bare = wish.codec == "fp32"
-    layout = _Layout(wish.dim, wish.codec, 0 if bare else min(n, wish.n_cells or choose_n_cells(n)))
+    layout = _Layout(wish.dim, wish.codec, wish.store, 0 if bare else min(n, wish.n_cells or choose_n_cells(n)))
     centroids_nbytes = layout.n_cells * wish.dim * 4
     columns_nbytes = 0 if bare else n * COLUMNS_NBYTES
     fixed = centroids_nbytes + columns_nbytes
@@ -342,7 +340,7 @@ def _reason(ram: int, n: int, layout: _Layout, rows: int, in_memory: int, fixed:
     if layout.codec == "fp32":
         held = "bare float32 rows"
     elif not layout.coded(rows):
-        held = "float32 rows, too few for codes"
+        held = "stored rows, too few for codes"
     if n_shards > 1:
         shards = f"{n_shards:,} shards of {rows:,} ({readable_bytes(size)} each, {held})"
         stay = f"all of them, {readable_bytes(n_shards * size)}, stay"
@@ -357,7 +355,7 @@ def _reason(ram: int, n: int, layout: _Layout, rows: int, in_memory: int, fixed:
             f"{readable_bytes(ram)} has room for {in_memory:,} of them{besides}, "
             "and the others are read from disk when a query needs them"
         )
-    few = "; that few are scanned whole in a tenth or two of a second, so routing gains little"
+    few = "; that few are scanned whole in milliseconds, so routing gains little"
     return f"{n:,} vectors of {layout.dim} dimensions make {shards}: {outcome}{few if n <= EXACT_UP_TO else ''}."
 
 
