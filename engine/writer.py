@@ -6,6 +6,7 @@ Nothing is edited in place. A crash leaves files that no generation lists; the n
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -164,6 +165,7 @@ class Writer:
 
     def _lay_out(self, settings: Settings, progress: Progress, keep: Cells | None, what: str) -> None:
         snapshot = self._read()
+        self._check_room(snapshot, what)
         with storage_errors(f"the {what}"):
             counter = self._catalog.counter
             blueprint = draw(snapshot, settings, counter("cells"), counter("layout"), progress, keep=keep)
@@ -184,6 +186,16 @@ class Writer:
                 change.commit_generation(settings, layout.layout_id, cells.cells_id, what, datetime.now())
         self.sweep()
         progress("done", 1.0)
+
+    def _check_room(self, snapshot: Snapshot, what: str) -> None:
+        """Raise `StorageFull` before hours of work that could not be written: old and new segments stand side by side."""
+        needed = sum(view.segment.nbytes for view in snapshot.views())
+        free = shutil.disk_usage(self._path).free
+        if free < needed:
+            raise StorageFull(
+                f"The {what} writes every segment again beside the old ones, about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB "
+                "are free; the collection is as before. Free some space and try again."
+            )
 
     def compact(self) -> int:
         """Write the segments that hold deleted frames again without them; returns how many frames were dropped."""
