@@ -110,7 +110,7 @@ def updates(folder: Path, dim: int, n: int) -> None:
     """Print what it takes to add and to delete a video."""
     rng = np.random.default_rng(1)
     with Collection.open(folder / "collection") as collection:
-        collection.search(rng.normal(size=dim), n_probe=64)
+        collection.search(rng.normal(size=dim), exact=True)  # Every file is checked before its first scan.
         before = {path: path.stat().st_mtime_ns for path in (folder / "collection" / "segments").glob("*/*")}
         added, searchable, deleted = [], [], []
         for i in range(10):

@@ -160,9 +160,10 @@ def main() -> None:
         )
         stats = collection.stats()
         rng = np.random.default_rng(5)
-        queries = np.stack(
-            [collection.vector(int(i)) for i in rng.choice(stats.n_frames, options.queries, replace=False)]
-        )
+        with collection._generations.reading() as snapshot:
+            ids = np.concatenate([view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views()])
+        picked = rng.choice(ids, options.queries, replace=False).tolist()
+        queries = np.stack([collection.vector(frame_id) for frame_id in picked])
         queries += 0.5 * rng.standard_normal(queries.shape).astype(np.float32) / np.sqrt(stats.dim)
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         one, centroids = unsharded(collection)

@@ -37,7 +37,7 @@ class Intake:
         self._numbers = np.arange(first_number, first_number + len(videos), dtype=np.int32)
         self._n_frames = np.zeros(len(videos), np.int64)
         self._prints = {i: Fingerprint() for i, video in enumerate(videos) if not video.fingerprint}
-        self._pictures: dict[int, list[tuple[int, bytes]]] = {}
+        self._pictures: dict[int, dict[int, bytes]] = {}
         for number in self._numbers:
             remove_folder(media.folder(path, int(number)))
 
@@ -81,14 +81,15 @@ class Intake:
         return vectors, columns
 
     def _keep_pictures(self, batch: FrameBatch, columns: FrameColumns) -> None:
-        """Write the thumbnails of a batch; of each only a hash stays in memory."""
+        """Write the thumbnails of a batch; of each only a hash stays in memory. The first picture of a repeated frame counts."""
         by_video: dict[int, dict[int, bytes]] = {}
         for number, index, image in zip(
             columns.video.tolist(), columns.frame_index.tolist(), batch.thumbnails, strict=False
         ):
-            by_video.setdefault(number, {})[index] = image
+            if index not in self._pictures.setdefault(number, {}):
+                by_video.setdefault(number, {}).setdefault(index, image)
         for number, images in by_video.items():
-            self._pictures.setdefault(number, []).extend(media.write_thumbnails(self._path, number, images))
+            self._pictures[number].update(media.write_thumbnails(self._path, number, images))
 
     def finish(self) -> list[VideoRow]:
         """The rows of the catalog, once every batch is through.
@@ -114,7 +115,7 @@ class Intake:
                 fingerprint=video.fingerprint or self._prints[i].text(),
                 pictures=video.pictures,
                 about=dict(video.about),
-                media=media.digest(self._pictures.get(number, [])),
+                media=media.digest(self._pictures.get(number, {}).items()),
             )
             for i, (video, number, n_frames) in enumerate(
                 zip(self._videos, self._numbers.tolist(), self._n_frames.tolist(), strict=True)

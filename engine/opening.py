@@ -14,6 +14,7 @@ from engine.snapshot import Snapshot
 from engine.types import ShardState, ShardTrace
 from engine.vectorindex import Floats, Rows
 
+_ONLY = np.zeros(1, np.int64)
 _LEAST = np.finfo(np.float32).min
 
 
@@ -84,10 +85,13 @@ def routed(
     tasks = []
     skipped: dict[int, list[ShardTrace | None]] = {}
     last = of_chosen[:, n_probe - 1] if chosen.shape[1] >= n_probe else None
+    probing = used & opened[shard_of]
     for i, (shard, _) in enumerate(scope.open_to):
         mine = range(starts[i], starts[i + 1] if i + 1 < len(starts) else len(parts))
         if opened[i].any():
-            tasks.append(Task(shard, [part for j in mine if (part := _probing(parts[j], places[j], held[j]))]))
+            tasks.append(
+                Task(shard, [_probing(parts[j], places[j], held[j], probing[j]) for j in mine if probing[j].any()])
+            )
         if opened[i].all():
             continue
         found: list[ShardTrace | None] = [None] * m
@@ -124,14 +128,13 @@ def _among_best(predicted: Floats, max_shards: int | None) -> NDArray[np.bool_]:
     return rank < max_shards
 
 
-def _probing(part: Part, places: NDArray[np.int32], held: NDArray[np.bool_]) -> Part | None:
-    """A segment's part in the search, for those queries that have a cell in it; None if none has."""
-    which = np.flatnonzero(held.any(axis=1))
-    if not len(which):
-        return None
+def _probing(part: Part, places: NDArray[np.int32], held: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> Part:
+    """A segment's part in the search, for those queries that want it."""
     if len(held) == 1:
-        lists = places[held][None]
+        which, lists = _ONLY, places[held][None]
     else:
+        which = np.flatnonzero(wanted)
         width = int(held[which].sum(axis=1).max())
         lists = -np.sort(-np.where(held[which], places[which], -1), axis=1)[:, :width]
-    return replace(part, which=which, lists=np.ascontiguousarray(lists, np.int64))
+    probed: Rows = np.ascontiguousarray(lists, np.int64)
+    return Part(part.view, part.mask, part.n_passing, part.matches, which, probed)

@@ -36,6 +36,8 @@ class Part:
     view: SegmentView
     mask: NDArray[np.bool_] | None
     """Rows that may be returned; None for all."""
+    n_passing: int
+    """Of these."""
     matches: Rows = field(default_factory=lambda: np.empty(0, np.int64))
     """Rows per cell that occurs which may be returned; empty where nothing is routed."""
     which: Rows = field(default_factory=lambda: np.empty(0, np.int64))
@@ -47,9 +49,6 @@ class Part:
     @property
     def segment(self) -> Segment:
         return self.view.segment
-
-    def n_matches(self) -> int:
-        return self.view.n_live if self.mask is None else int(np.count_nonzero(self.mask))
 
 
 @dataclass(slots=True)
@@ -112,7 +111,7 @@ class Prober:
         segment = part.segment
         wanted = queries if len(part.which) == len(queries) else queries[part.which]
         if part.lists is None:
-            found, read = segment.scan(wanted, depth.exact, part.mask)
+            found, read = segment.scan(wanted, depth.exact, part.mask, part.n_passing)
             task.bytes_read += read
             task.loads += bool(read)
             return found
@@ -120,4 +119,5 @@ class Prober:
             if not was_there:
                 task.bytes_read += segment.load_nbytes(self.residency)
                 task.loads += 1
-            return loaded.search(wanted, part.lists, depth.exact if loaded.exact else depth.coded, part.mask)
+            k = depth.exact if loaded.exact else depth.coded
+            return loaded.search(wanted, part.lists, k, part.mask, part.n_passing)

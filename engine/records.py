@@ -14,6 +14,9 @@ from engine.columns import NO_TIME, FrameColumns, Tags
 from engine.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
 
+_LONGEST = 1e9
+"""Seconds into a video."""
+_LARGEST = 1e15
 _STEP = 4096
 """Rows worked on at a time, so that the float64 copies stay small."""
 
@@ -38,6 +41,8 @@ def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row:
     _check_lengths(frames)
     if not np.isfinite(frames.seconds).all() or (np.asarray(frames.seconds) < 0).any():
         raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
+    if len(vectors) and np.asarray(frames.seconds).max() > _LONGEST:
+        raise ValueError("A frame's time is more than thirty years into its video; give seconds from its start.")
     stored: NDArray[np.floating] = np.empty(vectors.shape, np.float16 if store == "fp16" else np.float32)
     for start in range(0, len(vectors), _STEP):
         stored[start : start + _STEP] = _rows(vectors[start : start + _STEP], metric, store, first_row + start)
@@ -72,6 +77,8 @@ def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -
                 f"Row {first_row + int(norms.argmin())} of the vectors is all zeros, which has no direction; leave such frames out."
             )
         rows = (rows / norms).astype(np.float32)
+    elif np.abs(rows).max() > _LARGEST:
+        raise ValueError(f"A value is larger than {_LARGEST:g}, whose square is beyond float32; scale the vectors.")
     if store == "fp16" and np.abs(rows).max() > np.finfo(np.float16).max:
         raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
     return rows
@@ -81,18 +88,23 @@ class Fingerprint:
     """What tells a video's content apart where the caller gave nothing: a hash over its rows, places and times in input order."""
 
     def __init__(self) -> None:
-        self._digest = hashlib.blake2b(digest_size=16)
+        # One digest per column: whatever batches the rows come in, it is the same.
+        self._digests = [hashlib.blake2b(digest_size=16) for _ in range(3)]
 
     def add(
         self, vectors: NDArray[np.generic], frame_index: NDArray[np.generic], seconds: NDArray[np.generic]
     ) -> Fingerprint:
         """Take in some more rows."""
-        for array in (vectors, np.asarray(frame_index, np.int64), np.asarray(seconds, np.float64)):
-            self._digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        arrays = (vectors, np.asarray(frame_index, np.int64), np.asarray(seconds, np.float64))
+        for digest, array in zip(self._digests, arrays, strict=True):
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return self
 
     def text(self) -> str:
-        return self._digest.hexdigest()
+        whole = hashlib.blake2b(digest_size=16)
+        for digest in self._digests:
+            whole.update(digest.digest())
+        return whole.hexdigest()
 
 
 def columns_of(
@@ -109,9 +121,17 @@ def columns_of(
     ----------
     videos, numbers : the list that `frames.video` points into, and their numbers in the catalog
     vectors : (n, dim) as prepared
+
+    Raises
+    ------
+    ValueError
+        If a frame points to a video that is not in the list.
     """
     n = len(frames)
     place = np.zeros(n, np.intp) if frames.video is None else np.asarray(frames.video, np.intp)
+    wrong = place[(place < 0) | (place >= len(videos))]
+    if len(wrong):
+        raise ValueError(f"A frame is of video {wrong[0]}, but {len(videos)} videos are given, counted from 0.")
     seconds = np.asarray(frames.seconds, np.float64)
     if frames.captured_at is not None:
         captured = np.asarray(frames.captured_at).astype("datetime64[us]").view(np.int64)

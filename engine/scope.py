@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from engine import stats
 from engine.errors import EngineError, ShardFailed
 from engine.probe import Part, Task, failure
@@ -16,6 +18,7 @@ _SCATTERED = 3.0
 """What reading a row here and there costs, in rows read one after another."""
 _TESTED = 0.02
 """What asking a mask about a row costs, in the same unit."""
+_NO_CELLS = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -29,7 +32,7 @@ class Scope:
 
     @property
     def n_matches(self) -> int:
-        return sum(part.n_matches() for part in self.parts())
+        return sum(part.n_passing for part in self.parts())
 
     def parts(self) -> list[Part]:
         """The open segments of all shards, shard by shard."""
@@ -80,19 +83,17 @@ def _prune(shard: ShardView, where: Filter | None, numbers: set[int] | None, *, 
             reason = certain
             continue
         try:
-            mask = view.alive
-            if where is not None:
-                passed = stats.mask_of(view.segment.columns, where, numbers)
-                mask = passed if mask is None else mask & passed
-                if not mask.any():
+            if where is None:
+                part = Part(view, view.alive, view.n_live, view.cell_rows if routed else _NO_CELLS)
+            else:
+                mask = stats.mask_of(view.segment.columns, where, numbers)
+                if view.alive is not None:
+                    mask &= view.alive
+                part = Part(view, mask, int(np.count_nonzero(mask)), view.count(mask) if routed else _NO_CELLS)
+                if not part.n_passing:
                     reason = "no frame passes all the filters together"
                     continue
-            if not routed:
-                parts.append(Part(view, mask))
-            elif where is not None and mask is not None:
-                parts.append(Part(view, mask, view.count(mask)))
-            else:
-                parts.append(Part(view, mask, view.cell_rows))
+            parts.append(part)
         except (EngineError, OSError) as error:
             raise failure(shard, view.segment, error) from error
     return parts, reason

@@ -148,6 +148,30 @@ def _raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Told:
+    """What a task did for each of m queries."""
+
+    task: Task
+    scanned: list[int]
+    cells: list[int]
+    first: int
+    """The first query that wanted the shard; -1 where none did."""
+    n_sharing: int
+
+    @classmethod
+    def of(cls, task: Task, m: int) -> _Told:
+        scanned, cells = np.zeros(m, np.int64), np.zeros(m, np.int64)
+        for part in task.parts:
+            if part.found is not None:
+                scanned[part.which] += part.found.scanned
+            if part.lists is not None:
+                cells[part.which] += (part.lists >= 0).sum(axis=1)
+        first = min((int(part.which[0]) for part in task.parts if len(part.which)), default=-1)
+        n_sharing = max((len(part.which) for part in task.parts), default=1)
+        return cls(task, scanned.tolist(), cells.tolist(), first, max(1, n_sharing))
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One pass over the shards for some queries."""
 
@@ -159,13 +183,14 @@ class Attempt:
     def results(self, snapshot: Snapshot, plan: Plan, where: Filter, prober: Prober) -> list[SearchResult]:
         matched = bool(self.scope.open_to or self.scope.broken)
         warnings = _warnings(snapshot, plan, where, matched=matched)
+        told = [_Told.of(task, len(self.merged.scores)) for task in self.tasks]
         found = []
         for i in range(len(self.merged.scores)):
             shards = {**self.scope.traces}
             shards |= {number: each[i] for number, each in self.opening.skipped.items() if each[i] is not None}  # type: ignore[misc]
-            for task in self.tasks:
-                if task.shard.shard not in shards:
-                    shards[task.shard.shard] = self._trace_of(task, i)
+            for each in told:
+                if each.task.shard.shard not in shards:
+                    shards[each.task.shard.shard] = self._trace_of(each, i)
             n_probe = int(self.opening.n_probed[i])
             reason = plan.reason
             if not plan.exact and n_probe > plan.n_probe:
@@ -191,27 +216,13 @@ class Attempt:
             found.append(SearchResult(tuple(self._hits(snapshot, i, plan)), trace))
         return found
 
-    def _trace_of(self, task: Task, i: int) -> ShardTrace:
-        scanned = cells = 0
-        n_sharing = 1
-        # In a batch, the first query that wants a shard opens it for the others.
-        first = i == min((int(part.which[0]) for part in task.parts if len(part.which)), default=i)
-        for part in task.parts:
-            place = int(np.searchsorted(part.which, i))
-            if place == len(part.which) or part.which[place] != i:
-                continue
-            n_sharing = max(n_sharing, len(part.which))
-            if part.found is not None:
-                scanned += int(part.found.scanned[place])
-            if part.lists is not None:
-                cells += int(np.count_nonzero(part.lists[place] >= 0))
+    def _trace_of(self, told: _Told, i: int) -> ShardTrace:
+        task = told.task
         predicted = self.opening.predicted.get(task.shard.shard)
-        score = None if predicted is None else finite(predicted[i])
-        state = ShardState.CACHED
-        read = task.bytes_read if first else 0
-        where = "in memory"
-        if task.loads and first:
-            state, where = ShardState.OPENED, "read from disk"
+        # In a batch, the first query that wants a shard opens it for the others.
+        opened = task.loads > 0 and i == told.first
+        state, where = (ShardState.OPENED, "read from disk") if opened else (ShardState.CACHED, "in memory")
+        cells = told.cells[i]
         if task.error is not None:
             state, reason = ShardState.FAILED, task.error.reason
         elif predicted is None:
@@ -224,11 +235,11 @@ class Attempt:
             state,
             reason,
             task.shard.n_live,
-            score,
+            None if predicted is None else finite(predicted[i]),
             cells,
-            scanned,
-            read,
-            task.ms / n_sharing,
+            told.scanned[i],
+            task.bytes_read if i == told.first else 0,
+            task.ms / told.n_sharing,
         )
 
     def _hits(self, snapshot: Snapshot, i: int, plan: Plan) -> list[Hit]:

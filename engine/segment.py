@@ -293,21 +293,23 @@ class Segment:
         """Whether so few rows are better gathered and checked one by one than scanned with all the others."""
         return n_rows * 16 < self.n_rows or n_rows <= _GATHERED
 
-    def scan(self, queries: Floats, k: int, mask: NDArray[np.bool_] | None) -> tuple[Found, int]:
+    def scan(
+        self, queries: Floats, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
+    ) -> tuple[Found, int]:
         """The k best of all rows that pass the mask, by exact score, for queries (m, dim); and the bytes read for it.
 
         Few rows are read one by one; else the mapped file is scanned, which is read and checked whole the first time.
         """
         if mask is not None:
-            rows = np.flatnonzero(mask)
-            if self.are_few(len(rows)):
-                return self._scan_few(queries, k, rows), int(len(rows) * self.vectors[0].nbytes)
+            n_passing = int(np.count_nonzero(mask)) if n_passing is None else n_passing
+            if self.are_few(n_passing):
+                return self._scan_few(queries, k, np.flatnonzero(mask)), n_passing * int(self.vectors[0].nbytes)
         read = self.verify()
-        return self._flat.search(queries, k, mask), read
+        return self._flat.search(queries, k, mask, n_passing), read
 
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
         self.ask_for(rows)
-        found = FlatRows(self.stored(rows), self._metric).search(queries, k, None)
+        found = FlatRows(self.stored(rows), self._metric).search(queries, k)
         return Found(rows[found.rows], found.scores, found.scanned, exact=True)
 
     def problems(self) -> list[str]:

@@ -129,19 +129,21 @@ _Run = Callable[[NDArray[np.bool_] | slice, int, faiss.IDSelector | None], tuple
 _ALL = slice(None)
 
 
-def _passing(run: _Run, k: int, mask: NDArray[np.bool_] | None) -> tuple[Floats, Rows]:
+def _passing(run: _Run, k: int, mask: NDArray[np.bool_] | None, n_passing: int) -> tuple[Floats, Rows]:
     """The k best labels that pass the mask, by testing each row, or by dropping afterwards where most pass.
 
     Dropping is exact too: a query for which fewer than k of its best rows are left is run again with the test.
     """
     if mask is None:
         return run(_ALL, k, None)
-    share = float(mask.mean())
+    share = n_passing / len(mask)
     if share >= _DENSE:
         # Four standard deviations more than expected, so that rows that pass at random hardly ever need the second run.
         wanted = min(len(mask), math.ceil((k + 4 * math.sqrt(k) + 8) / share))
         distances, labels = run(_ALL, wanted, None)
-        keep = (labels >= 0) & mask[labels]
+        keep = mask[labels] & (labels >= 0)
+        if keep[:, :k].all():
+            return distances[:, :k], labels[:, :k]
         short = (keep.sum(axis=1) < k) & (labels[:, -1] >= 0)
         order = np.argsort(~keep, axis=1, kind="stable")[:, :k]
         labels = np.where(np.take_along_axis(keep, order, 1), np.take_along_axis(labels, order, 1), -1)
@@ -159,7 +161,19 @@ def _tested(run: _Run, picked: NDArray[np.bool_] | slice, k: int, mask: NDArray[
 
 
 def _found(distances: Floats, labels: Rows, sign: int, scanned: Rows, *, exact: bool) -> Found:
-    return Found(labels, np.where(labels >= 0, sign * distances, -np.inf).astype(np.float32), scanned, exact)
+    scores = distances if sign == 1 else -distances
+    if labels[:, -1].min() < 0:
+        scores = np.where(labels >= 0, scores, np.float32(-np.inf))
+    return Found(labels, scores, scanned, exact)
+
+
+def _counted(mask: NDArray[np.bool_], n_passing: int | None) -> int:
+    return int(np.count_nonzero(mask)) if n_passing is None else n_passing
+
+
+def _nothing(scanned: Rows, *, exact: bool) -> Found:
+    m = len(scanned)
+    return Found(np.empty((m, 0), np.int64), np.empty((m, 0), np.float32), scanned, exact)
 
 
 class FlatRows:
@@ -183,16 +197,21 @@ class FlatRows:
         self._index = index
         self._sign = 1 if metric == "ip" else -1
 
-    def search(self, queries: Floats, k: int, mask: NDArray[np.bool_] | None) -> Found:
-        """The k best rows that pass the mask, by exact score, for queries (m, dim)."""
-        n = self._index.ntotal if mask is None else int(np.count_nonzero(mask))
+    def search(
+        self, queries: Floats, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
+    ) -> Found:
+        """The k best rows that pass the mask, by exact score, for queries (m, dim); `n_passing` saves counting them."""
+        n = self._index.ntotal if mask is None else _counted(mask, n_passing)
+        scanned = np.full(len(queries), n)
+        if not n:
+            return _nothing(scanned, exact=True)
 
         def run(picked: NDArray[np.bool_] | slice, k: int, selector: faiss.IDSelector | None) -> tuple[Floats, Rows]:
             parameters = None if selector is None else faiss.SearchParameters(sel=selector)
             return self._index.search(queries[picked], k, params=parameters)  # type: ignore[no-any-return]
 
-        distances, labels = _passing(run, min(k, n), mask)
-        return _found(distances, labels, self._sign, np.full(len(queries), n), exact=True)
+        distances, labels = _passing(run, min(k, n), mask, n)
+        return _found(distances, labels, self._sign, scanned, exact=True)
 
 
 class Lists:
@@ -210,13 +229,16 @@ class Lists:
         self._sign = 1 if index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
         self._sizes = np.array([index.invlists.list_size(i) for i in range(index.nlist)] + [0], np.int64)
 
-    def search(self, queries: Floats, lists: Rows, k: int, mask: NDArray[np.bool_] | None) -> Found:
+    def search(
+        self, queries: Floats, lists: Rows, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
+    ) -> Found:
         """The k best rows of these lists that pass the mask.
 
         Parameters
         ----------
         queries : (m, dim) float32, C-contiguous
         lists : (m, width) int64, C-contiguous, positions among the cells that occur; -1 for none
+        n_passing : rows of the segment that pass the mask; saves counting them
         """
         if self._checksums is not None:
             self._check(lists)
@@ -227,9 +249,8 @@ class Lists:
 
         k = min(k, int(scanned.max(initial=0)))
         if not k:
-            nothing = np.empty((len(queries), 0))
-            return Found(nothing.astype(np.int64), nothing.astype(np.float32), scanned, self.exact)
-        distances, labels = _passing(run, k, mask)
+            return _nothing(scanned, exact=self.exact)
+        distances, labels = _passing(run, k, mask, 0 if mask is None else _counted(mask, n_passing))
         return _found(distances, labels, self._sign, scanned, exact=self.exact)
 
     def _preassigned(
@@ -284,6 +305,7 @@ class ListsWriter:
         self._cells = cells
         self._quantizer = faiss.IndexFlat(dim, _metric(metric))
         kind = CODECS[codec]
+        self._half = codec == "fp16"
         if kind is None:
             self.index = faiss.IndexIVFFlat(self._quantizer, dim, len(cells), _metric(metric))
         else:
@@ -297,6 +319,8 @@ class ListsWriter:
         ids = np.arange(self.index.ntotal, self.index.ntotal + len(vectors), dtype=np.int64)
         keys = np.searchsorted(self._cells, cell).astype(np.int64)
         rows = np.ascontiguousarray(vectors, np.float32)
+        if self._half and np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
+            raise ValueError("A value is too large for the codec fp16; build with sq8 or fp32.")
         self.index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(keys), None)
 
     def write(self, path: Path) -> NDArray[np.uint32]:

@@ -17,6 +17,12 @@ def _quick():
         yield
 
 
+@pytest.fixture
+def coded(monkeypatch):
+    """Segments get codes however small they are."""
+    monkeypatch.setattr("engine.segment.CODED_FROM", 1)
+
+
 @pytest.fixture(scope="session")
 def town_encoder():
     """The shipped encoder; loading it takes seconds."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
-from engine.catalog import Catalog
+from engine.catalog import FORMAT, Catalog
 from engine.errors import Busy, CollectionError, CorruptData, NotACollection, StorageFull
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, SegmentRow, Settings, VideoRow
 
 AT = datetime(2024, 5, 1, 12)
-SETTINGS = Settings(8, "ip", "fp16", "sq8", "", "auto", "semantic", 3, 0)
+SETTINGS = Settings(8, "ip", "fp16", "sq8", "", "auto", "timeline", 3, 0, {"minutes": 2.5})
 LAYOUT = LayoutRow(1, "round_robin", ("Shard 0",), {"n_shards": 1})
 
 
@@ -22,7 +23,21 @@ def segment(number: int, rows: int = 4) -> SegmentRow:
 
 
 def video(number: int) -> VideoRow:
-    return VideoRow(number, f"v{number}", "A title’s “quotes” ✓", "/films/v.mp4", 12.5, 25.0, AT, 4, "f")
+    about = {"author": "Ngọc “N” O’Hara", "watch_url": "https://example.org/?v=1&t=2"}
+    return VideoRow(
+        number,
+        f"v{number}",
+        "A title’s “quotes” ✓",
+        "/films/v.mp4",
+        12.5,
+        25.0,
+        AT,
+        4,
+        "f",
+        "/pictures/v",
+        about,
+        "5f3a",
+    )
 
 
 @pytest.fixture
@@ -168,6 +183,11 @@ def test_counters_only_grow_and_never_repeat_a_number_in_use(catalog, path):
     [
         "UPDATE videos SET title = 'other'",
         "UPDATE videos SET died = 1",
+        "UPDATE videos SET pictures = '/elsewhere'",
+        "UPDATE videos SET about = '{}'",
+        "UPDATE videos SET about = 'not json'",
+        "UPDATE videos SET media = ''",
+        "UPDATE generations SET settings = replace(settings, '2.5', '3.5')",
         "UPDATE segments SET n_rows = n_rows + 1",
         "UPDATE segments SET shard = 7",
         "UPDATE segments SET stats = replace(stats, '1', '2')",
@@ -237,6 +257,55 @@ def test_a_missing_catalog_and_a_foreign_one_are_not_collections(tmp_path):
     other.close()
     with pytest.raises(NotACollection, match="format"):
         Catalog.open(foreign)
+
+
+@pytest.mark.parametrize("version", [1, FORMAT + 1])
+def test_a_catalog_of_another_format_is_refused_with_the_one_that_is_read(catalog, path, version):
+    catalog.close()
+    with sqlite3.connect(path) as other:
+        other.execute(f"PRAGMA user_version = {version}")
+    other.close()
+    with pytest.raises(NotACollection, match=f"format {FORMAT}.*program that made it"):
+        Catalog.open(path)
+    with sqlite3.connect(path) as other:
+        other.execute(f"PRAGMA user_version = {FORMAT}")
+    other.close()
+    again = Catalog.open(path)
+    assert again.current_generation() == 1
+    again.close()
+
+
+def test_an_id_may_be_taken_again_once_its_video_is_gone_and_not_before(catalog):
+    commit(catalog, 1)
+
+    def take(number: int) -> None:
+        with catalog.transaction() as change:
+            change.add_video(replace(video(number), video_id="v1"))
+            change.commit_generation(SETTINGS, 1, None, "add", AT)
+
+    with pytest.raises(CorruptData, match="UNIQUE"):
+        take(2)
+    with catalog.transaction() as change:
+        change.end_video(1)
+        change.commit_generation(SETTINGS, 1, None, "delete", AT)
+    take(2)
+    found = catalog.manifest(catalog.current_generation())
+    assert [(row.number, row.video_id) for row in found.videos] == [(2, "v1")]
+
+
+def test_many_videos_of_one_transaction_are_in_one_generation(catalog):
+    before = catalog.current_generation()
+    with catalog.transaction() as change:
+        for number in range(1, 301):
+            change.add_video(video(number))
+        change.add_segment(segment(1))
+        change.advance("frame", 5000)
+        change.commit_generation(SETTINGS, 1, None, "add", AT)
+    assert catalog.current_generation() == before + 1
+    assert len(catalog.manifest(before + 1).videos) == 300
+    assert catalog.manifest(before).videos == ()
+    assert catalog.counter("video") == 301
+    assert catalog.counter("frame") == 5000
 
 
 def test_a_closed_catalog_is_a_programming_error_and_not_damage(path):

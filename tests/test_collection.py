@@ -60,7 +60,10 @@ class TestMaking:
             {"metric": "cosine"},
             {"store": "int8"},
             {"codec": "pq8"},
-            {"placement": "random"},
+            {"placement": "best"},
+            {"codec": "fp32"},
+            {"options": {"minutes": 3}},
+            {"placement": "timeline", "options": {"minutes": 0}},
             {"route": "fast"},
             {"n_shards": 0},
             {"n_cells": -1},
@@ -81,7 +84,8 @@ class TestMaking:
         assert (tmp_path / "c" / "thesis.txt").read_text() == "years of work"
 
     def test_settings_last(self, tmp_path):
-        told = {"metric": "l2", "store": "fp32", "codec": "sq4", "placement": "round_robin", "n_shards": 5}
+        told = {"metric": "l2", "store": "fp32", "codec": "sq4", "placement": "timeline", "n_shards": 5}
+        told["options"] = {"minutes": 2.5}
         Collection.create(tmp_path / "c", dim=3, encoder="e", route="exact", n_cells=9, **told).close()
         with Collection.open(tmp_path / "c") as again:
             settings = again.settings
@@ -224,6 +228,16 @@ class TestEncoders:
             result = collection.search("east", 1, exact=True)
             assert result.hits[0].frame_index == 2
             assert result.trace.ms["encode"] >= 0
+
+    def test_a_batch_may_mix_texts_vectors_and_frames(self, tmp_path):
+        frames = FrameBatch(np.eye(DIM)[:4], np.arange(4), np.arange(4.0))
+        with fill(tmp_path / "c", [(NewVideo("compass"), frames)]) as collection:
+            collection.use_encoder(Axes())
+            found = collection.search_many(["west", np.eye(DIM)[1], 2, "north"], 1, exact=True)
+            assert [result.hits[0].frame_index for result in found] == [3, 1, 2, 0]
+            for wrong in (["north", " "], ["", 2]):
+                with pytest.raises(ValueError, match="empty"):
+                    collection.search_many(wrong)
 
     def test_an_encoder_of_another_size_is_refused(self, tmp_path):
         with Collection.create(tmp_path / "c", dim=DIM + 1) as collection, pytest.raises(EncoderError, match="8"):

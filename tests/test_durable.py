@@ -11,7 +11,16 @@ import threading
 import numpy as np
 import pytest
 
-from engine.durable import FileLock, check_file, file_hash, save_array, storage_errors, synced
+from engine.durable import (
+    FileLock,
+    check_file,
+    file_hash,
+    save_array,
+    storage_errors,
+    synced,
+    write_files,
+    write_header,
+)
 from engine.errors import CorruptData, StorageFull
 
 
@@ -29,6 +38,53 @@ def test_an_array_comes_back_as_it_was_saved(tmp_path, array):
     back = np.load(tmp_path / "a.npy")
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_an_array_may_be_written_piece_by_piece_behind_its_header(tmp_path, kind):
+    array = np.random.default_rng(1).normal(size=(50, 3)).astype(kind)
+    save_array(tmp_path / "whole.npy", array)
+    with synced(tmp_path / "pieces.npy") as file:
+        write_header(file, array.shape, array.dtype)
+        for start in range(0, 50, 7):
+            file.write(array[start : start + 7].tobytes())
+    assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    np.testing.assert_array_equal(np.load(tmp_path / "pieces.npy"), array)
+
+
+class TestManyFiles:
+    def test_all_are_written_and_every_one_is_synced_and_then_its_folder(self, tmp_path, monkeypatch):
+        done = []
+        monkeypatch.setattr(os, "fsync", lambda handle: done.append(os.fstat(handle).st_ino))
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+        files = {tmp_path / "ab"[i % 2] / f"{i}.jpg": bytes([i]) * i for i in range(40)}
+        write_files(files.items())
+        assert {path: path.read_bytes() for path in files} == files
+        assert sorted(done[:40]) == sorted(path.stat().st_ino for path in files)
+        assert sorted(done[40:]) == sorted((tmp_path / name).stat().st_ino for name in ("a", "b"))
+
+    def test_a_file_that_cannot_be_written_is_an_error_of_the_whole(self, tmp_path, monkeypatch):
+        left = [20]
+
+        def full(handle: int) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StorageFull), storage_errors("storing v1"):
+            write_files((tmp_path / f"{i}.jpg", b"x") for i in range(40))
+
+    def test_none_is_written_over(self, tmp_path):
+        (tmp_path / "1.jpg").write_bytes(b"first")
+        with pytest.raises(FileExistsError):
+            write_files([(tmp_path / "1.jpg", b"second")])
+        assert (tmp_path / "1.jpg").read_bytes() == b"first"
+
+    def test_nothing_to_write_is_no_fault(self, tmp_path):
+        write_files([])
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_never_written_over(tmp_path):

@@ -29,7 +29,7 @@ from engine.types import DAYPARTS, Filter
 VIDEOS = [make_video(i, 12) for i in range(5)]
 FLAT = Flat.of(VIDEOS)
 COLUMNS = [
-    columns_of(new, i, 12 * i, frames, frames.vectors.astype(np.float16), None)
+    columns_of([new], np.array([i], np.int32), 12 * i, frames, frames.vectors.astype(np.float16), None)
     for i, (new, frames) in enumerate(VIDEOS)
 ]
 
@@ -48,6 +48,7 @@ def filters(draw) -> Filter:
         seconds=seconds,
         captured=captured,
         dayparts=tuple(draw(st.lists(st.sampled_from(list(DAYPARTS)), max_size=2, unique=True))),
+        hours=tuple(draw(st.lists(st.integers(0, 23), max_size=6, unique=True))),
         tags_any=draw(tag_sets),
         tags_all=draw(tag_sets),
         tags_none=draw(tag_sets),
@@ -73,6 +74,8 @@ def test_masks_agree_with_frames_looked_at_one_by_one_and_pruning_is_certain(whe
         (Filter(captured=(datetime(2030, 1, 1), None)), None, "other times"),
         (Filter(captured=(None, datetime(2000, 1, 1))), None, "other times"),
         (Filter(dayparts=("evening",)), None, "recorded in the evening"),
+        (Filter(hours=(0, 23)), None, "holds nothing recorded at 0:00, 23:00"),
+        (Filter(dayparts=("night",), hours=(12,)), None, "recorded in the night at 12:00"),
         (Filter(tags_any=("object:unicorn",)), None, "holds no unicorn"),
         (Filter(tags_all=("scene:beach", "object:red_car")), None, "holds no red car"),
     ],
@@ -92,7 +95,9 @@ def test_frames_without_a_recording_time_are_ruled_out_by_any_wall_clock_filter(
     assert "no recording time" in why_no_match(
         describe(COLUMNS[2]), Filter(captured=(datetime(2000, 1, 1), None)), None
     )
-    assert why_no_match(describe(COLUMNS[2]), Filter(dayparts=("morning",)), None) is not None
+    for where in (Filter(dayparts=("morning",)), Filter(hours=tuple(range(24)))):
+        assert why_no_match(describe(COLUMNS[2]), where, None) is not None
+        assert not mask_of(COLUMNS[2], where, None).any()
 
 
 def test_the_parts_of_the_day_cover_every_hour_once():
@@ -108,7 +113,7 @@ def test_a_wall_clock_time_comes_back_to_the_microsecond(at):
 
 def test_times_before_1970_fall_into_their_hour():
     new, frames = make_video(0, 4, captured_at=datetime(1969, 7, 20, 22, 17))
-    columns = columns_of(new, 0, 0, frames, frames.vectors, None)
+    columns = columns_of([new], np.zeros(1, np.int32), 0, frames, frames.vectors, None)
     assert mask_of(columns, Filter(dayparts=("night",)), None).all()
     assert describe(columns)["hours"] == [22]
 
@@ -129,6 +134,12 @@ def test_a_range_that_ends_before_it_starts_is_refused(wrong):
         Filter(**wrong)
 
 
+@pytest.mark.parametrize("hours", [(24,), (-1,), (3, 99)])
+def test_an_hour_that_no_day_has_is_refused(hours):
+    with pytest.raises(ValueError, match="between 0 and 23"):
+        Filter(hours=hours)
+
+
 def test_an_unknown_part_of_the_day_is_refused():
     with pytest.raises(ValueError, match="teatime"):
         Filter(dayparts=("teatime",))
@@ -141,6 +152,7 @@ def test_only_an_empty_filter_is_false():
         "seconds": (None, 1.0),
         "captured": (datetime(2024, 1, 1), None),
         "dayparts": ("night",),
+        "hours": (0,),
         "tags_any": ("a",),
         "tags_all": ("a",),
         "tags_none": ("a",),

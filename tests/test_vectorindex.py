@@ -1,24 +1,20 @@
-"""Scores, codecs and inverted lists."""
+"""Scores, k-means, codecs, and scans straight over the stored rows."""
 
 from __future__ import annotations
-
-import errno
-import io
-import threading
-import zlib
 
 import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import assert_ranking
 
 from engine import vectorindex
-from engine.durable import storage_errors
-from engine.errors import CorruptData, StorageFull
-from engine.vectorindex import CODECS, PlainLists, list_order, read_lists, scores_of, top, train_codec, write_lists
+from engine.durable import save_array
+from engine.vectorindex import CODECS, FlatRows, clipped, list_order, scores_of, top, train_codec
 
-N, DIM, CELLS = 300, 16, 7
+N, DIM = 300, 16
+METRICS = ["ip", "l2"]
 
 
 @pytest.fixture(scope="module")
@@ -28,146 +24,145 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def cell(rows):
-    # Numbers with gaps: a segment holds only some of a collection's cells.
-    return (vectorindex.nearest(rows, vectorindex.kmeans(rows, CELLS)) * 3 + 5).astype(np.int32)
+def asked():
+    return np.random.default_rng(2).normal(size=(4, DIM)).astype(np.float32)
 
 
-@pytest.fixture
-def query():
-    return np.random.default_rng(2).normal(size=DIM).astype(np.float32)
+class TestScores:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_scores_are_those_of_a_flat_index_with_the_best_highest(self, rows, asked, metric):
+        index = faiss.IndexFlatIP(DIM) if metric == "ip" else faiss.IndexFlatL2(DIM)
+        index.add(rows)
+        found, ids = index.search(asked[:1], N)
+        scores = scores_of(asked[0], rows, metric)
+        np.testing.assert_allclose(scores[ids[0]], found[0] if metric == "ip" else -found[0], atol=1e-5)
+        assert top(scores, 1)[0] == ids[0, 0]
+
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_several_queries_score_as_each_does_alone(self, rows, asked, metric):
+        together = scores_of(asked, rows, metric)
+        assert together.shape == (4, N)
+        for query, scores in zip(asked, together, strict=True):
+            np.testing.assert_allclose(scores, scores_of(query, rows, metric), atol=1e-6)
+
+    @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.integers(1, 50))
+    def test_top_gives_the_k_largest_and_ties_by_position(self, values, k):
+        scores = np.array(values, np.float32)
+        expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
+        assert top(scores, k).tolist() == expected
 
 
-@pytest.mark.parametrize("metric", ["ip", "l2"])
-def test_scores_are_those_of_a_flat_index_with_the_best_highest(rows, query, metric):
-    index = faiss.IndexFlatIP(DIM) if metric == "ip" else faiss.IndexFlatL2(DIM)
-    index.add(rows)
-    found, ids = index.search(query[None], N)
-    scores = scores_of(query, rows, metric)
-    np.testing.assert_allclose(scores[ids[0]], found[0] if metric == "ip" else -found[0], atol=1e-5)
-    assert top(scores, 1)[0] == ids[0, 0]
+class TestCells:
+    @given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
+    def test_the_cells_that_occur_are_listed_rising_with_their_rows(self, cells):
+        occurring, counts = list_order(np.array(cells, np.int32))
+        assert occurring.tolist() == sorted(set(cells))
+        assert counts.tolist() == [cells.count(number) for number in occurring]
+
+    def test_kmeans_is_the_same_every_time(self, rows):
+        np.testing.assert_array_equal(vectorindex.kmeans(rows, 5), vectorindex.kmeans(rows, 5))
+
+    @pytest.mark.parametrize("n_cells", [1, 8])
+    def test_kmeans_of_identical_rows_stays_finite(self, n_cells):
+        assert np.isfinite(vectorindex.kmeans(np.ones((40, 4), np.float32), n_cells)).all()
 
 
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.integers(1, 50))
-def test_top_gives_the_k_largest_and_ties_by_position(values, k):
-    scores = np.array(values, np.float32)
-    expected = sorted(range(len(values)), key=lambda i: (-values[i], i))[:k]
-    assert top(scores, k).tolist() == expected
+class TestClipped:
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_nothing_that_the_codec_was_trained_on_is_cut_off(self, rows, codec):
+        assert clipped(rows, codec, train_codec(codec, rows)) == 0
+
+    @pytest.mark.parametrize("codec", ["sq8", "sq4"])
+    def test_it_is_the_share_of_values_outside_the_range(self, rows, codec):
+        trained = train_codec(codec, rows)
+        later = rows.copy()
+        later[:30, 0], later[:15, 1] = 9.0, -9.0
+        assert clipped(later, codec, trained) == pytest.approx(45 / rows.size)
+
+    @pytest.mark.parametrize("codec", ["fp16", "fp32"])
+    def test_codecs_without_a_range_cut_nothing_off(self, rows, codec):
+        assert clipped(1000 * rows, codec, train_codec(codec, rows)) == 0
+
+    def test_no_rows_are_not_cut_off(self, rows):
+        assert clipped(rows[:0], "sq8", train_codec("sq8", rows)) == 0
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
-def test_lists_hold_every_row_once_under_its_cell(cells):
-    cell = np.array(cells, np.int32)
-    occurring, offsets, order = list_order(cell)
-    assert occurring.tolist() == sorted(set(cells))
-    assert sorted(order.tolist()) == list(range(len(cells)))
-    for i, number in enumerate(occurring):
-        inside = order[offsets[i] : offsets[i + 1]]
-        assert set(cell[inside]) == {number}
-        assert inside.tolist() == sorted(inside)
+DENSITIES = {"none": 0.0, "one": 1 / N, "few": 0.05, "below": 0.19, "above": 0.21, "half": 0.5, "all": 1.0}
+"""Shares of rows that pass; from 0.2 on rows are dropped after they were ranked."""
 
 
-def test_kmeans_is_the_same_every_time(rows):
-    np.testing.assert_array_equal(vectorindex.kmeans(rows, 5), vectorindex.kmeans(rows, 5))
+def passing(share: float, seed: int = 3) -> np.ndarray:
+    """A mask with exactly this share of rows, drawn at random."""
+    mask = np.zeros(N, np.bool_)
+    mask[np.random.default_rng(seed).permutation(N)[: round(share * N)]] = True
+    return mask
 
 
-@pytest.mark.parametrize("n_cells", [1, 8])
-def test_kmeans_of_identical_rows_stays_finite(n_cells):
-    assert np.isfinite(vectorindex.kmeans(np.ones((40, 4), np.float32), n_cells)).all()
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("store", [np.float16, np.float32], ids=["fp16", "fp32"])
+class TestFlatRows:
+    @pytest.fixture
+    def flat(self, rows, store, metric, tmp_path):
+        """As a segment opens them: mapped and read-only."""
+        save_array(tmp_path / "vectors.npy", rows.astype(store))
+        return FlatRows(np.load(tmp_path / "vectors.npy", mmap_mode="r"), metric)
+
+    @pytest.mark.parametrize("m", [1, 4, 30])
+    @pytest.mark.parametrize("k", [1, 10, N, 10**9])
+    def test_a_scan_is_a_plain_ranking(self, flat, rows, metric, m, k):
+        asked = np.random.default_rng(5).normal(size=(m, DIM)).astype(np.float32)
+        found = flat.search(asked, k, None)
+        assert found.exact
+        assert found.scanned.tolist() == [N] * m
+        for i, query in enumerate(asked):
+            assert_ranking(found.rows[i], found.scores[i], scores_of(query, rows, metric), np.ones(N, np.bool_), k)
+
+    @pytest.mark.parametrize("share", DENSITIES.values(), ids=DENSITIES)
+    @pytest.mark.parametrize("k", [1, 10, 200])
+    def test_only_rows_that_pass_and_the_best_of_them(self, flat, rows, asked, metric, share, k):
+        mask = passing(share)
+        found = flat.search(asked, k, mask)
+        for i, query in enumerate(asked):
+            assert_ranking(found.rows[i], found.scores[i], scores_of(query, rows, metric), mask, k)
+            assert found.scanned[i] == mask.sum()
+
+    @pytest.mark.parametrize("share", [0.21, 0.4, 0.6])
+    def test_a_mask_that_leaves_out_all_the_best_is_answered_all_the_same(self, flat, rows, asked, metric, share):
+        # For the first query the best rows are the ones that do not pass; for the others they are spread.
+        scores = scores_of(asked[0], rows, metric)
+        mask = np.zeros(N, np.bool_)
+        mask[np.argsort(scores)[: round(share * N)]] = True
+        found = flat.search(asked, 3, mask)
+        # More rows are ahead of the first that passes than a first look takes in.
+        assert (~mask).sum() > (3 + 4 * 3**0.5 + 8) / share
+        for i, query in enumerate(asked):
+            assert_ranking(found.rows[i], found.scores[i], scores_of(query, rows, metric), mask, 3)
+
+    def test_rows_are_not_copied(self, rows, store, metric):
+        mine = rows.astype(store)
+        flat = FlatRows(mine, metric)
+        mine[17] = 100 if metric == "ip" else 0.5
+        query = np.full((1, DIM), 0.5, np.float32)
+        assert flat.search(query, 1, None).rows.tolist() == [[17]]
 
 
-def coded(tmp_path, rows, cell, codec, metric="ip", trained=None):
-    path = tmp_path / "codes.faiss"
-    sums = write_lists(path, rows, cell, codec, train_codec(codec, rows) if trained is None else trained, metric)
-    return path, sums, read_lists(path)
-
-
-@pytest.mark.parametrize("metric", ["ip", "l2"])
-@pytest.mark.parametrize("codec", CODECS)
-class TestEveryCodec:
-    def test_finds_nearly_what_plain_lists_find(self, tmp_path, rows, cell, query, codec, metric):
-        _, _, lists = coded(tmp_path, rows, cell, codec, metric)
-        _, offsets, order = list_order(cell)
-        plain = PlainLists(order, offsets, rows[order], metric)
-        every = np.arange(len(offsets) - 1)
-        exact, rough = plain.search(query, every, 10, None), lists.search(query, every, 60, None)
-        assert set(exact.rows) <= set(rough.rows)
-        assert rough.scanned == exact.scanned == N
-        assert exact.exact
-        assert not rough.exact
-        # Scores of codes are near the exact ones and on the same scale.
-        error = np.abs(rough.scores - scores_of(query, rows[rough.rows], metric))
-        assert error.max() < {"fp16": 2e-3, "sq8": 0.05, "sq4": 0.7}[codec]
-
-    def test_returns_only_rows_of_the_lists_asked_for_that_pass_the_mask(
-        self, tmp_path, rows, cell, query, codec, metric
-    ):
-        _, _, lists = coded(tmp_path, rows, cell, codec, metric)
-        occurring, _, _ = list_order(cell)
-        mask = np.random.default_rng(3).random(N) < 0.3
-        found = lists.search(query, np.array([1, 4]), N, mask)
-        allowed = np.flatnonzero(mask & np.isin(cell, occurring[[1, 4]]))
-        assert sorted(found.rows.tolist()) == allowed.tolist()
-        assert found.scanned == int(np.isin(cell, occurring[[1, 4]]).sum())
-
-    def test_the_quantizer_is_stored_empty_and_lists_cover_only_cells_that_occur(
-        self, tmp_path, rows, cell, codec, metric
-    ):
-        path, _, _ = coded(tmp_path, rows, cell, codec, metric)
-        index = faiss.read_index(str(path))
-        assert index.quantizer.ntotal == 0
-        assert index.nlist == len(np.unique(cell))
-        assert not index.by_residual
-        assert index.ntotal == N
-
-    def test_list_checksums_are_those_of_the_stored_ids_and_codes(self, tmp_path, rows, cell, codec, metric):
-        path, sums, _ = coded(tmp_path, rows, cell, codec, metric)
-        stored = faiss.read_index(str(path))
-        for i in range(stored.nlist):
-            size = stored.invlists.list_size(i)
-            ids = faiss.rev_swig_ptr(stored.invlists.get_ids(i), size).tobytes()
-            codes = faiss.rev_swig_ptr(stored.invlists.get_codes(i), size * stored.code_size).tobytes()
-            assert zlib.crc32(ids + codes) == sums[i]
-
-
-def test_a_list_is_the_same_whatever_other_lists_lie_beside_it(tmp_path, rows, cell):
-    trained = train_codec("sq8", rows)
-    number = np.unique(cell)[2]
-    mine = np.flatnonzero(cell == number)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    _, _, whole = coded(tmp_path / "a", rows, cell, "sq8", trained=trained)
-    _, _, alone = coded(tmp_path / "b", rows[mine], cell[mine], "sq8", trained=trained)
-    query = rows[mine[0]]
-    one = whole.search(query, np.array([2]), 5, None)
-    other = alone.search(query, np.array([0]), 5, None)
-    np.testing.assert_array_equal(one.rows, mine[other.rows])
-    np.testing.assert_array_equal(one.scores, other.scores)
-
-
-def test_a_k_beyond_all_rows_costs_no_memory_and_returns_them_all(tmp_path, rows, cell, query):
-    _, _, lists = coded(tmp_path, rows, cell, "sq8")
-    assert len(lists.search(query, np.arange(3), 10**12, None).rows) == int(np.isin(cell, np.unique(cell)[:3]).sum())
-
-
-def test_threads_with_other_widths_do_not_disturb_each_other(tmp_path, rows, cell, query):
-    _, _, lists = coded(tmp_path, rows, cell, "sq8")
-    widths = [np.arange(1), np.arange(3), np.arange(6)]
-    alone = [lists.search(query, width, 20, None).rows.tolist() for width in widths]
-    wrong: list[int] = []
-
-    def ask(i: int) -> None:
-        with vectorindex.one_thread():
-            for _ in range(200):
-                if lists.search(query, widths[i], 20, None).rows.tolist() != alone[i]:
-                    wrong.append(i)
-
-    threads = [threading.Thread(target=ask, args=(i % 3,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 80),
+    m=st.integers(1, 4),
+    k=st.integers(1, 100),
+    share=st.floats(0, 1),
+    metric=st.sampled_from(METRICS),
+    store=st.sampled_from([np.float16, np.float32]),
+)
+def test_any_mask_over_any_rows_is_a_plain_ranking_of_those_that_pass(n, m, k, share, metric, store):
+    rng = np.random.default_rng(n * 101 + k)
+    x = rng.normal(size=(n, 4)).astype(store)
+    asked = rng.normal(size=(m, 4)).astype(np.float32)
+    mask = rng.random(n) < share
+    found = FlatRows(x, metric).search(asked, k, mask)
+    for i, query in enumerate(asked):
+        assert_ranking(found.rows[i], found.scores[i], scores_of(query, x.astype(np.float32), metric), mask, k)
 
 
 def test_one_thread_gives_the_callers_threads_back():
@@ -179,42 +174,3 @@ def test_one_thread_gives_the_callers_threads_back():
         assert faiss.omp_get_max_threads() == 2
     finally:
         faiss.omp_set_num_threads(before)
-
-
-def test_a_file_that_faiss_cannot_read_is_corrupt(tmp_path):
-    (tmp_path / "codes.faiss").write_bytes(b"IwSq" + b"\0" * 40)
-    with pytest.raises(CorruptData, match=r"codes\.faiss"):
-        read_lists(tmp_path / "codes.faiss")
-
-
-def test_a_disk_that_fills_up_at_the_last_buffer_is_noticed(tmp_path, rows, cell, monkeypatch):
-    (tmp_path / "full").symlink_to("/dev/full")
-    monkeypatch.setattr("engine.vectorindex.synced", lambda path: path.open("wb"))
-    with pytest.raises(StorageFull), storage_errors("the build"):
-        write_lists(tmp_path / "full", rows, cell, "sq8", train_codec("sq8", rows), "ip")
-
-
-def test_a_piece_of_an_index_that_was_not_written_is_never_passed_over(tmp_path, rows, cell, monkeypatch):
-    class FailsOnce(io.BytesIO):
-        def write(self, chunk) -> int:
-            if not self.failed and self.tell():
-                FailsOnce.failed = True
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return super().write(chunk)
-
-        failed = False
-
-    monkeypatch.setattr("engine.vectorindex.synced", lambda path: FailsOnce())
-    with pytest.raises(OSError, match="No space"):
-        write_lists(tmp_path / "codes.faiss", rows, cell, "sq8", train_codec("sq8", rows), "ip")
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 5), st.sampled_from(["ip", "l2"]))
-def test_plain_lists_probed_whole_are_a_flat_scan(n, n_cells, metric):
-    rng = np.random.default_rng(n * 7 + n_cells)
-    x, query = rng.normal(size=(n, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
-    cell = rng.integers(0, n_cells, n).astype(np.int32)
-    _, offsets, order = list_order(cell)
-    found = PlainLists(order, offsets, x[order], metric).search(query, np.arange(len(offsets) - 1), 5, None)
-    np.testing.assert_allclose(found.scores, np.sort(scores_of(query, x, metric))[::-1][:5], atol=1e-5)

@@ -127,6 +127,7 @@ class Flat:
                 where.captured[0] is None or (at is not None and at >= where.captured[0]),
                 where.captured[1] is None or (at is not None and at < where.captured[1]),
                 not where.dayparts or (at is not None and any(in_daypart(at, part) for part in where.dayparts)),
+                not where.hours or (at is not None and at.hour in where.hours),
                 not where.tags_any or bool(tags & set(where.tags_any)),
                 set(where.tags_all) <= tags,
                 not tags & set(where.tags_none),
@@ -162,8 +163,53 @@ def queries(n: int, dim: int = DIM) -> NDArray[np.float32]:
     return np.random.default_rng(7).normal(size=(n, dim)).astype(np.float32)
 
 
+def segment_files(collection: Collection, name: str) -> list[Path]:
+    """The files of this name of all segments, by segment."""
+    return sorted(collection.path.glob(f"segments/*/{name}"), key=lambda path: int(path.parent.name))
+
+
 def flip(path: Path, at: int | None = None) -> None:
     """Change one byte, by default in the middle."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2 if at is None else at] ^= 0x55
     path.write_bytes(content)
+
+
+def assert_ranking(
+    rows: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    allowed: NDArray[np.bool_],
+    k: int,
+    atol: float = 1e-5,
+) -> None:
+    """What was found for one query are the k best allowed rows by their reference scores (n,), and nothing after them."""
+    expected = np.sort(reference[allowed])[::-1][:k]
+    n = len(expected)
+    assert (rows >= 0).sum() == n
+    assert allowed[rows[:n]].all()
+    assert len(set(rows[:n].tolist())) == n
+    np.testing.assert_allclose(scores[:n], expected, atol=atol)
+    np.testing.assert_allclose(reference[rows[:n]], expected, atol=2 * atol)
+    assert (rows[n:] == -1).all()
+    assert (scores[n:] == -np.inf).all()
+
+
+def folders(collection: Collection, kind: str = "segments") -> set[str]:
+    """Names of the folders that are there."""
+    place = collection.path / kind
+    return {path.name for path in place.iterdir()} if place.is_dir() else set()
+
+
+def listed(collection: Collection) -> set[str]:
+    """Segments of the newest generation."""
+    with collection._generations.reading() as snapshot:
+        return {str(row.segment_id) for row in snapshot.manifest.segments}
+
+
+def assert_holds(collection: Collection, videos: list[Video], gone: tuple[str, ...] = ()) -> None:
+    """Exactly these videos are found, and every file is sound."""
+    flat = Flat.of(videos, gone)
+    assert collection.n_frames == len(flat)
+    assert_answers(collection.search(queries(1)[0], 1000, exact=True).hits, flat, queries(1)[0], 1000)
+    assert collection.check() == []

@@ -1,0 +1,99 @@
+"""Routes: which cells a query is worth, and how many."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import queries
+
+from engine import cells as cells_module
+from engine.router import GROUP_SHARE, Route, default_n_probe
+from engine.vectorindex import scores_of
+
+METRICS = ["ip", "l2"]
+
+
+@pytest.fixture(scope="module")
+def flat_cells():
+    sample = np.random.default_rng(1).normal(size=(400, 8)).astype(np.float32)
+    return cells_module.train(sample, 40, "sq8", 1, two_level=False)
+
+
+@pytest.fixture(scope="module")
+def grouped():
+    sample = np.random.default_rng(1).normal(size=(2000, 8)).astype(np.float32)
+    return cells_module.train(sample, 144, "sq8", 1, two_level=True)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+class TestScores:
+    def test_one_level_scores_every_centroid(self, flat_cells, metric):
+        route = Route.by_centroid(queries(3), flat_cells, metric, 4)
+        np.testing.assert_allclose(route.scores, scores_of(queries(3), flat_cells.centroids, metric), atol=1e-6)
+        assert route.scored.tolist() == [40, 40, 40]
+
+    def test_two_levels_score_the_cells_of_the_best_groups_only(self, grouped, metric):
+        asked = queries(5)
+        route = Route.by_centroid(asked, grouped, metric, 4)
+        n_groups = len(grouped.group_centroids)
+        kept = math.ceil(n_groups * GROUP_SHARE)
+        for i, query in enumerate(asked):
+            best = np.argsort(-scores_of(query, grouped.group_centroids, metric))[:kept]
+            inside = np.isin(grouped.group_of, best)
+            expected = np.where(inside, scores_of(query, grouped.centroids, metric), -np.inf)
+            np.testing.assert_allclose(route.scores[i], expected, atol=1e-5)
+            assert route.scored[i] == n_groups + inside.sum() < len(grouped)
+
+    def test_two_levels_widen_with_what_is_probed_until_every_cell_is_scored(self, grouped, metric):
+        scored = [
+            int(Route.by_centroid(queries(1), grouped, metric, n_probe).scored[0]) for n_probe in (1, 30, 50, 72, 144)
+        ]
+        assert scored == sorted(scored)
+        assert scored[0] < scored[2]
+        assert scored[-1] == len(grouped) + len(grouped.group_centroids)
+
+    @pytest.mark.parametrize("n_probe", [1, 8, 36])
+    def test_there_are_always_cells_enough_to_probe(self, grouped, metric, n_probe):
+        route = Route.by_centroid(queries(20), grouped, metric, n_probe)
+        assert (np.isfinite(route.scores).sum(axis=1) >= n_probe).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    m=st.integers(1, 4),
+    matches=st.lists(st.integers(0, 5), min_size=1, max_size=25),
+    n_probe=st.integers(1, 30),
+    wanted=st.integers(1, 80),
+)
+def test_the_best_cells_that_hold_a_match_are_probed_and_more_until_enough_rows_are_in_them(
+    m, matches, n_probe, wanted
+):
+    rng = np.random.default_rng(len(matches) * 31 + n_probe)
+    scores = np.stack([rng.permutation(len(matches)) for _ in range(m)]).astype(np.float32)
+    held = np.array(matches, np.int64)
+    chosen = Route(scores, np.zeros(m, np.int64)).choose(held, n_probe, wanted)
+    assert chosen.shape[0] == m
+    for i in range(m):
+        order = [c for c in np.argsort(-scores[i]).tolist() if held[c]]
+        n = min(n_probe, len(order))
+        while n < len(order) and held[order[:n]].sum() < wanted:
+            n += 1
+        mine = chosen[i][chosen[i] >= 0].tolist()
+        assert mine == order[:n]
+        assert (chosen[i][n:] == -1).all()
+
+
+def test_cells_that_were_not_scored_are_probed_last_and_only_if_they_must():
+    scores = np.array([[-np.inf, 3.0, -np.inf, 1.0]], np.float32)
+    route = Route(scores, np.array([2]))
+    assert route.choose(np.array([5, 5, 5, 5]), 2, 10).tolist() == [[1, 3]]
+    assert sorted(route.choose(np.array([5, 5, 5, 5]), 2, 20)[0].tolist()) == [0, 1, 2, 3]
+    assert route.choose(np.array([5, 5, 0, 5]), 2, 11).tolist() == [[1, 3, 0]]
+
+
+def test_the_default_is_an_eighth_of_the_cells_and_eight_at_least():
+    assert [default_n_probe(n) for n in (1, 8, 20, 64, 100, 4096)] == [1, 8, 8, 8, 13, 512]
