@@ -1,7 +1,7 @@
 """The command line: `python -m engine COMMAND`. The same things as the Python surface, nothing more.
 
 Results go to stdout; progress and what went wrong go to stderr. `--json` prints one JSON document and nothing else.
-Exit status: 0 done, 1 done in part (a video was refused, a check found faults), 2 what the user can mend.
+Exit status: 0 done, 1 done in part (a video was refused, a shard failed, a check found faults), 2 what the user can mend.
 """
 
 from __future__ import annotations
@@ -9,18 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from engine.errors import EngineError
-from engine.types import DAYPARTS, Filter, SearchResult
-
-if TYPE_CHECKING:
-    from engine.collection import Collection
-    from engine.manifest import Settings
+from engine.types import DAYPARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,300 +43,193 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from engine import commands as run
+
     parser = _Parser(prog="python -m engine", description="Text search over video frames on sharded FAISS.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    ingest = _command(commands, "ingest", _ingest, "store frames of videos and build the collection")
-    ingest.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
-    ingest.add_argument(
-        "--into", required=True, type=Path, metavar="COLLECTION", help="folder; made if it is not there"
+    _ingest_options(_command(commands, "ingest", run.run_ingest, "store frames of videos and build the collection"))
+    vectors = _command(commands, "import", run.run_import, "store vectors from any model with a table of their frames")
+    vectors.add_argument("--vectors", required=True, type=Path, metavar="V.npy", help="a row of floats per frame")
+    vectors.add_argument(
+        "--frames",
+        required=True,
+        type=Path,
+        metavar="F.parquet",
+        help="Parquet, Arrow or CSV, row by row: video_id, frame_index, seconds; optional captured_at, shot, tags, title",
     )
-    step = ingest.add_mutually_exclusive_group()
-    step.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds between frames (default 1)")
-    step.add_argument("--shots", action="store_true", help="one frame per shot instead")
-    ingest.add_argument(
-        "--encoder",
-        metavar="E",
-        help="open_clip model/pretrained, folder, or model/checkpoint (default: the shipped one)",
-    )
-    ingest.add_argument("--no-build", action="store_true", help="leave the frames as they come; build later")
-    _layout_options(ingest)
+    _import_options(vectors)
+    archive = _command(commands, "import-aic", run.run_import_aic, "store an archive in the AI Challenge layout")
+    archive.add_argument("folder", type=Path, help="with clip-features*, map-keyframes, media-info, objects, ...")
+    archive.add_argument("--features", type=Path, metavar="FOLDER", help="folder of features, where there are several")
+    _import_options(archive)
 
-    build = _command(commands, "build", _build, "train cells and place every frame anew")
-    build.add_argument("collection", type=Path)
-    _layout_options(build)
+    _search_options(_command(commands, "search", run.run_search, "find frames by text, vectors or a stored frame"))
 
-    search = _command(commands, "search", _search, "find frames by text")
-    search.add_argument("collection", type=Path)
-    search.add_argument("text", nargs="?")
-    search.add_argument("--vector", type=Path, metavar="Q.npy", help="a query vector instead of a text")
-    search.add_argument("--k", type=int, default=10)
-    width = search.add_mutually_exclusive_group()
-    width.add_argument("--n-probe", type=int, metavar="N", help="cells to probe")
-    width.add_argument("--exact", action="store_true", help="scan every frame")
-    search.add_argument("--max-shards", type=int, metavar="M")
-    search.add_argument("--per-shot", type=int, metavar="N", help="at most N hits from one shot")
-    search.add_argument("--video", action="append", default=[], metavar="ID", help="only this video; repeat for more")
-    search.add_argument("--from", dest="start", type=float, metavar="S", help="only from this second of the video on")
-    search.add_argument("--to", dest="stop", type=float, metavar="S", help="only before this second of the video")
-    search.add_argument(
-        "--after", type=datetime.fromisoformat, metavar="TIME", help="only recorded from this ISO time on"
+    _layout_options(_on_collection(commands, "build", run.run_build, "train cells and place every frame anew"))
+    _placing_options(
+        _on_collection(commands, "reshard", run.run_reshard, "place every frame anew without training, in other shards")
     )
-    search.add_argument(
-        "--before", type=datetime.fromisoformat, metavar="TIME", help="only recorded before this ISO time"
+    _on_collection(commands, "compact", run.run_compact, "drop deleted frames from the files")
+    _on_collection(commands, "delete", run.run_delete, "take a video out of every answer").add_argument(
+        "video_id", metavar="VIDEO_ID"
     )
-    search.add_argument(
-        "--daypart", action="append", default=[], choices=list(DAYPARTS), help="only recorded at this time of day"
+    export = _on_collection(commands, "export", run.run_export, "write vectors as stored and a table of their frames")
+    export.add_argument("--vectors", required=True, type=Path, metavar="V.npy")
+    export.add_argument(
+        "--frames", required=True, type=Path, metavar="F.parquet", help="Parquet, Arrow or CSV by its ending"
     )
-    for name, what in (("any", "any of these tags"), ("all", "all of these tags"), ("none", "none of these tags")):
-        search.add_argument(
-            f"--tag-{name}", action="append", default=[], metavar="KIND:LABEL", help=f"only frames with {what}"
-        )
-
-    for name, run, what in (
-        ("stats", _stats, "what is in a collection, shard by shard"),
-        ("check", _check, "compare every stored file with its checksum"),
-    ):
-        _command(commands, name, run, what).add_argument("collection", type=Path)
+    _on_collection(commands, "stats", run.run_stats, "what is in a collection, shard by shard")
+    _on_collection(commands, "check", run.run_check, "compare every stored file with its checksum")
+    _plan_options(_command(commands, "plan", run.run_plan, "how many shards fit some memory, before anything is made"))
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, what: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, run: Callable[[Any], int], what: str) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what.capitalize() + ".")
     command.add_argument("--json", action="store_true", help="print one JSON document")
     command.set_defaults(run=run)
     return command
 
 
+def _on_collection(commands: Any, name: str, run: Callable[[Any], int], what: str) -> argparse.ArgumentParser:
+    command = _command(commands, name, run, what)
+    command.add_argument("collection", type=Path)
+    return command
+
+
+def _ingest_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+    _into(command)
+    step = command.add_mutually_exclusive_group()
+    step.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds between frames (default 1)")
+    step.add_argument("--shots", action="store_true", help="one frame per shot instead")
+    command.add_argument(
+        "--encoder",
+        metavar="E",
+        help="open_clip model/pretrained, folder, or model/checkpoint (default: the shipped one)",
+    )
+    _layout_options(command)
+
+
+def _import_options(command: argparse.ArgumentParser) -> None:
+    _into(command)
+    command.add_argument("--metric", choices=["ip", "l2"], help="ip (default): inner product of normalised vectors")
+    command.add_argument(
+        "--encoder", metavar="E", help="whose texts fit these vectors; loaded when a text is searched for"
+    )
+    command.add_argument("--store", choices=["fp16", "fp32"], help="type of the stored vectors (default fp16)")
+    _layout_options(command)
+
+
+def _into(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--into", required=True, type=Path, metavar="COLLECTION", help="folder; made if it is not there"
+    )
+    command.add_argument("--no-build", action="store_true", help="leave the frames as they come; build later")
+
+
 def _layout_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--shards", type=int, metavar="N")
-    command.add_argument("--placement", metavar="P", help="round_robin or semantic")
-    command.add_argument("--codec", metavar="X", help="sq8, sq4 or fp16")
+    from engine.vectorindex import CODECS
+
+    _placing_options(command)
+    command.add_argument("--codec", metavar="X", help=", ".join(CODECS))
     command.add_argument("--cells", type=int, metavar="N", help="cells; chosen from the number of frames if left out")
 
 
-def _layout_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The layout settings that were given."""
-    given = {
-        "n_shards": options.shards,
-        "placement": options.placement,
-        "codec": options.codec,
-        "n_cells": options.cells,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+def _placing_options(command: argparse.ArgumentParser) -> None:
+    from engine.placement import PLACEMENTS
 
-
-def _ingest(options: argparse.Namespace) -> int:
-    from engine.collection import Collection
-    from engine.encoder import SHIPPED, load_encoder
-    from engine.ingest import ingest
-
-    if not options.every > 0:
-        raise ValueError(f"The step between frames is {options.every} s; give a positive number.")
-    layout = _layout_of(options)
-    if (options.into / "catalog.sqlite").is_file():
-        collection = Collection.open(options.into)
-        try:
-            _agree(options, collection.settings, layout)
-        except ValueError:
-            collection.close()
-            raise
-    else:
-        name = options.encoder or SHIPPED
-        encoder = load_encoder(name)
-        collection = Collection.create(options.into, dim=encoder.dim, encoder=name, **layout)
-        collection.use_encoder(encoder)
-    with collection, _Line() as line:
-        report = ingest(
-            collection,
-            options.videos,
-            every=options.every,
-            shots=options.shots,
-            build=not options.no_build,
-            progress=lambda now: line.show(now.fraction, f"{now.stage} {now.video}"),
-        )
-    if options.json:
-        _print_json(asdict(report))
-    else:
-        for path, reason in report.refused:
-            print(f"refused {path}: {reason}", file=sys.stderr)
-        print(
-            f"Stored {report.n_frames:,} frames of {len(report.added)} videos in {report.seconds:.1f} s; "
-            f"{len(report.skipped)} were in already, {len(report.refused)} were refused."
-        )
-    return 1 if report.refused else 0
-
-
-def _agree(options: argparse.Namespace, settings: Settings, layout: dict[str, Any]) -> None:
-    """Raise unless what was asked for is what the collection was made with."""
-    if options.encoder not in (None, settings.encoder):
-        raise ValueError(
-            f"{options.into} was made with the encoder {settings.encoder!r}; leave --encoder out or use another folder."
-        )
-    for name, value in layout.items():
-        if value != getattr(settings, name):
-            raise ValueError(
-                f"{options.into} has {name}={getattr(settings, name)}, not {value}; change that with `python -m engine build`."
-            )
-
-
-def _build(options: argparse.Namespace) -> int:
-    with _open(options) as collection, _Line() as line:
-        collection.build(**_layout_of(options), progress=lambda what, fraction: line.show(fraction, what))
-        stats = collection.stats()
-    built = {
-        "n_frames": stats.n_frames,
-        "n_cells": stats.n_cells,
-        "n_shards": len(stats.shards),
-        "placement": stats.placement,
-    }
-    if options.json:
-        _print_json(built)
-    else:
-        print(
-            f"Built {stats.n_frames:,} frames into {stats.n_cells:,} cells and {len(stats.shards)} {stats.placement} shards."
-        )
-    return 0
-
-
-def _search(options: argparse.Namespace) -> int:
-    import numpy as np
-
-    if (options.text is None) == (options.vector is None):
-        raise ValueError("Give either a text or --vector, and not both.")
-    query = options.text
-    if options.vector is not None:
-        try:
-            query = np.load(options.vector, allow_pickle=False).reshape(-1)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{options.vector} cannot be read as a NumPy array ({error}).") from error
-    where = Filter(
-        videos=tuple(options.video),
-        seconds=(options.start, options.stop),
-        captured=(options.after, options.before),
-        dayparts=tuple(options.daypart),
-        tags_any=tuple(options.tag_any),
-        tags_all=tuple(options.tag_all),
-        tags_none=tuple(options.tag_none),
+    command.add_argument("--shards", type=int, metavar="N")
+    command.add_argument("--placement", metavar="P", help=", ".join(PLACEMENTS))
+    takes = [f"{name}: {', '.join(each.OPTIONS)}" for name, each in PLACEMENTS.items() if each.OPTIONS]
+    command.add_argument(
+        "--option",
+        action="append",
+        type=_option,
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"option of the placement, JSON or text; repeat for more ({'; '.join(takes)})",
     )
-    with _open(options) as collection:
-        if options.text is not None:
-            _ = collection.encoder  # Loaded before the clock of the search starts.
-        result = collection.search(
-            query,
-            options.k,
-            exact=options.exact,
-            n_probe=options.n_probe,
-            max_shards=options.max_shards,
-            per_shot=options.per_shot,
-            where=where,
-        )
-    if options.json:
-        _print_json(search_document(result))
-        return 0
-    for hit in result.hits:
-        print(
-            f"{hit.score:.3f}  {hit.video_id}, {hit.frame_index}  {hit.seconds:.1f} s  shard {hit.shard}  {' '.join(hit.tags)}"
-        )
-    trace = result.trace
-    print(
-        f"Opened {trace.shards_probed} of {trace.shards_total} shards, scanned {trace.vectors_scanned:,} of "
-        f"{trace.vectors_total:,} frames, {trace.ms['total']:.1f} ms. {trace.reason}",
-        *trace.warnings,
-        file=sys.stderr,
+
+
+def _search_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("collection", type=Path)
+    command.add_argument("text", nargs="?")
+    command.add_argument("--vector", type=Path, metavar="Q.npy", help="a vector, or a row per query for several")
+    command.add_argument("--frame", type=int, metavar="ID", help="a stored frame as the query")
+    command.add_argument("--k", type=int, default=10, help="hits per query (default 10)")
+    width = command.add_mutually_exclusive_group()
+    width.add_argument("--n-probe", type=int, metavar="N", help="cells to probe")
+    width.add_argument("--exact", action="store_true", help="scan every frame")
+    command.add_argument("--max-shards", type=int, metavar="M", help="open at most M shards")
+    command.add_argument("--per-shot", type=int, metavar="N", help="at most N hits from one shot")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="shards searched at the same time")
+    command.add_argument("--mapped", action="store_true", help="map codes from the files instead of loading them")
+    command.add_argument(
+        "--allow-partial", action="store_true", help="answer without shards that fail (exit status 1 then)"
     )
-    return 0
-
-
-def search_document(result: SearchResult) -> dict[str, Any]:
-    """A search result as the JSON that scripts read."""
-    from engine.types import ShardState
-
-    trace = result.trace
-    names = ("frame_id", "score", "video_id", "frame_index", "seconds", "shard", "captured_at", "tags")
-    return {
-        "hits": [{name: getattr(hit, name) for name in names} for hit in result.hits],
-        "trace": {
-            **{name: value for name, value in asdict(trace).items() if name not in ("shards", "ms")},
-            "shards_total": trace.shards_total,
-            "shards_probed": trace.shards_probed,
-            "shards_pruned": trace.count(ShardState.PRUNED),
-            "shards_skipped": trace.count(ShardState.SKIPPED),
-            "bytes_read": trace.bytes_read,
-            "ms": {stage: round(value, 4) for stage, value in trace.ms.items()},
-            "shards": [asdict(shard) for shard in trace.shards],
-        },
-    }
-
-
-def _stats(options: argparse.Namespace) -> int:
-    with _open(options) as collection:
-        stats = collection.stats()
-    if options.json:
-        _print_json(asdict(stats))
-        return 0
-    print(
-        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
+    command.add_argument("--video", action="append", default=[], metavar="ID", help="only this video; repeat for more")
+    command.add_argument("--from", dest="start", type=float, metavar="S", help="only from this second of the video on")
+    command.add_argument("--to", dest="stop", type=float, metavar="S", help="only before this second of the video")
+    command.add_argument(
+        "--after", type=datetime.fromisoformat, metavar="TIME", help="only recorded from this ISO time on"
     )
-    print(
-        f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}"
+    command.add_argument(
+        "--before", type=datetime.fromisoformat, metavar="TIME", help="only recorded before this ISO time"
     )
-    for shard in stats.shards:
-        common = ", ".join(f"{tag} {count:,}" for tag, count in list(shard.tags.items())[:4])
-        print(
-            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB; {common}"
+    command.add_argument(
+        "--daypart", action="append", default=[], choices=list(DAYPARTS), help="only recorded at this time of day"
+    )
+    command.add_argument(
+        "--hours",
+        type=_hours,
+        default=(),
+        metavar="H",
+        help="only recorded in these hours: 7,8,9 or 18-22 (until 22:00); 22-3 wraps midnight",
+    )
+    for name, what in (("any", "any of these tags"), ("all", "all of these tags"), ("none", "none of these tags")):
+        command.add_argument(
+            f"--tag-{name}", action="append", default=[], metavar="KIND:LABEL", help=f"only frames with {what}"
         )
-    print("Tags:", ", ".join(f"{tag} {count:,}" for tag, count in stats.tags.items()) or "none")
-    print(*stats.notes, sep="\n")
-    return 0
 
 
-def _check(options: argparse.Namespace) -> int:
-    with _open(options) as collection:
-        found = collection.check()
-    if options.json:
-        _print_json({"problems": found})
-    else:
-        print("\n".join(found) or "Every file is what was written.")
-    return 1 if found else 0
+def _plan_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--ram", required=True, metavar="SIZE", help="memory for the collection, such as 8GB")
+    command.add_argument("--dim", required=True, type=int, metavar="D", help="numbers per vector")
+    command.add_argument("--vectors", type=int, metavar="N", help="frames; left out, as many as stay in memory")
+    command.add_argument("--codec", default="sq8", metavar="X", help="sq8 (default), sq4, fp16, or fp32 for bare rows")
+    command.add_argument("--store", default="fp16", metavar="T", help="type of the stored rows (default fp16)")
+    command.add_argument(
+        "--cells", type=int, default=0, metavar="N", help="chosen from the number of frames if left out"
+    )
+    command.add_argument("--shard-size", metavar="SIZE", help="memory of one open shard at the most, such as 0.5GB")
+    command.add_argument("--workers", type=int, default=1, metavar="N", help="shards searched at the same time")
 
 
-def _open(options: argparse.Namespace) -> Collection:
-    from engine.collection import Collection
-
-    return Collection.open(options.collection)
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, default=_plain))
-
-
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+def _option(text: str) -> tuple[str, Any]:
+    """An option of a placement: its value is JSON where it can be read so, else text."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
-class _Line:
-    """Progress on one line of a terminal; silent elsewhere."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __enter__(self) -> _Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print(file=sys.stderr)
-
-    def show(self, fraction: float, what: str) -> None:
-        if sys.stderr.isatty():
-            self._shown = True
-            print(
-                f"\r\x1b[K{fraction:4.0%} {''.join(c if c.isprintable() else '?' for c in what)[:70]}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
+def _hours(text: str) -> tuple[int, ...]:
+    """Hours of the day from single ones and spans, whose end is excluded."""
+    hours: list[int] = []
+    for part in text.split(","):
+        first, dash, last = (each.strip() for each in part.partition("-"))
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{part!r} is not an hour or a span such as 18-22")
+        start, stop = int(first), int(last) if dash else int(first) + 1
+        if start > 23 or stop > 24 or start == stop:
+            raise argparse.ArgumentTypeError(f"{part!r} is not a span of hours between 0 and 24")
+        hours += [hour % 24 for hour in range(start, stop if stop > start else stop + 24)]
+    return tuple(sorted(set(hours)))
 
 
 if __name__ == "__main__":

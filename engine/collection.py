@@ -269,7 +269,7 @@ class Collection(Contents):
         Raises
         ------
         EncoderError
-            If the collection names none, or it cannot be loaded.
+            If the collection names none, it cannot be loaded, or its vectors have another length.
         """
         with self._encoder_lock:
             if self._encoder is None:
@@ -278,16 +278,20 @@ class Collection(Contents):
                     raise EncoderError(
                         "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
                     )
-                self._encoder = load_encoder(name)
+                self._encoder = self._fitting(load_encoder(name))
             return self._encoder
 
     def use_encoder(self, encoder: Encoder) -> None:
         """Search text with an encoder that is already loaded."""
+        self._encoder = self._fitting(encoder)
+
+    def _fitting(self, encoder: Encoder) -> Encoder:
+        """The encoder, if its vectors are as long as the stored ones."""
         if encoder.dim != self.settings.dim:
             raise EncoderError(
                 f"The encoder {encoder.name} makes vectors of {encoder.dim} numbers; this collection stores {self.settings.dim}."
             )
-        self._encoder = encoder
+        return encoder
 
     def encoder_vector(self, text: str) -> Floats:
         """The vector (dim,) of a text."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -177,3 +177,296 @@ def read_columns(path: Path) -> FrameColumns:
 def _bits(array: pa.BooleanArray) -> NDArray[np.uint8]:
     """The packed bits of a boolean column."""
     return np.frombuffer(array.buffers()[1], np.uint8)[: (len(array) + 7) // 8]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTable:
+    """A table of n frames from a user's file, row by row as written there."""
+
+    video_ids: tuple[str, ...]
+    """In order of first appearance."""
+    titles: tuple[str, ...]
+    """The first one given for each video; empty where there is none."""
+    video: NDArray[np.int32]
+    """(n,) place of each row's video among `video_ids`."""
+    frame_index: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    captured_at: NDArray[np.int64] | None
+    """Microseconds since 1970, naive local time; `NO_TIME` where unknown. None without such a column."""
+    shot: NDArray[np.int32] | None
+    tag_names: tuple[str, ...]
+    tag: NDArray[np.int32]
+    """Place among `tag_names` of every tag of every row, one row after the other; -1 for an empty one."""
+    tag_start: NDArray[np.int64]
+    """(n + 1,) where the tags of each row start."""
+    unknown: tuple[str, ...]
+    """Columns that mean nothing here and were left out."""
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def tags(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], ...]:
+        """The tags of these rows; empty if the table has none at all."""
+        if not self.tag_names:
+            return ()
+        spans = zip(self.tag_start[rows].tolist(), self.tag_start[rows + 1].tolist(), strict=True)
+        return tuple(tuple(self.tag_names[i] for i in self.tag[start:stop].tolist() if i >= 0) for start, stop in spans)
+
+
+NEEDED = ("video_id", "frame_index", "seconds")
+OPTIONAL = ("captured_at", "shot", "tags", "title")
+_YEARS = tuple(int(np.datetime64(year, "us").astype(np.int64)) for year in ("0002", "9999"))
+"""Microseconds between which a recording time makes sense; a year of room, as times of frames are counted from it."""
+TABLES = (".parquet", ".arrow", ".feather", ".csv")
+"""Endings of the files that hold tables of frames."""
+_BETWEEN_TAGS = "|"
+"""Stands between the tags of a frame where they are one text, as in CSV; a tag may hold spaces."""
+
+
+def check_table_name(path: Path) -> None:
+    """Raise `ValueError` unless the name of a table of frames ends in one of `TABLES`."""
+    if path.suffix.lower() not in TABLES:
+        raise ValueError(f"{path} is not named like a table of frames; use a file that ends in {', '.join(TABLES)}.")
+
+
+def read_table(path: Path) -> FrameTable:
+    """Read a table of frames: `NEEDED` columns and those of `OPTIONAL` that are there.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if the file is not such a table, a column is missing or of another type, or a value is.
+    """
+    check_table_name(path)
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        table, unknown = _load_table(path)
+        video_id = _texts(path, "video_id", table.column("video_id"))
+        _refuse_row(path, "video_id", "is empty", _flags(video_id, lambda pc: pc.equal(video_id, "")))
+        encoded = video_id.combine_chunks().dictionary_encode()
+        names = tuple(encoded.dictionary.to_pylist())
+        video = encoded.indices.to_numpy().astype(np.int32)
+        frame_index = _numbers(path, table, "frame_index", pa.int64())
+        seconds = _numbers(path, table, "seconds", pa.float64())
+        _refuse_row(path, "frame_index", "is negative", frame_index < 0)
+        _refuse_row(path, "seconds", "is negative or not a number", ~(np.isfinite(seconds) & (seconds >= 0)))
+        captured_at = _wall_clock(path, table)
+        shot = _numbers(path, table, "shot", pa.int32(), absent=-1) if "shot" in table.column_names else None
+        tag_names, tag, tag_start = _tag_lists(path, table)
+        titles = _titles(path, table, video, len(names))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as a table of frames ({_one_line(error)}).") from error
+    return FrameTable(
+        names, titles, video, frame_index, seconds, captured_at, shot, tag_names, tag, tag_start, tuple(unknown)
+    )
+
+
+def _load_table(path: Path) -> tuple[Any, list[str]]:
+    """The columns that mean something, and the names of the others."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _check_names(path, names)
+            table = file.read(columns=[name for name in names if name in NEEDED + OPTIONAL])
+    elif suffix == ".csv":
+        import pyarrow.csv as pc
+
+        texts = {name: pa.string() for name in ("video_id", "tags", "title")}
+        convert = pc.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
+        table = pc.read_csv(path, convert_options=convert)
+        names = table.column_names
+    else:
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            table.validate(full=True)  # Offsets in the file are believed otherwise, wherever they lead.
+        names = table.column_names
+    _check_names(path, names)
+    known = [name for name in names if name in NEEDED + OPTIONAL]
+    # Ids are given anew, so the column that an export writes is passed over without a word.
+    return table.select(known), [name for name in names if name not in {*known, "frame_id"}]
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)}; a table of frames needs {', '.join(NEEDED)}, and may have {', '.join(OPTIONAL)}."
+        )
+    twice = [name for name in NEEDED + OPTIONAL if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]} more than once.")
+
+
+def _refuse_row(path: Path, name: str, what: str, bad: NDArray[np.bool_]) -> None:
+    rows = np.flatnonzero(bad)
+    if len(rows):
+        raise ValueError(f"Row {rows[0]} of {path}, counted from 0: its {name} {what}.")
+
+
+def _flags(column: Any, test: Any) -> NDArray[np.bool_]:
+    """(n,) what a test of pyarrow.compute says of each value."""
+    import pyarrow.compute as pc
+
+    flags: NDArray[np.bool_] = np.asarray(test(pc).to_numpy(), np.bool_) if len(column) else np.zeros(0, np.bool_)
+    return flags
+
+
+def _nulls(column: Any) -> NDArray[np.bool_]:
+    return _flags(column, lambda pc: pc.is_null(column))
+
+
+def _wrong_type(path: Path, name: str, column: Any, wanted: str) -> ValueError:
+    return ValueError(f"The column {name} of {path} is of type {column.type}; give {wanted}.")
+
+
+def _is_text(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _texts(path: Path, name: str, column: Any, *, may_lack: bool = False) -> Any:
+    """A column as large strings."""
+    if not _is_text(column.type) and not (may_lack and pa.types.is_null(column.type)):
+        raise _wrong_type(path, name, column, "text")
+    if not may_lack:
+        _refuse_row(path, name, "is missing", _nulls(column))
+    return column.cast(pa.large_string())
+
+
+def _numbers(path: Path, table: Any, name: str, kind: Any, *, absent: int | None = None) -> NDArray[Any]:
+    column = table.column(name)
+    whole = pa.types.is_integer(kind)
+    if absent is not None and pa.types.is_null(column.type):
+        column = column.cast(kind)
+    fits = pa.types.is_integer(column.type) or (not whole and pa.types.is_floating(column.type))
+    if not fits and len(table):
+        raise _wrong_type(path, name, column, "whole numbers" if whole else "numbers")
+    if absent is None:
+        _refuse_row(path, name, "is missing", _nulls(column))
+    else:
+        column = column.fill_null(absent)
+    values: NDArray[Any] = column.cast(kind).to_numpy()
+    return values
+
+
+def _wall_clock(path: Path, table: Any) -> NDArray[np.int64] | None:
+    if "captured_at" not in table.column_names or pa.types.is_null(table.column("captured_at").type):
+        return None
+    column = table.column("captured_at")
+    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
+        raise _wrong_type(path, "captured_at", column, "timestamps such as 2024-05-01 18:30:00")
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        raise ValueError(
+            f"The column captured_at of {path} has a time zone ({column.type.tz}); frames are filed by the local time of the "
+            "recording, so convert it to local time and drop the zone."
+        )
+    values: NDArray[np.int64] = (
+        column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).fill_null(NO_TIME).to_numpy()
+    )
+    far = (values != NO_TIME) & ((values < _YEARS[0]) | (values >= _YEARS[1]))
+    _refuse_row(path, "captured_at", "lies outside the years 2 to 9998", far)
+    return values
+
+
+def _tag_lists(path: Path, table: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.int64]]:
+    import pyarrow.compute as pc
+
+    none = (), np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int64)
+    if "tags" not in table.column_names or pa.types.is_null(table.column("tags").type):
+        return none
+    column = table.column("tags")
+    if _is_text(column.type):
+        column = pc.split_pattern(column.cast(pa.large_string()), _BETWEEN_TAGS)
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if not is_list or not (_is_text(column.type.value_type) or pa.types.is_null(column.type.value_type)):
+        raise _wrong_type(path, "tags", column, f"a list of texts, or one text with {_BETWEEN_TAGS!r} between the tags")
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    flat = pc.list_flatten(column).cast(pa.large_string())
+    encoded = pc.utf8_trim_whitespace(flat).combine_chunks().dictionary_encode()
+    names = tuple(encoded.dictionary.to_pylist())
+    if not names:
+        return none
+    tag = encoded.indices.fill_null(-1).to_numpy().astype(np.int32)
+    if "" in names:
+        tag[tag == names.index("")] = -1
+    return names, tag, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _titles(path: Path, table: Any, video: NDArray[np.int32], n_videos: int) -> tuple[str, ...]:
+    if "title" not in table.column_names:
+        return ("",) * n_videos
+    column = _texts(path, "title", table.column("title"), may_lack=True)
+    given = np.flatnonzero(~_nulls(column))
+    numbers, first = np.unique(video[given], return_index=True)
+    titles = [""] * n_videos
+    for number, text in zip(numbers.tolist(), column.take(pa.array(given[first])).to_pylist(), strict=True):
+        titles[number] = text
+    return tuple(titles)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class TableWriter:
+    """Writes a table of frames part by part, in the format that its name stands for."""
+
+    _SCHEMA = pa.schema(
+        {
+            "frame_id": pa.int64(),
+            "video_id": pa.string(),
+            "frame_index": pa.int64(),
+            "seconds": pa.float64(),
+            "captured_at": pa.timestamp("us"),
+            "shot": pa.int32(),
+            "tags": pa.list_(pa.string()),
+            "title": pa.string(),
+        }
+    )
+
+    def __init__(self, file: BinaryIO, suffix: str) -> None:
+        """Take an open file and one of `TABLES`."""
+        self._joined = suffix.lower() == ".csv"
+        self._schema = self._SCHEMA
+        if self._joined:
+            import pyarrow.csv as pc
+
+            at = self._schema.get_field_index("tags")
+            self._schema = self._schema.set(at, pa.field("tags", pa.string()))
+            self._writer = pc.CSVWriter(file, self._schema)
+        elif suffix.lower() == ".parquet":
+            import pyarrow.parquet as pq
+
+            self._writer = pq.ParquetWriter(file, self._schema)
+        else:
+            self._writer = pa.ipc.new_file(file, self._schema)
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def write(self, columns: FrameColumns, video_ids: Sequence[str], titles: Sequence[str]) -> None:
+        """Append frames.
+
+        Parameters
+        ----------
+        columns : of n frames
+        video_ids, titles : of the video of each of these frames
+        """
+        tags: list[Any] = columns.tags.at(np.arange(len(columns)))
+        values = {
+            **{name: getattr(columns, name) for name in ("frame_id", "frame_index", "seconds", "shot")},
+            "video_id": video_ids,
+            "captured_at": columns.captured_at.view("datetime64[us]"),
+            "tags": [_BETWEEN_TAGS.join(each) for each in tags] if self._joined else tags,
+            "title": titles,
+        }
+        arrays = [pa.array(values[field.name], field.type) for field in self._schema]
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))

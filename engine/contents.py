@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine import media, stats
 from engine.cache import ByteLRU
@@ -13,9 +14,11 @@ from engine.catalog import Catalog
 from engine.cells import read_cells
 from engine.clip import Clip
 from engine.errors import CollectionError
+from engine.export import export
 from engine.generations import Generations
 from engine.manifest import Settings
 from engine.report import collection_stats, video_info
+from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Frame, VideoInfo
 from engine.vectorindex import Lists
 
@@ -66,11 +69,6 @@ class Contents:
         with self._generations.reading() as snapshot:
             (number,) = snapshot.numbers_of([video_id])
             return video_info(snapshot, snapshot.videos[number])
-
-    def _number(self, video_id: str) -> int:
-        with self._generations.reading() as snapshot:
-            (number,) = snapshot.numbers_of([video_id])
-            return number
 
     def fingerprint(self, video_id: str) -> str:
         """What tells the content of a stored video apart."""
@@ -127,13 +125,37 @@ class Contents:
                 found.append(str(error))
             return found
 
+    def export(self, vectors: Path, frames: Path) -> int:
+        """Write the vectors and a table of the live frames in input order; see `export.export`."""
+        with self._generations.reading() as snapshot:
+            return export(snapshot, vectors, frames)
+
     def thumbnail(self, frame: Frame) -> Path | None:
-        """The stored JPEG of a frame; None if there is none."""
-        return media.thumbnail(self.path, self._number(frame.video_id), frame.frame_index)
+        """A JPEG of a frame: the stored one, or one made on first use from its keyframe image or its video; None if there is neither."""
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([frame.video_id])
+            stored = media.thumbnail(self.path, number, frame.frame_index)
+            if stored is not None:
+                return stored
+            made = media.made(self.path, number, frame.frame_id)
+            if made.is_file():
+                return made
+            row = snapshot.videos[number]
+            if not row.pictures and not row.source:
+                return None
+            place = int(np.searchsorted(_frame_ids(snapshot, number), frame.frame_id)) + 1
+        return media.make(self.path, row, frame.frame_id, place, frame.seconds)
 
     def poster(self, video_id: str) -> Path | None:
-        """A JPEG that stands for a video; None if there is none."""
-        return media.poster(self.path, self._number(video_id))
+        """A JPEG that stands for a video, from its middle; None if there is none."""
+        with self._generations.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            stored = media.poster(self.path, number)
+            row = snapshot.videos[number]
+            if stored is not None or not (row.pictures or row.source):
+                return stored
+            ids = _frame_ids(snapshot, number)
+        return self.thumbnail(self.frame(int(ids[len(ids) // 2])))
 
     def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:
         """A short clip around a frame that plays in browsers, cut on first use and kept.
@@ -146,3 +168,13 @@ class Contents:
             If it cannot be decoded.
         """
         return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after)
+
+
+def _frame_ids(snapshot: Snapshot, number: int) -> NDArray[np.int64]:
+    """Ids of a video's frames, rising: in the order in which they came. A video is deleted whole, so none is missing."""
+    found = [np.zeros(0, np.int64)]
+    for view in snapshot.views():
+        if str(number) in view.segment.row.stats["videos"]:
+            start, stop = np.searchsorted(view.segment.columns.video, [number, number + 1])
+            found.append(view.segment.columns.frame_id[start:stop])
+    return np.sort(np.concatenate(found))

@@ -1,21 +1,37 @@
-"""Pictures and clips of a collection: derived files, made anew when they are missing."""
+"""Pictures and clips of a collection: thumbnails that came with the frames, and files made on demand and made anew when missing."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine import video as films
 from engine.clip import Clip, cut_clip
 from engine.durable import sync_folder, write_files
-from engine.errors import NotFound
+from engine.errors import NotFound, VideoError
 from engine.manifest import VideoRow
 from engine.types import VideoInfo
 
 KEEP_CLIPS = 200
 """Clips kept per collection; the oldest go first."""
+KEEP_PICTURES = 20_000
+"""Pictures made on demand that are kept per collection; the oldest go first."""
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+"""Endings of keyframe images."""
+_WIDTH = 320
+"""Pixels across a picture made on demand, as of a thumbnail."""
+_MAX_PIXELS = 1 << 26
+_DIGITS = range(3, 9)
+"""Digits that a keyframe image's number may be written with."""
 
 
 def folder(collection: Path, number: int) -> Path:
@@ -67,6 +83,93 @@ def poster(collection: Path, number: int) -> Path | None:
     return place / f"{indices[len(indices) // 2]}.jpg" if indices else None
 
 
+def made(collection: Path, number: int, frame_id: int) -> Path:
+    """Where the picture of a frame is, once it has been made on demand."""
+    return collection / "pictures" / f"{number:d}-{frame_id:d}.jpg"
+
+
+def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: float) -> Path | None:
+    """Make the picture of a frame from its keyframe image, or else from the video file; None where neither can be read.
+
+    Parameters
+    ----------
+    place : of the frame among the stored frames of its video, from 1: the number of its keyframe image
+    """
+    image = _keyframe(row.pictures, place)
+    if image is None:
+        image = _from_video(row.source, seconds)
+    if image is None:
+        return None
+    path = made(collection, row.number, frame_id)
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            part.write_bytes(films.thumbnail(image, _WIDTH))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError:  # A disk that is full or may not be written to costs the picture and nothing else.
+        return None
+    with suppress(OSError):
+        _forget_pictures(path.parent)
+    return path
+
+
+def _keyframe(folder_name: str, place: int) -> NDArray[np.uint8] | None:
+    if not folder_name:
+        return None
+    images = Path(folder_name)
+    for name in dict.fromkeys(f"{place:0{digits}d}{ending}" for ending in PICTURES for digits in _DIGITS):
+        path = images / name
+        # A link may not lead to what lies elsewhere.
+        if path.is_file() and path.resolve().is_relative_to(images.resolve()):
+            try:
+                return read_image(path, _WIDTH)
+            except VideoError:
+                return None
+    return None
+
+
+def _from_video(source: str, seconds: float) -> NDArray[np.uint8] | None:
+    if not source or not Path(source).is_file():
+        return None
+    try:
+        return films.grab(source, seconds, width=films.MAX_WIDTH)
+    except VideoError:
+        return None
+
+
+def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
+    """An image file as (height, width, 3) uint8 RGB.
+
+    Parameters
+    ----------
+    width : pixels across that are enough; a JPEG is then decoded at a fraction of its size, but no smaller
+
+    Raises
+    ------
+    VideoError
+        If it is not an image that can be decoded, or is larger than any frame of a video.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels")
+            if width is not None:
+                image.draft("RGB", (width, 1))
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow's plugins raise what they like on damaged files.
+        raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
+
+
+def _forget_pictures(place: Path) -> None:
+    # A margin, so that the times of all of them are not asked for each time one is made.
+    if sum(1 for _ in place.iterdir()) > KEEP_PICTURES + KEEP_PICTURES // 20:
+        for old in sorted(place.glob("*.jpg"), key=os.path.getmtime)[:-KEEP_PICTURES]:
+            old.unlink(missing_ok=True)
+
+
 def clip(collection: Path, video: VideoInfo, seconds: float, before: float, after: float) -> Clip:
     """A short clip around a time, cut from the video file on first use.
 
@@ -85,14 +188,14 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
     note = path.with_suffix(".json")
     if path.is_file() and note.is_file():
         return Clip(path, **json.loads(note.read_text()))
-    made = cut_clip(source, seconds, path, before=before, after=after)
-    note.write_text(json.dumps({"start": made.start, "duration": made.duration, "offset": made.offset}))
+    cut = cut_clip(source, seconds, path, before=before, after=after)
+    note.write_text(json.dumps({"start": cut.start, "duration": cut.duration, "offset": cut.offset}))
     _forget_oldest(clips)
-    return made
+    return cut
 
 
 def _forget_oldest(clips: Path) -> None:
-    made = sorted(clips.glob("*.mp4"), key=os.path.getmtime)
-    for old in made[:-KEEP_CLIPS]:
+    cut = sorted(clips.glob("*.mp4"), key=os.path.getmtime)
+    for old in cut[:-KEEP_CLIPS]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

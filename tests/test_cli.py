@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from clips import make_clip
 from worlds import DIM, fill, flip, make_video, queries
 
-from engine.__main__ import main
+from engine.__main__ import _parser, main
 from engine.collection import Collection
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,9 +115,25 @@ class TestSearch:
     @pytest.mark.parametrize(
         ("arguments", "why"),
         [
-            ([], "either a text or --vector"),
+            ([], "either a text or --vector or --frame"),
             (["a dog"], "names no encoder"),
-            (["a dog", "--vector", "q.npy"], "not both"),
+            (["a dog", "--vector", "q.npy"], "not two of them"),
+            (["--vector", "{q}", "--frame", "3"], "not two of them"),
+            (["--frame", "999"], "no frame 999"),
+            (["--frame", "first"], "invalid int value"),
+            (["--vector", "{q}", "--workers", "0"], "0 workers cannot search"),
+            (["--vector", "{q}", "--tag-any", "object:unicorn"], "carries the tag 'object:unicorn'"),
+            (["--vector", "{q}", "--hours", "25"], "not a span of hours"),
+            (["--vector", "{q}", "--hours", "7-7"], "not a span of hours"),
+            (["--vector", "{q}", "--hours", "noon"], "not an hour or a span"),
+            (["--vector", "{nan}"], "Row 2 of"),
+            (["--vector", "{zero}"], "Row 0 of"),
+            (["--vector", "{nan1}"], "not a finite number"),
+            (["--vector", "{cube}"], "shape (2, 2, 8)"),
+            (["--vector", "{wide}"], "shape (9,)"),
+            (["--vector", "{words}"], "one array of numbers"),
+            (["--vector", "{npz}"], "one array of numbers"),
+            (["--vector", "{pickle}"], "cannot be read"),
             (["--vector", "missing.npy"], "cannot be read"),
             (["--vector", "{q}", "--k", "0"], "k is 0"),
             (["--vector", "{q}", "--n-probe", "0"], "n_probe is 0"),
@@ -133,14 +150,92 @@ class TestSearch:
     )
     def test_what_the_user_can_mend_is_one_line_and_status_two(self, run, folder, vector, tmp_path, arguments, why):
         (tmp_path / "text.npy").write_text("hello")
-        np.save(tmp_path / "long.npy", np.ones(DIM + 1))
-        places = {"q": vector, "text": tmp_path / "text.npy", "long": tmp_path / "long.npy"}
+        arrays = {
+            "long": np.ones(DIM + 1),
+            "nan": np.array([[1.0] * DIM, [1.0] * DIM, [np.nan] * DIM]),
+            "nan1": np.full(DIM, np.nan),
+            "zero": np.zeros((2, DIM)),
+            "cube": np.ones((2, 2, DIM)),
+            "wide": np.ones((3, DIM + 1)),
+            "words": np.array(["a", "b"]),
+        }
+        for name, array in arrays.items():
+            np.save(tmp_path / f"{name}.npy", array)
+        np.savez(tmp_path / "npz.npz", np.ones(DIM))
+        np.save(tmp_path / "pickle.npy", np.array([None], object), allow_pickle=True)
+        places = {name: tmp_path / f"{name}.npy" for name in ("text", "pickle", *arrays)}
+        places |= {"q": vector, "npz": tmp_path / "npz.npz"}
         for extra in ([], ["--json"]):
             status, out, err = run("search", folder, *(each.format(**places) for each in arguments), *extra)
             assert status == 2
             assert out == ""
             assert why in err
             assert len(err.splitlines()) == 1
+
+    def test_a_stored_frame_may_be_the_query(self, as_json, folder):
+        hits = as_json("search", folder, "--frame", 17, "--k", 3)["hits"]
+        assert hits[0]["frame_id"] == 17
+        assert hits[0]["score"] > 0.99
+
+    def test_a_row_per_query_gives_a_list_and_one_vector_does_not(self, run, as_json, folder, tmp_path):
+        np.save(tmp_path / "many.npy", queries(3))
+        documents = as_json("search", folder, "--vector", tmp_path / "many.npy", "--k", 2)
+        assert [len(each["hits"]) for each in documents] == [2, 2, 2]
+        with Collection.open(folder) as collection:
+            for query, document in zip(queries(3), documents, strict=True):
+                ids = [hit.frame_id for hit in collection.search(query, 2).hits]
+                assert [hit["frame_id"] for hit in document["hits"]] == ids
+        np.save(tmp_path / "one.npy", queries(1))
+        assert len(as_json("search", folder, "--vector", tmp_path / "one.npy")) == 1
+        status, out, err = run("search", folder, "--vector", tmp_path / "many.npy", "--k", 2)
+        assert status == 0
+        assert [line for line in out.splitlines() if line.startswith("Query")] == ["Query 0", "Query 1", "Query 2"]
+        assert len(out.splitlines()) == 9
+        assert err.count("Opened ") == 3
+
+    @pytest.mark.parametrize(
+        ("hours", "passes"),
+        [
+            ("4", {4}),
+            ("9,14", {9, 14}),
+            ("4-10", set(range(4, 10))),
+            ("22-5", {22, 23, 0, 1, 2, 3, 4}),
+            ("9-24", set(range(9, 24))),
+        ],
+    )
+    def test_hours_of_the_day_filter(self, as_json, folder, vector, hours, passes):
+        everything = as_json("search", folder, "--vector", vector, "--k", 100, "--exact")["hits"]
+        hits = as_json("search", folder, "--vector", vector, "--k", 100, "--exact", "--hours", hours)["hits"]
+        expected = [hit for hit in everything if hit["captured_at"] and int(hit["captured_at"][11:13]) in passes]
+        assert [hit["frame_id"] for hit in hits] == [hit["frame_id"] for hit in expected]
+
+    def test_workers_and_mapping_change_no_answer(self, as_json, folder, vector):
+        plain = as_json("search", folder, "--vector", vector)
+        other = as_json("search", folder, "--vector", vector, "--workers", 3, "--mapped")
+        assert other["hits"] == plain["hits"]
+        assert (plain["trace"]["workers"], other["trace"]["workers"]) == (1, 3)
+
+    def test_a_shard_that_fails_is_status_two_or_one_where_part_of_an_answer_will_do(
+        self, run, as_json, folder, vector
+    ):
+        run("reshard", folder, "--placement", "round_robin")
+        flip(next(folder.glob("segments/*/vectors.npy")))
+        status, out, err = run("search", folder, "--vector", vector, "--exact", "--k", 30)
+        assert (status, out) == (2, "")
+        assert len(err.splitlines()) == 1
+        document = as_json("search", folder, "--vector", vector, "--exact", "--k", 30, "--allow-partial", status=1)
+        assert len(document["hits"]) == 20
+        assert len(document["trace"]["missing"]) == 1
+
+    def test_text_is_refused_where_the_encoders_vectors_have_another_length(
+        self, run, tmp_path, town_encoder, monkeypatch
+    ):
+        monkeypatch.setattr("engine.collection.load_encoder", lambda name: town_encoder)
+        fill(tmp_path / "other", VIDEOS, encoder="town").close()
+        status, out, err = run("search", tmp_path / "other", "a dog")
+        assert (status, out) == (2, "")
+        assert f"makes vectors of {town_encoder.dim} numbers; this collection stores {DIM}" in err
+        assert len(err.splitlines()) == 1
 
 
 class TestOtherCommands:
@@ -175,10 +270,105 @@ class TestOtherCommands:
         assert status == 0
         assert "4 cells and 2 round_robin shards" in out
 
+    def test_build_takes_options_of_the_placement(self, as_json, folder):
+        document = as_json("build", folder, "--placement", "timeline", "--option", "minutes=0.1")
+        assert (document["placement"], document["n_shards"]) == (
+            "timeline",
+            as_json("stats", folder)["shards"].__len__(),
+        )
+        assert document["n_shards"] > 1
+        with Collection.open(folder) as collection:
+            assert collection.settings.options == {"minutes": 0.1}
+
+    def test_reshard_keeps_the_cells(self, run, as_json, folder):
+        before = as_json("stats", folder)
+        document = as_json("reshard", folder, "--shards", 2, "--placement", "round_robin")
+        assert document == {"n_frames": 30, "n_cells": before["n_cells"], "n_shards": 2, "placement": "round_robin"}
+        status, out, _ = run("reshard", folder, "--shards", 3)
+        assert status == 0
+        assert out.startswith("Placed 30 frames into ")
+        assert len(as_json("stats", folder)["shards"]) == 3
+
+    def test_delete_takes_a_video_out_and_compact_gives_the_space_back(self, run, as_json, folder):
+        assert as_json("delete", folder, "v1") == {"video_id": "v1", "n_frames": 10}
+        status, out, _ = run("stats", folder)
+        assert status == 0
+        assert "20 frames of 2 videos" in out
+        assert "10 deleted frames still take up space" in out.splitlines()[-2] + out.splitlines()[-1]
+        assert as_json("compact", folder) == {"dropped": 10}
+        status, out, _ = run("compact", folder)
+        assert (status, out) == (0, "Dropped 0 deleted frames from the files.\n")
+        status, out, _ = run("delete", folder, "v2")
+        assert out.startswith("Deleted 10 frames of v2")
+
+    def test_export_writes_what_import_reads(self, run, as_json, folder, vector, tmp_path):
+        v, f = tmp_path / "v.npy", tmp_path / "f.parquet"
+        document = as_json("export", folder, "--vectors", v, "--frames", f)
+        assert document == {"n_frames": 30, "dim": DIM, "vectors": str(v), "frames": str(f)}
+        imported = as_json("import", "--into", tmp_path / "new", "--vectors", v, "--frames", f, "--shards", 2)
+        assert (imported["added"], imported["n_frames"], imported["notes"]) == (["v0", "v1", "v2"], 30, [])
+        there, here = (
+            as_json("search", each, "--vector", vector, "--exact")["hits"] for each in (folder, tmp_path / "new")
+        )
+        names = ("frame_id", "video_id", "frame_index", "seconds", "captured_at", "tags")
+        assert [[hit[name] for name in names] for hit in here] == [[hit[name] for name in names] for hit in there]
+        status, out, err = run("export", folder, "--vectors", v, "--frames", f)
+        assert (status, out) == (2, "")
+        assert "not overwritten" in err
+        status, out, _ = run("export", folder, "--vectors", tmp_path / "w.npy", "--frames", tmp_path / "w.csv")
+        assert status == 0
+        assert out.startswith("Wrote 30 normalised fp16 vectors")
+
+    def test_plan_says_how_many_shards(self, run, as_json):
+        document = as_json("plan", "--ram", "8GB", "--vectors", 10_000_000, "--dim", 768, "--shard-size", "0.5GB")
+        assert document["n_vectors"] == 10_000_000
+        assert document["shard_nbytes"] <= 1 << 29
+        assert document["n_shards"] * document["vectors_per_shard"] >= 10_000_000
+        status, out, _ = run("plan", "--ram", "8GB", "--dim", 512, "--codec", "sq4", "--workers", 2)
+        assert status == 0
+        assert out.startswith("shards  ")
+        for arguments, why in (
+            (("--ram", "plenty"), "not a size"),
+            (("--ram", "1KB"), "cannot hold"),
+            (("--ram", "8GB", "--codec", "pq"), "Unknown codec"),
+            (("--ram", "8GB", "--workers", 0), "0 workers"),
+        ):
+            status, out, err = run("plan", "--dim", 512, "--vectors", 1000, *arguments)
+            assert (status, out) == (2, "")
+            assert why in err
+            assert len(err.splitlines()) == 1
+
+    def test_help_names_every_placement_and_its_options(self, run):
+        from engine.placement import PLACEMENTS
+
+        for command in ("ingest", "build", "import", "import-aic", "reshard"):
+            status, out, _ = run(command, "--help")
+            assert status == 0
+            text = "".join(out.split())
+            assert all(name in text for name in PLACEMENTS)
+            assert "timeline:minutes" in text
+
     @pytest.mark.parametrize(
         "arguments",
         [
             ["stats", "{gone}"],
+            ["compact", "{gone}"],
+            ["delete", "{gone}", "v1"],
+            ["delete", "{c}", "v9"],
+            ["delete", "{c}"],
+            ["reshard", "{gone}", "--shards", "2"],
+            ["reshard", "{c}"],
+            ["reshard", "{c}", "--shards", "0"],
+            ["build", "{c}", "--placement", "timeline", "--option", "seconds=5"],
+            ["build", "{c}", "--placement", "timeline", "--option", "minutes=soon"],
+            ["build", "{c}", "--placement", "timeline", "--option", "minutes"],
+            ["export", "{gone}", "--vectors", "v.npy", "--frames", "f.csv"],
+            ["export", "{c}", "--vectors", "{gone}/v.npy", "--frames", "{gone}/f.csv"],
+            ["import", "--into", "{gone}", "--vectors", "{gone}/v.npy", "--frames", "{gone}/f.csv"],
+            ["import", "--into", "{c}", "--vectors", "{gone}/v.npy", "--frames", "{gone}/f.csv"],
+            ["import-aic", "--into", "{gone}", "{gone}/archive"],
+            ["import-aic", "--into", "{gone}", "{c}"],
+            ["plan", "--dim", "512"],
             ["check", "{gone}"],
             ["build", "{gone}"],
             ["search", "{gone}", "dog"],
@@ -200,6 +390,29 @@ class TestOtherCommands:
         assert len(err.splitlines()) == 1
         assert not (tmp_path / "gone").exists()
 
+    @pytest.mark.parametrize(
+        ("arguments", "why"),
+        [
+            (["delete", "{c}", "v9"], "no video 'v9' in this collection, so nothing was deleted"),
+            (["stats", "{foreign}"], "foreign"),
+            (["import", "--into", "{foreign}", "--vectors", "{q}", "--frames", "{f}"], "one row of numbers per frame"),
+            (["build", "{c}", "--placement", "timeline", "--option", "sides=3"], "no option 'sides'; it takes minutes"),
+            (["build", "{c}", "--option", "minutes=3"], "semantic has no option 'minutes'"),
+            (["reshard", "{c}", "--placement", "best"], "Unknown placement 'best'; use round_robin"),
+            (["export", "{c}", "--vectors", "{q}", "--frames", "{f}"], "there already"),
+        ],
+    )
+    def test_the_line_says_what_is_wrong(self, run, folder, vector, tmp_path, arguments, why):
+        (tmp_path / "foreign").mkdir()
+        (tmp_path / "foreign" / "letter.txt").write_text("mine")
+        (tmp_path / "f.csv").write_text("video_id,frame_index,seconds\na,0,0\n")
+        places = {"c": folder, "foreign": tmp_path / "foreign", "q": vector, "f": tmp_path / "f.csv"}
+        status, out, err = run(*(each.format(**places) for each in arguments))
+        assert (status, out) == (2, "")
+        assert why in err
+        assert len(err.splitlines()) == 1
+        assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["letter.txt"]
+
     def test_a_folder_that_may_not_be_made_is_one_line(self, run, tmp_path, loaded):
         (tmp_path / "file").write_text("")
         status, out, err = run("ingest", "--into", tmp_path / "file" / "c", "a.mp4")
@@ -212,6 +425,105 @@ class TestOtherCommands:
 
         monkeypatch.setattr(Collection, "stats", stop)
         assert run("stats", folder) == (130, "", "engine: stopped; what was stored before stays.\n")
+
+
+class TestImport:
+    @pytest.fixture
+    def pair(self, tmp_path):
+        """Vectors and a table of 40 frames of two videos."""
+        np.save(tmp_path / "v.npy", queries(40))
+        lines = [f"{'ab'[i % 2]},{i},{i / 2},object:dog|scene:beach" for i in range(40)]
+        (tmp_path / "f.csv").write_text("\n".join(["video_id,frame_index,seconds,tags", *lines]) + "\n")
+        return "--vectors", tmp_path / "v.npy", "--frames", tmp_path / "f.csv"
+
+    def test_a_collection_is_made_as_told_and_filled_and_built(self, run, as_json, pair, tmp_path):
+        into = tmp_path / "new"
+        settings = ("--metric", "l2", "--store", "fp32", "--codec", "fp16", "--encoder", "any/model", "--cells", 4)
+        first = as_json("import", "--into", into, *pair, *settings, "--shards", 2, "--placement", "random")
+        assert (first["added"], first["n_frames"], first["refused"]) == (["a", "b"], 40, [])
+        stats = as_json("stats", into)
+        told = ("metric", "store", "codec", "encoder", "n_cells", "placement")
+        assert [stats[name] for name in told] == ["l2", "fp32", "fp16", "any/model", 4, "random"]
+        assert len(stats["shards"]) == 2
+        assert stats["tags"] == {"object:dog": 40, "scene:beach": 40}
+        status, out, err = run("import", "--into", into, *pair)
+        assert (status, err) == (0, "")
+        assert "2 were in already" in out
+
+    def test_without_a_build_frames_stay_as_they_come(self, as_json, pair, tmp_path):
+        as_json("import", "--into", tmp_path / "new", *pair, "--no-build")
+        assert as_json("stats", tmp_path / "new")["n_cells"] == 0
+
+    def test_other_content_is_refused_with_status_one(self, run, pair, tmp_path):
+        run("import", "--into", tmp_path / "new", *pair)
+        np.save(tmp_path / "v.npy", queries(40) + 1)
+        status, out, err = run("import", "--into", tmp_path / "new", *pair)
+        assert status == 1
+        assert [line.split(":")[0] for line in err.splitlines()] == ["refused a", "refused b"]
+        assert "2 were refused" in out
+
+    @pytest.mark.parametrize(
+        ("wrong", "why"),
+        [
+            (("--metric", "cosine"), "invalid choice"),
+            (("--placement", "best"), "Unknown placement 'best'"),
+            (("--placement", "timeline", "--option", "sides=3"), "no option 'sides'"),
+            (("--codec", "fp32"), "store"),
+            (("--frames", "{folder}/short.csv"), "must go together"),
+            (("--vectors", "{folder}/nan.npy"), "Row 7 of"),
+        ],
+    )
+    def test_a_mistake_is_one_line_and_leaves_no_collection(self, run, pair, tmp_path, wrong, why):
+        (tmp_path / "short.csv").write_text("video_id,frame_index,seconds\na,0,0\n")
+        rows = queries(40)
+        rows[7, 2] = np.nan
+        np.save(tmp_path / "nan.npy", rows)
+        for into in (tmp_path / "new", tmp_path / "empty"):
+            (tmp_path / "empty").mkdir(exist_ok=True)
+            status, out, err = run("import", "--into", into, *pair, *(each.format(folder=tmp_path) for each in wrong))
+            assert (status, out) == (2, "")
+            assert why in err
+            assert len(err.splitlines()) == 1
+        assert not (tmp_path / "new").exists()
+        assert list((tmp_path / "empty").iterdir()) == []
+
+    def test_a_foreign_folder_and_other_settings_are_refused(self, run, pair, folder, tmp_path):
+        for into, extra, why in (
+            (tmp_path, (), "not empty"),
+            (folder, ("--metric", "l2"), "was made with the metric 'ip'"),
+            (folder, ("--encoder", "any"), "was made with the encoder ''"),
+            (folder, ("--store", "fp32"), "was made with the store 'fp16'"),
+            (folder, ("--shards", 9), "has n_shards=3, not 9"),
+        ):
+            status, out, err = run("import", "--into", into, *pair, *extra)
+            assert (status, out) == (2, "")
+            assert why in err
+            assert len(err.splitlines()) == 1
+
+    def test_an_archive_goes_in_and_what_is_broken_is_status_one(self, run, as_json, tmp_path):
+        archive = tmp_path / "archive"
+        for name in ("clip-features-32", "map-keyframes"):
+            (archive / name).mkdir(parents=True)
+        for name in ("L01_V001", "L01_V002"):
+            np.save(archive / "clip-features-32" / f"{name}.npy", queries(5).astype(np.float16))
+            lines = [f"{i + 1},{i},25,{i * 25}" for i in range(5)]
+            (archive / "map-keyframes" / f"{name}.csv").write_text("\n".join(["n,pts_time,fps,frame_idx", *lines]))
+        document = as_json("import-aic", "--into", tmp_path / "c", archive, "--shards", 2)
+        assert (document["added"], document["n_frames"]) == (["L01_V001", "L01_V002"], 10)
+        (archive / "map-keyframes" / "L01_V002.csv").unlink()
+        document = as_json("import-aic", "--into", tmp_path / "c", archive, status=1)
+        assert (document["skipped"], [name for name, _ in document["refused"]]) == (["L01_V001"], ["L01_V002"])
+        status, _, err = run("import-aic", "--into", tmp_path / "c", archive, "--features", archive / "none")
+        assert status == 2
+        assert "none with features" in err
+
+    def test_keyframes_without_features_want_an_encoder(self, run, tmp_path):
+        (tmp_path / "archive" / "map-keyframes").mkdir(parents=True)
+        (tmp_path / "archive" / "map-keyframes" / "a.csv").write_text("n,pts_time,fps,frame_idx\n1,0,25,0\n")
+        status, out, err = run("import-aic", "--into", tmp_path / "c", tmp_path / "archive")
+        assert (status, out) == (2, "")
+        assert "name an --encoder" in err
+        assert not (tmp_path / "c").exists()
 
 
 @pytest.mark.usefixtures("loaded")
@@ -254,3 +566,12 @@ def test_as_a_process_it_keeps_stdout_for_json_and_stderr_for_words(folder, vect
     wrong = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.splitlines()[0].endswith("see python -m engine --help")
+
+
+def test_every_command_in_the_readme_is_one_that_there_is():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith(".venv/bin/python -m engine ")]
+    named = {shlex.split(line)[3] for line in lines}
+    assert {"ingest", "import", "import-aic", "export", "reshard", "search"} <= named
+    for line in lines:
+        assert _parser().parse_args(shlex.split(line)[3:]).run

@@ -38,6 +38,7 @@ LAYERS = [
     "records",
     "intake",
     "build",
+    "export",
     "generations",
     "report",
     "router",
@@ -50,8 +51,12 @@ LAYERS = [
     "contents",
     "collection",
     "ingest",
+    "tables",
+    "aic",
     "sample",
     "planner",
+    "terminal",
+    "commands",
     "__main__",
 ]
 """The engine's modules; each may import those above it."""

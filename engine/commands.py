@@ -1,0 +1,352 @@
+"""What each command does, from its parsed arguments to its exit status."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import planner
+from engine.aic import import_aic, survey
+from engine.collection import Collection
+from engine.ingest import IngestReport, ingest
+from engine.manifest import Settings
+from engine.segment import Residency
+from engine.tables import ImportReport, check_rows, import_table, open_vectors
+from engine.terminal import Line, print_json, print_result, search_document
+from engine.types import Filter
+
+Query = str | int | NDArray[np.floating]
+
+
+def run_ingest(options: argparse.Namespace) -> int:
+    """Store frames of videos."""
+    from engine.encoder import SHIPPED, load_encoder
+
+    if not options.every > 0:
+        raise ValueError(f"The step between frames is {options.every} s; give a positive number.")
+    asked = _layout_of(options) | _given(encoder=options.encoder)
+    if _is_collection(options.into):
+        collection = _existing(options.into, asked)
+    else:
+        asked.setdefault("encoder", SHIPPED)
+        encoder = load_encoder(asked["encoder"])
+        collection = Collection.create(options.into, dim=encoder.dim, **asked)
+        collection.use_encoder(encoder)
+    with collection, Line() as line:
+        report = ingest(
+            collection,
+            options.videos,
+            every=options.every,
+            shots=options.shots,
+            build=not options.no_build,
+            progress=lambda now: line.show(f"{now.stage} {now.video}", now.fraction),
+        )
+    return _report(options, report)
+
+
+def run_import(options: argparse.Namespace) -> int:
+    """Store vectors with the table of their frames."""
+    asked = _layout_of(options) | _import_settings(options)
+    with _filled(options.into, asked, lambda: open_vectors(options.vectors).shape[1]) as collection, Line() as line:
+        report = import_table(
+            collection, options.vectors, options.frames, build=not options.no_build, progress=line.show
+        )
+    return _report(options, report)
+
+
+def run_import_aic(options: argparse.Namespace) -> int:
+    """Store an archive in the AI Challenge layout."""
+    archive = survey(options.folder, options.features)
+
+    def dim() -> int:
+        found = archive.dim()
+        if found is not None:
+            return found
+        if options.encoder is None:
+            raise ValueError(
+                f"{options.folder} holds no features that can be read; name an --encoder to embed its keyframe images."
+            )
+        from engine.encoder import load_encoder
+
+        return load_encoder(options.encoder).dim
+
+    with _filled(options.into, _layout_of(options) | _import_settings(options), dim) as collection, Line() as line:
+        report = import_aic(collection, archive, build=not options.no_build, progress=line.show)
+    return _report(options, report)
+
+
+@contextmanager
+def _filled(into: Path, asked: dict[str, Any], dim: Callable[[], int]) -> Iterator[Collection]:
+    """The collection to import into; one that is made for it goes again if the import fails with nothing stored."""
+    if _is_collection(into):
+        with _existing(into, asked) as collection:
+            yield collection
+        return
+    was_there = into.exists()
+    with Collection.create(into, dim=dim(), **asked) as collection:
+        try:
+            yield collection
+        except BaseException:
+            empty = not collection.n_frames
+            collection.close()
+            if empty:
+                # Everything in the folder is ours: it was empty before, or not there.
+                shutil.rmtree(into, ignore_errors=True)
+                if was_there:
+                    into.mkdir(exist_ok=True)
+            raise
+
+
+def _report(options: argparse.Namespace, report: IngestReport | ImportReport) -> int:
+    if options.json:
+        print_json(asdict(report))
+    else:
+        for name, reason in report.refused:
+            print(f"refused {name}: {reason}", file=sys.stderr)
+        if isinstance(report, ImportReport):
+            print(*report.notes, sep="\n", end="\n" if report.notes else "", file=sys.stderr)
+        print(
+            f"Stored {report.n_frames:,} frames of {len(report.added)} videos in {report.seconds:.1f} s; "
+            f"{len(report.skipped)} were in already, {len(report.refused)} were refused."
+        )
+    return 1 if report.refused else 0
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _layout_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The layout settings that were given."""
+    return _given(
+        n_shards=options.shards,
+        placement=options.placement,
+        codec=getattr(options, "codec", None),
+        n_cells=getattr(options, "cells", None),
+        options=dict(options.option) if options.option else None,
+    )
+
+
+def _import_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What else is said of a collection when it is made by an import."""
+    return _given(metric=options.metric, encoder=options.encoder, store=options.store)
+
+
+def _is_collection(path: Path) -> bool:
+    return (path / "catalog.sqlite").is_file()
+
+
+def _existing(path: Path, asked: dict[str, Any]) -> Collection:
+    """An existing collection, if it is what was asked for."""
+    collection = Collection.open(path)
+    try:
+        _agree(path, collection.settings, asked)
+    except ValueError:
+        collection.close()
+        raise
+    return collection
+
+
+def _agree(path: Path, settings: Settings, asked: dict[str, Any]) -> None:
+    for name in ("encoder", "metric", "store"):
+        if name in asked and asked[name] != getattr(settings, name):
+            raise ValueError(
+                f"{path} was made with the {name} {getattr(settings, name)!r}; leave --{name} out or use another folder."
+            )
+    for name, value in asked.items():
+        if value != getattr(settings, name):
+            raise ValueError(
+                f"{path} has {name}={getattr(settings, name)}, not {value}; change that with `python -m engine build`."
+            )
+
+
+def run_build(options: argparse.Namespace) -> int:
+    """Train cells and place every frame anew."""
+    with Collection.open(options.collection) as collection, Line() as line:
+        collection.build(**_layout_of(options), progress=line.show)
+        return _built(options, collection, "Built")
+
+
+def run_reshard(options: argparse.Namespace) -> int:
+    """Place every frame anew in the cells there are."""
+    layout = _layout_of(options)
+    if not layout:
+        raise ValueError("Say what to change: --shards, --placement or --option.")
+    with Collection.open(options.collection) as collection, Line() as line:
+        collection.reshard(**layout, progress=line.show)
+        return _built(options, collection, "Placed")
+
+
+def _built(options: argparse.Namespace, collection: Collection, what: str) -> int:
+    stats = collection.stats()
+    if options.json:
+        names = ("n_frames", "n_cells", "placement")
+        print_json({**{name: getattr(stats, name) for name in names}, "n_shards": len(stats.shards)})
+    else:
+        print(
+            f"{what} {stats.n_frames:,} frames into {stats.n_cells:,} cells and {len(stats.shards)} {stats.placement} shards."
+        )
+    return 0
+
+
+def run_search(options: argparse.Namespace) -> int:
+    """Find frames by text, by a vector or several, or by a stored frame."""
+    if [options.text, options.vector, options.frame].count(None) != 2:
+        raise ValueError("Give either a text or --vector or --frame, and not two of them.")
+    if options.workers < 1:
+        raise ValueError(f"{options.workers} workers cannot search; give 1 or more.")
+    queries: list[Query] = [options.text if options.text is not None else options.frame]
+    many = False
+    if options.vector is not None:
+        read = _queries(options.vector)
+        many = read.ndim == 2
+        queries = list(read) if many else [read]
+    where = Filter(
+        videos=tuple(options.video),
+        seconds=(options.start, options.stop),
+        captured=(options.after, options.before),
+        dayparts=tuple(options.daypart),
+        hours=options.hours,
+        tags_any=tuple(options.tag_any),
+        tags_all=tuple(options.tag_all),
+        tags_none=tuple(options.tag_none),
+    )
+    residency: Residency = "mapped" if options.mapped else "loaded"
+    with Collection.open(options.collection, workers=options.workers, residency=residency) as collection:
+        if options.text is not None:
+            _ = collection.encoder  # Loaded before the clock of the search starts.
+        if many and read.shape[1] == collection.settings.dim:
+            check_rows(read, collection.settings.metric, "fp32", str(options.vector))
+        results = collection.search_many(
+            queries,
+            options.k,
+            exact=options.exact,
+            n_probe=options.n_probe,
+            max_shards=options.max_shards,
+            per_shot=options.per_shot,
+            where=where,
+            allow_partial=options.allow_partial,
+        )
+    if options.json:
+        documents = [search_document(result) for result in results]
+        print_json(documents if many else documents[0])
+    else:
+        for i, result in enumerate(results):
+            if many:
+                print(f"Query {i}")
+            print_result(result)
+    return 1 if any(result.trace.missing for result in results) else 0
+
+
+def _queries(path: Path) -> NDArray[np.floating]:
+    """One query vector (dim,) or several (m, dim) from a .npy file."""
+    if not path.is_file():
+        raise ValueError(f"{path} cannot be read as a NumPy array (there is no such file).")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+        raise ValueError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
+    if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
+        raise ValueError(f"{path} does not hold one array of numbers.")
+    if loaded.ndim not in (1, 2) or not loaded.size:
+        raise ValueError(f"{path} holds an array of shape {loaded.shape}; give one vector, or a row per query.")
+    return loaded
+
+
+def run_stats(options: argparse.Namespace) -> int:
+    """Say what is in a collection."""
+    with Collection.open(options.collection) as collection:
+        stats = collection.stats()
+    if options.json:
+        print_json(asdict(stats))
+        return 0
+    print(
+        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
+    )
+    print(
+        f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}"
+    )
+    for shard in stats.shards:
+        common = ", ".join(f"{tag} {count:,}" for tag, count in list(shard.tags.items())[:4])
+        print(
+            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB; {common}"
+        )
+    print("Tags:", ", ".join(f"{tag} {count:,}" for tag, count in stats.tags.items()) or "none")
+    for note in stats.notes:
+        print(note)
+    return 0
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Compare every stored file with its checksum."""
+    with Collection.open(options.collection) as collection:
+        found = collection.check()
+    if options.json:
+        print_json({"problems": found})
+    else:
+        print("\n".join(found) or "Every file is what was written.")
+    return 1 if found else 0
+
+
+def run_compact(options: argparse.Namespace) -> int:
+    """Drop deleted frames from the files."""
+    with Collection.open(options.collection) as collection:
+        dropped = collection.compact()
+    return _say(options, f"Dropped {dropped:,} deleted frames from the files.", dropped=dropped)
+
+
+def run_delete(options: argparse.Namespace) -> int:
+    """Take a video out of every answer."""
+    with Collection.open(options.collection) as collection:
+        n = collection.delete(options.video_id)
+    text = f"Deleted {n:,} frames of {options.video_id}; compact gives their space back."
+    return _say(options, text, video_id=options.video_id, n_frames=n)
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write vectors and a table of the frames."""
+    with Collection.open(options.collection) as collection:
+        n = collection.export(options.vectors, options.frames)
+        settings = collection.settings
+    state = "normalised " if settings.metric == "ip" else ""
+    return _say(
+        options,
+        f"Wrote {n:,} {state}{settings.store} vectors to {options.vectors} and their frames to {options.frames}.",
+        n_frames=n,
+        dim=settings.dim,
+        vectors=str(options.vectors),
+        frames=str(options.frames),
+    )
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """Say how many shards, and what they take."""
+    plan = planner.plan_shards(
+        planner.parse_bytes(options.ram),
+        options.vectors,
+        options.dim,
+        codec=options.codec,
+        store=options.store,
+        n_cells=options.cells,
+        shard_bytes=None if options.shard_size is None else planner.parse_bytes(options.shard_size),
+        workers=options.workers,
+    )
+    return _say(options, planner.describe(plan), **asdict(plan))
+
+
+def _say(options: argparse.Namespace, text: str, **document: Any) -> int:
+    """The same result for scripts or for people."""
+    if options.json:
+        print_json(document)
+    else:
+        print(text)
+    return 0

@@ -1,0 +1,240 @@
+"""Vectors that any model made, with a table of the frames they stand for, into a collection."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import stats
+from engine.build import Progress
+from engine.collection import Collection
+from engine.columns import NO_TIME, FrameTable, read_table
+from engine.types import FrameBatch, NewVideo
+
+BATCH = 16_384
+"""Rows read from the vectors at a time."""
+_READ, _STORED = 0.2, 0.6
+"""Shares of the time after which everything has been looked at, and stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What came of an import."""
+
+    added: tuple[str, ...]
+    skipped: tuple[str, ...]
+    """Videos that were in already."""
+    refused: tuple[tuple[str, str], ...]
+    """Video and one sentence why; nothing of these is stored."""
+    notes: tuple[str, ...]
+    """What was passed over, one sentence each."""
+    n_frames: int
+    seconds: float
+    """Wall time."""
+
+
+def quiet(what: str, fraction: float) -> None:
+    """Tell nobody how far an import is."""
+
+
+def open_vectors(path: Path) -> NDArray[np.floating]:
+    """Map a file of vectors (n, dim), without reading it.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if it is not a .npy file of rows of floating-point numbers.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        mapped: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+        raise ValueError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
+    if not isinstance(mapped, np.memmap):
+        raise ValueError(f"{path} holds several arrays; give one .npy file.")
+    if mapped.ndim != 2 or not mapped.shape[1]:
+        raise ValueError(f"{path} holds an array of shape {mapped.shape}; give one row of numbers per frame.")
+    if mapped.dtype.kind != "f" or mapped.dtype.itemsize > 8:
+        raise ValueError(
+            f"{path} holds numbers of type {mapped.dtype}; give float16, float32 or float64, as `vectors.astype('float16')` makes them."
+        )
+    if not mapped.flags.c_contiguous:
+        raise ValueError(
+            f"{path} is in Fortran order, column after column; save it by rows, as `np.save(path, np.ascontiguousarray(vectors))` does."
+        )
+    return mapped
+
+
+def import_table(
+    collection: Collection, vectors: Path, frames: Path, *, build: bool = True, progress: Progress = quiet
+) -> ImportReport:
+    """Store vectors with the table of their frames: all new videos or, on an error, none.
+
+    A video that is in already with the same vectors, frame indices and times is skipped, so a repeated import costs one
+    reading of the file. Its tags, titles and recording times are not compared.
+
+    Parameters
+    ----------
+    vectors : .npy file, (n, dim) float16, float32 or float64; read in steps, so it may be larger than memory
+    frames : Parquet, Arrow or CSV file of n rows, row i for row i of the vectors, see `read_table`. Columns video_id
+        (text), frame_index (whole number from 0), seconds (from the start of the video); optional captured_at (local
+        time without a zone), shot (whole number), tags (list of texts, or one text with "|" between them), title.
+        Rows may come in any order, and those that repeat a frame are kept; frame ids follow the rows
+    build : build at the end if the collection has not been built yet
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if a file is not what was expected or a row cannot be stored. Nothing is stored then.
+    Busy
+        If somebody else is writing.
+    """
+    started = time.perf_counter()
+    table = read_table(frames)
+    rows = open_vectors(vectors)
+    settings = collection.settings
+    if len(rows) != len(table):
+        raise ValueError(
+            f"{vectors} has {len(rows):,} rows and {frames} has {len(table):,}; they must go together row by row."
+        )
+    if not len(rows):
+        raise ValueError(f"{vectors} has no rows, so there is nothing to import.")
+    if rows.shape[1] != settings.dim:
+        raise ValueError(f"{vectors} has rows of {rows.shape[1]} numbers; this collection stores {settings.dim}.")
+    with collection.writing() as writer:
+        stored = {info.video_id for info in collection.videos()}
+        prints = _fingerprints(rows, table, settings.metric, settings.store, vectors, progress)
+        new: list[int] = []
+        skipped: list[str] = []
+        refused: list[tuple[str, str]] = []
+        for i, name in enumerate(table.video_ids):
+            if name not in stored:
+                new.append(i)
+            elif collection.fingerprint(name) == prints[i]:
+                skipped.append(name)
+            else:
+                refused.append((name, taken(name)))
+        place = np.full(len(table.video_ids), -1, np.int32)
+        place[new] = np.arange(len(new), dtype=np.int32)
+        if new:
+            writer.store(_videos(table, new, prints), _batches(rows, table, place, progress))
+        finish(collection, bool(new), build, _STORED, progress)
+    return ImportReport(
+        added=tuple(table.video_ids[i] for i in new),
+        skipped=tuple(skipped),
+        refused=tuple(refused),
+        notes=_notes(frames, table.unknown),
+        n_frames=int((place[table.video] >= 0).sum()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def taken(video_id: str) -> str:
+    """Why a video is refused whose name is taken."""
+    return f"A video called {video_id!r} with other content is stored already; delete it first or give this one another name."
+
+
+def finish(collection: Collection, added: bool, build: bool, done: float, progress: Progress) -> None:
+    """Build a collection that has not been, or merge what was added; the caller holds the writer's lock."""
+    if build and not collection.built and collection.n_frames:
+        collection.build(progress=lambda what, fraction: progress(what, done + (1 - done) * fraction))
+    elif added and collection.built:
+        with collection.writing() as writer:
+            writer.merge(everything=True)
+    progress("done", 1.0)
+
+
+def check_rows(rows: NDArray[np.floating], metric: str, store: str, what: str, first_row: int = 0) -> None:
+    """Raise `ValueError` naming the first row, counted from `first_row`, that cannot be stored."""
+    with np.errstate(over="ignore"):
+        values = rows.astype(np.float32)
+    finite = np.isfinite(values).all(axis=1)
+    tests = [(~finite, "holds a value that is not a finite number")]
+    if metric == "ip":
+        tests.append((~values.any(axis=1), "is all zeros, which has no direction"))
+    elif store == "fp16":
+        largest = float(np.finfo(np.float16).max)
+        tests.append((np.abs(values).max(axis=1) > largest, "is too large for float16 (make the collection as fp32)"))
+    for bad, why in tests:
+        if bad.any():
+            raise ValueError(f"Row {first_row + int(bad.argmax())} of {what}, counted from 0, {why}; leave it out.")
+
+
+def _fingerprints(
+    rows: NDArray[np.floating], table: FrameTable, metric: str, store: str, path: Path, progress: Progress
+) -> list[str]:
+    """A hash per video over its rows as given, frame indices and times; checks every row on the way."""
+    digests = [hashlib.blake2b(rows.dtype.str.encode(), digest_size=16) for _ in table.video_ids]
+    for start in range(0, len(rows), BATCH):
+        progress("reading vectors", _READ * start / len(rows))
+        batch = rows[start : start + BATCH]
+        check_rows(batch, metric, store, str(path), start)
+        for number, mine in _by_video(table.video[start : start + BATCH]):
+            digests[number].update(np.ascontiguousarray(batch[mine]).reshape(-1).view(np.uint8).data)
+    # The columns follow the vectors in one piece, so that a hash does not depend on where the batches end.
+    for number, mine in _by_video(table.video):
+        for column in (table.frame_index, table.seconds):
+            digests[number].update(column[mine].view(np.uint8).data)
+    return [digest.hexdigest() for digest in digests]
+
+
+def _by_video(video: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Each video's number and its rows, in order."""
+    order = np.argsort(video, kind="stable")
+    for mine in np.split(order, np.flatnonzero(np.diff(video[order])) + 1):
+        yield int(video[mine[0]]), mine
+
+
+def _videos(table: FrameTable, chosen: Sequence[int], prints: Sequence[str]) -> list[NewVideo]:
+    starts: dict[int, int] = {}
+    if table.captured_at is not None:
+        known = np.flatnonzero(table.captured_at != NO_TIME)
+        numbers, first = np.unique(table.video[known], return_index=True)
+        rows = known[first]
+        start = table.captured_at[rows] - np.rint(table.seconds[rows] * 1e6).astype(np.int64)
+        starts = dict(zip(numbers.tolist(), start.tolist(), strict=True))
+    return [
+        NewVideo(
+            table.video_ids[i],
+            title=table.titles[i],
+            captured_at=stats.wall_clock(starts.get(i, NO_TIME)),
+            fingerprint=prints[i],
+        )
+        for i in chosen
+    ]
+
+
+def _batches(
+    rows: NDArray[np.floating], table: FrameTable, place: NDArray[np.int32], progress: Progress
+) -> Iterator[FrameBatch]:
+    """The frames of those videos that have a place, in the order of the table."""
+    captured = None if table.captured_at is None else table.captured_at.view("datetime64[us]")
+    if captured is None:
+        captured = np.full(len(table), "NaT", "datetime64[us]")
+    for start in range(0, len(rows), BATCH):
+        progress("storing frames", _READ + (_STORED - _READ) * start / len(rows))
+        video = place[table.video[start : start + BATCH]]
+        mine = np.flatnonzero(video >= 0)
+        at = start + mine
+        yield FrameBatch(
+            vectors=rows[start : start + BATCH][mine],
+            frame_index=table.frame_index[at],
+            seconds=table.seconds[at],
+            video=video[mine],
+            captured_at=captured[at],
+            shot=None if table.shot is None else table.shot[at],
+            tags=table.tags(at) if len(at) else (),
+        )
+
+
+def _notes(frames: Path, unknown: Sequence[str]) -> tuple[str, ...]:
+    if not unknown:
+        return ()
+    return (f"{frames.name} has columns that mean nothing here and were left out: {', '.join(unknown)}.",)
