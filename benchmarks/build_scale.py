@@ -17,10 +17,13 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from engine import Collection
 from engine import cells as cells_module
 from engine.build import TRAIN_NBYTES
+from engine.tables import import_table
 from engine.types import FrameBatch, NewVideo
 
 PER_VIDEO = 250
@@ -37,6 +40,15 @@ def make(path: Path, n: int, dim: int) -> None:
         x = centres[rng.integers(0, len(centres), m)] + rng.standard_normal((m, dim), np.float32)
         rows[start : start + m] = x / np.linalg.norm(x, axis=1, keepdims=True)
     rows.flush()
+    place = np.arange(n)
+    table = pa.table(
+        {
+            "video_id": [f"v{i:06d}" for i in (place // PER_VIDEO).tolist()],
+            "frame_index": place % PER_VIDEO * 25,
+            "seconds": (place % PER_VIDEO).astype(np.float64),
+        }
+    )
+    pq.write_table(table, path.with_suffix(".parquet"))
 
 
 def n_trained(n: int, dim: int, n_cells: int) -> int:
@@ -67,23 +79,10 @@ def plain(source: Path, folder: Path, n_cells: int) -> None:
 
 def ours(source: Path, folder: Path, n_cells: int, n_shards: int) -> None:
     """Import and build."""
-    rows = np.load(source, mmap_mode="r")
-    n, dim = rows.shape
-    videos = [NewVideo(f"v{i:06d}", fingerprint=str(i)) for i in range(-(-n // PER_VIDEO))]
-
-    def batches():
-        for start in range(0, n, STEP):
-            place = np.arange(start, min(start + STEP, n))
-            yield FrameBatch(
-                rows[start : start + STEP],
-                place % PER_VIDEO * 25,
-                (place % PER_VIDEO).astype(np.float64),
-                video=(place // PER_VIDEO).astype(np.int32),
-            )
-
+    dim = np.load(source, mmap_mode="r").shape[1]
     with Collection.create(folder / "collection", dim=dim, n_shards=n_shards, n_cells=n_cells) as collection:
         started = time.perf_counter()
-        collection.store(videos, batches())
+        import_table(collection, source, source.with_suffix(".parquet"), build=False)
         print(f"  import {time.perf_counter() - started:.1f} s", flush=True)
         collection.build()
 
