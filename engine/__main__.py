@@ -198,8 +198,12 @@ def _plan_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ram", required=True, metavar="SIZE", help="memory for the collection, such as 8GB")
     command.add_argument("--dim", required=True, type=int, metavar="D", help="numbers per vector")
     command.add_argument("--vectors", type=int, metavar="N", help="frames; left out, as many as stay in memory")
-    command.add_argument("--codec", default="sq8", metavar="X", help="sq8 (default), sq4, fp16, or fp32 for bare rows")
-    command.add_argument("--store", default="fp16", metavar="T", help="type of the stored rows (default fp16)")
+    command.add_argument("--codec", default="sq8", metavar="X", help="sq8 (default), sq4, fp16 or fp32")
+    command.add_argument(
+        "--store",
+        metavar="T",
+        help="type of the stored rows: fp16 (default) or fp32; left out with fp32 codes: bare rows",
+    )
     command.add_argument(
         "--cells", type=int, default=0, metavar="N", help="chosen from the number of frames if left out"
     )

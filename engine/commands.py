@@ -340,7 +340,8 @@ def run_plan(options: argparse.Namespace) -> int:
         shard_bytes=None if options.shard_size is None else planner.parse_bytes(options.shard_size),
         workers=options.workers,
     )
-    return _say(options, planner.describe(plan), **asdict(plan))
+    derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
+    return _say(options, planner.describe(plan), **asdict(plan), **{name: getattr(plan, name) for name in derived})
 
 
 def _say(options: argparse.Namespace, text: str, **document: Any) -> int:

@@ -338,7 +338,9 @@ def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Met
     codec = "fp16" if rows.dtype == np.float16 else "fp32"
     writer = ListsWriter(rows.shape[1], list_order(cell)[0], codec, np.empty(0, np.float32), metric)
     writer.add(rows.astype(np.float32), cell)
-    return Lists(writer.index, int(rows.nbytes + 8 * len(rows)), exact=True)
+    # Lists that grew row by row hold half as much again in reserve; read back, they hold what is in them.
+    index = faiss.deserialize_index(faiss.serialize_index(writer.index))
+    return Lists(index, int(rows.nbytes + 8 * len(rows)), exact=True)
 
 
 def _write_index(path: Path, index: faiss.Index) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import make_video
+from worlds import fill, make_video
 
+from engine import cells as cells_module
 from engine import planner, segment
 from engine.cells import choose_n_cells, train, write_cells
 from engine.columns import PLAIN
@@ -22,11 +24,13 @@ from engine.vectorindex import CODECS
 
 MB, GB = 1 << 20, 1 << 30
 
-ALL_CODECS = [*CODECS, "fp32"]
+KINDS = [(codec, store) for codec in CODECS for store in planner.STORES if (codec, store) != ("fp32", "fp16")]
+"""Codecs with the stores that a collection can be made with."""
 counts = st.integers(1, 20_000_000)
 dims = st.integers(1, 2048)
 rams = st.integers(16, 40).flatmap(lambda power: st.integers(1 << power, 2 << power))
-codecs = st.sampled_from(ALL_CODECS)
+kinds = st.sampled_from([{"codec": codec, "store": store} for codec, store in KINDS] + [{"codec": "fp32"}])
+"""All of these, and bare rows."""
 
 
 def plan_or_none(*args, **options):
@@ -45,7 +49,15 @@ def test_the_guides_example_comes_out_with_its_figures():
     assert plan.shard_nbytes == pytest.approx(GB // 2, rel=1e-4)
     # Ids count: without them it would be 2^29 / (768 * 4) = 174,762.
     assert plan.vectors_per_shard == 2**29 // (768 * 4 + 8)
-    assert not plan.codes_nbytes + plan.columns_nbytes + plan.centroids_nbytes
+    assert not plan.codes_nbytes + plan.columns_nbytes + plan.centroids_nbytes + plan.build_nbytes
+    assert "bare float32 rows, without cells and columns" in plan.reason
+
+
+def test_a_collection_of_the_codec_fp32_takes_more_than_the_guides_bare_rows():
+    plan = plan_shards(8 * GB, None, 768, codec="fp32", store="fp32", shard_bytes=GB // 2)
+    assert (plan.n_shards, plan.fits, plan.segments_per_shard) == (15, True, 2)
+    assert plan.codes_nbytes > plan.rows_nbytes
+    assert "fp32 codes" in plan.reason
 
 
 def test_the_same_memory_holds_three_million_compressed_vectors_with_room_to_spare():
@@ -56,7 +68,7 @@ def test_the_same_memory_holds_three_million_compressed_vectors_with_room_to_spa
 
 
 def test_a_shard_of_the_usual_size_holds_as_many_vectors_as_the_guides():
-    plan = plan_shards(64 * GB, 10_000_000, 768)
+    plan = plan_shards(64 * GB, 5_000_000, 768)
     assert float(f"{plan.vectors_per_shard:.2g}") == 170_000
 
 
@@ -68,7 +80,8 @@ def test_what_does_not_fit_is_cut_so_that_sixteen_shards_stay_in_memory():
 
 
 def test_a_smaller_share_makes_smaller_shards_of_what_does_not_fit():
-    usual, small = (plan_shards(2 * GB, 10_000_000, 768, share=share) for share in (1 / 16, 1 / 32))
+    # With fewer cells than a build chooses, or two rows for each already take more than the smaller share.
+    usual, small = (plan_shards(2 * GB, 10_000_000, 768, n_cells=8192, share=share) for share in (1 / 16, 1 / 32))
     assert small.shard_nbytes < usual.shard_nbytes
     assert small.shards_in_memory >= 32
 
@@ -82,71 +95,117 @@ def test_many_workers_leave_half_the_memory_to_the_cache_where_not_all_fits():
 def test_few_vectors_get_one_shard_and_the_advice_to_scan_them():
     plan = plan_shards(8 * GB, 94_000, 512)
     assert (plan.n_shards, plan.fits, plan.exact_is_enough) == (1, True, True)
-    assert "scanned whole" in plan.reason
+    assert "scanned whole in about 5 ms" in plan.reason
     assert not plan_shards(8 * GB, planner.EXACT_UP_TO + 1, 512).exact_is_enough
 
 
-def test_shards_below_the_size_that_gets_codes_count_as_floats():
-    plan = plan_shards(GB, 9_999, 64)
+@pytest.mark.parametrize(("store", "width"), planner.STORES.items())
+def test_shards_below_the_size_that_gets_codes_are_held_as_they_are_stored(store, width):
+    plan = plan_shards(GB, 9_999, 64, store=store)
     assert plan.codes_nbytes == 0
-    assert plan.shard_nbytes >= 9_999 * 64 * 4
-    assert plan_shards(GB, 10_000, 64).codes_nbytes > 0
-    asked = plan_shards(GB, 100_000, 64, shard_bytes=300_000)
+    assert plan.shard_nbytes == 9_999 * (64 * width + 8) + plan.n_cells * planner.LIST_NBYTES
+    assert plan_shards(GB, 10_000, 64, store=store).codes_nbytes > 0
+    asked = plan_shards(GB, 100_000, 64, store=store, shard_bytes=300_000)
     assert asked.codes_nbytes == 0
     assert asked.shard_nbytes <= 300_000
 
 
-def test_planner_and_engine_agree_on_when_there_are_codes_and_on_the_frame_columns():
-    assert segment.CODED_FROM == planner.UNCODED_BELOW
+def test_a_shard_of_very_wide_rows_has_no_codes_where_its_segments_are_too_small_for_them():
+    assert segment.max_rows(16_384, "fp16") == 10_000
+    one, two = (plan_shards(64 * GB, n, 16_384) for n in (10_000, 10_001))
+    assert (one.segments_per_shard, two.segments_per_shard) == (1, 2)
+    assert one.codes_nbytes
+    assert not two.codes_nbytes
+
+
+def test_the_planner_knows_every_codec_and_the_frame_columns():
     new, frames = make_video(0, 5)
-    columns = columns_of(new, 0, 0, frames, frames.vectors, None)
+    vectors = prepare(frames, frames.vectors.shape[1], "ip", "fp16")
+    columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, None)
     assert sum(getattr(columns, name).itemsize for name in PLAIN) == planner.COLUMNS_NBYTES
-    assert set(planner.BITS) == {*CODECS, "fp32"}
+    assert set(planner.BITS) == set(CODECS)
+    assert {store: np.dtype(f"f{width}").itemsize for store, width in planner.STORES.items()} == planner.STORES
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize("dim", [32, 63])
-@pytest.mark.parametrize("store", ["fp16", "fp32"])
-def test_planned_bytes_are_those_of_real_files(tmp_path, codec, dim, store):
-    n = 12_000
+def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
+    """A segment of n rows and its cells, on disk."""
     new, frames = make_video(0, n, dim)
+    frames = replace(frames, tags=())
     vectors = prepare(frames, dim, "ip", store)
-    cells = train(vectors.astype(np.float32), choose_n_cells(n) // 8, codec, 1)
-    columns = columns_of(new, 0, 0, frames, vectors, cells)
-    row = write_segment(tmp_path / "1", 1, 0, vectors, columns, cells, codec, "ip", datetime(2024, 5, 1))
-    write_cells(tmp_path / "cells", cells)
-
-    plan = plan_shards(GB, n, dim, codec=codec, store=store, n_cells=len(cells))
-
-    def size(name: str) -> int:
-        return (tmp_path / name).stat().st_size
-
-    assert plan.n_shards == 1
-    assert plan.rows_nbytes == pytest.approx(size("1/vectors.npy"), rel=0.05)
-    assert plan.codes_nbytes == pytest.approx(size("1/codes.faiss") + size("1/cells.npy"), rel=0.05)
-    assert plan.columns_nbytes == pytest.approx(size("1/frames.arrow"), rel=0.05)
-    assert plan.centroids_nbytes == pytest.approx(size("cells/centroids.npy"), rel=0.05)
-    whole = sum(size(f"1/{name}") for name in row.files) + size("cells/centroids.npy")
-    assert plan.disk_nbytes == pytest.approx(whole, rel=0.05)
-    # In memory the lists weigh more than in the file: they are allocated one by one.
-    loaded = Segment(tmp_path / "1", row, dim, "ip").load().nbytes
-    assert loaded <= plan.shard_nbytes <= loaded + len(cells) * planner.LIST_NBYTES
+    cells = train(vectors.astype(np.float32), n_cells, codec, 1, two_level=False)
+    columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, cells)
+    row = write_segment(folder / "1", 1, 0, columns, vectors.__getitem__, cells, codec, "ip", datetime(2024, 5, 1))
+    write_cells(folder / "cells", cells)
+    return Segment(folder / "1", row, dim, "ip", codec)
 
 
-def test_planned_memory_of_uncoded_rows_is_that_of_a_loaded_segment(tmp_path):
+def size(path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(each.stat().st_size for each in path.iterdir()) if path.is_dir() else path.stat().st_size
+
+
+@pytest.mark.parametrize(("codec", "store"), KINDS)
+@pytest.mark.parametrize("dim", [32, 63])
+def test_planned_bytes_are_those_of_real_files_and_of_a_loaded_segment(tmp_path, codec, store, dim):
+    n = 12_000
+    n_cells = choose_n_cells(n) // 8
+    written = write(tmp_path, n, dim, n_cells, codec, store)
+    plan = plan_shards(GB, n, dim, codec=codec, store=store, n_cells=n_cells)
+    files = tmp_path / "1"
+    assert plan.n_shards == plan.segments_per_shard == 1
+    assert plan.rows_nbytes == pytest.approx(size(files / "vectors.npy"), rel=0.05)
+    assert plan.codes_nbytes == pytest.approx(size(files / "codes.faiss") + size(files / "cells.npy"), rel=0.05)
+    assert plan.columns_nbytes == pytest.approx(size(files / "frames.arrow"), rel=0.05)
+    assert plan.centroids_nbytes == pytest.approx(size(tmp_path / "cells" / "centroids.npy"), rel=0.05)
+    assert plan.disk_nbytes == pytest.approx(size(files) + size(tmp_path / "cells"), rel=0.05)
+    # In memory the lists weigh more than in the file, and more than is counted: they are allocated one by one.
+    loaded = written.load("loaded").nbytes
+    lists = len(written.cells) * planner.LIST_NBYTES
+    assert plan.shard_nbytes - lists == pytest.approx(loaded, rel=0.05)
+    assert loaded <= plan.shard_nbytes <= loaded + lists
+
+
+@pytest.mark.parametrize(("codec", "store"), KINDS)
+def test_planned_memory_of_uncoded_rows_is_that_of_a_loaded_segment(tmp_path, codec, store):
     n, dim = 3_000, 64
+    written = write(tmp_path, n, dim, 16, codec, store)
+    plan = plan_shards(GB, n, dim, codec=codec, store=store, n_cells=16)
+    assert plan.shard_nbytes == pytest.approx(written.load("loaded").nbytes, rel=0.015)
+    assert not plan.codes_nbytes
+
+
+def test_a_shard_of_several_segments_is_planned_as_a_build_makes_it(tmp_path, monkeypatch):
+    n, dim, n_cells = 24_000, 32, 256
+    monkeypatch.setattr(segment, "MAX_NBYTES", 12_500 * 2 * dim)
+    samples = []
+    monkeypatch.setattr(
+        cells_module, "train", lambda sample, *rest, **told: samples.append(sample) or train(sample, *rest, **told)
+    )
     new, frames = make_video(0, n, dim)
-    vectors = prepare(frames, dim, "ip", "fp16")
-    cells = train(vectors.astype(np.float32), 16, "sq8", 1)
-    columns = columns_of(new, 0, 0, frames, vectors, cells)
-    row = write_segment(tmp_path / "1", 1, 0, vectors, columns, cells, "sq8", "ip", datetime(2024, 5, 1))
-    plan = plan_shards(GB, n, dim, n_cells=16)
-    assert plan.shard_nbytes == pytest.approx(Segment(tmp_path / "1", row, dim, "ip").load().nbytes, rel=0.01)
+    video = new, replace(frames, tags=())
+    with fill(tmp_path / "c", [video], dim=dim, n_shards=1, n_cells=n_cells):
+        folders = list((tmp_path / "c" / "segments").iterdir())
+        plan = plan_shards(GB, n, dim, n_cells=n_cells)
+        assert (plan.n_shards, plan.segments_per_shard) == (1, len(folders)) == (1, 2)
+        codes = sum(size(folder / name) for folder in folders for name in ("codes.faiss", "cells.npy"))
+        assert plan.codes_nbytes == pytest.approx(codes, rel=0.05)
+        assert plan.rows_nbytes == pytest.approx(sum(size(folder / "vectors.npy") for folder in folders), rel=0.05)
+    (sample,) = samples
+    assert plan.build_nbytes > sample.nbytes + plan.shard_nbytes / 2
 
 
-@given(ram=rams, n=counts, dim=dims, codec=codecs, workers=st.integers(1, 32))
-def test_a_plan_keeps_its_promises(ram, n, dim, codec, workers):
-    plan = plan_or_none(ram, n, dim, codec=codec, workers=workers)
+def test_a_build_takes_no_more_for_more_vectors_than_their_columns_once_its_sample_is_full():
+    some, more = (plan_shards(64 * GB, n, 768, n_cells=4096) for n in (5_000_000, 20_000_000))
+    assert some.vectors_per_shard == pytest.approx(more.vectors_per_shard, rel=0.05)
+    assert more.build_nbytes - some.build_nbytes == pytest.approx(
+        2 * (more.columns_nbytes - some.columns_nbytes), rel=0.01
+    )
+    assert planner.TRAIN_NBYTES < some.build_nbytes < 2 * GB
+
+
+@given(ram=rams, n=counts, dim=dims, kind=kinds, workers=st.integers(1, 32))
+def test_a_plan_keeps_its_promises(ram, n, dim, kind, workers):
+    plan = plan_or_none(ram, n, dim, workers=workers, **kind)
     if plan is None:
         return
     assert plan.n_shards * plan.vectors_per_shard >= n
@@ -155,25 +214,25 @@ def test_a_plan_keeps_its_promises(ram, n, dim, codec, workers):
     assert plan.resident_nbytes <= ram
     assert 1 <= plan.shards_in_memory <= plan.n_shards
     assert plan.fits == (plan.shards_in_memory == plan.n_shards)
-    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(planner.UNCODED_BELOW, 2 * plan.n_cells)
+    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(segment.CODED_FROM, 2 * plan.n_cells)
     assert describe(plan).endswith(plan.reason)
 
 
-@given(ram=rams, n=counts, dim=dims, codec=codecs, size=st.integers(1, 2 * GB))
-def test_a_shard_is_never_larger_than_was_asked_for(ram, n, dim, codec, size):
-    plan = plan_or_none(ram, n, dim, codec=codec, shard_bytes=size)
+@given(ram=rams, n=counts, dim=dims, kind=kinds, size=st.integers(1, 2 * GB))
+def test_a_shard_is_never_larger_than_was_asked_for(ram, n, dim, kind, size):
+    plan = plan_or_none(ram, n, dim, shard_bytes=size, **kind)
     if plan is not None:
         assert plan.shard_nbytes <= size
         assert (plan.n_shards - 1) * plan.vectors_per_shard < n <= plan.n_shards * plan.vectors_per_shard
 
 
-@given(ram=rams, more=rams, n=counts, dim=dims, codec=codecs, workers=st.integers(1, 8))
-def test_more_memory_never_means_more_shards_nor_a_refusal(ram, more, n, dim, codec, workers):
+@given(ram=rams, more=rams, n=counts, dim=dims, kind=kinds, workers=st.integers(1, 8))
+def test_more_memory_never_means_more_shards_nor_a_refusal(ram, more, n, dim, kind, workers):
     less, more = sorted([ram, more])
-    before = plan_or_none(less, n, dim, codec=codec, workers=workers)
+    before = plan_or_none(less, n, dim, workers=workers, **kind)
     if before is None:
         return
-    after = plan_shards(more, n, dim, codec=codec, workers=workers)
+    after = plan_shards(more, n, dim, workers=workers, **kind)
     assert after.n_shards <= before.n_shards
     assert after.shards_in_memory == after.n_shards or not before.fits
 
@@ -181,35 +240,41 @@ def test_more_memory_never_means_more_shards_nor_a_refusal(ram, more, n, dim, co
 @given(n=counts, dim=dims, store=st.sampled_from(["fp16", "fp32"]))
 def test_more_bits_per_dimension_never_take_fewer_bytes(n, dim, store):
     # The same number of shards for all, so that only the codes differ.
-    plans = [plan_shards(1 << 50, n, dim, codec=codec, store=store, shard_bytes=1 << 40) for codec in CODECS]
+    plans = [
+        plan_shards(1 << 50, n, dim, codec=codec, store=store, shard_bytes=1 << 40)
+        for codec, kept in KINDS
+        if kept == store
+    ]
     by_bits = sorted(plans, key=lambda plan: planner.BITS[plan.codec])
     for fewer, more in pairwise(by_bits):
         assert fewer.shard_nbytes <= more.shard_nbytes
         assert fewer.disk_nbytes <= more.disk_nbytes
 
 
-@given(ram=rams, dim=dims, codec=codecs, size=st.none() | st.integers(MB, GB))
-def test_the_largest_collection_fits_and_a_larger_one_does_not(ram, dim, codec, size):
-    plan = plan_or_none(ram, None, dim, codec=codec, shard_bytes=size)
+@given(ram=rams, dim=dims, kind=kinds, size=st.none() | st.integers(MB, GB))
+def test_the_largest_collection_fits_and_a_larger_one_does_not(ram, dim, kind, size):
+    plan = plan_or_none(ram, None, dim, shard_bytes=size, **kind)
     if plan is None:
         return
     assert plan.fits
-    assert plan_shards(ram, plan.n_vectors, dim, codec=codec, shard_bytes=size) == plan
-    # A size that was asked for is kept to by full shards; just above 10,000 vectors codes take over from floats.
-    more = plan.n_vectors // 100 + 10_000 if size is None else 2 * plan.vectors_per_shard + 10_000
-    beyond = plan_or_none(ram, plan.n_vectors + more, dim, codec=codec, shard_bytes=size)
+    assert plan_shards(ram, plan.n_vectors, dim, shard_bytes=size, **kind) == plan
+    # A size that was asked for is kept to by full shards; just above 10,000 vectors codes take over from stored rows.
+    more = plan.n_vectors // 100 + 10_000
+    if size is not None:
+        more = 2 * plan.vectors_per_shard + (10_000 if plan.n_shards == 1 else 0)
+    beyond = plan_or_none(ram, plan.n_vectors + more, dim, shard_bytes=size, **kind)
     assert beyond is None or not beyond.fits
 
 
-@given(ram=rams, n=counts, dim=dims, codec=codecs, workers=st.integers(1, 8))
-def test_the_memory_that_a_refusal_asks_for_is_enough(ram, n, dim, codec, workers):
+@given(ram=rams, n=counts, dim=dims, kind=kinds, workers=st.integers(1, 8))
+def test_the_memory_that_a_refusal_asks_for_is_enough(ram, n, dim, kind, workers):
     try:
-        plan_shards(ram, n, dim, codec=codec, workers=workers)
+        plan_shards(ram, n, dim, workers=workers, **kind)
     except ValueError as error:
         asked = re.search(r"give at least ([\d.]+ \w+)", str(error))
         assert asked is not None
         assert parse_bytes(asked[1]) > ram
-        plan_shards(parse_bytes(asked[1]), n, dim, codec=codec, workers=workers)
+        plan_shards(parse_bytes(asked[1]), n, dim, workers=workers, **kind)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +292,8 @@ def test_the_memory_that_a_refusal_asks_for_is_enough(ram, n, dim, codec, worker
         ({"n_cells": -1}, "-1 cells"),
         ({"n_cells": 2_000_000}, "at least as many vectors"),
         ({"n_cells": 8, "codec": "fp32"}, "Bare fp32 rows have no cells"),
+        ({"codec": "fp32", "store": "fp16"}, "The codec fp32 needs store='fp32'"),
+        ({"store": ""}, "Unknown store ''; use fp16, fp32"),
         ({"shard_bytes": 0}, "holds nothing"),
         ({"shard_bytes": 9 * GB}, "9 GB is larger than the memory, 8 GB"),
         ({"shard_bytes": 100}, "does not hold one vector of 768 dimensions"),
@@ -247,7 +314,11 @@ def test_a_description_names_shards_memory_and_disk():
     assert lines[0] == "shards  18 of 166,667 vectors, 127 MB each when open"
     assert lines[1].startswith("memory  2.4 GB of 8 GB: 18 of 18 shards, ")
     assert lines[2].startswith("disk    6.6 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
-    assert len(lines) == 4
+    assert lines[3].startswith("build   1.3 GB of memory")
+    assert len(lines) == 5
+    bare = describe(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
+    assert "build" not in bare
+    assert len(bare.splitlines()) == 4
 
 
 @pytest.mark.parametrize(
