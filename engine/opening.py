@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.probe import Part, Task
-from engine.router import Route
+from engine.router import Route, best_above
 from engine.scope import Scope
 from engine.snapshot import Snapshot
 from engine.types import ShardState, ShardTrace
@@ -64,7 +64,8 @@ def routed(
     if not scope.open_to:
         return everything(scope, m)
     lying = snapshot.cell_map if whole else scope.cell_map(len(cells))
-    route = Route.by_centroid(queries, cells, snapshot.metric, n_probe)
+    above = best_above(cells, lying.extremes) if snapshot.metric == "ip" else None
+    route = Route.by_centroid(queries, cells, snapshot.metric, n_probe, above)
     chosen = route.choose(lying.rows, n_probe, wanted)
     parts = scope.parts()
     shard_of = np.repeat(np.arange(len(scope.open_to)), [len(each) for _, each in scope.open_to])

@@ -118,13 +118,15 @@ class TestLimits:
         with town._generations.reading() as snapshot:
             cells, shards = snapshot.cells, snapshot.shards
         for query in queries(8):
-            scores = cells.centroids @ (query / np.linalg.norm(query))
-            best = {}
+            matching = {}
             for shard in shards:
                 columns = shard.segments[0].segment.columns
-                matching = columns.cell[(columns.video == number) & (columns.seconds < 20)]
-                if len(matching):
-                    best[shard.shard] = scores[matching].max()
+                matching[shard.shard] = columns.cell[(columns.video == number) & (columns.seconds < 20)]
+            counts = np.bincount(np.concatenate(list(matching.values())), minlength=len(cells))
+            # A cell is worth its centroid, and the best of as many draws as it has matches.
+            scores = cells.centroids @ (query / np.linalg.norm(query))
+            scores += np.sqrt(cells.spread / cells.centroids.shape[1] * 2 * np.log(np.maximum(counts, 2)))
+            best = {shard: scores[mine].max() for shard, mine in matching.items() if len(mine)}
             trace = town.search(query, 1, n_probe=10**6, max_shards=1, where=where).trace
             (opened,) = [shard for shard in trace.shards if shard.cells]
             assert opened.shard == max(best, key=best.get)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worlds import queries
 
 from engine import cells as cells_module
-from engine.router import GROUP_SHARE, Route, default_n_probe
+from engine.router import GROUP_SHARE, Route, best_above, default_n_probe
 from engine.vectorindex import scores_of
 
 METRICS = ["ip", "l2"]
@@ -97,3 +97,34 @@ def test_cells_that_were_not_scored_are_probed_last_and_only_if_they_must():
 
 def test_the_default_is_an_eighth_of_the_cells_and_eight_at_least():
     assert [default_n_probe(n) for n in (1, 8, 20, 64, 100, 4096)] == [1, 8, 8, 8, 13, 512]
+
+
+def test_the_best_of_a_wide_cell_with_many_rows_is_expected_further_above_its_centroid(flat_cells):
+    rows = np.where(np.arange(len(flat_cells)) == 3, 1000, 10)
+    extremes = np.sqrt(2 * np.log(rows)).astype(np.float32)
+    above = best_above(flat_cells, extremes)
+    np.testing.assert_allclose(above, np.sqrt(flat_cells.spread / flat_cells.centroids.shape[1]) * extremes, rtol=1e-6)
+    plain = Route.by_centroid(queries(3), flat_cells, "ip", 4)
+    told = Route.by_centroid(queries(3), flat_cells, "ip", 4, above)
+    np.testing.assert_allclose(told.scores - plain.scores, np.tile(above, (3, 1)), atol=1e-6)
+
+
+def test_expecting_the_best_above_the_centroid_finds_more_than_centroids_alone():
+    rng = np.random.default_rng(4)
+    centres = rng.normal(size=(40, 16))
+    spread = rng.uniform(0.1, 1.5, 40)
+    kind = rng.integers(0, 40, 8000)
+    rows = (centres[kind] + spread[kind, None] * rng.normal(size=(8000, 16))).astype(np.float32)
+    cells = cells_module.train(rows, 64, "sq8", 1, two_level=False)
+    cell = cells.assign(rows)
+    counts = np.bincount(cell, minlength=64).astype(np.int64)
+    asked = rng.normal(size=(200, 16)).astype(np.float32)
+    best = cell[np.argsort(-(asked @ rows.T), axis=1)[:, :10]]
+    found = {}
+    for name, above in (
+        ("centroid", None),
+        ("expected", best_above(cells, np.sqrt(2 * np.log(np.maximum(counts, 2))).astype(np.float32))),
+    ):
+        chosen = Route.by_centroid(asked, cells, "ip", 6, above).choose(counts, 6, 1)
+        found[name] = np.mean([np.isin(best[i], chosen[i]).mean() for i in range(200)])
+    assert found["expected"] > found["centroid"] + 0.02
