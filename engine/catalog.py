@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from engine.durable import sync_folder
 from engine.errors import Busy, CorruptData, NotACollection, StorageFull
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, SegmentRow, Settings, VideoRow
 
@@ -77,16 +80,25 @@ class Catalog:
     def create(cls, path: Path, settings: Settings, layout: LayoutRow, at: datetime) -> Catalog:
         """Make a catalog whose first generation is empty."""
         catalog = cls(path)
-        with catalog.transaction() as change:
-            for statement in _SCHEMA.split(";"):
-                change.execute(statement)
-            change.execute(
-                "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1)"
-            )
-            change.execute(f"PRAGMA application_id = {_APPLICATION}")
-            change.execute(f"PRAGMA user_version = {FORMAT}")
-            change.add_layout(layout)
-            change.commit_generation(settings, layout.layout_id, None, "create", at)
+        try:
+            with catalog.transaction() as change:
+                for statement in _SCHEMA.split(";"):
+                    change.execute(statement)
+                change.execute(
+                    "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1)"
+                )
+                change.execute(f"PRAGMA application_id = {_APPLICATION}")
+                change.execute(f"PRAGMA user_version = {FORMAT}")
+                change.add_layout(layout)
+                change.commit_generation(settings, layout.layout_id, None, "create", at)
+        except BaseException:
+            with suppress(CorruptData, Busy, StorageFull):
+                if catalog._empty():
+                    path.unlink()  # A file that holds nothing would keep the folder from being used.
+            catalog.close()
+            raise
+        with suppress(OSError):
+            sync_folder(path.parent.parent)  # SQLite syncs the names in the catalog's folder, and not the folder's own.
         return catalog
 
     @classmethod
@@ -106,7 +118,17 @@ class Catalog:
             catalog = cls(path)
         except CorruptData as error:
             raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
-        application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
+        try:
+            application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
+            empty = catalog._empty()
+        except BaseException:
+            catalog.close()
+            raise
+        if empty:
+            catalog.close()
+            raise NotACollection(
+                f"{path} is empty, as when making a collection is cut off; remove the folder and make it again."
+            )
         if application != (_APPLICATION,) or version != (FORMAT,):
             catalog.close()
             raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")
@@ -121,17 +143,23 @@ class Catalog:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "full" in str(error):
+            if "full" in str(error) or _no_room(self._path.parent):
                 raise StorageFull(
                     "The disk is full, so the collection is as before; free some space and try again."
                 ) from error
             if "locked" in str(error):
                 raise Busy(f"The catalog {self._path} stays locked by another program; try again later.") from error
-            raise CorruptData(f"The catalog {self._path} cannot be used ({error}).") from error
+            raise CorruptData(f"The catalog {self._path} cannot be used ({_brief(error)}).") from error
         except sqlite3.ProgrammingError:
             raise  # Such as use after closing: a fault of the caller, not of the file.
-        except sqlite3.DatabaseError as error:
-            raise CorruptData(f"The catalog {self._path} is damaged ({error}); restore it from a copy.") from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            # The message itself cannot be decoded where a byte of the stored schema has changed.
+            raise CorruptData(
+                f"The catalog {self._path} is damaged ({_brief(error)}); restore it from a copy."
+            ) from error
+
+    def _empty(self) -> bool:
+        return self._one("SELECT count(*) FROM sqlite_master") == (0,)
 
     def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
         with self._lock, self._translated():
@@ -145,23 +173,40 @@ class Catalog:
         return int(row[0]), self._commits
 
     def current_generation(self) -> int:
-        row = self._one("SELECT max(generation) FROM generations")
+        row = self._one(
+            "SELECT max(generation), (SELECT value FROM counters WHERE name = 'generation') FROM generations"
+        )
         if row is None or row[0] is None:
             raise CorruptData(f"The catalog {self._path} lists no generation; restore it from a copy.")
+        if row[1] not in (None, row[0]):
+            raise CorruptData(
+                f"The catalog {self._path} is damaged (generation {row[0]} is its newest, not {row[1]}); restore it from a copy."
+            )
         return int(row[0])
 
     def counter(self, name: str) -> int:
         """Next free number of a kind: `frame`, `video`, `segment`, `layout` or `cells`."""
+        with self._lock, self._translated():
+            self._check_counters()
         row = self._one(f"SELECT max(value, 1 + coalesce(({_TAKEN[name]}), -1)) FROM counters WHERE name = ?", name)
         if row is None or row[0] is None:
             raise CorruptData(f"The catalog {self._path} has lost its {name} counter; restore it from a copy.")
         return int(row[0])
+
+    def _check_counters(self) -> None:
+        """Raise `CorruptData` if a counter was changed: a number given twice would bring a deleted frame's id back."""
+        counters = self._db.execute("SELECT name, value FROM counters").fetchall()
+        if ("sum", _sum(counters)) not in counters and "sum" in dict(counters):
+            raise CorruptData(
+                f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); restore it from a copy."
+            )
 
     def manifest(self, generation: int) -> Manifest:
         """List one generation, and check it against the hash stored with it."""
         with self._lock, self._translated():
             self._db.execute("BEGIN")
             try:
+                self._check_counters()
                 head = self._db.execute(
                     "SELECT settings, layout_id, cells_id, manifest FROM generations WHERE generation = ?",
                     (generation,),
@@ -326,6 +371,10 @@ class Change:
         digest = _digest(self._catalog._rows(generation, told, layout_id, cells_id))
         values = (generation, told, layout_id, cells_id, what, at.isoformat(timespec="seconds"), digest)
         self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        # Said a second time, so that a catalog that has lost its newest generation does not pass for the one before.
+        self.execute("INSERT OR REPLACE INTO counters VALUES ('generation', ?)", (generation,))
+        total = _sum(self.execute("SELECT name, value FROM counters").fetchall())
+        self.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (total,))
 
 
 _Rows = dict[str, list[tuple[Any, ...]]]
@@ -335,6 +384,24 @@ _Rows = dict[str, list[tuple[Any, ...]]]
 def _digest(rows: _Rows) -> str:
     """Hash over every stored value. Taken of the rows as they lie there: reading them as JSON first would cost a second on a large catalog."""
     return hashlib.blake2b(repr(sorted(rows.items())).encode(), digest_size=16).hexdigest()
+
+
+def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
+    """CRC-32 over the counters."""
+    return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())
+
+
+def _no_room(folder: Path) -> bool:
+    """Whether the file system has no block or no name left: SQLite then may say no more than that a file cannot be opened."""
+    with suppress(OSError):
+        told = os.statvfs(folder)
+        return told.f_bavail == 0 or (told.f_files > 0 and told.f_favail == 0)
+    return False
+
+
+def _brief(error: Exception) -> str:
+    """The reason of an error in one line, without the stored text that it may quote."""
+    return "".join(c for c in str(error).split(" with text ")[0] if c.isprintable())
 
 
 def _manifest(rows: _Rows) -> Manifest:

@@ -120,8 +120,9 @@ class FileLock:
     """An advisory lock on a file, held by this open file rather than by the process (`flock`), so that two threads exclude each other too."""
 
     def __init__(self, path: Path, *, shared: bool) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        with storage_errors(f"taking the lock {path.name}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
 
     def acquire(self, *, wait: bool = False) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -186,16 +185,32 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
     clips.mkdir(exist_ok=True)
     path = clips / f"{video.number}-{round(seconds * 1000)}-{round(before * 1000)}-{round(after * 1000)}.mp4"
     note = path.with_suffix(".json")
-    if path.is_file() and note.is_file():
-        return Clip(path, **json.loads(note.read_text()))
-    cut = cut_clip(source, seconds, path, before=before, after=after)
-    note.write_text(json.dumps({"start": cut.start, "duration": cut.duration, "offset": cut.offset}))
+    told = _read_note(note, path)
+    if told is not None:
+        return Clip(path, **told)
+    made = cut_clip(source, seconds, path, before=before, after=after)
+    told = {"start": made.start, "duration": made.duration, "offset": made.offset, "nbytes": path.stat().st_size}
+    part = note.with_name(f".{uuid.uuid4().hex}.part")
+    part.write_text(json.dumps(told))
+    part.replace(note)
     _forget_oldest(clips)
-    return cut
+    return made
+
+
+def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
+    """What was noted of a clip; None if it has to be cut anew, as after a power cut that left less than was written."""
+    try:
+        told: dict[str, float] = json.loads(note.read_text())
+        return told if told.pop("nbytes") == clip.stat().st_size else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _forget_oldest(clips: Path) -> None:
-    cut = sorted(clips.glob("*.mp4"), key=os.path.getmtime)
-    for old in cut[:-KEEP_CLIPS]:
+    made = {}
+    for path in clips.glob("*.mp4"):
+        with suppress(FileNotFoundError):  # Somebody else may be forgetting it, too.
+            made[path] = path.stat().st_mtime
+    for old in sorted(made, key=made.__getitem__)[:-KEEP_CLIPS]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

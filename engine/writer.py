@@ -184,7 +184,7 @@ class Writer:
                 for row in segments:
                     change.add_segment(row)
                 change.commit_generation(settings, layout.layout_id, cells.cells_id, what, datetime.now())
-        self.sweep()
+        self._tidy()
         progress("done", 1.0)
 
     def _check_room(self, snapshot: Snapshot, what: str) -> None:
@@ -234,7 +234,7 @@ class Writer:
                     for view in old:
                         change.end_segment(view.segment.row.segment_id)
                 self._commit(change, snapshot, what, segments)
-        self.sweep()
+        self._tidy()
 
     def sweep(self) -> None:
         """Remove files that neither the newest generation nor one that a reader holds needs."""
@@ -257,6 +257,11 @@ class Writer:
                 if path.name not in names:
                     remove_folder(path)
         self._catalog.forget_before(min(held))
+
+    def _tidy(self) -> None:
+        """Sweep after a change that is in: a disk too full for that must not deny the change, and the next writer sweeps anyway."""
+        with suppress(StorageFull):
+            self.sweep()
 
     def _commit(self, change: Change, snapshot: Snapshot, what: str, segments: list[SegmentRow]) -> None:
         """Make these segments part of the next generation, which keeps layout and cells."""
