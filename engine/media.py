@@ -111,7 +111,9 @@ def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: fl
     except OSError:  # A disk that is full or may not be written to costs the picture and nothing else.
         return None
     with suppress(OSError):
-        _forget_pictures(path.parent)
+        # A margin, so that the times of all of them are not asked for each time one is made.
+        if sum(1 for _ in path.parent.iterdir()) > KEEP_PICTURES + KEEP_PICTURES // 20:
+            _forget_oldest(path.parent, "*.jpg", KEEP_PICTURES)
     return path
 
 
@@ -162,13 +164,6 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
         raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
 
 
-def _forget_pictures(place: Path) -> None:
-    # A margin, so that the times of all of them are not asked for each time one is made.
-    if sum(1 for _ in place.iterdir()) > KEEP_PICTURES + KEEP_PICTURES // 20:
-        for old in sorted(place.glob("*.jpg"), key=os.path.getmtime)[:-KEEP_PICTURES]:
-            old.unlink(missing_ok=True)
-
-
 def clip(collection: Path, video: VideoInfo, seconds: float, before: float, after: float) -> Clip:
     """A short clip around a time, cut from the video file on first use.
 
@@ -193,7 +188,7 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
     part = note.with_name(f".{uuid.uuid4().hex}.part")
     part.write_text(json.dumps(told))
     part.replace(note)
-    _forget_oldest(clips)
+    _forget_oldest(clips, "*.mp4", KEEP_CLIPS)
     return made
 
 
@@ -206,11 +201,12 @@ def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
         return None
 
 
-def _forget_oldest(clips: Path) -> None:
+def _forget_oldest(place: Path, kind: str, keep: int) -> None:
+    """Remove all but the newest files of a kind, with the notes beside them."""
     made = {}
-    for path in clips.glob("*.mp4"):
+    for path in place.glob(kind):
         with suppress(FileNotFoundError):  # Somebody else may be forgetting it, too.
             made[path] = path.stat().st_mtime
-    for old in sorted(made, key=made.__getitem__)[:-KEEP_CLIPS]:
+    for old in sorted(made, key=made.__getitem__)[:-keep]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)
