@@ -49,14 +49,6 @@ CREATE TABLE generations (
 _VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
 _SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
 _LAYOUT = "layout_id, placement, names, state"
-_TAKEN = {
-    "frame": "SELECT max(json_extract(stats, '$.frame_ids[1]')) FROM segments",
-    "video": "SELECT max(number) FROM videos",
-    "segment": "SELECT max(segment_id) FROM segments",
-    "layout": "SELECT max(layout_id) FROM layouts",
-    "cells": "SELECT max(cells_id) FROM cells",
-}
-"""The highest number in use of each kind: counters are in no generation's hash, and a number given twice would overwrite files."""
 
 
 class Catalog:
@@ -178,7 +170,7 @@ class Catalog:
         )
         if row is None or row[0] is None:
             raise CorruptData(f"The catalog {self._path} lists no generation; restore it from a copy.")
-        if row[1] not in (None, row[0]):
+        if row[1] != row[0]:
             raise CorruptData(
                 f"The catalog {self._path} is damaged (generation {row[0]} is its newest, not {row[1]}); restore it from a copy."
             )
@@ -187,26 +179,23 @@ class Catalog:
     def counter(self, name: str) -> int:
         """Next free number of a kind: `frame`, `video`, `segment`, `layout` or `cells`."""
         with self._lock, self._translated():
-            self._check_counters()
-        row = self._one(f"SELECT max(value, 1 + coalesce(({_TAKEN[name]}), -1)) FROM counters WHERE name = ?", name)
-        if row is None or row[0] is None:
-            raise CorruptData(f"The catalog {self._path} has lost its {name} counter; restore it from a copy.")
-        return int(row[0])
+            return self._counters()[name]
 
-    def _check_counters(self) -> None:
-        """Raise `CorruptData` if a counter was changed: a number given twice would bring a deleted frame's id back."""
+    def _counters(self) -> dict[str, int]:
+        """The counters, checked: a number given twice would overwrite files, or bring a deleted frame's id back."""
         counters = self._db.execute("SELECT name, value FROM counters").fetchall()
-        if ("sum", _sum(counters)) not in counters and "sum" in dict(counters):
+        if ("sum", _sum(counters)) not in counters:
             raise CorruptData(
                 f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); restore it from a copy."
             )
+        return dict(counters)
 
     def manifest(self, generation: int) -> Manifest:
         """List one generation, and check it against the hash stored with it."""
         with self._lock, self._translated():
             self._db.execute("BEGIN")
             try:
-                self._check_counters()
+                self._counters()
                 head = self._db.execute(
                     "SELECT settings, layout_id, cells_id, manifest FROM generations WHERE generation = ?",
                     (generation,),
