@@ -26,6 +26,7 @@ from engine.errors import Busy, EncoderError, NotACollection
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
 from engine.probe import Prober
+from engine.records import LARGEST
 from engine.search import make_plan, search
 from engine.segment import Residency
 from engine.settings import check_settings
@@ -403,7 +404,8 @@ def _vector(snapshot: Snapshot, query: int | NDArray[np.floating]) -> Floats:
     """The vector of a stored frame, or the one that was given."""
     if isinstance(query, (int, np.integer)):
         return snapshot.vector(int(query))
-    return np.asarray(query, np.float32)
+    with np.errstate(over="ignore"):  # What float32 cannot hold comes out infinite, and is refused as such.
+        return np.asarray(query, np.float32)
 
 
 def _checked(vector: Floats, settings: Settings) -> Floats:
@@ -415,6 +417,8 @@ def _checked(vector: Floats, settings: Settings) -> Floats:
     if not np.isfinite(vector).all():
         raise ValueError("The query holds a value that is not a finite number.")
     if settings.metric == "l2":
+        if np.abs(vector).max() > LARGEST:
+            raise ValueError(f"The query holds a value larger than {LARGEST:g}, whose square is beyond float32.")
         return vector
     norm = float(np.linalg.norm(vector.astype(np.float64)))
     if norm == 0:

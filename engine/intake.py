@@ -42,7 +42,7 @@ class Intake:
             remove_folder(media.folder(path, int(number)))
 
     def portions(self, batches: Iterable[FrameBatch]) -> Iterator[Portion]:
-        """The frames in input order, in portions of up to `PORTION`, or one segment if that is less.
+        """The frames in input order, in portions of up to `PORTION`, or one segment if that is less; larger batches are cut.
 
         Raises
         ------
@@ -58,8 +58,10 @@ class Intake:
             if held and n_held + len(batch) > limit:
                 yield _joined(held)
                 held, n_held = [], 0
-            held.append(self._take(batch, n_seen))
-            n_held += len(batch)
+            *full, rest = _cut(self._take(batch, n_seen), limit)
+            yield from full
+            held.append(rest)
+            n_held += len(rest[1])
             n_seen += len(batch)
         if held:
             yield _joined(held)
@@ -121,6 +123,18 @@ class Intake:
                 zip(self._videos, self._numbers.tolist(), self._n_frames.tolist(), strict=True)
             )
         ]
+
+
+def _cut(portion: Portion, limit: int) -> list[Portion]:
+    """At least one frame, in pieces of up to `limit`; all but the last are full."""
+    vectors, columns = portion
+    if len(columns) <= limit:
+        return [portion]
+    places = np.arange(len(columns))
+    return [
+        (vectors[start : start + limit], columns.take(places[start : start + limit]))
+        for start in range(0, len(columns), limit)
+    ]
 
 
 def _joined(held: Sequence[Portion]) -> Portion:

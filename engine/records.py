@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import MAXYEAR, MINYEAR
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from engine.types import FrameBatch, NewVideo
 
 _LONGEST = 1e9
 """Seconds into a video."""
-_LARGEST = 1e15
+LARGEST = 1e15
+"""Value of a vector up to which squared distances stay within float32."""
 _STEP = 4096
 """Rows worked on at a time, so that the float64 copies stay small."""
 
@@ -63,7 +65,8 @@ def _check_lengths(frames: FrameBatch) -> None:
 
 def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -> NDArray[np.float32]:
     """A few rows as float32, ready to be stored."""
-    rows = given.astype(np.float32)
+    with np.errstate(over="ignore"):  # What float32 cannot hold comes out infinite, and is refused as such.
+        rows = given.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise ValueError(
@@ -77,8 +80,8 @@ def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -
                 f"Row {first_row + int(norms.argmin())} of the vectors is all zeros, which has no direction; leave such frames out."
             )
         rows = (rows / norms).astype(np.float32)
-    elif np.abs(rows).max() > _LARGEST:
-        raise ValueError(f"A value is larger than {_LARGEST:g}, whose square is beyond float32; scale the vectors.")
+    elif np.abs(rows).max() > LARGEST:
+        raise ValueError(f"A value is larger than {LARGEST:g}, whose square is beyond float32; scale the vectors.")
     if store == "fp16" and np.abs(rows).max() > np.finfo(np.float16).max:
         raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
     return rows
@@ -125,7 +128,7 @@ def columns_of(
     Raises
     ------
     ValueError
-        If a frame points to a video that is not in the list.
+        If a frame points to a video that is not in the list, or was recorded in a year that no calendar date has.
     """
     n = len(frames)
     place = np.zeros(n, np.intp) if frames.video is None else np.asarray(frames.video, np.intp)
@@ -134,11 +137,14 @@ def columns_of(
         raise ValueError(f"A frame is of video {wrong[0]}, but {len(videos)} videos are given, counted from 0.")
     seconds = np.asarray(frames.seconds, np.float64)
     if frames.captured_at is not None:
-        captured = np.asarray(frames.captured_at).astype("datetime64[us]").view(np.int64)
+        times = np.asarray(frames.captured_at)
+        _check_years(times if times.dtype.kind == "M" else times.astype("datetime64[us]"))
+        captured = times.astype("datetime64[us]").view(np.int64)
     else:
         starts = [NO_TIME if video.captured_at is None else stats.microseconds(video.captured_at) for video in videos]
         start = np.array(starts, np.int64)[place]
         captured = np.where(start == NO_TIME, NO_TIME, start + np.rint(seconds * 1e6).astype(np.int64))
+        _check_years(captured.view("datetime64[us]"))
     return FrameColumns(
         frame_id=np.arange(first_id, first_id + n, dtype=np.int64),
         video=numbers[place],
@@ -150,3 +156,12 @@ def columns_of(
         row_crc=row_checksums(vectors),
         tags=Tags.of(frames.tags) if frames.tags else Tags.none(n),
     )
+
+
+def _check_years(times: NDArray[np.datetime64]) -> None:
+    # By the year, which no unit is too fine or too coarse for.
+    years = times[~np.isnat(times)].astype("datetime64[Y]").astype(np.int64) + 1970
+    if len(years) and (years.min() < MINYEAR or years.max() > MAXYEAR):
+        raise ValueError(
+            f"A frame's recording time is outside the years {MINYEAR} to {MAXYEAR}; give local times of the calendar, or none."
+        )

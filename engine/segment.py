@@ -78,6 +78,11 @@ def write_segment(
     columns : of n frames, n at least 1, in any order; `row_crc` must be right, and `cell` too if `cells` is given
     stored : gives the vectors of the frames at these positions of `columns`, in the stored type
     cells : None before the first build, when everything is scanned
+
+    Raises
+    ------
+    ValueError
+        If there are cells, and a value is too large for the codec.
     """
     order = np.lexsort((columns.frame_id, columns.frame_index, columns.video))
     columns = columns.take(order)
@@ -93,6 +98,8 @@ def write_segment(
         write_header(file, (len(columns), dim), first.dtype)
         for start in range(0, len(columns), _STEP):
             rows = stored(order[start : start + _STEP])
+            if cells is not None:  # Even without codes: merged with others, the same rows get some later.
+                vectorindex.check_values(rows, codec)
             file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
             if lists is not None:
                 lists.add(rows.astype(np.float32), columns.cell[start : start + _STEP])

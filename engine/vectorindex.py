@@ -102,6 +102,12 @@ def train_codec(codec: str, x: Floats) -> Floats:
     return np.asarray(faiss.vector_to_array(quantizer.trained), np.float32)
 
 
+def check_values(x: NDArray[np.floating], codec: str) -> None:
+    """Raise `ValueError` for rows (n, dim) with a value that the codec would turn into infinity."""
+    if codec == "fp16" and x.dtype != np.float16 and np.abs(x).max(initial=0) > np.finfo(np.float16).max:
+        raise ValueError("A value is too large for the codec fp16; build with sq8 or fp32.")
+
+
 def clipped(x: Floats, codec: str, trained: Floats) -> float:
     """Share of the values of x (n, dim) that lie outside what the codec learned, and are stored as its nearest end."""
     if CODECS[codec] is None or not len(trained) or not len(x):
@@ -305,7 +311,6 @@ class ListsWriter:
         self._cells = cells
         self._quantizer = faiss.IndexFlat(dim, _metric(metric))
         kind = CODECS[codec]
-        self._half = codec == "fp16"
         if kind is None:
             self.index = faiss.IndexIVFFlat(self._quantizer, dim, len(cells), _metric(metric))
         else:
@@ -319,8 +324,6 @@ class ListsWriter:
         ids = np.arange(self.index.ntotal, self.index.ntotal + len(vectors), dtype=np.int64)
         keys = np.searchsorted(self._cells, cell).astype(np.int64)
         rows = np.ascontiguousarray(vectors, np.float32)
-        if self._half and np.abs(rows).max(initial=0) > np.finfo(np.float16).max:
-            raise ValueError("A value is too large for the codec fp16; build with sq8 or fp32.")
         self.index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(keys), None)
 
     def write(self, path: Path) -> NDArray[np.uint32]:

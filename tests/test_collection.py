@@ -191,6 +191,7 @@ class TestLookingUp:
             seconds = [hit.seconds for hit in hits]
             assert shard.seconds == ((min(seconds), max(seconds)) if seconds else None)
             assert shard.tags == {tag: n for tag in town.tags() if (n := sum(tag in hit.tags for hit in hits))}
+        town.search(queries(1)[0], n_probe=10**6)  # An exact search leaves nothing in the cache.
         after = town.stats()
         assert sum(shard.cached_nbytes for shard in after.shards) == after.cache.nbytes > 0
 

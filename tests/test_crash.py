@@ -275,11 +275,11 @@ class TestReaders:
             assert_holds(late, VIDEOS)
 
     def test_old_generations_leave_the_cache(self, collection):
-        collection.search(QUERY, exact=True)
+        collection.search(QUERY, n_probe=10**6)
         held = collection.cache.stats()
         assert held.entries == 3
         collection.build()
-        collection.search(QUERY, exact=True)
+        collection.search(QUERY, n_probe=10**6)
         assert collection.cache.stats().entries == 3
         assert collection.cache.stats().evictions == 0
 

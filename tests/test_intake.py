@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from worlds import DIM, fill, make_video
+from worlds import DIM, assert_holds, fill, make_video
 
 from engine import intake as intake_module
 from engine.collection import Collection
@@ -48,7 +48,7 @@ def test_in_whatever_batches_frames_come_they_are_the_same_in_the_end(empty, siz
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intake_module, "PORTION", 20)
         intake, portions = take(empty, cut(sizes))
-    assert all(0 < len(columns) <= max(20, 60 - sum(sizes)) for _, columns in portions)
+    assert all(0 < len(columns) == len(vectors) <= 20 for vectors, columns in portions)
     ids = np.concatenate([columns.frame_id for _, columns in portions])
     assert ids.tolist() == list(range(100, 160))
     assert intake.next_id == 160
@@ -78,6 +78,23 @@ def test_a_portion_is_no_more_than_a_segment_takes(empty, monkeypatch):
     monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 10)
     _, portions = take(empty, cut([5] * 11))
     assert [len(columns) for _, columns in portions] == [10] * 6
+
+
+def test_a_batch_beyond_the_limit_is_cut(empty, monkeypatch):
+    monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 25)
+    _, portions = take(empty, cut([4, 52]))
+    assert [len(columns) for _, columns in portions] == [4, 25, 25, 6]
+    _, portions = take(empty, cut([50]))
+    assert [len(columns) for _, columns in portions] == [25, 25, 10]
+
+
+def test_no_segment_is_larger_than_one_may_be_however_large_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 25)
+    video = make_video(4, 60)
+    with fill(tmp_path / "c", [video], built=False, n_shards=1) as collection:
+        with collection._generations.reading() as snapshot:
+            assert sorted(row.n_rows for row in snapshot.manifest.segments) == [10, 25, 25]
+        assert_holds(collection, [video])
 
 
 def test_a_video_without_frames_is_named(empty):

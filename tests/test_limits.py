@@ -150,6 +150,7 @@ class TestBadQuestions:
             (np.zeros(DIM), "all zeros"),
             (np.full(DIM, np.nan), "not a finite"),
             (np.array([np.inf] + [0.0] * (DIM - 1)), "not a finite"),
+            (np.full(DIM, 1e300), "not a finite"),
             (np.ones(DIM + 1), "shape"),
             (np.ones((1, DIM)), "shape"),
             (np.float32(1), "shape"),
@@ -161,6 +162,14 @@ class TestBadQuestions:
         with pytest.raises(ValueError, match=why) as caught:
             town.search(query)
         assert str(caught.value).endswith(".")
+
+    @pytest.mark.parametrize("wanted", [{"exact": True}, {"n_probe": 10**6}])
+    def test_a_query_whose_distances_are_beyond_float32_is_refused(self, tmp_path, wanted):
+        with fill(tmp_path / "c", VIDEOS[:1], metric="l2") as collection:
+            assert len(collection.search(np.full(DIM, 9e14), 5, **wanted).hits) == 5
+            for far in (1.1e15, -1e30):
+                with pytest.raises(ValueError, match=r"^The query holds a value larger than 1e\+15, [^.]*\.$"):
+                    collection.search(np.full(DIM, far), 5, **wanted)
 
     @pytest.mark.parametrize("scale", [1e-30, 1e30])
     def test_the_length_of_a_query_does_not_matter(self, town, flat, scale):

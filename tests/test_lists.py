@@ -6,7 +6,7 @@ import errno
 import io
 import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worlds import assert_ranking, flip
+from worlds import Video, assert_holds, assert_ranking, fill, flip, folders, listed, make_video
 
 from engine import vectorindex
 from engine.durable import storage_errors
@@ -24,6 +24,7 @@ from engine.vectorindex import CODECS, Lists, ListsWriter, list_order, plain_lis
 N, DIM, CELLS = 300, 16, 7
 EVERY = np.arange(CELLS)
 METRICS = ["ip", "l2"]
+TOO_LARGE = r"^A value is too large for the codec fp16; [^.]*\.$"
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +278,54 @@ def test_a_list_is_the_same_whatever_other_lists_lie_beside_it(tmp_path, rows, c
     other = alone.search(query, np.array([[0]]), 5, None)
     np.testing.assert_array_equal(one.rows, mine[other.rows])
     np.testing.assert_array_equal(one.scores, other.scores)
+
+
+def large_video(number: int) -> Video:
+    """A video whose values are beyond float16."""
+    new, frames = make_video(number)
+    return new, replace(frames, vectors=frames.vectors * np.float32(1e5))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_codes_of_half_precision_refuse_what_they_cannot_hold(sign):
+    vectorindex.check_values(np.array([[sign * 65504.0, 0]], np.float32), "fp16")
+    beyond = np.array([[0, 0], [0, sign * 65536.0]], np.float32)
+    for other in ("sq8", "sq4", "fp32"):
+        vectorindex.check_values(beyond, other)
+    with pytest.raises(ValueError, match=TOO_LARGE):
+        vectorindex.check_values(beyond, "fp16")
+
+
+@pytest.mark.parametrize("coded_from", [1, 10_000], ids=["coded", "not yet coded"])
+def test_a_build_with_codes_that_cannot_hold_the_values_leaves_the_collection_as_it_was(
+    tmp_path, coded_from, monkeypatch
+):
+    monkeypatch.setattr("engine.segment.CODED_FROM", coded_from)
+    new, large = large_video(0)
+    asked = large.vectors[3]
+    with fill(tmp_path / "c", [(new, large)], metric="l2", store="fp32") as collection:
+        generation, kept = collection.generation, folders(collection)
+        before = [collection.search(asked, 10, n_probe=n).hits for n in (2, 10**6)]
+        with pytest.raises(ValueError, match=TOO_LARGE):
+            collection.build(codec="fp16")
+        assert (collection.generation, collection.settings.codec) == (generation, "sq8")
+        assert [collection.search(asked, 10, n_probe=n).hits for n in (2, 10**6)] == before
+        assert collection.check() == []
+        assert kept <= folders(collection)
+        with collection.writing():
+            pass
+        assert folders(collection) == kept == listed(collection)
+        collection.build(codec="fp32")
+        assert collection.search(asked, 10, n_probe=10**6).hits[0].frame_id == 3
+
+
+def test_what_codes_could_not_hold_later_is_refused_when_it_is_added(tmp_path):
+    with fill(tmp_path / "c", [make_video(0)], metric="l2", store="fp32", codec="fp16") as collection:
+        generation = collection.generation
+        with pytest.raises(ValueError, match=TOO_LARGE):
+            collection.add(*large_video(1))
+        assert collection.generation == generation
+        assert_holds(collection, [make_video(0)], metric="l2", store="fp32")
 
 
 def test_threads_with_other_widths_do_not_disturb_each_other(every_file, asked):

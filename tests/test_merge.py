@@ -45,7 +45,7 @@ def shards(tmp_path, metric):
 
 def task(shard: ShardView, which, rows, scores, *, exact: bool) -> Task:
     found = Found(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
-    return Task(shard, [Part(shard.segments[0], None, which=np.asarray(which), found=found)])
+    return Task(shard, [Part(shard.segments[0], None, N, which=np.asarray(which), found=found)])
 
 
 def ranked(shard: ShardView, query, metric, n: int, *, noise: float = 0.0):

@@ -17,10 +17,11 @@ from engine.cells import train
 from engine.columns import NO_TIME
 from engine.records import Fingerprint, columns_of, prepare
 from engine.segment import row_checksums
-from engine.stats import microseconds
+from engine.stats import microseconds, wall_clock
 from engine.types import FrameBatch, NewVideo
 
 NEW, FRAMES = make_video(0, 12)
+ONE_SENTENCE = r"^[A-Z][^.\n]*\.$"
 
 
 def batch(vectors, **more) -> FrameBatch:
@@ -68,10 +69,35 @@ class TestPrepare:
         with pytest.raises(ValueError, match=f"Row 1023 .*{why}"):
             rows(vectors, first_row=1000)
 
+    def test_a_value_beyond_float32_is_not_finite(self):
+        with pytest.raises(ValueError, match=r"Row 1 .*not a finite number"):
+            rows(np.array([[1, 2], [1e300, 1]]))
+
     def test_numbers_beyond_float16_are_refused_with_the_way_out(self):
         with pytest.raises(ValueError, match="store='fp32'"):
             rows(np.full((1, 4), 1e5), "l2", "fp16")
         assert rows(np.full((1, 4), 1e5), "l2", "fp32").max() == np.float32(1e5)
+
+    @pytest.mark.parametrize("metric", ["ip", "l2"])
+    def test_a_time_beyond_thirty_years_is_refused_in_one_sentence(self, metric):
+        def timed(seconds: float):
+            frames = replace(batch(np.ones((2, 4))), seconds=np.array([1.0, seconds]))
+            return prepare(frames, 4, metric, "fp16")
+
+        assert len(timed(1e9)) == 2
+        with pytest.raises(ValueError, match=ONE_SENTENCE) as refused:
+            timed(np.nextafter(1e9, np.inf))
+        assert "thirty years into its video" in str(refused.value)
+
+    def test_a_value_whose_square_is_beyond_float32_is_refused_in_one_sentence(self):
+        for sign in (1, -1):
+            largest = sign * np.array([[np.float32(9.9e14), 0, 1, 0]])
+            np.testing.assert_array_equal(rows(largest, "l2", "fp32"), largest)
+            with pytest.raises(ValueError, match=ONE_SENTENCE) as refused:
+                rows(largest * 1.1, "l2", "fp32")
+            assert "larger than 1e+15" in str(refused.value)
+        # An inner product takes the direction only.
+        np.testing.assert_allclose(rows([[3e30, 4e30]], "ip", "fp32"), [[0.6, 0.8]], atol=1e-6)
 
     def test_no_frames_are_no_rows(self):
         assert rows(np.empty((0, 4))).shape == (0, 4)
@@ -125,6 +151,33 @@ class TestColumns:
         times = np.array(["2020-02-29T10:00:07", "NaT"] * 6, f"datetime64[{unit}]")
         columns, _ = self.columns(replace(FRAMES, captured_at=times))
         assert columns.captured_at.tolist() == [microseconds(datetime(2020, 2, 29, 10, 0, 7)), NO_TIME] * 6
+
+    @pytest.mark.parametrize(
+        "times",
+        [
+            np.full(12, "10000-01-01", "datetime64[us]"),
+            np.full(12, "400000-01-01", "datetime64[s]"),
+            np.full(12, "0000-12-31", "datetime64[D]"),
+            np.array(["2024-05-01"] * 11 + ["-0500-01-01"], "datetime64[ms]"),
+        ],
+    )
+    def test_a_year_that_no_date_has_is_refused_in_one_sentence(self, times):
+        with pytest.raises(ValueError, match=ONE_SENTENCE) as refused:
+            self.columns(replace(FRAMES, captured_at=times))
+        assert "outside the years 1 to 9999" in str(refused.value)
+
+    def test_a_recording_may_not_run_beyond_the_last_year(self):
+        frames = replace(FRAMES, seconds=np.arange(12.0))
+        last = datetime(9999, 12, 31, 23, 59, 48)
+        columns, _ = self.columns(frames, (NewVideo("late", captured_at=last),))
+        assert wall_clock(columns.captured_at[-1]) == last + timedelta(seconds=11)
+        with pytest.raises(ValueError, match="outside the years 1 to 9999"):
+            self.columns(frames, (NewVideo("late", captured_at=last + timedelta(seconds=1)),))
+
+    @pytest.mark.parametrize("year", ["0001", "9999"])
+    def test_the_first_and_the_last_year_are_taken(self, year):
+        columns, _ = self.columns(replace(FRAMES, captured_at=np.full(12, f"{year}-06-01", "datetime64[s]")))
+        assert {wall_clock(each) for each in columns.captured_at} == {datetime(int(year), 6, 1)}
 
 
 class TestFingerprint:

@@ -88,7 +88,6 @@ class TestWriting:
         assert not small.coded
         assert large.coded
         assert not before_build.coded
-        assert before_build.scanned_whole
         assert set(large.row.files) == {"vectors.npy", "frames.arrow", "cells.npy", "codes.faiss"}
 
     @pytest.mark.parametrize("residency", RESIDENCIES)
@@ -110,15 +109,23 @@ class TestWriting:
         assert max_rows(10**6, "fp32") == segment_module.CODED_FROM
 
 
+def drift_of(segment: Segment, cells: Cells) -> float:
+    """Mean squared distance of all rows to their own centroid, in that of the rows that trained the same cells."""
+    rows, cell = segment.vectors.astype(np.float64), segment.columns.cell
+    return ((rows - cells.centroids[cell]) ** 2).sum(axis=1).mean() / cells.spread[cell].mean()
+
+
 class TestFit:
     def test_rows_that_the_cells_were_trained_on_fit_and_later_ones_of_another_kind_do_not(self, tmp_path):
         _, vectors = write(tmp_path / "a", None)
         cells = train(vectors.astype(np.float32), 4, "sq8", 1, two_level=False)
         own, _ = write(tmp_path / "b", cells)
         other, _ = write(tmp_path / "c", cells, n=30, number=77)
-        assert own.row.stats["spread"] == pytest.approx(cells.spread, rel=1e-5)
+        assert own.row.stats["drift"] == pytest.approx(drift_of(own, cells), rel=1e-5)
+        assert own.row.stats["drift"] == pytest.approx(1, abs=0.05)
         assert own.row.stats["clipped"] == 0
-        assert other.row.stats["spread"] > own.row.stats["spread"]
+        assert other.row.stats["drift"] == pytest.approx(drift_of(other, cells), rel=1e-5)
+        assert other.row.stats["drift"] > own.row.stats["drift"]
         low, width = cells.trained.reshape(2, -1)
         later = other.vectors.astype(np.float32)
         assert other.row.stats["clipped"] == pytest.approx(((later < low) | (later > low + width)).mean())
@@ -128,12 +135,12 @@ class TestFit:
         whole, _ = write(tmp_path / "a", cells, n=60)
         monkeypatch.setattr(segment_module, "_SAMPLED", 30)
         sampled, _ = write(tmp_path / "b", cells, n=60)
-        assert sampled.row.stats["spread"] == pytest.approx(whole.row.stats["spread"], rel=0.3)
-        assert sampled.row.stats["spread"] != whole.row.stats["spread"]
+        assert sampled.row.stats["drift"] == pytest.approx(whole.row.stats["drift"], rel=0.3)
+        assert sampled.row.stats["drift"] != whole.row.stats["drift"]
 
     def test_before_a_build_there_is_nothing_to_fit(self, tmp_path):
         segment, _ = write(tmp_path, None)
-        assert not {"spread", "clipped"} & set(segment.row.stats)
+        assert not {"drift", "clipped"} & set(segment.row.stats)
 
 
 class TestScan:
@@ -146,7 +153,7 @@ class TestScan:
         segment, vectors = write(tmp_path, cells, metric=metric, store=store)
         mask = None if share is None else np.random.default_rng(1).permutation(60) < round(60 * share)
         asked = queries(3)
-        found = segment.scan(asked, 10, mask)
+        found, _ = segment.scan(asked, 10, mask)
         allowed = np.ones(60, np.bool_) if mask is None else mask
         for i, query in enumerate(asked):
             reference = scores_of(query, vectors.astype(np.float32), metric)
@@ -154,10 +161,28 @@ class TestScan:
         assert found.exact
         assert found.scanned.tolist() == [allowed.sum()] * 3
 
-    @pytest.mark.parametrize(("n_rows", "few"), [(0, True), (1, True), (200, True), (201, False)])
-    def test_few_rows_are_gathered(self, tmp_path, cells, n_rows, few):
+    @pytest.mark.parametrize("store", ["fp16", "fp32"])
+    @pytest.mark.parametrize("gathered", [0, 200], ids=["scanned", "gathered"])
+    def test_a_scan_tells_what_it_read(self, tmp_path, cells, store, gathered, monkeypatch):
+        monkeypatch.setattr(segment_module, "_GATHERED", gathered)
+        segment, vectors = write(tmp_path, cells, store=store)
+        whole, mask = (segment.folder / "vectors.npy").stat().st_size, np.arange(60) < 6
+        some = 6 * vectors[0].nbytes
+        reads = [segment.scan(queries(2), 5, each)[1] for each in (mask, mask, None, None, mask)]
+        assert reads == ([some, some, whole, 0, some] if gathered else [whole, 0, 0, 0, 0])
+
+    @pytest.mark.parametrize(
+        ("n_rows", "few"), [(0, True), (1, True), (200, True), (201, False), (249, False), (250, False)]
+    )
+    def test_two_hundred_rows_are_always_gathered(self, tmp_path, cells, n_rows, few):
         segment, _ = write(tmp_path, cells)
         assert segment.are_few(n_rows) == few
+
+    @pytest.mark.parametrize("n_rows", [0, 200, 201, 249, 250, 251, 4000])
+    def test_more_are_gathered_where_they_are_less_than_a_sixteenth(self, tmp_path, cells, n_rows):
+        segment, _ = write(tmp_path, cells)
+        segment.n_rows = 4000
+        assert segment.are_few(n_rows) == (n_rows < 250)
 
     @pytest.mark.parametrize("n_matching", [1, 60])
     @pytest.mark.parametrize("gathered", [0, 200])

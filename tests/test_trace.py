@@ -7,6 +7,7 @@ import pytest
 from worlds import DIM, fill, make_video, queries, segment_files
 
 from engine.collection import Collection
+from engine.router import best_above
 from engine.types import Filter, FrameBatch, ShardState
 
 VIDEOS = [make_video(i) for i in range(5)]
@@ -44,8 +45,10 @@ class TestTrace:
             cells, columns = snapshot.cells, [view.segment.columns for view in snapshot.views()]
         for query in queries(5):
             trace = town.search(query, 2, n_probe=3).trace
-            order = np.argsort(-(cells.centroids @ (query / np.linalg.norm(query))))
-            probed = [c for c in order if any((each.cell == c).any() for each in columns)][: trace.n_probe]
+            rows = np.bincount(np.concatenate([each.cell for each in columns]), minlength=len(cells))
+            above = best_above(cells, np.sqrt(2 * np.log(np.maximum(rows, 2))))
+            order = np.argsort(-(cells.centroids @ (query / np.linalg.norm(query)) + above))
+            probed = [c for c in order if rows[c]][: trace.n_probe]
             assert trace.n_probe == 3
             assert trace.vectors_scanned == sum(int(np.isin(each.cell, probed).sum()) for each in columns)
             assert trace.cells_scored == trace.n_cells == len(cells)
@@ -60,7 +63,8 @@ class TestTrace:
     def test_an_exact_search_of_codes_reads_the_rows_and_not_the_codes(self, tmp_path, coded):
         with fill(tmp_path / "c", VIDEOS) as collection:
             trace = collection.search(queries(1)[0], 5, exact=True).trace
-            assert trace.bytes_read == N * DIM * 2
+            sizes = [path.stat().st_size for path in segment_files(collection, "vectors.npy")]
+            assert trace.bytes_read == sum(sizes) == N * DIM * 2 + 128 * len(sizes)
             assert collection.cache.stats().nbytes == 0
             assert all(shard.state is ShardState.OPENED for shard in trace.shards)
 
@@ -71,7 +75,7 @@ class TestTrace:
         assert all(shard.score is None or np.isfinite(shard.score) for shard in shards)
         none = [shard.reason for shard in shards if shard.score is None]
         assert bool(none) == (placement == "hierarchical")
-        assert all(reason == "none of its cells is in the groups that were looked into" for reason in none)
+        assert all(reason == "its cells are in groups that were not looked into" for reason in none)
 
     def test_a_shard_is_read_once_and_cached_after(self, town):
         with Collection.open(town.path) as fresh:
@@ -81,12 +85,41 @@ class TestTrace:
             assert {shard.state for shard in second.shards} == {ShardState.CACHED}
             assert second.bytes_read == 0
             assert first.vectors_scanned == second.vectors_scanned == first.vectors_total == N
-            assert fresh.cache.stats().hits == fresh.cache.stats().misses == 4
+            # Rows are scanned where they are mapped: the system's memory holds them, and not the cache.
+            assert fresh.cache.stats().hits == fresh.cache.stats().misses == 0
 
-    def test_nothing_is_cached_without_a_budget(self, town):
+    def test_what_is_routed_to_comes_through_the_cache(self, town):
+        with Collection.open(town.path) as fresh:
+            first, second = (fresh.search(queries(1)[0], 5, n_probe=10**6).trace for _ in range(2))
+            assert {shard.state for shard in first.shards} == {ShardState.OPENED}
+            assert first.bytes_read == sum(path.stat().st_size for path in segment_files(town, "vectors.npy"))
+            assert {shard.state for shard in second.shards} == {ShardState.CACHED}
+            assert second.bytes_read == 0
+            assert (fresh.cache.stats().misses, fresh.cache.stats().hits) == (4, 4)
+
+    def test_few_rows_are_read_one_by_one_each_time(self, town):
+        where = Filter(videos=("v0", "v1"), seconds=(4.0, 40.0))
+        with Collection.open(town.path) as fresh:
+            for _ in range(2):
+                trace = fresh.search(queries(1)[0], 5, exact=True, where=where).trace
+                searched = [shard for shard in trace.shards if shard.state is not ShardState.PRUNED]
+                assert {shard.state for shard in searched} == {ShardState.OPENED}
+                assert [shard.bytes_read for shard in searched] == [s.vectors_scanned * DIM * 2 for s in searched]
+                assert trace.vectors_scanned == 2 * 18
+
+    @pytest.mark.parametrize(("n_matches", "method"), [(40, "exact"), (39, "routed")])
+    def test_up_to_a_number_of_matches_they_are_scored_without_routing(self, town, n_matches, method, monkeypatch):
+        monkeypatch.setattr("engine.scope.EXACT_MATCHES", n_matches)
+        monkeypatch.setattr("engine.scope._SCATTERED", 10**6)
+        trace = town.search(queries(1)[0], 5, n_probe=1, where=Filter(videos=("v0", "v1"), seconds=(0.0, 40.0))).trace
+        assert trace.method == method
+        assert ("40 frames pass the filter" in trace.reason) == (method == "exact")
+
+    def test_routed_searches_cache_nothing_without_a_budget(self, town):
         with Collection.open(town.path, cache_bytes=0) as fresh:
-            traces = [fresh.search(queries(1)[0], 5, exact=True).trace for _ in range(2)]
+            traces = [fresh.search(queries(1)[0], 5, n_probe=10**6).trace for _ in range(2)]
             assert [trace.count(ShardState.OPENED) for trace in traces] == [4, 4]
+            assert traces[0].bytes_read == traces[1].bytes_read > 0
             assert fresh.cache.stats().nbytes == 0
 
     def test_ties_go_to_the_lower_frame_id(self, tmp_path):

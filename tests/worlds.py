@@ -207,9 +207,9 @@ def listed(collection: Collection) -> set[str]:
         return {str(row.segment_id) for row in snapshot.manifest.segments}
 
 
-def assert_holds(collection: Collection, videos: list[Video], gone: tuple[str, ...] = ()) -> None:
+def assert_holds(collection: Collection, videos: list[Video], gone: tuple[str, ...] = (), **how: str) -> None:
     """Exactly these videos are found, and every file is sound."""
-    flat = Flat.of(videos, gone)
+    flat = Flat.of(videos, gone, **how)
     assert collection.n_frames == len(flat)
     assert_answers(collection.search(queries(1)[0], 1000, exact=True).hits, flat, queries(1)[0], 1000)
     assert collection.check() == []
