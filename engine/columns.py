@@ -215,8 +215,10 @@ class FrameTable:
 
 NEEDED = ("video_id", "frame_index", "seconds")
 OPTIONAL = ("captured_at", "shot", "tags", "title")
-_YEARS = tuple(int(np.datetime64(year, "us").astype(np.int64)) for year in ("0002", "9999"))
-"""Microseconds between which a recording time makes sense; a year of room, as times of frames are counted from it."""
+_YEARS = tuple(int(np.datetime64(year, "us").astype(np.int64)) for year in ("0100", "9999"))
+"""Microseconds between which a recording time makes sense; there is room for `LONGEST` before it, where the video starts."""
+LONGEST = 1e9
+"""Seconds that a frame may lie into its video, some thirty years."""
 TABLES = (".parquet", ".arrow", ".feather", ".csv")
 """Endings of the files that hold tables of frames."""
 _BETWEEN_TAGS = "|"
@@ -251,6 +253,7 @@ def read_table(path: Path) -> FrameTable:
         seconds = _numbers(path, table, "seconds", pa.float64())
         _refuse_row(path, "frame_index", "is negative", frame_index < 0)
         _refuse_row(path, "seconds", "is negative or not a number", ~(np.isfinite(seconds) & (seconds >= 0)))
+        _refuse_row(path, "seconds", "is more than thirty years", seconds > LONGEST)
         captured_at = _wall_clock(path, table)
         shot = _numbers(path, table, "shot", pa.int32(), absent=-1) if "shot" in table.column_names else None
         tag_names, tag, tag_start = _tag_lists(path, table)
@@ -369,7 +372,7 @@ def _wall_clock(path: Path, table: Any) -> NDArray[np.int64] | None:
         column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).fill_null(NO_TIME).to_numpy()
     )
     far = (values != NO_TIME) & ((values < _YEARS[0]) | (values >= _YEARS[1]))
-    _refuse_row(path, "captured_at", "lies outside the years 2 to 9998", far)
+    _refuse_row(path, "captured_at", "lies outside the years 100 to 9998", far)
     return values
 
 

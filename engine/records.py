@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from engine import stats
 from engine.cells import Cells
-from engine.columns import NO_TIME, FrameColumns, Tags
+from engine.columns import LONGEST, NO_TIME, FrameColumns, Tags
 from engine.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
 
-_LONGEST = 1e9
-"""Seconds into a video."""
 LARGEST = 1e15
 """Value of a vector up to which squared distances stay within float32."""
 _STEP = 4096
@@ -43,7 +41,7 @@ def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row:
     _check_lengths(frames)
     if not np.isfinite(frames.seconds).all() or (np.asarray(frames.seconds) < 0).any():
         raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
-    if len(vectors) and np.asarray(frames.seconds).max() > _LONGEST:
+    if len(vectors) and np.asarray(frames.seconds).max() > LONGEST:
         raise ValueError("A frame's time is more than thirty years into its video; give seconds from its start.")
     stored: NDArray[np.floating] = np.empty(vectors.shape, np.float16 if store == "fp16" else np.float32)
     for start in range(0, len(vectors), _STEP):

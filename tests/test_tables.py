@@ -254,6 +254,8 @@ class TestWhatDoesNotFit:
             (plain(10, seconds=[0.0, None, *range(8)]), "Row 1 .* seconds is missing"),
             (plain(10, seconds=[0.0, float("nan"), *range(8)]), "Row 1 .* seconds is negative or not a number"),
             (plain(10, seconds=np.arange(10) - 0.5), "Row 0 .* seconds is negative"),
+            (plain(10, seconds=[0.0, 1e9, 1.1e9, *range(7)]), "Row 2 .* seconds is more than thirty years"),
+            (plain(10, seconds=[1e300] * 10), "Row 0 .* seconds is more than thirty years"),
             (
                 plain(10, captured_at=pa.array([datetime(2024, 1, 1, tzinfo=timezone.utc)] * 10)),  # noqa: UP017
                 "time zone .* convert it to local time",
