@@ -235,6 +235,12 @@ class Catalog:
             ),
         }
 
+    def problems(self) -> list[str]:
+        """What is wrong with the file as a database, a sentence at most: pages that no generation's hash covers, such as an index."""
+        with self._lock, self._translated():
+            told = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        return [] if told == "ok" else [f"The catalog {self._path} is damaged ({told}); restore it from a copy."]
+
     def live_folders(self, generations: Sequence[int]) -> tuple[set[int], set[int], set[int]]:
         """Segment ids, cells ids and video numbers that any of these generations lists."""
         segments: set[int] = set()

@@ -117,6 +117,7 @@ class Contents:
                 # A connection of its own: the one in use answers from the pages it remembers.
                 with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
                     catalog.manifest(snapshot.generation)
+                    found += catalog.problems()
                 if snapshot.manifest.cells is not None:
                     read_cells(
                         self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files

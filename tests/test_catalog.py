@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from dataclasses import replace
 from datetime import datetime
@@ -312,3 +313,20 @@ def test_a_closed_catalog_is_a_programming_error_and_not_damage(path):
     catalog.close()
     with pytest.raises(sqlite3.ProgrammingError):
         catalog.current_generation()
+
+
+def test_damage_to_a_page_that_no_hash_covers_is_a_problem(catalog, path):
+    commit(catalog, 5)
+    assert catalog.problems() == []
+    catalog.close()
+    with sqlite3.connect(path) as database:
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'live_video'").fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[page * size - 8 : page * size] = b"elsewher"  # The entries of an index lie at the end of its page.
+    path.write_bytes(content)
+    with contextlib.closing(Catalog.open(path)) as again:
+        again.manifest(again.current_generation())
+        (problem,) = again.problems()
+    assert "is damaged" in problem
