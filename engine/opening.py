@@ -87,13 +87,16 @@ def routed(
     skipped: dict[int, list[ShardTrace | None]] = {}
     last = of_chosen[:, n_probe - 1] if chosen.shape[1] >= n_probe else None
     probing = used & opened[shard_of]
+    # As plain lists: asking an array about each shard would cost more than the answer is worth.
+    bounds = [*starts.tolist(), len(parts)]
+    probed: list[bool] = np.logical_or.reduce(probing, axis=1).tolist()
+    by_some: list[bool] = np.logical_or.reduce(opened, axis=1).tolist()
+    by_all: list[bool] = np.logical_and.reduce(opened, axis=1).tolist()
     for i, (shard, _) in enumerate(scope.open_to):
-        mine = range(starts[i], starts[i + 1] if i + 1 < len(starts) else len(parts))
-        if opened[i].any():
-            tasks.append(
-                Task(shard, [_probing(parts[j], places[j], held[j], probing[j]) for j in mine if probing[j].any()])
-            )
-        if opened[i].all():
+        mine = range(bounds[i], bounds[i + 1])
+        if by_some[i]:
+            tasks.append(Task(shard, [_probing(parts[j], places[j], held[j], probing[j]) for j in mine if probed[j]]))
+        if by_all[i]:
             continue
         found: list[ShardTrace | None] = [None] * m
         for query in np.flatnonzero(~opened[i]).tolist():

@@ -160,6 +160,14 @@ class _Told:
 
     @classmethod
     def of(cls, task: Task, m: int) -> _Told:
+        if m == 1:
+            found = [int(part.found.scanned[0]) for part in task.parts if part.found is not None]
+            cells = [part.lists.shape[1] for part in task.parts if part.lists is not None]
+            return cls(task, [sum(found)], [sum(cells)], 0, 1)
+        return cls._of_many(task, m)
+
+    @classmethod
+    def _of_many(cls, task: Task, m: int) -> _Told:
         scanned, cells = np.zeros(m, np.int64), np.zeros(m, np.int64)
         for part in task.parts:
             if part.found is not None:
