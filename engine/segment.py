@@ -198,6 +198,11 @@ class Segment:
         return rows
 
     @cached_property
+    def list_of(self) -> NDArray[np.int32]:
+        """(n,) position of each row's cell among those that occur."""
+        return np.searchsorted(self.cells, self.columns.cell).astype(np.int32)
+
+    @cached_property
     def vectors(self) -> NDArray[np.floating]:
         """The stored rows (n, dim), mapped. Check rows with `stored`, or all with `verify`."""
         try:

@@ -49,9 +49,7 @@ class SegmentView:
 
     def count(self, mask: NDArray[np.bool_]) -> Rows:
         """Rows per cell that occurs which pass a mask."""
-        cells = self.segment.cells
-        places = np.searchsorted(cells, self.segment.columns.cell[mask])
-        return np.bincount(places, minlength=len(cells)).astype(np.int64)
+        return np.bincount(self.segment.list_of[mask], minlength=len(self.segment.cells)).astype(np.int64)
 
     def live_rows(self) -> Rows:
         """Numbers of the rows not deleted."""

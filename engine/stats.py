@@ -119,10 +119,14 @@ def label(tag: str) -> str:
 
 
 def mask_of(columns: FrameColumns, where: Filter, videos: set[int] | None) -> NDArray[np.bool_]:
-    """Which rows (n,) pass the filter."""
-    mask = np.ones(len(columns), np.bool_)
+    """Which rows (n,) of a segment's columns pass the filter."""
+    mask = np.full(len(columns), videos is None)
     if videos is not None:
-        mask &= np.isin(columns.video, sorted(videos))
+        # Rows are sorted by video, so each one's stand together.
+        numbers = np.array(sorted(videos))
+        starts, stops = np.searchsorted(columns.video, numbers), np.searchsorted(columns.video, numbers, side="right")
+        for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+            mask[start:stop] = True
     start, stop = where.seconds
     if start is not None:
         mask &= columns.seconds >= start
