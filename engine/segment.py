@@ -198,9 +198,10 @@ class Segment:
         return rows
 
     @cached_property
-    def list_of(self) -> NDArray[np.int32]:
-        """(n,) position of each row's cell among those that occur."""
-        return np.searchsorted(self.cells, self.columns.cell).astype(np.int32)
+    def by_list(self) -> tuple[NDArray[np.int32], Rows]:
+        """Row numbers (n,) cell by cell, and where each cell that occurs starts among them."""
+        order = np.argsort(self.columns.cell, kind="stable").astype(np.int32)
+        return order, np.cumsum(self.cell_rows) - self.cell_rows
 
     @cached_property
     def vectors(self) -> NDArray[np.floating]:

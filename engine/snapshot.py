@@ -49,7 +49,8 @@ class SegmentView:
 
     def count(self, mask: NDArray[np.bool_]) -> Rows:
         """Rows per cell that occurs which pass a mask."""
-        return np.bincount(self.segment.list_of[mask], minlength=len(self.segment.cells)).astype(np.int64)
+        order, starts = self.segment.by_list
+        return np.add.reduceat(mask[order], starts, dtype=np.int64)
 
     def live_rows(self) -> Rows:
         """Numbers of the rows not deleted."""
