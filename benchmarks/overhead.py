@@ -5,7 +5,7 @@
 Bare is a loop over the open shards that calls `search_preassigned_c` with the lists that the engine chose, k being what the
 engine asks for; nothing else, not even choosing the lists. The engine ranks the cells, picks lists and shards, makes those
 calls, merges, reads and scores the best rows exactly, looks up the frames and explains itself. Both in turn, query by query,
-on one thread. The unsharded index is one FAISS inverted file over the same cells and codes.
+on one thread. The unsharded index is one FAISS inverted file over the same cells and codes, searched in the same lists.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -56,7 +57,7 @@ def made(folder: Path, n: int, dim: int, shards: int) -> Collection:
     return collection
 
 
-def unsharded(collection: Collection) -> tuple[faiss.Index, np.ndarray]:
+def unsharded(collection: Collection) -> faiss.Index:
     """One inverted file over all frames, with the collection's own cells and codec."""
     with collection._generations.reading() as snapshot:
         cells = snapshot.cells
@@ -71,7 +72,7 @@ def unsharded(collection: Collection) -> tuple[faiss.Index, np.ndarray]:
                 rows = view.segment.vectors[start : start + 16_384].astype(np.float32)
                 writer.add(rows, view.segment.columns.cell[start : start + 16_384])
         assert writer.index.ntotal == len(cell)
-        return writer.index, cells.centroids
+        return writer.index
 
 
 def bare(index: faiss.Index, queries: np.ndarray, lists: np.ndarray, k: int) -> None:
@@ -93,43 +94,38 @@ def bare(index: faiss.Index, queries: np.ndarray, lists: np.ndarray, k: int) -> 
     )
 
 
-def calls(
-    collection: Collection, queries: np.ndarray, n_probe: int
-) -> list[tuple[faiss.Index, np.ndarray, np.ndarray, int]]:
-    """Index, queries, lists and k of every call that the engine makes for these queries."""
+Call = tuple[faiss.Index, np.ndarray, np.ndarray, int]
+"""Index, queries, lists and k."""
+
+
+def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[list[Call], np.ndarray]:
+    """Every call that the engine makes for these queries, and the cells that the first of them probes."""
     with collection._generations.reading() as snapshot:
         scope = scope_of(snapshot, Filter(), routed=True)
         opening = routed(snapshot, queries, scope, n_probe, K, None, whole=True)
         depth = rescore_depth(snapshot.settings.codec, K)
-        found = []
-        for task in opening.tasks:
-            for part in task.parts:
-                with collection.cache.use(
-                    part.segment.row.segment_id, lambda part=part: part.segment.load("loaded")
-                ) as (lists, _):
-                    found.append(
-                        (
-                            lists._index,
-                            np.ascontiguousarray(queries[part.which]),
-                            part.lists,
-                            K if lists.exact else depth,
-                        )
-                    )
-        return found
+        found, cells = [], []
+        for part in (part for task in opening.tasks for part in task.parts):
+            segment = part.segment
+            with collection.cache.use(segment.row.segment_id, partial(segment.load, "loaded")) as (lists, _):
+                wanted = np.ascontiguousarray(queries[part.which])
+                found.append((lists._index, wanted, part.lists, K if lists.exact else depth))
+            if part.which[0] == 0:
+                cells.append(segment.cells[part.lists[0][part.lists[0] >= 0]])
+        return found, np.unique(np.concatenate(cells)).astype(np.int64)
 
 
 def compare(collection: Collection, one: faiss.Index, centroids: np.ndarray, queries: np.ndarray, n_probe: int) -> None:
     """Print a line for one width."""
     ours, theirs, whole, opened = [], [], [], []
     for query in queries:
-        each = calls(collection, query[None], n_probe)
-        order = np.ascontiguousarray(np.argsort(-(centroids @ query))[:n_probe][None], np.int64)
+        each, cells = calls(collection, query[None], n_probe)
         collection.search(query, K, n_probe=n_probe)
         theirs.append(ms_of(lambda each=each: [bare(*call) for call in each]))
         ours.append(ms_of(lambda query=query: collection.search(query, K, n_probe=n_probe)))
-        whole.append(ms_of(lambda query=query, order=order: bare(one, query[None], order, 50)))
+        whole.append(ms_of(lambda query=query, cells=cells: bare(one, query[None], cells[None], 50)))
         opened.append(len(each))
-    together = calls(collection, queries, n_probe)
+    together, _ = calls(collection, queries, n_probe)
     batch_bare, batch_ours = [], []
     for _ in range(5):
         batch_bare.append(ms_of(lambda: [bare(*call) for call in together]))
@@ -166,7 +162,7 @@ def main() -> None:
         queries = np.stack([collection.vector(frame_id) for frame_id in picked])
         queries += 0.5 * rng.standard_normal(queries.shape).astype(np.float32) / np.sqrt(stats.dim)
         queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-        one, centroids = unsharded(collection)
+        one = unsharded(collection)
         print(
             f"{stats.n_frames:,} x {stats.dim}, {len(stats.shards)} {stats.placement} shards, {stats.n_cells} cells, {stats.codec}, k={K}, one thread"
         )
@@ -174,7 +170,7 @@ def main() -> None:
             f"{'cells probed':>12} {'shards':>6} {'bare ms':>8} {'engine ms':>9} {'ratio':>6} {'unsharded ms':>12} {'ratio':>6} {'batch ratio':>11}"
         )
         for share in (1 / 64, 1 / 16, 1 / 8, 1 / 4):
-            compare(collection, one, centroids, queries, max(1, int(stats.n_cells * share)))
+            compare(collection, one, queries, max(1, int(stats.n_cells * share)))
         collection.close()
 
 

@@ -64,7 +64,7 @@ def routed(
     if not scope.open_to:
         return everything(scope, m)
     lying = snapshot.cell_map if whole else scope.cell_map(len(cells))
-    above = best_above(cells, lying.extremes) if snapshot.metric == "ip" else None
+    above = best_above(cells, lying.rows) if snapshot.metric == "ip" else None
     route = Route.by_centroid(queries, cells, snapshot.metric, n_probe, above)
     chosen = route.choose(lying.rows, n_probe, wanted)
     parts = scope.parts()

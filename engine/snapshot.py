@@ -87,12 +87,6 @@ class CellMap:
             self.rows[cells] += rows
             self.cells.append(cells[places])
 
-    @cached_property
-    def extremes(self) -> Floats:
-        """(n_cells,) how many standard deviations the best of a cell's rows lies above their mean, about: sqrt(2 ln n)."""
-        extremes: Floats = np.sqrt(2 * np.log(np.maximum(self.rows, 2))).astype(np.float32)
-        return extremes
-
 
 class Snapshot:
     """One generation of a collection, kept readable by a lease until it is closed."""

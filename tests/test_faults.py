@@ -98,7 +98,7 @@ class TestFaults:
             sound = collection.search_many(asked, 1, n_probe=1)
             with collection._generations.reading() as snapshot:
                 unit = asked / np.linalg.norm(asked, axis=1, keepdims=True)
-                above = best_above(snapshot.cells, snapshot.cell_map.extremes)
+                above = best_above(snapshot.cells, snapshot.cell_map.rows)
                 best = (unit @ snapshot.cells.centroids.T + above).argmax(1)
                 cell = np.bincount(best).argmax()
                 (segment,) = [view.segment for view in snapshot.views() if cell in view.segment.cells]

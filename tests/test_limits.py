@@ -123,9 +123,10 @@ class TestLimits:
                 columns = shard.segments[0].segment.columns
                 matching[shard.shard] = columns.cell[(columns.video == number) & (columns.seconds < 20)]
             counts = np.bincount(np.concatenate(list(matching.values())), minlength=len(cells))
-            # A cell is worth its centroid, and the best of as many draws as it has matches.
+            # A cell is worth its centroid, and the best of as many draws as cells have matches on average.
             scores = cells.centroids @ (query / np.linalg.norm(query))
-            scores += np.sqrt(cells.spread / cells.centroids.shape[1] * 2 * np.log(np.maximum(counts, 2)))
+            typical = max(2, counts.sum() / np.count_nonzero(counts))
+            scores += np.sqrt(cells.spread / cells.centroids.shape[1] * 2 * np.log(typical))
             best = {shard: scores[mine].max() for shard, mine in matching.items() if len(mine)}
             trace = town.search(query, 1, n_probe=10**6, max_shards=1, where=where).trace
             (opened,) = [shard for shard in trace.shards if shard.cells]

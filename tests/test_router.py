@@ -99,14 +99,21 @@ def test_the_default_is_an_eighth_of_the_cells_and_eight_at_least():
     assert [default_n_probe(n) for n in (1, 8, 20, 64, 100, 4096)] == [1, 8, 8, 8, 13, 512]
 
 
-def test_the_best_of_a_wide_cell_with_many_rows_is_expected_further_above_its_centroid(flat_cells):
-    rows = np.where(np.arange(len(flat_cells)) == 3, 1000, 10)
-    extremes = np.sqrt(2 * np.log(rows)).astype(np.float32)
-    above = best_above(flat_cells, extremes)
-    np.testing.assert_allclose(above, np.sqrt(flat_cells.spread / flat_cells.centroids.shape[1]) * extremes, rtol=1e-6)
+def test_the_best_of_a_wide_cell_is_expected_further_above_its_centroid(flat_cells):
+    rows = np.full(len(flat_cells), 50)
+    rows[:10] = 0
+    above = best_above(flat_cells, rows)
+    deviation = np.sqrt(flat_cells.spread / flat_cells.centroids.shape[1])
+    np.testing.assert_allclose(above, deviation * np.sqrt(2 * np.log(50)), rtol=1e-5)
     plain = Route.by_centroid(queries(3), flat_cells, "ip", 4)
     told = Route.by_centroid(queries(3), flat_cells, "ip", 4, above)
     np.testing.assert_allclose(told.scores - plain.scores, np.tile(above, (3, 1)), atol=1e-6)
+
+
+def test_where_a_cell_has_hardly_a_match_little_is_expected_above_its_centroid(flat_cells):
+    few, many = (best_above(flat_cells, np.full(len(flat_cells), n)) for n in (1, 1000))
+    assert 0 < few.max() < many.min()
+    assert np.isfinite(best_above(flat_cells, np.zeros(len(flat_cells), np.int64))).all()
 
 
 def test_expecting_the_best_above_the_centroid_finds_more_than_centroids_alone():
@@ -123,7 +130,7 @@ def test_expecting_the_best_above_the_centroid_finds_more_than_centroids_alone()
     found = {}
     for name, above in (
         ("centroid", None),
-        ("expected", best_above(cells, np.sqrt(2 * np.log(np.maximum(counts, 2))).astype(np.float32))),
+        ("expected", best_above(cells, counts)),
     ):
         chosen = Route.by_centroid(asked, cells, "ip", 6, above).choose(counts, 6, 1)
         found[name] = np.mean([np.isin(best[i], chosen[i]).mean() for i in range(200)])

@@ -46,7 +46,7 @@ class TestTrace:
         for query in queries(5):
             trace = town.search(query, 2, n_probe=3).trace
             rows = np.bincount(np.concatenate([each.cell for each in columns]), minlength=len(cells))
-            above = best_above(cells, np.sqrt(2 * np.log(np.maximum(rows, 2))))
+            above = best_above(cells, rows)
             order = np.argsort(-(cells.centroids @ (query / np.linalg.norm(query)) + above))
             probed = [c for c in order if rows[c]][: trace.n_probe]
             assert trace.n_probe == 3
