@@ -115,7 +115,7 @@ def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[li
         return found, np.unique(np.concatenate(cells)).astype(np.int64)
 
 
-def compare(collection: Collection, one: faiss.Index, centroids: np.ndarray, queries: np.ndarray, n_probe: int) -> None:
+def compare(collection: Collection, one: faiss.Index, queries: np.ndarray, n_probe: int) -> None:
     """Print a line for one width."""
     ours, theirs, whole, opened = [], [], [], []
     for query in queries:
