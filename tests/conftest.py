@@ -6,6 +6,7 @@ import os
 
 import faiss
 import pytest
+from worlds import VIDEOS, Flat, fill
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,3 +30,16 @@ def town_encoder():
     from engine.encoder import load_encoder
 
     return load_encoder()
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    """A built collection that only reads are done on."""
+    with fill(tmp_path_factory.mktemp("town") / "c", VIDEOS, n_shards=4) as collection:
+        yield collection
+
+
+@pytest.fixture(scope="module")
+def flat():
+    """What should be found in it, worked out without the engine."""
+    return Flat.of(VIDEOS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
-from worlds import TAGS, Flat, assert_answers, fill, make_video, queries, segment_files
+from worlds import TAGS, VIDEOS, N, assert_answers, fill, make_video, queries, segment_files
 
 from engine.errors import NotFound
 from engine.types import Filter, ShardState
@@ -13,20 +13,6 @@ from engine.types import Filter, ShardState
 STRIPES = 30
 ROUTED = {"n_probe": 10**6, "max_shards": 10**6}
 """Routed to every cell: a cap on shards, however high, keeps a search from scoring all that passes instead."""
-VIDEOS = [make_video(i) for i in range(5)]
-N = sum(len(frames) for _, frames in VIDEOS)
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    """A built collection that only reads are done on."""
-    with fill(tmp_path_factory.mktemp("town") / "c", VIDEOS, n_shards=4) as collection:
-        yield collection
-
-
-@pytest.fixture(scope="module")
-def flat():
-    return Flat.of(VIDEOS)
 
 
 FILTERS = [

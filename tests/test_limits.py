@@ -6,25 +6,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from worlds import DIM, Flat, assert_answers, fill, make_video, queries
+from worlds import DIM, VIDEOS, N, assert_answers, fill, make_video, queries
 
 from engine.placement import PLACEMENTS
 from engine.types import Filter, FrameBatch, ShardState
-
-VIDEOS = [make_video(i) for i in range(5)]
-N = sum(len(frames) for _, frames in VIDEOS)
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    """A built collection that only reads are done on."""
-    with fill(tmp_path_factory.mktemp("town") / "c", VIDEOS, n_shards=4) as collection:
-        yield collection
-
-
-@pytest.fixture(scope="module")
-def flat():
-    return Flat.of(VIDEOS)
 
 
 class TestLimits:

@@ -8,28 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from worlds import Flat, assert_answers, fill, make_video, queries, segment_files
+from worlds import VIDEOS, Flat, N, assert_answers, fill, make_video, queries, segment_files
 
 from engine.collection import Collection
 from engine.errors import NotFound
 from engine.placement import PLACEMENTS
 from engine.types import Filter, FrameBatch, NewVideo
 from engine.vectorindex import CODECS
-
-VIDEOS = [make_video(i) for i in range(5)]
-N = sum(len(frames) for _, frames in VIDEOS)
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    """A built collection that only reads are done on."""
-    with fill(tmp_path_factory.mktemp("town") / "c", VIDEOS, n_shards=4) as collection:
-        yield collection
-
-
-@pytest.fixture(scope="module")
-def flat():
-    return Flat.of(VIDEOS)
 
 
 class TestAgainstOneFlatIndex:

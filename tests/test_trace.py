@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from worlds import DIM, fill, make_video, queries, segment_files
+from worlds import DIM, VIDEOS, N, fill, make_video, queries, segment_files
 
 from engine.collection import Collection
 from engine.router import best_above
 from engine.types import Filter, FrameBatch, ShardState
-
-VIDEOS = [make_video(i) for i in range(5)]
-N = sum(len(frames) for _, frames in VIDEOS)
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory):
-    """A built collection that only reads are done on."""
-    with fill(tmp_path_factory.mktemp("town") / "c", VIDEOS, n_shards=4) as collection:
-        yield collection
 
 
 class TestTrace:

@@ -43,6 +43,11 @@ def make_video(number: int, n: int = 30, dim: int = DIM, **told: object) -> Vide
     return NewVideo(**{**values, **told}), batch
 
 
+VIDEOS = [make_video(i) for i in range(5)]
+N = sum(len(frames) for _, frames in VIDEOS)
+"""Frames in all of them."""
+
+
 def fill(path: Path, videos: list[Video], *, built: bool = True, **settings: object) -> Collection:
     """A collection of these videos."""
     values = {"dim": DIM, "n_shards": 3, "route": "routed", **settings}
