@@ -29,6 +29,8 @@ HYBRID_FILL = 1.1
 _HOUR = 3_600_000_000
 """Microseconds."""
 _DAYPART_HOURS = [[part, sorted(hours_of([part]))] for part in DAYPARTS]
+_SHORTEST = 1e-9
+"""Minutes of a chunk; all videos shorter than that are one moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,8 @@ class Timeline:
 
     @classmethod
     def learn(cls, survey: Survey) -> Self:
-        minutes = _asked(cls, survey)["minutes"] or _round_up(survey.seconds / 60 / survey.n_shards) or 1.0
+        share = survey.seconds / 60 / survey.n_shards
+        minutes = _asked(cls, survey)["minutes"] or (_round_up(share) if share > _SHORTEST else 1.0)
         return cls({"n_shards": survey.n_shards, "minutes": minutes})
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:

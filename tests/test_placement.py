@@ -346,6 +346,11 @@ class TestTimeOfDay:
 
 
 class TestTimeline:
+    @pytest.mark.parametrize("longest", [0.0, 1e-310])
+    def test_videos_of_a_single_moment_lie_in_the_first_shard(self, cells, longest):
+        placement = PLACEMENTS["timeline"].learn(Survey(4, cells, np.ones(N_CELLS, np.int64), longest, {}))
+        assert not placed(placement, alike(3, seconds=np.array([0.0, longest, longest]))).any()
+
     def test_cuts_at_the_minutes_asked_for_and_keeps_the_rest_together(self, learned):
         placement = learned("timeline", 12, minutes=5)
         seconds = np.array([0, 299.9, 300, 599.9, 3299.9, 3300, 10**6])
