@@ -15,6 +15,7 @@ from engine import stats
 from engine.build import Progress
 from engine.collection import Collection
 from engine.columns import NO_TIME, FrameTable, read_table
+from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
 
 BATCH = 16_384
@@ -159,9 +160,11 @@ def check_rows(rows: NDArray[np.floating], metric: str, store: str, what: str, f
     tests = [(~finite, "holds a value that is not a finite number")]
     if metric == "ip":
         tests.append((~values.any(axis=1), "is all zeros, which has no direction"))
-    elif store == "fp16":
-        largest = float(np.finfo(np.float16).max)
-        tests.append((np.abs(values).max(axis=1) > largest, "is too large for float16 (make the collection as fp32)"))
+    else:
+        half = store == "fp16"
+        largest = float(np.finfo(np.float16).max) if half else LARGEST
+        why = "is too large for float16 (make the collection as fp32)" if half else "has squares beyond float32"
+        tests.append((np.abs(values).max(axis=1) > largest, why))
     for bad, why in tests:
         if bad.any():
             raise ValueError(f"Row {first_row + int(bad.argmax())} of {what}, counted from 0, {why}; leave it out.")

@@ -575,3 +575,11 @@ def test_every_command_in_the_readme_is_one_that_there_is():
     assert {"ingest", "import", "import-aic", "export", "reshard", "search"} <= named
     for line in lines:
         assert _parser().parse_args(shlex.split(line)[3:]).run
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    command = [sys.executable, "-m", "engine", "plan", "--ram", "8GB", "--dim", "768"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")

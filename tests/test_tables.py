@@ -311,11 +311,14 @@ class TestWhatDoesNotFit:
             import_table(empty, files.vectors(rows), files.table(longer), build=False)
         assert [info.video_id for info in empty.videos()] == ["a", "b"]
 
-    def test_values_too_large_for_float16_are_named_where_rows_are_not_normalised(self, tmp_path, files):
-        v, f = files.vectors(spoiled(10, 4, 1e6)), files.table(plain(10))
+    @pytest.mark.parametrize(
+        ("store", "value", "why"), [("fp16", 1e6, "too large for float16"), ("fp32", 1e16, "squares beyond float32")]
+    )
+    def test_values_too_large_are_named_where_rows_are_not_normalised(self, tmp_path, files, store, value, why):
+        v, f = files.vectors(spoiled(10, 4, value)), files.table(plain(10))
         with (
-            Collection.create(tmp_path / "l2", dim=DIM, metric="l2") as collection,
-            pytest.raises(ValueError, match=r"Row 4 .* too large for float16"),
+            Collection.create(tmp_path / "l2", dim=DIM, metric="l2", store=store) as collection,
+            pytest.raises(ValueError, match=f"Row 4 .* {why}"),
         ):
             import_table(collection, v, f)
 
