@@ -276,9 +276,13 @@ def run_stats(options: argparse.Namespace) -> int:
         f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}"
     )
     for shard in stats.shards:
-        common = ", ".join(f"{tag} {count:,}" for tag, count in list(shard.tags.items())[:4])
+        recorded = (
+            ""
+            if shard.captured is None
+            else f", {shard.captured[0]:%Y-%m-%d %H:%M} to {shard.captured[1]:%Y-%m-%d %H:%M}"
+        )
         print(
-            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB; {common}"
+            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB{recorded}; {shard.summary}"
         )
     print("Tags:", ", ".join(f"{tag} {count:,}" for tag, count in stats.tags.items()) or "none")
     for note in stats.notes:
