@@ -30,8 +30,9 @@ from engine.build import Progress
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.media import PICTURES, read_image
-from engine.tables import ImportReport, check_rows, finish, open_vectors, quiet, taken
+from engine.tables import ImportReport, check_rows, finish, open_vectors, quiet
 from engine.types import FrameBatch, NewVideo
+from engine.writer import taken
 
 GROUP = 65_536
 """Frames stored in one go: what is held in memory, and what a stopped import may lose."""

@@ -75,7 +75,7 @@ def group_cells(
     """
     weights = np.maximum(sizes, 1).astype(np.float64)
     capacity = MAX_FILL * weights.sum() / n_shards
-    members = _members(np.arange(len(centroids)) if family is None else family)
+    members = alike(np.arange(len(centroids)) if family is None else family)
     centres = vectorindex.kmeans(centroids, min(n_shards, len(centroids)))
     shard = np.zeros(len(centroids), np.int32)
     for _ in range(rounds):
@@ -90,10 +90,10 @@ def group_cells(
     return shard
 
 
-def _members(family: NDArray[np.integer]) -> list[NDArray[np.intp]]:
-    """The cells of each family that has any."""
-    order = np.argsort(family, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(family[order])) + 1)
+def alike(values: NDArray[np.integer]) -> list[NDArray[np.intp]]:
+    """Where each value that occurs stands among values (n,), n at least 1: by rising value, each in order."""
+    order = np.argsort(values, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
 
 
 def _fill(

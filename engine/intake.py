@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from engine import media
 from engine.columns import FrameColumns, join
 from engine.durable import remove_folder
+from engine.grouping import alike
 from engine.manifest import VideoRow
 from engine.records import Fingerprint, columns_of, prepare
 from engine.segment import max_rows
@@ -75,8 +76,7 @@ class Intake:
         self._n_frames += np.bincount(place, minlength=len(self._videos))
         self._keep_pictures(batch, columns)
         if self._prints:
-            order = np.argsort(place, kind="stable")
-            for rows in np.split(order, np.flatnonzero(np.diff(place[order])) + 1):
+            for rows in alike(place):
                 known = self._prints.get(int(place[rows[0]]))
                 if known is not None:
                     known.add(vectors[rows], columns.frame_index[rows], columns.seconds[rows])

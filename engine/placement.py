@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.cells import Cells
 from engine.columns import NO_TIME, FrameColumns
 from engine.grouping import CLASSES, OTHER, class_of, cut_videos, group_cells
-from engine.stats import hours_of
+from engine.stats import HOUR, hours_of
 from engine.types import DAYPARTS
 
 Shards = NDArray[np.int32]
@@ -26,8 +26,6 @@ HYBRID_SPARE = 0.25
 HYBRID_FILL = 1.1
 """Multiple of the mean up to which they take later videos: they are full by then, and little should still find its home."""
 
-_HOUR = 3_600_000_000
-"""Microseconds."""
 _DAYPART_HOURS = [[part, sorted(hours_of([part]))] for part in DAYPARTS]
 _SHORTEST = 1e-9
 """Minutes of a chunk; all videos shorter than that are one moment."""
@@ -178,7 +176,7 @@ class TimeOfDay:
         return cls({"hours": [[_title(hours), hours] for hours in every]})
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
-        shard = self._shard_of_hour[frames.captured_at // _HOUR % 24]
+        shard = self._shard_of_hour[frames.captured_at // HOUR % 24]
         shard[frames.captured_at == NO_TIME] = len(self._names) - 1
         return shard
 

@@ -98,9 +98,8 @@ class Prober:
         started = time.perf_counter()
         for part in task.parts:
             try:
-                _ = (
-                    part.segment.columns
-                )  # Read here, where a fault is this shard's, and not first when hits are looked up.
+                # Read here, where a fault is this shard's, and not first when hits are looked up.
+                _ = part.segment.columns
                 part.found = self._search(task, part, queries, depth)
             except (EngineError, OSError) as error:
                 task.error = failure(task.shard, part.segment, error)

@@ -195,7 +195,7 @@ class Attempt:
         found = []
         for i in range(len(self.merged.scores)):
             shards = {**self.scope.traces}
-            shards |= {number: each[i] for number, each in self.opening.skipped.items() if each[i] is not None}  # type: ignore[misc]
+            shards |= {number: why for number, each in self.opening.skipped.items() if (why := each[i]) is not None}
             for each in told:
                 if each.task.shard.shard not in shards:
                     shards[each.task.shard.shard] = self._trace_of(each, i)

@@ -18,7 +18,8 @@ from engine.types import DAYPARTS, Filter
 
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
-_HOUR = 3_600_000_000
+HOUR = 3_600_000_000
+"""Microseconds."""
 
 
 def microseconds(at: datetime) -> int:
@@ -43,7 +44,7 @@ def describe(columns: FrameColumns) -> dict[str, Any]:
         "videos": {str(video): int(count) for video, count in zip(videos, counts, strict=True)},
         "seconds": [float(columns.seconds.min()), float(columns.seconds.max())],
         "captured": [int(known.min()), int(known.max())] if len(known) else None,
-        "hours": sorted({int(hour) for hour in known // _HOUR % 24}),
+        "hours": sorted({int(hour) for hour in known // HOUR % 24}),
         "tags": columns.tags.counts(),
         "frame_ids": [int(columns.frame_id.min()), int(columns.frame_id.max())],
         "n_cells": len(np.unique(columns.cell)),
@@ -142,7 +143,7 @@ def mask_of(columns: FrameColumns, where: Filter, videos: set[int] | None) -> ND
         mask &= columns.captured_at < microseconds(end)
     if by_hour:
         wanted = np.isin(np.arange(24), sorted(_hours_wanted(where)))
-        mask &= wanted[columns.captured_at // _HOUR % 24]
+        mask &= wanted[columns.captured_at // HOUR % 24]
     if where.tags_any:
         mask &= np.logical_or.reduce([columns.tags.mask(tag) for tag in where.tags_any])
     for tag in where.tags_all:

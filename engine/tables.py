@@ -15,8 +15,10 @@ from engine import stats
 from engine.build import Progress
 from engine.collection import Collection
 from engine.columns import NO_TIME, FrameTable, read_table
+from engine.grouping import alike
 from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
+from engine.writer import taken
 
 BATCH = 16_384
 """Rows read from the vectors at a time."""
@@ -137,11 +139,6 @@ def import_table(
     )
 
 
-def taken(video_id: str) -> str:
-    """Why a video is refused whose name is taken."""
-    return f"A video called {video_id!r} with other content is stored already; delete it first or give this one another name."
-
-
 def finish(collection: Collection, added: bool, build: bool, done: float, progress: Progress) -> None:
     """Build a collection that has not been, or merge what was added; the caller holds the writer's lock."""
     if build and not collection.built and collection.n_frames:
@@ -179,20 +176,14 @@ def _fingerprints(
         progress("reading vectors", _READ * start / len(rows))
         batch = rows[start : start + BATCH]
         check_rows(batch, metric, store, str(path), start)
-        for number, mine in _by_video(table.video[start : start + BATCH]):
-            digests[number].update(np.ascontiguousarray(batch[mine]).reshape(-1).view(np.uint8).data)
+        video = table.video[start : start + BATCH]
+        for mine in alike(video):
+            digests[video[mine[0]]].update(np.ascontiguousarray(batch[mine]).reshape(-1).view(np.uint8).data)
     # The columns follow the vectors in one piece, so that a hash does not depend on where the batches end.
-    for number, mine in _by_video(table.video):
+    for mine in alike(table.video):
         for column in (table.frame_index, table.seconds):
-            digests[number].update(column[mine].view(np.uint8).data)
+            digests[table.video[mine[0]]].update(column[mine].view(np.uint8).data)
     return [digest.hexdigest() for digest in digests]
-
-
-def _by_video(video: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Each video's number and its rows, in order."""
-    order = np.argsort(video, kind="stable")
-    for mine in np.split(order, np.flatnonzero(np.diff(video[order])) + 1):
-        yield int(video[mine[0]]), mine
 
 
 def _videos(table: FrameTable, chosen: Sequence[int], prints: Sequence[str]) -> list[NewVideo]:

@@ -83,17 +83,6 @@ def scores_of(query: Floats, x: Floats, metric: Metric) -> Floats:
     return -distances
 
 
-def top(scores: Floats, k: int) -> Rows:
-    """Positions of the k largest scores, by falling score, ties by position."""
-    if k < len(scores):
-        # Everything that ties with the k-th best stays in until the stable sort decides.
-        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-        candidates = np.flatnonzero(scores >= threshold)
-    else:
-        candidates = np.arange(len(scores))
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:k].astype(np.int64)
-
-
 def train_codec(codec: str, x: Floats) -> Floats:
     """Ranges that the codec learns from a sample x (n, dim); empty for codecs that learn nothing."""
     kind = CODECS[codec]
@@ -249,7 +238,7 @@ class Lists:
         n_passing : rows of the segment that pass the mask; saves counting them
         """
         if self._checksums is not None:
-            self._check(lists)
+            self._check(lists, self._checksums)
         scanned = self._sizes[lists].sum(axis=1)
 
         def run(picked: NDArray[np.bool_] | slice, k: int, selector: faiss.IDSelector | None) -> tuple[Floats, Rows]:
@@ -285,11 +274,11 @@ class Lists:
         )
         return distances, labels
 
-    def _check(self, lists: Rows) -> None:
+    def _check(self, lists: Rows, checksums: NDArray[np.uint32]) -> None:
         """Compare lists that are read for the first time with their checksums."""
         wanted = np.unique(lists[lists >= 0])
         for i in wanted[self._unread[wanted]]:
-            if _checksum(self._index, int(i)) != self._checksums[i]:  # type: ignore[index]
+            if _checksum(self._index, int(i)) != checksums[i]:
                 raise CorruptData(
                     "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
                 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -88,15 +89,12 @@ class Writer:
         """
         snapshot = self._read()
         names = [video.video_id for video in videos]
-        twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+        twice = [name for name, n in Counter(names).items() if n > 1]
         if twice:
             raise ValueError(f"The video {min(twice)!r} is given twice; give each video once.")
         for name in names:
             if name in snapshot.numbers:
-                raise DuplicateVideo(
-                    f"A video called {name!r} with other content is stored already; "
-                    "delete it first or give this one another name."
-                )
+                raise DuplicateVideo(taken(name))
         what = names[0] if len(names) == 1 else f"{len(names)} videos"
         segments: list[SegmentRow] = []
         with storage_errors(f"storing {what}"):
@@ -327,6 +325,11 @@ class Writer:
         folder = self._path / "cells" / str(cells.cells_id)
         remove_folder(folder)
         return CellsRow(cells.cells_id, write_cells(folder, cells))
+
+
+def taken(video_id: str) -> str:
+    """Why a video is refused whose name is taken."""
+    return f"A video called {video_id!r} with other content is stored already; delete it first or give this one another name."
 
 
 def _some(stored: Stored, chosen: NDArray[np.int64]) -> Stored:

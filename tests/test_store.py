@@ -9,10 +9,9 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from worlds import DIM, Video, assert_holds, fill, folders, listed, make_video, queries
+from worlds import DIM, Video, assert_holds, contents, fill, folders, listed, make_video, queries
 
 from engine.collection import Collection
-from engine.durable import file_hash
 from engine.errors import DuplicateVideo, StorageFull
 from engine.types import FrameBatch, NewVideo
 
@@ -24,14 +23,6 @@ QUERY = queries(1)[0]
 def collection(tmp_path):
     with fill(tmp_path / "c", VIDEOS) as made:
         yield made
-
-
-def contents(collection: Collection) -> dict[str, tuple[int, int, str]]:
-    """Inode, time of the last change and hash of every segment file."""
-    return {
-        str(path.relative_to(collection.path)): (path.stat().st_ino, path.stat().st_mtime_ns, file_hash(path))
-        for path in collection.path.glob("segments/*/*")
-    }
 
 
 def joined(videos: list[Video]) -> FrameBatch:

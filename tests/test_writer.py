@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from worlds import DIM, Flat, assert_answers, assert_holds, fill, flip, folders, listed, make_video, queries
+from worlds import DIM, Flat, assert_answers, assert_holds, contents, fill, flip, folders, listed, make_video, queries
 
 from engine import segment as segment_module
 from engine import vectorindex
 from engine.collection import Collection
-from engine.durable import file_hash
 from engine.errors import DuplicateVideo, NotFound
 from engine.types import Filter, NewVideo
 
@@ -24,14 +23,6 @@ QUERY = queries(1)[0]
 def collection(tmp_path):
     with fill(tmp_path / "c", VIDEOS) as made:
         yield made
-
-
-def contents(collection: Collection) -> dict[str, tuple[int, int, str]]:
-    """Inode, time of the last change and hash of every segment file."""
-    return {
-        str(path.relative_to(collection.path)): (path.stat().st_ino, path.stat().st_mtime_ns, file_hash(path))
-        for path in collection.path.glob("segments/*/*")
-    }
 
 
 class TestAdd:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
+from engine.durable import file_hash
 from engine.types import DAYPARTS, Filter, FrameBatch, Hit, NewVideo
 
 DIM = 8
@@ -218,3 +219,11 @@ def assert_holds(collection: Collection, videos: list[Video], gone: tuple[str, .
     assert collection.n_frames == len(flat)
     assert_answers(collection.search(queries(1)[0], 1000, exact=True).hits, flat, queries(1)[0], 1000)
     assert collection.check() == []
+
+
+def contents(collection: Collection) -> dict[str, tuple[int, int, str]]:
+    """Inode, time of the last change and hash of every segment file."""
+    return {
+        str(path.relative_to(collection.path)): (path.stat().st_ino, path.stat().st_mtime_ns, file_hash(path))
+        for path in collection.path.glob("segments/*/*")
+    }
