@@ -48,8 +48,7 @@ def progress(browser: Browser, address: str) -> list[str]:
     for _ in range(600):
         if settings.is_visible():
             break
-        if bar.is_visible():
-            said.append(bar.inner_text())
+        said += bar.all_inner_texts()
         visit.page.wait_for_timeout(200)
     visit.check()
     visit.page.context.close()
