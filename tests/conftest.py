@@ -6,7 +6,7 @@ import os
 
 import faiss
 import pytest
-from worlds import VIDEOS, Flat, fill
+from worlds import FEW, VIDEOS, Flat, fill
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +37,13 @@ def town(tmp_path_factory):
     """A built collection that only reads are done on."""
     with fill(tmp_path_factory.mktemp("town") / "c", VIDEOS, n_shards=4) as collection:
         yield collection
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A small built collection that a test may change."""
+    with fill(tmp_path / "c", FEW) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

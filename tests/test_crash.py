@@ -12,20 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kin import Kin
-from worlds import assert_holds, fill, folders, listed, make_video, queries
+from worlds import FEW, assert_holds, fill, folders, listed, make_video, queries
 
 from engine import snapshot as snapshot_module
 from engine.collection import Collection
 from engine.errors import Busy, NotFound, StorageFull
 
-VIDEOS = [make_video(i, 12) for i in range(3)]
 QUERY = queries(1)[0]
-
-
-@pytest.fixture
-def collection(tmp_path):
-    with fill(tmp_path / "c", VIDEOS) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +52,7 @@ class TestOneWriter:
             writer.delete("v0")
             collection.delete("v1")
             collection.build()
-        assert_holds(collection, VIDEOS, ("v0", "v1"))
+        assert_holds(collection, FEW, ("v0", "v1"))
 
     def test_another_process_that_writes_is_respected_and_its_death_frees_the_lock(self, collection, kin):
         kin.start(
@@ -102,7 +95,7 @@ class TestCutOff:
     @pytest.fixture
     def scattered(self, tmp_path):
         """A built collection with more than one segment per shard, and rows that are deleted."""
-        self.videos = [*VIDEOS, make_video(12, 6), make_video(10, 8), make_video(11, 8)]
+        self.videos = [*FEW, make_video(12, 6), make_video(10, 8), make_video(11, 8)]
         with fill(tmp_path / "c", self.videos[:4], n_shards=2) as collection:
             for video in self.videos[4:]:
                 collection.add(*video)
@@ -171,7 +164,7 @@ def test_a_writer_may_try_again_after_the_disk_was_full(collection, monkeypatch)
             with pytest.raises(StorageFull, match="as before"):
                 writer.add(*make_video(7, 5))
         assert writer.add(*make_video(7, 5)) == 4
-    assert_holds(collection, [*VIDEOS, make_video(7, 5)])
+    assert_holds(collection, [*FEW, make_video(7, 5)])
 
 
 class TestReaders:
@@ -179,7 +172,7 @@ class TestReaders:
         live: dict[int, set[int]] = {}
         answers: list[tuple[int, set[int]]] = []
         faults: list[BaseException] = []
-        with fill(tmp_path / "c", VIDEOS, n_shards=2) as collection, Collection.open(tmp_path / "c") as other:
+        with fill(tmp_path / "c", FEW, n_shards=2) as collection, Collection.open(tmp_path / "c") as other:
             stop = threading.Event()
 
             def note() -> None:
@@ -272,7 +265,7 @@ class TestReaders:
         monkeypatch.setattr(snapshot_module, "take_lease", slow)
         with Collection.open(collection.path) as late:
             assert late.generation == collection.generation > overtaken[0]
-            assert_holds(late, VIDEOS)
+            assert_holds(late, FEW)
 
     def test_old_generations_leave_the_cache(self, collection):
         collection.search(QUERY, n_probe=10**6)
@@ -286,4 +279,4 @@ class TestReaders:
     def test_a_commit_of_another_process_is_seen_by_the_next_question(self, collection, kin):
         kin.start("with Collection.open(path) as c: c.delete('v0')", collection.path)
         assert kin.line() == ["0"]
-        assert_holds(collection, VIDEOS, ("v0",))
+        assert_holds(collection, FEW, ("v0",))

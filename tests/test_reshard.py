@@ -6,7 +6,19 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from worlds import Flat, assert_answers, assert_holds, fill, flip, folders, listed, make_video, queries, segment_files
+from worlds import (
+    FEW,
+    Flat,
+    assert_answers,
+    assert_holds,
+    fill,
+    flip,
+    folders,
+    listed,
+    make_video,
+    queries,
+    segment_files,
+)
 
 from engine import build, segment, writer
 from engine.cells import Cells
@@ -15,20 +27,19 @@ from engine.errors import CorruptData, NotFound
 from engine.placement import PLACEMENTS
 from engine.types import Filter
 
-VIDEOS = [make_video(i, 12) for i in range(3)]
 QUERY = queries(1)[0]
 
 
 @pytest.fixture
 def collection(tmp_path):
     """Two levels of cells, so that every placement can use them; a video added late and one deleted."""
-    with fill(tmp_path / "c", [*VIDEOS, make_video(3, 6)], placement="hierarchical", n_cells=12) as made:
+    with fill(tmp_path / "c", [*FEW, make_video(3, 6)], placement="hierarchical", n_cells=12) as made:
         made.add(*make_video(4, 6))
         made.delete("v3")
         yield made
 
 
-HELD = [*VIDEOS, make_video(3, 6), make_video(4, 6)]
+HELD = [*FEW, make_video(3, 6), make_video(4, 6)]
 GONE = ("v3",)
 WANTED = {
     "exact": {"exact": True},
@@ -103,7 +114,7 @@ class TestReshard:
         assert folders(collection, "cells") == cells
 
     def test_before_a_build_it_is_refused_in_one_sentence(self, tmp_path):
-        with fill(tmp_path / "c", VIDEOS, built=False) as made:
+        with fill(tmp_path / "c", FEW, built=False) as made:
             generation = made.generation
             with pytest.raises(ValueError, match=r"has not been built.*run a build first\.$"):
                 made.reshard(n_shards=2)
@@ -125,12 +136,12 @@ class TestReshard:
         assert (collection.generation, folders(collection)) == (generation, before)
 
     def test_whole_groups_of_cells_need_cells_in_two_levels(self, tmp_path):
-        with fill(tmp_path / "c", VIDEOS) as made:
+        with fill(tmp_path / "c", FEW) as made:
             generation = made.generation
             with pytest.raises(ValueError, match="two levels"):
                 made.reshard(placement="hierarchical")
             assert made.generation == generation
-            assert_holds(made, VIDEOS)
+            assert_holds(made, FEW)
 
     def test_a_collection_whose_frames_are_all_gone_is_refused(self, collection):
         for name in ("v0", "v1", "v2", "v4"):
@@ -194,7 +205,7 @@ class TestCompact:
         assert folders(collection) == listed(collection)
 
     def test_segments_without_deleted_rows_are_left_alone(self, tmp_path):
-        with fill(tmp_path / "c", VIDEOS, built=False) as made:
+        with fill(tmp_path / "c", FEW, built=False) as made:
             untouched = listed(made)
             made.delete("v1")
             assert made.compact() == 12
@@ -202,17 +213,17 @@ class TestCompact:
             assert listed(made) < untouched
 
     def test_nothing_deleted_is_nothing_done(self, tmp_path):
-        with fill(tmp_path / "c", VIDEOS) as made:
+        with fill(tmp_path / "c", FEW) as made:
             generation = made.generation
             assert made.compact() == 0
             assert made.generation == generation
 
     def test_statistics_prove_more_afterwards(self, tmp_path):
-        with fill(tmp_path / "c", VIDEOS, built=False) as made:
+        with fill(tmp_path / "c", FEW, built=False) as made:
             made.delete("v0")
-            assert made.tags() != Counter(tag for _, frames in VIDEOS[1:] for each in frames.tags for tag in each)
+            assert made.tags() != Counter(tag for _, frames in FEW[1:] for each in frames.tags for tag in each)
             made.compact()
-            assert made.tags() == Counter(tag for _, frames in VIDEOS[1:] for each in frames.tags for tag in each)
+            assert made.tags() == Counter(tag for _, frames in FEW[1:] for each in frames.tags for tag in each)
             with pytest.raises(NotFound):
                 made.frame(3)
 
@@ -308,7 +319,7 @@ class TestMerge:
     @pytest.mark.parametrize("everything", [False, True])
     def test_large_segments_are_left_alone(self, tmp_path, everything, monkeypatch):
         monkeypatch.setattr(writer, "CODED_FROM", 10)
-        videos = [VIDEOS[0], *(make_video(20 + i, 3) for i in range(8))]
+        videos = [FEW[0], *(make_video(20 + i, 3) for i in range(8))]
         with fill(tmp_path / "c", videos[:1], n_shards=1) as collection:
             (large,) = folders(collection)
             for video in videos[1:]:

@@ -9,20 +9,13 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from worlds import DIM, Video, assert_holds, contents, fill, folders, listed, make_video, queries
+from worlds import DIM, FEW, Video, assert_holds, contents, fill, folders, listed, make_video, queries
 
 from engine.collection import Collection
 from engine.errors import DuplicateVideo, StorageFull
 from engine.types import FrameBatch, NewVideo
 
-VIDEOS = [make_video(i, 12) for i in range(3)]
 QUERY = queries(1)[0]
-
-
-@pytest.fixture
-def collection(tmp_path):
-    with fill(tmp_path / "c", VIDEOS) as made:
-        yield made
 
 
 def joined(videos: list[Video]) -> FrameBatch:
@@ -60,7 +53,7 @@ class TestStore:
         numbers = collection.store([new for new, _ in several], together(several))
         assert numbers == [4, 5, 6, 7, 8, 9]
         assert collection.generation == generation + 1
-        assert_holds(collection, [*VIDEOS, *several])
+        assert_holds(collection, [*FEW, *several])
         for (new, frames), number in zip(several, numbers, strict=True):
             info = collection.video(new.video_id)
             assert (info.number, info.title, info.captured_at) == (number, new.title, new.captured_at)
@@ -95,14 +88,14 @@ class TestStore:
     def test_portions_change_no_answer(self, tmp_path, built, portion, monkeypatch):
         monkeypatch.setattr("engine.intake.PORTION", portion)
         several = [make_video(20 + i, 5) for i in range(4)]
-        with fill(tmp_path / "c", VIDEOS, built=built) as collection:
+        with fill(tmp_path / "c", FEW, built=built) as collection:
             collection.store([new for new, _ in several], together(several))
-            assert_holds(collection, [*VIDEOS, *several])
+            assert_holds(collection, [*FEW, *several])
 
     def test_what_earlier_portions_put_into_a_shard_counts_for_later_ones(self, tmp_path, monkeypatch):
         monkeypatch.setattr("engine.intake.PORTION", 6)
         several = [make_video(20 + i, 6) for i in range(3)]
-        with fill(tmp_path / "c", VIDEOS, placement="balanced", n_shards=3) as collection:
+        with fill(tmp_path / "c", FEW, placement="balanced", n_shards=3) as collection:
             assert [shard.n_frames for shard in collection.stats().shards] == [12, 12, 12]
             collection.store([new for new, _ in several], together(several))
             assert [shard.n_frames for shard in collection.stats().shards] == [18, 18, 18]
@@ -161,7 +154,7 @@ class TestStore:
             with pytest.raises(kind):
                 collection.store(videos, given)
         assert collection.generation == generation
-        assert_holds(collection, VIDEOS)
+        assert_holds(collection, FEW)
         if fault != "duplicate":
             assert folders(collection) > listed(collection)
         with collection.writing():
@@ -170,7 +163,7 @@ class TestStore:
         assert folders(collection, "media") == set()
         # The same may be stored once the fault is mended, with the ids that were not used.
         assert collection.store([new for new, _ in several], batches) == [4, 5, 6, 7]
-        assert_holds(collection, [*VIDEOS, *several])
+        assert_holds(collection, [*FEW, *several])
         assert max(hit.frame_id for hit in collection.search(QUERY, 100, exact=True).hits) == 59
 
     def test_a_video_given_twice_is_refused(self, collection):
@@ -183,13 +176,13 @@ class TestStore:
             raise AssertionError("was read")
             yield
 
-        new = VIDEOS[1][0] if same else replace(VIDEOS[1][0], fingerprint="other")
+        new = FEW[1][0] if same else replace(FEW[1][0], fingerprint="other")
         with pytest.raises(DuplicateVideo, match="'v1'"):
             collection.store([NewVideo("a"), new], never())
 
     def test_no_videos_are_no_harm(self, collection):
         assert collection.store([], []) == []
-        assert_holds(collection, VIDEOS)
+        assert_holds(collection, FEW)
 
     def test_a_frame_that_comes_twice_keeps_its_first_picture(self, collection):
         frames = FrameBatch(np.eye(DIM)[:2], np.array([5, 5]), np.zeros(2), thumbnails=(b"first", b"second"))

@@ -7,7 +7,20 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from worlds import DIM, Flat, assert_answers, assert_holds, contents, fill, flip, folders, listed, make_video, queries
+from worlds import (
+    DIM,
+    FEW,
+    Flat,
+    assert_answers,
+    assert_holds,
+    contents,
+    fill,
+    flip,
+    folders,
+    listed,
+    make_video,
+    queries,
+)
 
 from engine import segment as segment_module
 from engine import vectorindex
@@ -15,14 +28,7 @@ from engine.collection import Collection
 from engine.errors import DuplicateVideo, NotFound
 from engine.types import Filter, NewVideo
 
-VIDEOS = [make_video(i, 12) for i in range(3)]
 QUERY = queries(1)[0]
-
-
-@pytest.fixture
-def collection(tmp_path):
-    with fill(tmp_path / "c", VIDEOS) as made:
-        yield made
 
 
 class TestAdd:
@@ -33,12 +39,12 @@ class TestAdd:
         assert {name: after[name] for name in before} == before
         assert len(after) > len(before)
         assert collection.video("v7").number == number
-        assert_holds(collection, [*VIDEOS, late])
+        assert_holds(collection, [*FEW, late])
         routed = collection.search(late[1].vectors[2], 1, n_probe=4).hits[0]
         assert (routed.video_id, routed.frame_index) == ("v7", late[1].frame_index[2])
 
     def test_a_stored_frame_keeps_everything_that_it_came_with(self, collection):
-        new, frames = VIDEOS[1]
+        new, frames = FEW[1]
         hits = collection.search(QUERY, 100, exact=True, where=Filter(videos=("v1",))).hits
         assert len(hits) == 12
         for hit in hits:
@@ -52,11 +58,11 @@ class TestAdd:
 
     def test_the_same_video_again_is_skipped_and_another_one_under_its_id_is_refused(self, collection):
         generation = collection.generation
-        assert collection.add(*VIDEOS[0]) is None
+        assert collection.add(*FEW[0]) is None
         with pytest.raises(DuplicateVideo, match="'v0' with other content"):
-            collection.add(replace(VIDEOS[0][0], fingerprint="other"), VIDEOS[0][1])
+            collection.add(replace(FEW[0][0], fingerprint="other"), FEW[0][1])
         assert collection.generation == generation
-        assert_holds(collection, VIDEOS)
+        assert_holds(collection, FEW)
 
     def test_without_a_fingerprint_the_frames_themselves_tell(self, collection):
         bare, frames = NewVideo("bare"), make_video(8, 4)[1]
@@ -69,7 +75,7 @@ class TestAdd:
 
     def test_frame_ids_count_up_and_are_never_given_twice(self, collection):
         collection.delete("v2")
-        collection.add(*VIDEOS[2])
+        collection.add(*FEW[2])
         again = collection.search(QUERY, 100, exact=True, where=Filter(videos=("v2",))).hits
         assert sorted(hit.frame_id for hit in again) == list(range(36, 48))
         assert collection.video("v2").number == 4
@@ -102,22 +108,22 @@ class TestAdd:
     def test_frames_that_do_not_fit_are_refused_and_change_nothing(self, collection, change, why):
         generation = collection.generation
         with pytest.raises(ValueError, match=why):
-            collection.add(NewVideo("bad"), replace(VIDEOS[0][1], **change))
+            collection.add(NewVideo("bad"), replace(FEW[0][1], **change))
         assert collection.generation == generation
 
     def test_a_recording_time_with_a_zone_is_refused(self, collection):
         with pytest.raises(ValueError, match="time zone"):
-            collection.add(NewVideo("bad", captured_at=datetime(2024, 1, 1, tzinfo=UTC)), VIDEOS[0][1])
+            collection.add(NewVideo("bad", captured_at=datetime(2024, 1, 1, tzinfo=UTC)), FEW[0][1])
 
     @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 1e30])
     def test_the_length_of_a_vector_does_not_matter_for_inner_products(self, tmp_path, scale):
-        new, frames = VIDEOS[0]
+        new, frames = FEW[0]
         scaled = replace(frames, vectors=frames.vectors * np.float32(scale))
         with fill(tmp_path / "c", [(new, scaled)], built=False) as collection:
-            assert_answers(collection.search(QUERY, 5).hits, Flat.of(VIDEOS[:1]), QUERY, 5)
+            assert_answers(collection.search(QUERY, 5).hits, Flat.of(FEW[:1]), QUERY, 5)
 
     def test_numbers_beyond_float16_are_refused_for_distances(self, tmp_path):
-        frames = replace(VIDEOS[0][1], vectors=VIDEOS[0][1].vectors * 1e6)
+        frames = replace(FEW[0][1], vectors=FEW[0][1].vectors * 1e6)
         with fill(tmp_path / "a", [], built=False, metric="l2") as collection, pytest.raises(ValueError, match="fp32"):
             collection.add(NewVideo("big"), frames)
         with fill(tmp_path / "b", [], built=False, metric="l2", store="fp32") as collection:
@@ -127,7 +133,7 @@ class TestAdd:
 class TestDelete:
     def test_a_deleted_video_vanishes_from_every_answer_at_once(self, collection):
         assert collection.delete("v1") == 12
-        assert_holds(collection, VIDEOS, ("v1",))
+        assert_holds(collection, FEW, ("v1",))
         assert [info.video_id for info in collection.videos()] == ["v0", "v2"]
         for ask in (lambda: collection.video("v1"), lambda: collection.frame(12), lambda: collection.delete("v1")):
             with pytest.raises(NotFound):
@@ -138,10 +144,10 @@ class TestDelete:
         collection.delete("v1")
         collection.build()
         assert sum(int(row["rows"].sum()) for row in map(np.load, collection.path.glob("segments/*/cells.npy"))) == 24
-        assert_holds(collection, VIDEOS, ("v1",))
+        assert_holds(collection, FEW, ("v1",))
 
     def test_everything_may_be_deleted_and_more_be_added(self, collection):
-        for new, _ in VIDEOS:
+        for new, _ in FEW:
             collection.delete(new.video_id)
         result = collection.search(QUERY, n_probe=5)
         assert result.hits == ()
@@ -153,7 +159,7 @@ class TestDelete:
         assert [hit.video_id for hit in collection.search(QUERY, 9, n_probe=99).hits] == ["v5"] * 4
 
     def test_damage_elsewhere_does_not_stop_a_delete(self, tmp_path):
-        with fill(tmp_path / "c", VIDEOS, built=False) as collection:
+        with fill(tmp_path / "c", FEW, built=False) as collection:
             flip(collection.path / "segments" / "1" / "frames.arrow")
         with Collection.open(tmp_path / "c") as collection:
             assert collection.delete("v2") == 12
@@ -212,4 +218,4 @@ class TestBuild:
         for placement in ("semantic", "round_robin"):
             collection.build(n_shards=n_shards, placement=placement)
             assert len(collection.stats().shards) == n_shards
-            assert_holds(collection, VIDEOS)
+            assert_holds(collection, FEW)

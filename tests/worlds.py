@@ -47,6 +47,8 @@ def make_video(number: int, n: int = 30, dim: int = DIM, **told: object) -> Vide
 VIDEOS = [make_video(i) for i in range(5)]
 N = sum(len(frames) for _, frames in VIDEOS)
 """Frames in all of them."""
+FEW = [make_video(i, 12) for i in range(3)]
+"""For tests that change what is stored."""
 
 
 def fill(path: Path, videos: list[Video], *, built: bool = True, **settings: object) -> Collection:
