@@ -30,7 +30,7 @@ from engine.build import Progress
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.media import PICTURES, read_image
-from engine.tables import ImportReport, check_rows, finish, open_vectors, quiet
+from engine.tables import ImportReport, check_rows, load_array, open_vectors, quiet, settle
 from engine.types import FrameBatch, NewVideo
 from engine.writer import taken
 
@@ -200,7 +200,7 @@ def import_aic(
             n_frames += len(frames)
         if group:
             store()
-        finish(collection, bool(added), build, _STORED, progress)
+        settle(writer, bool(added), build, _STORED, progress)
     return ImportReport(
         tuple(added), tuple(skipped), tuple(refused), _notes(archive), n_frames, time.perf_counter() - started
     )
@@ -350,11 +350,11 @@ def _bytes(path: Path, digest: Any) -> bytes:
 
 def _features(path: Path, content: bytes) -> NDArray[np.floating]:
     try:
-        vectors: NDArray[np.floating] = np.load(io.BytesIO(content), allow_pickle=False)
-        if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
-            raise ValueError("not rows of floating-point numbers")
-    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise Unusable(f"{path} cannot be read as features ({' '.join(str(error).split())}).") from error
+        vectors: NDArray[np.floating] = load_array(io.BytesIO(content), path, "features")
+    except ValueError as error:
+        raise Unusable(str(error)) from error
+    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
+        raise Unusable(f"{path} cannot be read as features (not rows of floating-point numbers).")
     return vectors
 
 

@@ -20,7 +20,7 @@ from engine.collection import Collection
 from engine.ingest import IngestReport, ingest
 from engine.manifest import Settings
 from engine.segment import Residency
-from engine.tables import ImportReport, check_rows, import_table, open_vectors
+from engine.tables import ImportReport, check_rows, import_table, load_array, open_vectors
 from engine.terminal import Line, print_json, print_result, search_document
 from engine.types import Filter
 
@@ -251,10 +251,7 @@ def _queries(path: Path) -> NDArray[np.floating]:
     """One query vector (dim,) or several (m, dim) from a .npy file."""
     if not path.is_file():
         raise ValueError(f"{path} cannot be read as a NumPy array (there is no such file).")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
+    loaded = load_array(path, path)
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
         raise ValueError(f"{path} does not hold one array of numbers.")
     if loaded.ndim not in (1, 2) or not loaded.size:

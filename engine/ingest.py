@@ -118,21 +118,14 @@ def ingest(
             known.add(video.video_id)
             added.append(video.video_id)
             n_frames.append(len(frames))
-        if build and not collection.built and collection.n_frames:
-            _build(collection, len(videos), sum(n_frames), share, progress)
-        elif added and collection.built:
-            writer.merge(everything=True)
+
+        def tell_build(what: str, fraction: float) -> None:
+            done = share + (1 - share) * fraction
+            progress(Progress("build", what, len(videos), len(videos), done, sum(n_frames)))
+
+        writer.settle(added=bool(added), build=build, progress=tell_build)
     progress(Progress("build", "", len(videos), len(videos), 1.0, sum(n_frames)))
     return IngestReport(tuple(added), tuple(skipped), tuple(refused), sum(n_frames), time.perf_counter() - started)
-
-
-def _build(
-    collection: Collection, n_videos: int, n_frames: int, share: float, progress: Callable[[Progress], None]
-) -> None:
-    def tell(what: str, fraction: float) -> None:
-        progress(Progress("build", what, n_videos, n_videos, share + (1 - share) * fraction, n_frames))
-
-    collection.build(progress=tell)
 
 
 def _same(collection: Collection, video: NewVideo) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from engine.columns import NO_TIME, FrameTable, read_table
 from engine.grouping import alike
 from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
-from engine.writer import taken
+from engine.writer import Writer, taken
 
 BATCH = 16_384
 """Rows read from the vectors at a time."""
@@ -46,6 +47,22 @@ def quiet(what: str, fraction: float) -> None:
     """Tell nobody how far an import is."""
 
 
+def load_array(
+    source: Path | BinaryIO, path: Path, what: str = "a NumPy array", mmap_mode: Literal["r"] | None = None
+) -> Any:
+    """What NumPy finds in a .npy file, or in the bytes of one that `path` names. Pickled objects are refused.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names the path, if it cannot be read.
+    """
+    try:
+        return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+        raise ValueError(f"{path} cannot be read as {what} ({' '.join(str(error).split())}).") from error
+
+
 def open_vectors(path: Path) -> NDArray[np.floating]:
     """Map a file of vectors (n, dim), without reading it.
 
@@ -56,10 +73,7 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
     """
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
-    try:
-        mapped: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError(f"{path} cannot be read as a NumPy array ({' '.join(str(error).split())}).") from error
+    mapped: NDArray[np.floating] = load_array(path, path, mmap_mode="r")
     if not isinstance(mapped, np.memmap):
         raise ValueError(f"{path} holds several arrays; give one .npy file.")
     if mapped.ndim != 2 or not mapped.shape[1]:
@@ -128,7 +142,7 @@ def import_table(
         place[new] = np.arange(len(new), dtype=np.int32)
         if new:
             writer.store(_videos(table, new, prints), _batches(rows, table, place, progress))
-        finish(collection, bool(new), build, _STORED, progress)
+        settle(writer, bool(new), build, _STORED, progress)
     return ImportReport(
         added=tuple(table.video_ids[i] for i in new),
         skipped=tuple(skipped),
@@ -139,13 +153,11 @@ def import_table(
     )
 
 
-def finish(collection: Collection, added: bool, build: bool, done: float, progress: Progress) -> None:
-    """Build a collection that has not been, or merge what was added; the caller holds the writer's lock."""
-    if build and not collection.built and collection.n_frames:
-        collection.build(progress=lambda what, fraction: progress(what, done + (1 - done) * fraction))
-    elif added and collection.built:
-        with collection.writing() as writer:
-            writer.merge(everything=True)
+def settle(writer: Writer, added: bool, build: bool, done: float, progress: Progress) -> None:
+    """See `Writer.settle`; it is told as what is left after a share `done` of the whole import."""
+    writer.settle(
+        added=added, build=build, progress=lambda what, fraction: progress(what, done + (1 - done) * fraction)
+    )
     progress("done", 1.0)
 
 

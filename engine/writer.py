@@ -214,6 +214,14 @@ class Writer:
         self._rewrite(snapshot, chosen, "merge")
         return len(chosen)
 
+    def settle(self, *, added: bool, build: bool, progress: Progress) -> None:
+        """After frames came in, or none did: build what has not been built if that is asked for, or merge what was added."""
+        snapshot = self._read()
+        if build and not snapshot.built and snapshot.n_live:
+            self.build(snapshot.settings, progress)
+        elif added and snapshot.built:
+            self.merge(everything=True)
+
     def _rewrite(self, snapshot: Snapshot, views: dict[int, list[SegmentView]], what: str) -> None:
         """Write some segments of each shard again as one, with their live frames only."""
         if not views:
