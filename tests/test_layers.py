@@ -26,6 +26,7 @@ LAYERS = [
     "clip",
     "encoder",
     "tags",
+    "prompts",
     "cache",
     "cells",
     "stats",
