@@ -70,6 +70,23 @@ def _parser() -> argparse.ArgumentParser:
     archive.add_argument("--features", type=Path, metavar="FOLDER", help="folder of features, where there are several")
     _import_options(archive)
 
+    made_up = _command(
+        commands, "synthetic", run.run_synthetic, "store made-up videos that are as hard to search as real ones"
+    )
+    made_up.add_argument("--frames", required=True, type=int, metavar="N", help="frames to make, about 250 a video")
+    made_up.add_argument("--dim", type=int, default=512, metavar="D", help="numbers per vector (default 512)")
+    made_up.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another seed makes another world (default 0)"
+    )
+    made_up.add_argument(
+        "--queries-to",
+        type=Path,
+        metavar="FOLDER",
+        help="write text.npy and image.npy, 1,000 queries each, and bank.npy, 4,000 other texts to learn from",
+    )
+    _into(made_up)
+    _layout_options(made_up)
+
     _search_options(_command(commands, "search", run.run_search, "find frames by text, vectors or a stored frame"))
 
     _layout_options(_on_collection(commands, "build", run.run_build, "train cells and place every frame anew"))

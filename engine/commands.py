@@ -20,6 +20,7 @@ from engine.collection import Collection
 from engine.ingest import IngestReport, ingest
 from engine.manifest import Settings
 from engine.segment import Residency
+from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, import_table, load_array, open_vectors
 from engine.terminal import Line, print_json, print_result, search_document
 from engine.types import Filter
@@ -81,6 +82,20 @@ def run_import_aic(options: argparse.Namespace) -> int:
 
     with _filled(options.into, _layout_of(options) | _import_settings(options), dim) as collection, Line() as line:
         report = import_aic(collection, archive, build=not options.no_build, progress=line.show)
+    return _report(options, report)
+
+
+def run_synthetic(options: argparse.Namespace) -> int:
+    """Store made-up videos, and write queries for them."""
+    world = World(options.dim, options.seed)
+    if options.queries_to is not None:
+        options.queries_to.mkdir(parents=True, exist_ok=True)
+    with _filled(options.into, _layout_of(options), lambda: world.dim) as collection, Line() as line:
+        report = write_synthetic(collection, world, options.frames, build=not options.no_build, progress=line.show)
+    if options.queries_to is not None:
+        np.save(options.queries_to / "text.npy", world.text_queries(1000, seed=1))
+        np.save(options.queries_to / "image.npy", world.image_queries(1000, options.frames, seed=1))
+        np.save(options.queries_to / "bank.npy", world.text_queries(4000, seed=2))
     return _report(options, report)
 
 

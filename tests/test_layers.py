@@ -55,6 +55,8 @@ LAYERS = [
     "tables",
     "aic",
     "sample",
+    "likeness",
+    "synthetic",
     "planner",
     "terminal",
     "commands",
