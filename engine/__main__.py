@@ -89,7 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _search_options(_command(commands, "search", run.run_search, "find frames by text, vectors or a stored frame"))
 
-    _layout_options(_on_collection(commands, "build", run.run_build, "train cells and place every frame anew"))
+    build = _on_collection(commands, "build", run.run_build, "train cells, place every frame anew and fit the router")
+    _layout_options(build)
+    _bank_option(build)
     _placing_options(
         _on_collection(commands, "reshard", run.run_reshard, "place every frame anew without training, in other shards")
     )
@@ -143,6 +145,16 @@ def _import_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--store", choices=["fp16", "fp32"], help="type of the stored vectors (default fp16)")
     _layout_options(command)
+    _bank_option(command)
+
+
+def _bank_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--queries",
+        type=Path,
+        metavar="Q.npy",
+        help="vectors of queries like those to come, a row each, to fit the router on (default: prompts that ship, if the encoder loads)",
+    )
 
 
 def _into(command: argparse.ArgumentParser) -> None:
@@ -183,9 +195,16 @@ def _search_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--frame", type=int, metavar="ID", help="a stored frame as the query")
     command.add_argument("--k", type=int, default=10, help="hits per query (default 10)")
     width = command.add_mutually_exclusive_group()
+    width.add_argument("--recall", type=float, metavar="R", help="share of the exact answer to find, such as 0.95")
     width.add_argument("--n-probe", type=int, metavar="N", help="cells to probe")
     width.add_argument("--exact", action="store_true", help="scan every frame")
     command.add_argument("--max-shards", type=int, metavar="M", help="open at most M shards")
+    command.add_argument(
+        "--router", choices=["learned", "spread", "centroid"], help="how cells are ranked (default: the best there is)"
+    )
+    command.add_argument(
+        "--kind", choices=["text", "image"], help="what the vectors are (default: text; image for --frame)"
+    )
     command.add_argument("--per-shot", type=int, metavar="N", help="at most N hits from one shot")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="shards searched at the same time")
     command.add_argument("--mapped", action="store_true", help="map codes from the files instead of loading them")

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import cells as cells_module
+from engine.bank import Bank, unit
 from engine.cells import Cells, choose_n_cells
 from engine.columns import FrameColumns, join
+from engine.learned import Blocks, Learned, learn
 from engine.manifest import LayoutRow, Settings
 from engine.placement import PLACEMENTS, Survey
 from engine.segment import max_rows
@@ -22,6 +24,8 @@ Progress = Callable[[str, float], None]
 TRAIN_NBYTES = 768 << 20
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
 _STEP = 16_384
+_IMAGE_JUDGES = 256
+"""Stored frames that are asked for when image queries are calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,12 @@ class Gathered:
             vectors[start : start + _STEP] = self.stored(frames[start : start + _STEP])
         return vectors
 
+    def blocks(self) -> Blocks:
+        """All rows as float32 with their cells, in steps."""
+        for start in range(0, len(self), _STEP):
+            step = np.arange(start, min(start + _STEP, len(self)))
+            yield self.floats(step), self.columns.cell[step]
+
     def pieces(self, frames: Rows, settings: Settings) -> Iterator[Rows]:
         """These frames in portions that fit one segment each, by (video, frame_index)."""
         order = np.lexsort(
@@ -86,19 +96,43 @@ class Blueprint:
     frames: Gathered
     shard_of: NDArray[np.int32]
 
+    def fit(self, bank: Bank, next_frame: int, progress: Progress) -> Learned:
+        """Fit the router to these cells, in one pass over all frames."""
+        n = len(self.frames)
+        places = np.unique(np.linspace(0, n - 1, min(n, _IMAGE_JUDGES)).round().astype(np.int64))
+        rows = np.bincount(self.frames.columns.cell, minlength=len(self.cells)).astype(np.int64)
+
+        def told(blocks: Blocks) -> Blocks:
+            done = 0
+            for block in blocks:
+                progress("fitting the router", done / n)
+                yield block
+                done += len(block[0])
+
+        images = unit(self.frames.floats(places))
+        return learn(bank, self.cells, rows, told(self.frames.blocks()), images, places, next_frame)
+
     def of(self, shard: int) -> Rows:
         """The frames of one shard."""
         return np.flatnonzero(self.shard_of == shard)
 
 
 def draw(
-    snapshot: Snapshot, settings: Settings, cells_id: int, layout_id: int, progress: Progress, *, keep: Cells | None
+    snapshot: Snapshot,
+    settings: Settings,
+    cells_id: int,
+    layout_id: int,
+    progress: Progress,
+    *,
+    keep: Cells | None,
+    bank: Bank | None = None,
 ) -> Blueprint:
     """Assign every live frame to its cell and place it.
 
     Parameters
     ----------
     keep : cells to go on with, in which every frame is already; None trains new ones on a sample, `cells_id` being their number
+    bank : queries whose metric the new cells are trained in
 
     Raises
     ------
@@ -112,7 +146,7 @@ def draw(
     frames = Gathered.of(list(snapshot.views()))
     cells = keep
     if cells is None:
-        cells, frames = _train(frames, settings, cells_id, progress)
+        cells, frames = _train(frames, settings, cells_id, progress, bank)
     columns = frames.columns
     survey = Survey(
         n_shards=settings.n_shards,
@@ -127,14 +161,22 @@ def draw(
     return Blueprint(cells, LayoutRow(layout_id, settings.placement, names, placement.state), frames, shard_of)
 
 
-def _train(frames: Gathered, settings: Settings, cells_id: int, progress: Progress) -> tuple[Cells, Gathered]:
+def _train(
+    frames: Gathered, settings: Settings, cells_id: int, progress: Progress, bank: Bank | None
+) -> tuple[Cells, Gathered]:
     """New cells, and the frames in them."""
     n_cells = min(settings.n_cells or choose_n_cells(len(frames)), len(frames))
     progress("training cells", 0.0)
     wanted = min(len(frames), n_cells * cells_module.TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
     picked = np.sort(np.random.default_rng(0).choice(len(frames), wanted, replace=False))
-    two_level = settings.placement == "hierarchical" or n_cells > cells_module.NEEDS_TWO_LEVELS
-    cells = cells_module.train(frames.floats(picked), n_cells, settings.codec, cells_id, two_level=two_level)
+    cells = cells_module.train(
+        frames.floats(picked),
+        n_cells,
+        settings.codec,
+        cells_id,
+        two_level=settings.placement == "hierarchical",
+        query_metric=None if bank is None else bank.query_metric(),
+    )
     cell = np.empty(len(frames), np.int32)
     for start in range(0, len(frames), _STEP):
         progress("assigning frames to cells", 0.4 + 0.2 * start / len(frames))
@@ -142,3 +184,15 @@ def _train(frames: Gathered, settings: Settings, cells_id: int, progress: Progre
         cell[step] = cells.assign(frames.floats(step))
     columns = frames.columns.with_values(cell=cell)
     return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)
+
+
+def newer(snapshot: Snapshot, first_frame: int) -> Blocks:
+    """Rows of the live frames from an id on, as float32 with their cells, in steps."""
+    for view in snapshot.views():
+        if view.segment.row.stats["frame_ids"][1] >= first_frame and view.n_live:
+            columns = view.segment.columns
+            rows = view.live_rows()
+            rows = rows[columns.frame_id[rows] >= first_frame]
+            for start in range(0, len(rows), _STEP):
+                some = rows[start : start + _STEP]
+                yield view.segment.gather(some), columns.cell[some]

@@ -22,9 +22,9 @@ from typing import Any
 
 from engine.durable import sync_folder
 from engine.errors import Busy, CorruptData, NotACollection, StorageFull
-from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, SegmentRow, Settings, VideoRow
+from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 
-FORMAT = 2
+FORMAT = 3
 _APPLICATION = 0x53464652
 """SQLite's application id for our catalogs, so that a foreign database is told apart."""
 
@@ -36,6 +36,7 @@ CREATE TABLE videos (
     media TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
 CREATE UNIQUE INDEX live_video ON videos (video_id) WHERE died IS NULL;
 CREATE TABLE cells (cells_id INTEGER PRIMARY KEY, files TEXT NOT NULL);
+CREATE TABLE routers (router_id INTEGER PRIMARY KEY, files TEXT NOT NULL, about TEXT NOT NULL);
 CREATE TABLE layouts (layout_id INTEGER PRIMARY KEY, placement TEXT NOT NULL, names TEXT NOT NULL, state TEXT NOT NULL);
 CREATE TABLE segments (
     segment_id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, n_rows INTEGER NOT NULL, files TEXT NOT NULL, stats TEXT NOT NULL,
@@ -44,7 +45,7 @@ CREATE TABLE deletes (
     segment_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, born INTEGER NOT NULL,
     PRIMARY KEY (segment_id, start)) WITHOUT ROWID;
 CREATE TABLE generations (
-    generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
+    generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, router_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
 _VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
 _SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
@@ -77,12 +78,12 @@ class Catalog:
                 for statement in _SCHEMA.split(";"):
                     change.execute(statement)
                 change.execute(
-                    "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1)"
+                    "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1), ('router', 1)"
                 )
                 change.execute(f"PRAGMA application_id = {_APPLICATION}")
                 change.execute(f"PRAGMA user_version = {FORMAT}")
                 change.add_layout(layout)
-                change.commit_generation(settings, layout.layout_id, None, "create", at)
+                change.commit_generation(settings, layout.layout_id, None, None, "create", at)
         except BaseException:
             with suppress(CorruptData, Busy, StorageFull):
                 if catalog._empty():
@@ -177,7 +178,7 @@ class Catalog:
         return int(row[0])
 
     def counter(self, name: str) -> int:
-        """Next free number of a kind: `frame`, `video`, `segment`, `layout` or `cells`."""
+        """Next free number of a kind: `frame`, `video`, `segment`, `layout`, `cells` or `router`."""
         with self._lock, self._translated():
             return self._counters()[name]
 
@@ -197,13 +198,13 @@ class Catalog:
             try:
                 self._counters()
                 head = self._db.execute(
-                    "SELECT settings, layout_id, cells_id, manifest FROM generations WHERE generation = ?",
+                    "SELECT settings, layout_id, cells_id, router_id, manifest FROM generations WHERE generation = ?",
                     (generation,),
                 ).fetchone()
                 if head is None:
                     raise CorruptData(f"Generation {generation} is not in the catalog {self._path}.")
-                rows = self._rows(generation, *head[:3])
-                if _digest(rows) != head[3]:
+                rows = self._rows(generation, *head[:4])
+                if _digest(rows) != head[4]:
                     raise CorruptData(
                         f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); restore it from a copy."
                     )
@@ -213,7 +214,9 @@ class Catalog:
             finally:
                 self._db.execute("ROLLBACK")
 
-    def _rows(self, generation: int, settings: str, layout_id: int, cells_id: int | None) -> _Rows:
+    def _rows(
+        self, generation: int, settings: str, layout_id: int, cells_id: int | None, router_id: int | None
+    ) -> _Rows:
         """All that a generation lists, as it is stored."""
         alive = "born <= ? AND (died IS NULL OR died > ?)"
         now = (generation, generation)
@@ -225,6 +228,7 @@ class Catalog:
             "generation": [(generation, settings)],
             "layout": read(f"SELECT {_LAYOUT} FROM layouts WHERE layout_id = ?", layout_id),
             "cells": read("SELECT cells_id, files FROM cells WHERE cells_id = ?", cells_id),
+            "router": read("SELECT router_id, files, about FROM routers WHERE router_id = ?", router_id),
             "videos": read(f"SELECT {_VIDEO} FROM videos WHERE {alive} ORDER BY number", *now),
             "segments": read(f"SELECT {_SEGMENT} FROM segments WHERE {alive} ORDER BY segment_id", *now),
             "deletes": read(
@@ -241,10 +245,11 @@ class Catalog:
             told = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         return [] if told == "ok" else [f"The catalog {self._path} is damaged ({told}); restore it from a copy."]
 
-    def live_folders(self, generations: Sequence[int]) -> tuple[set[int], set[int], set[int]]:
-        """Segment ids, cells ids and video numbers that any of these generations lists."""
+    def live_folders(self, generations: Sequence[int]) -> dict[str, set[int]]:
+        """Numbers by folder that any of these generations lists: segments, cells, routers, and videos as `media`."""
         segments: set[int] = set()
         cells: set[int] = set()
+        routers: set[int] = set()
         videos: set[int] = set()
         with self._lock, self._translated():
             for generation in generations:
@@ -252,11 +257,12 @@ class Catalog:
                 segments.update(row[0] for row in self._db.execute(f"SELECT segment_id FROM segments WHERE {alive}"))
                 videos.update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
                 found = self._db.execute(
-                    "SELECT cells_id FROM generations WHERE generation = ?", (generation,)
+                    "SELECT cells_id, router_id FROM generations WHERE generation = ?", (generation,)
                 ).fetchone()
-                if found is not None and found[0] is not None:
-                    cells.add(found[0])
-        return segments, cells, videos
+                for kind, number in zip((cells, routers), found or (), strict=False):
+                    if number is not None:
+                        kind.add(number)
+        return {"segments": segments, "cells": cells, "routers": routers, "media": videos}
 
     def forget_before(self, generation: int) -> None:
         """Drop what no generation from this one on lists; a transaction of its own, which makes no generation."""
@@ -268,6 +274,8 @@ class Catalog:
             change.execute("DELETE FROM segments WHERE died <= ?", (generation,))
             change.execute("DELETE FROM videos WHERE died <= ?", (generation,))
             change.execute("DELETE FROM generations WHERE generation < ?", (generation,))
+            kept = "SELECT router_id FROM generations WHERE router_id IS NOT NULL"
+            change.execute(f"DELETE FROM routers WHERE router_id NOT IN ({kept})")
 
     @contextmanager
     def transaction(self) -> Iterator[Change]:
@@ -312,6 +320,11 @@ class Change:
     def add_cells(self, row: CellsRow) -> None:
         self.execute("INSERT INTO cells VALUES (?, ?)", (row.cells_id, json.dumps(row.files)))
         self.advance("cells", row.cells_id + 1)
+
+    def add_router(self, row: RouterRow) -> None:
+        values = (row.router_id, json.dumps(row.files), json.dumps(row.about))
+        self.execute("INSERT INTO routers VALUES (?, ?, ?)", values)
+        self.advance("router", row.router_id + 1)
 
     def add_video(self, row: VideoRow) -> None:
         captured_at = None if row.captured_at is None else row.captured_at.isoformat()
@@ -358,14 +371,20 @@ class Change:
         self.execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
 
     def commit_generation(
-        self, settings: Settings, layout_id: int, cells_id: int | None, what: str, at: datetime
+        self,
+        settings: Settings,
+        layout_id: int,
+        cells_id: int | None,
+        router_id: int | None,
+        what: str,
+        at: datetime,
     ) -> None:
         """List the new generation; nothing may be changed after this in the transaction."""
         generation = self.generation
         told = json.dumps(asdict(settings))
-        digest = _digest(self._catalog._rows(generation, told, layout_id, cells_id))
-        values = (generation, told, layout_id, cells_id, what, at.isoformat(timespec="seconds"), digest)
-        self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+        digest = _digest(self._catalog._rows(generation, told, layout_id, cells_id, router_id))
+        values = (generation, told, layout_id, cells_id, router_id, what, at.isoformat(timespec="seconds"), digest)
+        self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         # Said a second time, so that a catalog that has lost its newest generation does not pass for the one before.
         self.execute("INSERT OR REPLACE INTO counters VALUES ('generation', ?)", (generation,))
         total = _sum(self.execute("SELECT name, value FROM counters").fetchall())
@@ -408,6 +427,7 @@ def _manifest(rows: _Rows) -> Manifest:
         settings=Settings(**json.loads(settings)),
         layout=LayoutRow(layout_id, placement, tuple(json.loads(names)), json.loads(state)),
         cells=CellsRow(rows["cells"][0][0], json.loads(rows["cells"][0][1])) if rows["cells"] else None,
+        router=_router(*rows["router"][0]) if rows["router"] else None,
         videos=tuple(_video(row) for row in rows["videos"]),
         segments=tuple(
             SegmentRow(segment_id, shard, n_rows, json.loads(files), json.loads(stats), datetime.fromisoformat(at))
@@ -415,6 +435,10 @@ def _manifest(rows: _Rows) -> Manifest:
         ),
         deletes=tuple(DeleteRow(*row) for row in rows["deletes"]),
     )
+
+
+def _router(router_id: int, files: str, about: str) -> RouterRow:
+    return RouterRow(router_id, json.loads(files), json.loads(about))
 
 
 def _video(row: tuple[Any, ...]) -> VideoRow:

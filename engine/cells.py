@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
-NEEDS_TWO_LEVELS = 16_384
-"""Above this many cells, comparing with every one costs more than it saves, so there are always two levels."""
+NEEDS_TWO_LEVELS = 1024
+"""From this many cells on, comparing with every one costs more than it saves, so there are always two levels."""
 MAX_CELLS = 65_536
-GROUPS_SEARCHED = 8
+CELLS_PER_GROUP = 16
+"""Cells in a group on average, where that makes more groups than their square root. Small groups let a search leave out
+most cells by their group alone: of 8,192 cells, 512 groups led text queries to .95 of the answer with less work than 90 or 256."""
+GROUPS_SEARCHED = 16
 """Groups in which the nearest cell is looked for."""
 
 _BLOCK = 16_384
@@ -29,17 +33,17 @@ _SPREAD_ROWS = 65_536
 """Rows that the spread is measured on, evenly from the sample; its relative error is then well under a hundredth."""
 _LEAN = 4.0
 """Rows' worth of the overall spread that each cell's own is mixed with."""
-_STORED = ("centroids", "trained", "group_centroids", "group_of", "spread")
+_STORED = ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric")
 """Fields of `Cells` that are a file each."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cells:
     """Centroids and what the codec learned, trained once per build and immutable."""
 
     cells_id: int
     centroids: Floats
-    """(n_cells, dim); with two levels, the cells of a group stand together."""
+    """(n_cells, dim) means in the space of the vectors; with two levels, the cells of a group stand together."""
     trained: Floats
     """The codec's ranges, shared by all segments: trained on a small segment alone they would not fit the next frames."""
     group_centroids: Floats
@@ -49,6 +53,8 @@ class Cells:
     spread: Floats
     """(n_cells,) mean squared distance of the sample's rows in each cell to its centroid; cells with few rows lean on the
     mean of all. Later frames that lie farther than that have drifted."""
+    query_metric: Floats
+    """(dim, dim) symmetric M: a row belongs to the centroid c with the least (x - c)' M (x - c). (0, 0) for plain distances."""
 
     def __len__(self) -> int:
         return len(self.centroids)
@@ -61,14 +67,23 @@ class Cells:
     def assign(self, vectors: Floats) -> NDArray[np.int32]:
         """Cell (n,) of each row of vectors (n, dim).
 
-        One level finds the nearest centroid. Two levels look in the `GROUPS_SEARCHED` nearest groups only: about
-        n_groups + 8 n_cells / n_groups distances a row, in bounded memory. That finds the truly nearest of 1,024 cells
-        for more than 0.99 of the rows of clustered data (tests/test_cells.py holds it), for the others one hardly farther.
+        One level finds the nearest centroid. Two levels look in the `GROUPS_SEARCHED` nearest groups only, in bounded
+        memory. That finds the truly nearest of 1,024 cells for more than 0.99 of the rows of clustered data
+        (tests/test_cells.py holds it), for the others one hardly farther.
         """
-        if not self.two_level:
+        if not self.two_level and not self.query_metric.size:
             return vectorindex.nearest(vectors, self.centroids)
-        blocks = [self._nearest_in_groups(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
+        find = self._nearest_in_groups if self.two_level else self._nearest_of_all
+        blocks = [find(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
         return np.concatenate([np.empty(0, np.int32), *blocks])
+
+    @cached_property
+    def _keys(self) -> _Keys:
+        return _Keys.of(self.centroids, self.query_metric)
+
+    @cached_property
+    def _group_keys(self) -> _Keys:
+        return _Keys.of(self.group_centroids, self.query_metric)
 
     def distances(self, vectors: Floats, cell: NDArray[np.int32]) -> Floats:
         """Squared distance (n,) of each row of vectors (n, dim) to the centroid of its own cell (n,), in bounded memory."""
@@ -78,10 +93,13 @@ class Cells:
             found[i : i + _BLOCK] = np.einsum("nd,nd->n", difference, difference)
         return found
 
+    def _nearest_of_all(self, vectors: Floats) -> NDArray[np.int32]:
+        return self._keys.distances(vectors).argmin(axis=1).astype(np.int32)
+
     def _nearest_in_groups(self, vectors: Floats) -> NDArray[np.int32]:
         """Cell (n,) of each row, group by group: all rows that look into a group are compared with its cells at once."""
         n_searched = min(GROUPS_SEARCHED, len(self.group_centroids))
-        to_group = _up_to_norm(vectors, self.group_centroids)
+        to_group = self._group_keys.distances(vectors)
         searched = np.argpartition(to_group, n_searched - 1, axis=1)[:, :n_searched]
         order = np.argsort(searched, axis=None, kind="stable")
         bounds = np.searchsorted(searched.reshape(-1)[order], np.arange(len(self.group_centroids) + 1))
@@ -92,7 +110,7 @@ class Cells:
             if first == last:
                 continue
             rows = order[first:last] // n_searched
-            distance = _up_to_norm(vectors[rows], self.centroids[start:stop])
+            distance = self._keys.distances(vectors[rows], slice(start, stop))
             nearest = distance.argmin(1)
             least = distance[np.arange(len(rows)), nearest]
             closer = least < best[rows]
@@ -101,23 +119,48 @@ class Cells:
         return cell
 
 
-def _up_to_norm(vectors: Floats, centroids: Floats) -> Floats:
-    """Squared distances (n, n_centroids), less the squared norm of each row, which changes no ranking."""
-    distance: Floats = (centroids**2).sum(1) - 2 * (vectors @ centroids.T)
-    return distance
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Centroids as a row is compared with them: x' M c is a plain product with the key M c, so rows are never transformed."""
+
+    keys: Floats
+    """(n, dim), twice M c."""
+    norms: Floats
+    """(n,), c' M c."""
+
+    @classmethod
+    def of(cls, centroids: Floats, metric: Floats) -> _Keys:
+        keys = centroids @ metric if metric.size else centroids
+        return cls(2 * keys, np.einsum("nd,nd->n", keys, centroids))
+
+    def distances(self, vectors: Floats, some: slice = slice(None)) -> Floats:
+        """Squared distances (n, n_centroids), less the squared norm of each row, which changes no ranking."""
+        distance: Floats = self.norms[some] - vectors @ self.keys[some].T
+        return distance
 
 
 def choose_n_cells(n_frames: int) -> int:
-    """A power of two near 8 sqrt(n): finer than the textbook's 4 sqrt(n), because text queries spread over more cells."""
+    """A power of two near 24 sqrt(n), with 8 frames each or more.
+
+    Six times finer than the textbook's 4 sqrt(n): frames that answer a text lie scattered, so of small cells fewer frames
+    are scanned in vain, and since most cells are left out with their group, more of them cost little.
+    """
     if n_frames < 32:
         return 1
-    return int(min(MAX_CELLS, 2 ** round(math.log2(8 * math.sqrt(n_frames))), 2 ** int(math.log2(n_frames / 4))))
+    return int(min(MAX_CELLS, 2 ** round(math.log2(24 * math.sqrt(n_frames))), 2 ** int(math.log2(n_frames / 8))))
 
 
-def train(sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level: bool) -> Cells:
+def train(
+    sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level: bool, query_metric: Floats | None = None
+) -> Cells:
     """Train cells and codec on a sample (n, dim) of a collection's rows.
 
-    Above `NEEDS_TWO_LEVELS` cells there are two levels whether asked for or not: `Cells.two_level` tells.
+    From `NEEDS_TWO_LEVELS` cells on there are two levels whether asked for or not: `Cells.two_level` tells.
+
+    Parameters
+    ----------
+    query_metric : (dim, dim) symmetric positive definite; cells then separate what queries ask about. The sample is
+        overwritten on the way, to spare the memory of a second one, and restored up to rounding.
 
     Raises
     ------
@@ -126,18 +169,25 @@ def train(sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level:
 
     Notes
     -----
-    Two levels are k-means into about sqrt(n_cells) groups, then k-means within each group on its own members, as in
-    Nister and Stewenius's vocabulary tree (CVPR 2006) at depth two.
+    Two levels are k-means into groups, then k-means within each group on its own members, as in Nister and Stewenius's
+    vocabulary tree (CVPR 2006) at depth two. Under a metric M, k-means runs on x M^(1/2); as that map is linear, the means
+    of cells there are the images of their means here.
     """
     if len(sample) < n_cells:
         raise ValueError(f"{n_cells} cells need at least as many frames to train on; there are {len(sample)}.")
-    if two_level or n_cells > NEEDS_TWO_LEVELS:
+    trained = vectorindex.train_codec(codec, sample)
+    there, back = (None, None) if query_metric is None else _root(query_metric)
+    _map(sample, there)
+    if two_level or n_cells >= NEEDS_TWO_LEVELS:
         centroids, group_centroids, group_of = _train_groups(sample, n_cells)
     else:
         centroids = _centroids(sample, n_cells)
         group_centroids, group_of = np.empty((0, sample.shape[1]), np.float32), np.empty(0, np.int32)
-    trained = vectorindex.train_codec(codec, sample)
-    cells = Cells(cells_id, centroids, trained, group_centroids, group_of, spread=np.zeros(n_cells, np.float32))
+    for each in (sample, centroids, group_centroids):
+        _map(each, back)
+    metric = np.empty((0, 0), np.float32) if query_metric is None else query_metric
+    nothing = np.zeros(n_cells, np.float32)
+    cells = Cells(cells_id, centroids, trained, group_centroids, group_of, nothing, metric)
     seen = sample[:: math.ceil(len(sample) / _SPREAD_ROWS)]
     cell = cells.assign(seen)
     distances = cells.distances(seen, cell)
@@ -147,9 +197,24 @@ def train(sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level:
     return replace(cells, spread=spread.astype(np.float32))
 
 
+def _root(metric: Floats) -> tuple[Floats, Floats]:
+    """The symmetric square root of a metric, and its inverse."""
+    values, axes = np.linalg.eigh(metric.astype(np.float64))
+    root = np.sqrt(values)
+    return ((axes * root) @ axes.T).astype(np.float32), ((axes / root) @ axes.T).astype(np.float32)
+
+
+def _map(rows: Floats, matrix: Floats | None) -> None:
+    """Multiply rows (n, dim) by a matrix, in place and in steps; None leaves them."""
+    if matrix is None:
+        return
+    for i in range(0, len(rows), _BLOCK):
+        rows[i : i + _BLOCK] = rows[i : i + _BLOCK] @ matrix
+
+
 def _train_groups(sample: Floats, n_cells: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
     """Centroids of the cells and of the groups, and the group of each cell."""
-    group_centroids = _centroids(sample, round(math.sqrt(n_cells)))
+    group_centroids = _centroids(sample, max(round(math.sqrt(n_cells)), n_cells // CELLS_PER_GROUP))
     group = vectorindex.nearest(sample, group_centroids)
     occurring, members = np.unique(group, return_counts=True)
     share = _share_out(n_cells, members)

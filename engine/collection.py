@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.bank import Bank, of_prompts, prompts_source
 from engine.build import Progress
+from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.contents import Contents
 from engine.durable import FileLock
@@ -26,8 +28,9 @@ from engine.errors import Busy, EncoderError, NotACollection
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
 from engine.probe import Prober
+from engine.promise import RouterName
 from engine.records import LARGEST
-from engine.search import make_plan, search
+from engine.search import check_choices, make_plan, search
 from engine.segment import Residency
 from engine.settings import check_settings
 from engine.snapshot import Snapshot
@@ -62,6 +65,7 @@ class Collection(Contents):
         self._encoder_lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self._encoder: Encoder | None = None
+        self._given: Bank | None = None
 
     # Making and opening
 
@@ -157,10 +161,13 @@ class Collection(Contents):
         k: int = 10,
         *,
         exact: bool = False,
+        recall: float | None = None,
         n_probe: int | None = None,
         max_shards: int | None = None,
         where: Filter | None = None,
         per_shot: int | None = None,
+        router: RouterName | None = None,
+        kind: Kind | None = None,
         allow_partial: bool = False,
     ) -> SearchResult:
         """The k frames that fit a query best.
@@ -169,9 +176,13 @@ class Collection(Contents):
         ----------
         query : text for the collection's encoder, a vector (dim,), or the id of a stored frame, which then is among the hits
         exact : scan every frame that passes the filter
-        n_probe : cells to probe; None leaves it to the collection's route
+        recall : share of the exact answer to find on average; None leaves it to the collection's route. Where it was not
+            calibrated, or only an exact search reaches it, the search is exact, and the trace says so
+        n_probe : cells to probe, whatever the recall
         max_shards : open at most so many shards; frames elsewhere are missed
         per_shot : at most so many hits from one shot
+        router : how to rank cells, `learned`, `spread` or `centroid`; None takes the best there is for the kind of query
+        kind : `text` or `image`, how a query is routed; None takes stored frames for images, and texts and vectors for texts
         allow_partial : answer from the other shards when one fails; the trace says which
 
         Raises
@@ -189,10 +200,13 @@ class Collection(Contents):
             [query],
             k,
             exact=exact,
+            recall=recall,
             n_probe=n_probe,
             max_shards=max_shards,
             where=where,
             per_shot=per_shot,
+            router=router,
+            kind=kind,
             allow_partial=allow_partial,
         )[0]
 
@@ -202,10 +216,13 @@ class Collection(Contents):
         k: int = 10,
         *,
         exact: bool = False,
+        recall: float | None = None,
         n_probe: int | None = None,
         max_shards: int | None = None,
         where: Filter | None = None,
         per_shot: int | None = None,
+        router: RouterName | None = None,
+        kind: Kind | None = None,
         allow_partial: bool = False,
     ) -> list[SearchResult]:
         """The same for a batch of queries, or vectors (m, dim): all from one generation, each shard opened once.
@@ -215,6 +232,7 @@ class Collection(Contents):
         for name, value in (("k", k), ("n_probe", n_probe), ("max_shards", max_shards), ("per_shot", per_shot)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; ask for 1 or more.")
+        check_choices(recall, router, kind)
         if not len(queries):
             return []
         started = time.perf_counter()
@@ -228,17 +246,28 @@ class Collection(Contents):
                     for query in queries
                 ]
             )
-            plan = make_plan(
-                snapshot,
-                k,
-                exact=exact,
-                n_probe=n_probe,
-                max_shards=max_shards,
-                per_shot=per_shot,
-                allow_partial=allow_partial,
-            )
+            kinds = [kind or _kind_of(query) for query in queries]
             prober = Prober(self.cache, self.residency, self._pool(), self.workers)
-            results = search(snapshot, vectors, plan, where or Filter(), prober)
+            found: dict[int, SearchResult] = {}
+            for each in dict.fromkeys(kinds):
+                plan = make_plan(
+                    snapshot,
+                    k,
+                    each,
+                    exact=exact,
+                    recall=recall,
+                    n_probe=n_probe,
+                    max_shards=max_shards,
+                    per_shot=per_shot,
+                    router=router,
+                    allow_partial=allow_partial,
+                )
+                mine = [i for i, other in enumerate(kinds) if other == each]
+                answers = search(
+                    snapshot, vectors if len(mine) == len(kinds) else vectors[mine], plan, where or Filter(), prober
+                )
+                found |= zip(mine, answers, strict=True)
+            results = [found[i] for i in range(len(kinds))]
         for result in results:
             result.trace.ms["encode"] = encode_ms
             result.trace.ms["total"] += encode_ms
@@ -335,7 +364,39 @@ class Collection(Contents):
             self._write_lock.release()
 
     def _writer(self) -> Writer:
-        return Writer(self.path, self._catalog, self._newest)
+        return Writer(self.path, self._catalog, self._newest, self._bank)
+
+    def use_queries(self, queries: NDArray[np.floating]) -> None:
+        """Fit the router on these query vectors (n, dim) in builds to come, and not on the prompts that ship.
+
+        Raises
+        ------
+        ValueError
+            If they are too few, of another length, or one has no direction.
+        """
+        if queries.ndim != 2 or queries.shape[1] != self.settings.dim:
+            raise ValueError(
+                f"The queries have shape {queries.shape}; give one row of {self.settings.dim} numbers for each."
+            )
+        self._given = Bank.of(np.asarray(queries, np.float32), "given vectors")
+
+    def _bank(self, progress: Progress) -> Bank | None:
+        """Queries to fit the router on: those given, now or for an earlier build, or the shipped prompts; None without an encoder."""
+        if self._given is not None:
+            return self._given
+        name = self.settings.encoder
+        source = prompts_source(name)
+        with self._generations.reading() as snapshot:
+            earlier = None if snapshot.router is None else snapshot.router.bank
+        if earlier is not None and (earlier.source == source or not name or earlier.source == "given vectors"):
+            return earlier
+        if not name:
+            return None
+        try:
+            encoder = self.encoder
+        except EncoderError:
+            return None  # The collection may be searched by vectors alone; `stats` says that the router goes by spread.
+        return of_prompts(encoder, source, lambda fraction: progress("embedding prompts", 0.0))
 
     def _newest(self) -> Snapshot:
         """The newest generation for the writer, who needs no hold on it: nobody else sweeps."""
@@ -365,9 +426,17 @@ class Collection(Contents):
         codec: str | None = None,
         n_cells: int | None = None,
         options: Mapping[str, Any] | None = None,
+        queries: NDArray[np.floating] | None = None,
         progress: Progress = lambda what, fraction: None,
     ) -> None:
-        """Train cells on what is stored and place every frame anew; see `Writer.build`. None keeps a setting."""
+        """Train cells on what is stored, place every frame anew and fit the router; see `Writer.build`. None keeps a setting.
+
+        Parameters
+        ----------
+        queries : see `use_queries`
+        """
+        if queries is not None:
+            self.use_queries(queries)
         settings = self._changed(n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options)
         with self.writing() as writer:
             writer.build(settings, progress)
@@ -398,6 +467,10 @@ class Collection(Contents):
         settings = replace(self.settings, **changed)
         check_settings(settings)
         return settings
+
+
+def _kind_of(query: str | int | NDArray[np.floating]) -> Kind:
+    return "image" if isinstance(query, (int, np.integer)) else "text"
 
 
 def _vector(snapshot: Snapshot, query: int | NDArray[np.floating]) -> Floats:

@@ -58,6 +58,7 @@ def run_import(options: argparse.Namespace) -> int:
     """Store vectors with the table of their frames."""
     asked = _layout_of(options) | _import_settings(options)
     with _filled(options.into, asked, lambda: open_vectors(options.vectors).shape[1]) as collection, Line() as line:
+        _fit_on(collection, options)
         report = import_table(
             collection, options.vectors, options.frames, build=not options.no_build, progress=line.show
         )
@@ -81,6 +82,7 @@ def run_import_aic(options: argparse.Namespace) -> int:
         return load_encoder(options.encoder).dim
 
     with _filled(options.into, _layout_of(options) | _import_settings(options), dim) as collection, Line() as line:
+        _fit_on(collection, options)
         report = import_aic(collection, archive, build=not options.no_build, progress=line.show)
     return _report(options, report)
 
@@ -187,8 +189,15 @@ def _agree(path: Path, settings: Settings, asked: dict[str, Any]) -> None:
 def run_build(options: argparse.Namespace) -> int:
     """Train cells and place every frame anew."""
     with Collection.open(options.collection) as collection, Line() as line:
+        _fit_on(collection, options)
         collection.build(**_layout_of(options), progress=line.show)
         return _built(options, collection, "Built")
+
+
+def _fit_on(collection: Collection, options: argparse.Namespace) -> None:
+    """Fit the router on the queries that were given, if any."""
+    if options.queries is not None:
+        collection.use_queries(np.atleast_2d(_queries(options.queries)))
 
 
 def run_reshard(options: argparse.Namespace) -> int:
@@ -245,8 +254,11 @@ def run_search(options: argparse.Namespace) -> int:
             queries,
             options.k,
             exact=options.exact,
+            recall=options.recall,
             n_probe=options.n_probe,
             max_shards=options.max_shards,
+            router=options.router,
+            kind=options.kind,
             per_shot=options.per_shot,
             where=where,
             allow_partial=options.allow_partial,
@@ -287,6 +299,7 @@ def run_stats(options: argparse.Namespace) -> int:
     print(
         f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}"
     )
+    print(f"Router: {stats.router or 'none'}: {stats.why_router}")
     for shard in stats.shards:
         recorded = (
             ""

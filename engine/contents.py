@@ -16,6 +16,7 @@ from engine.clip import Clip
 from engine.errors import CollectionError
 from engine.export import export
 from engine.generations import Generations
+from engine.learned import read_learned
 from engine.manifest import Settings
 from engine.report import collection_stats, video_info
 from engine.snapshot import Snapshot
@@ -122,6 +123,9 @@ class Contents:
                     read_cells(
                         self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
                     )
+                if snapshot.manifest.router is not None:
+                    router = snapshot.manifest.router
+                    read_learned(self.path / "routers" / str(router.router_id), router.files, router.about)
             except CollectionError as error:
                 found.append(str(error))
             return found

@@ -79,6 +79,14 @@ class CellsRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RouterRow:
+    router_id: int
+    files: Mapping[str, str]
+    about: Mapping[str, Any]
+    """What its bank is, what it has seen, and its calibration."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything that one generation consists of."""
 
@@ -86,6 +94,8 @@ class Manifest:
     settings: Settings
     layout: LayoutRow
     cells: CellsRow | None
+    router: RouterRow | None
+    """The learned router; None where there is no bank to fit one on."""
     videos: tuple[VideoRow, ...]
     segments: tuple[SegmentRow, ...]
     deletes: tuple[DeleteRow, ...]

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.calibration import Stop
 from engine.probe import Part, Task
-from engine.router import Route, best_above
+from engine.promise import Scorer
+from engine.router import Route, groups_for
 from engine.scope import Scope
-from engine.snapshot import Snapshot
+from engine.snapshot import CellMap, Snapshot
 from engine.types import ShardState, ShardTrace
 from engine.vectorindex import Floats, Rows
 
@@ -33,6 +35,17 @@ class Opening:
     """(m,) cells and groups that were scored."""
 
 
+@dataclass(frozen=True, slots=True)
+class Width:
+    """How many cells to probe."""
+
+    n_probe: int
+    stop: Stop | None
+    """Where enough cells are probed; None for `n_probe` of them."""
+    wanted: int
+    """Rows that the probed cells have to hold at the least."""
+
+
 def everything(scope: Scope, m: int) -> Opening:
     """All that may match, without routing."""
     everyone = np.arange(m)
@@ -45,8 +58,8 @@ def routed(
     snapshot: Snapshot,
     queries: Floats,
     scope: Scope,
-    n_probe: int,
-    wanted: int,
+    scorer: Scorer,
+    width: Width,
     max_shards: int | None,
     *,
     whole: bool,
@@ -55,7 +68,6 @@ def routed(
 
     Parameters
     ----------
-    wanted : rows that the probed cells have to hold, so that it goes on beyond `n_probe`
     whole : nothing is filtered or broken, so what the snapshot knows of all its segments serves
     """
     cells = snapshot.cells
@@ -64,9 +76,7 @@ def routed(
     if not scope.open_to:
         return everything(scope, m)
     lying = snapshot.cell_map if whole else scope.cell_map(len(cells))
-    above = best_above(cells, lying.rows) if snapshot.metric == "ip" else None
-    route = Route.by_centroid(queries, cells, snapshot.metric, n_probe, above)
-    chosen = route.choose(lying.rows, n_probe, wanted)
+    route, chosen = _choose(queries, scorer, width, lying)
     parts = scope.parts()
     shard_of = np.repeat(np.arange(len(scope.open_to)), [len(each) for _, each in scope.open_to])
     starts = np.searchsorted(shard_of, np.arange(len(scope.open_to)))
@@ -85,7 +95,7 @@ def routed(
 
     tasks = []
     skipped: dict[int, list[ShardTrace | None]] = {}
-    last = of_chosen[:, n_probe - 1] if chosen.shape[1] >= n_probe else None
+    last = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1)
     probing = used & opened[shard_of]
     # As plain lists: asking an array about each shard would cost more than the answer is worth.
     bounds = [*starts.tolist(), len(parts)]
@@ -106,7 +116,7 @@ def routed(
             else:
                 score = finite(max(route.scores[query, lying.cells[j]].max() for j in mine))
                 reason = f"its best cell is predicted {score:.2f}" if score is not None else ""
-                if last is not None and finite(last[query]) is not None:
+                if finite(last[query]) is not None:
                     reason += f", the last one probed {last[query]:.2f}"
             if score is None:
                 reason = "its cells are in groups that were not looked into"
@@ -115,6 +125,15 @@ def routed(
     n_probed = (held.any(axis=0) if max_shards is not None else chosen >= 0).sum(axis=1)
     by_shard = {shard.shard: predicted[i] for i, (shard, _) in enumerate(scope.open_to)}
     return Opening(tasks, skipped, by_shard, n_probed, route.scored)
+
+
+def _choose(queries: Floats, scorer: Scorer, width: Width, lying: CellMap) -> tuple[Route, Rows]:
+    """Score the cells, and choose those to probe."""
+    if width.stop is not None:
+        route = Route.of(queries, scorer, width.stop.n_groups or scorer.n_groups)
+        return route, route.until(width.stop, lying.rows, lying.log_rows, width.wanted)
+    route = Route.of(queries, scorer, groups_for(scorer.n_groups, len(lying.rows), width.n_probe))
+    return route, route.choose(lying.rows, width.n_probe, width.wanted)
 
 
 def finite(predicted: float) -> float | None:

@@ -61,6 +61,8 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
         shards=shards,
         tags=stats.merge_tags([view.segment.row.stats for view in snapshot.views()]),
         cache=cache.stats(),
+        router=snapshot.usual_router("text") if snapshot.built else "",
+        why_router=snapshot.why_router,
         drift=_weighted(snapshot, "drift"),
         clipped=_weighted(snapshot, "clipped"),
         notes=_notes(snapshot),
@@ -117,6 +119,11 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
     notes = []
     if not snapshot.built and snapshot.n_live:
         notes.append("Not built yet: every search scans every frame. Run a build.")
+    if snapshot.router is not None and snapshot.router.calibration.stale(snapshot.n_live):
+        notes.append(
+            f"The router was calibrated on {snapshot.router.calibration.n_frames:,} frames and there are {snapshot.n_live:,} now, "
+            "so the recall it expects may be off. Run a build."
+        )
     dead = sum(view.segment.n_rows - view.n_live for view in snapshot.views())
     if dead:
         notes.append(f"{dead:,} deleted frames still take up space; compact drops them.")

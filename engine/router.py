@@ -7,14 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine import vectorindex
-from engine.cells import Cells
-from engine.vectorindex import Floats, Metric, Rows
+from engine.calibration import Stop
+from engine.promise import Scorer, worth
+from engine.vectorindex import Floats, Rows
 
 DEFAULT_SHARE = 0.125
-"""Share of the cells that a routed search probes when nothing else is asked for."""
+"""Share of the cells that a routed search probes when nothing else is asked for and nothing is calibrated."""
 GROUP_SHARE = 0.25
 """Share of the groups whose cells are scored under two-level cells, and more where the probed cells would not fit in them."""
+
+
+_LEAST = np.float32(-1e30)
+"""Score of a cell that was not looked into."""
+
+
+def groups_for(n_groups: int, n_cells: int, n_probe: int) -> int:
+    """Groups to look into for a number of cells to probe."""
+    return min(n_groups, math.ceil(n_groups * max(GROUP_SHARE, 2 * n_probe / n_cells)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +36,20 @@ class Route:
     """(m,) cells and groups scored."""
 
     @classmethod
-    def by_centroid(
-        cls, queries: Floats, cells: Cells, metric: Metric, n_probe: int, above: Floats | None = None
-    ) -> Route:
-        """Cells by the score of their centroid, and for `ip` by how far `above` it the best of their rows may lie.
-
-        Under two-level cells only those within the best groups are scored.
-
-        Parameters
-        ----------
-        above : (n_cells,) float32 added to the scores; None for the textbook order. See `best_above`
-        """
-        if not cells.two_level:
-            scores = vectorindex.scores_of(queries, cells.centroids, metric)
-            if above is not None:
-                scores += above
-            return cls(scores, np.full(len(queries), len(cells)))
-        groups = vectorindex.scores_of(queries, cells.group_centroids, metric)
-        n_groups = groups.shape[1]
-        kept = min(n_groups, math.ceil(n_groups * max(GROUP_SHARE, 2 * n_probe / len(cells))))
-        scores = np.full((len(queries), len(cells)), -np.inf, np.float32)
+    def of(cls, queries: Floats, scorer: Scorer, n_groups: int) -> Route:
+        """Score cells; under two levels those within the best `n_groups` only."""
+        if scorer.groups is None or n_groups >= scorer.n_groups:
+            scores = scorer.of_cells(queries)
+            return cls(scores, np.full(len(queries), scores.shape[1] + scorer.n_groups))
+        promised = scorer.of_groups(queries)
+        best = np.argpartition(-promised, n_groups - 1, axis=1)[:, :n_groups]
+        scores = np.full((len(queries), len(scorer.group_of)), -np.inf, np.float32)
+        scored = np.full(len(queries), scorer.n_groups)
         for i, query in enumerate(queries):
-            best = np.argpartition(-groups[i], kept - 1)[:kept]
-            mine = np.flatnonzero(np.isin(cells.group_of, best)) if kept < n_groups else np.arange(len(cells))
-            scores[i, mine] = vectorindex.scores_of(query, cells.centroids[mine], metric)
-            if above is not None:
-                scores[i, mine] += above[mine]
-        return cls(scores, n_groups + np.isfinite(scores).sum(axis=1))
+            mine = scorer.within(np.sort(best[i]))
+            scores[i, mine] = scorer.of_some(query, mine)
+            scored[i] += len(mine)
+        return cls(scores, scored)
 
     def choose(self, matches: Rows, n_probe: int, wanted: int) -> Rows:
         """Cells to probe per query, best first: `n_probe` that hold matching rows, and more until `wanted` rows are in them.
@@ -67,43 +63,58 @@ class Route:
         -------
         (m, width) int64, -1 where a query needs fewer
         """
-        occupied = int(np.count_nonzero(matches))
+        scores, occupied = self._of_occupied(matches)
         n_probe = min(n_probe, occupied)
-        # A cell in a group that was not looked into still comes before one that holds nothing.
-        least = np.finfo(np.float32).min
-        scores = self.scores if occupied == len(matches) else np.where(matches > 0, self.scores.clip(least), -np.inf)
         chosen = _best(scores, n_probe)
         short = np.flatnonzero(matches[chosen].sum(axis=1) < wanted)
         if not len(short) or n_probe == occupied:
             return chosen
-        wider = []
-        for i in short:
-            order = np.lexsort((np.arange(len(matches)), -scores[i]))[:occupied]
-            wider.append(order[: max(n_probe, int(np.searchsorted(np.cumsum(matches[order]), wanted)) + 1)])
-        width = max(len(each) for each in wider)
-        padded = np.full((len(chosen), width), -1, np.int64)
-        padded[:, :n_probe] = chosen
-        for i, each in zip(short, wider, strict=True):
-            padded[i, : len(each)] = each
-        return padded
+        wider = {int(i): _until(scores[i], matches, wanted, n_probe, occupied) for i in short}
+        return _padded([wider.get(i, each) for i, each in enumerate(chosen)])
+
+    def until(self, stop: Stop, matches: Rows, log_matches: Floats, wanted: int) -> Rows:
+        """Cells to probe per query, best first: those worth more than a threshold, and more until `wanted` rows are in them.
+
+        Parameters
+        ----------
+        log_matches : (n_cells,) logarithm of the matches, 0 for none
+
+        Returns
+        -------
+        (m, width) int64, -1 where a query needs fewer
+        """
+        scores, occupied = self._of_occupied(matches)
+        values = worth(scores, log_matches, stop.temperature)
+        found = []
+        for score, value in zip(scores, values, strict=True):
+            chosen = np.flatnonzero(value >= stop.threshold)
+            chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+            if matches[chosen].sum() < wanted:
+                chosen = _until(score, matches, wanted, 1, occupied)
+            found.append(chosen)
+        return found[0][None] if len(found) == 1 else _padded(found)
+
+    def _of_occupied(self, matches: Rows) -> tuple[Floats, int]:
+        """Scores, minus infinity for cells without matching rows, and how many have any."""
+        occupied = int(np.count_nonzero(matches))
+        if occupied == len(matches):
+            return self.scores, occupied
+        # A cell in a group that was not looked into still comes before one that holds nothing.
+        return np.where(matches > 0, self.scores.clip(_LEAST), -np.inf), occupied
 
 
-def best_above(cells: Cells, rows: Rows) -> Floats:
-    """(n_cells,) by how much the best inner product in a cell is expected to exceed that of its centroid.
+def _until(scores: Floats, matches: Rows, wanted: int, n_probe: int, occupied: int) -> Rows:
+    """At least `n_probe` cells, and more until `wanted` rows are in them."""
+    order = np.lexsort((np.arange(len(matches)), -scores))[:occupied]
+    cells: Rows = order[: max(n_probe, int(np.searchsorted(np.cumsum(matches[order]), wanted)) + 1)]
+    return cells
 
-    Along any direction, rows are taken to scatter around the centroid like a normal distribution with the cell's variance per
-    dimension; the best of n draws then lies about sqrt(2 ln n) standard deviations up. For n the mean over the cells serves:
-    a cell with more rows promises more but costs as much more, and at the same number of frames scanned the mean finds more.
-    Text queries, which lie far from every frame, gain most. Kin: Bruch et al., Optimist, NeurIPS 2025 (arXiv 2405.12207),
-    who fit mean and covariance per cell.
 
-    Parameters
-    ----------
-    rows : (n_cells,) rows per cell that may be returned
-    """
-    typical = max(2.0, float(rows.sum()) / max(1, int(np.count_nonzero(rows))))
-    above: Floats = np.sqrt(cells.spread * np.float32(2 * math.log(typical) / cells.centroids.shape[1]))
-    return above
+def _padded(chosen: list[Rows]) -> Rows:
+    padded = np.full((len(chosen), max(len(each) for each in chosen)), -1, np.int64)
+    for row, each in zip(padded, chosen, strict=True):
+        row[: len(each)] = each
+    return padded
 
 
 def _best(scores: Floats, n: int) -> Rows:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine import vectorindex
+from engine.calibration import Calibration, Kind, Stop
 from engine.merge import Merged, merge, rescore_depth
-from engine.opening import Opening, everything, finite, routed
+from engine.opening import Opening, Width, everything, finite, routed
 from engine.placement import PLACEMENTS
 from engine.probe import Depth, Prober, Task
+from engine.promise import RouterName
 from engine.router import default_n_probe
 from engine.scope import Scope, scope_of
 from engine.snapshot import Snapshot
@@ -24,6 +26,12 @@ BATCH = 64
 _FRAME = tuple(Frame.__dataclass_fields__)
 
 
+DEFAULT_RECALL = 0.95
+"""Recall of a routed search where nothing else is asked for."""
+FIXED_WORK = 4000
+"""What a routed search costs besides comparing, in rows compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to search."""
@@ -31,11 +39,65 @@ class Plan:
     k: int
     exact: bool
     reason: str
+    router: RouterName = "centroid"
     n_probe: int = 0
+    """Cells to probe; where a recall is aimed at, about how many that takes."""
+    aim: Aim | None = None
+    stop: Stop | None = None
+    """When enough cells are probed for the recall aimed at; None to probe `n_probe`."""
     max_shards: int | None = None
     per_shot: int | None = None
     """At most so many hits from one shot; None for no limit."""
     allow_partial: bool = False
+
+    @property
+    def expected_recall(self) -> float | None:
+        """Share of the exact answer that such searches find on average; None where nothing tells."""
+        if self.exact:
+            return 1.0
+        return self.aim.recall if self.aim is not None and self.stop is not None and self.max_shards is None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A recall to reach, and where it was measured what that takes."""
+
+    calibration: Calibration
+    kind: Kind
+    depth: int
+    """Hits that are wanted, more than asked for where shots are limited."""
+    recall: float
+
+    def plan(self, plan: Plan, n_live: int, n_matches: int) -> Plan:
+        """How to reach it where `n_matches` of all frames may be returned.
+
+        The best k of a share of the frames lie about where the best k / share of all do.
+        """
+        found = self.calibration.setting(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
+        if found is None:
+            reason = f"No routed search was measured to find {self.recall:.0%} of so deep an answer, so all is scanned."
+            return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)
+        stop, point = found
+        n_probe = max(1, round(point.n_probe))
+        reason = (
+            f"Cells are probed until {self.recall:.0%} of the answer is expected, as calibrated: {n_probe} on average."
+        )
+        if n_live <= point.scored + point.scanned + FIXED_WORK:
+            reason = f"Comparing {n_live:,} frames takes no longer than routing, so every frame is scanned."
+            return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)
+        return replace(plan, exact=False, reason=reason, n_probe=n_probe, stop=stop)
+
+
+def check_choices(recall: float | None, router: str | None, kind: str | None) -> None:
+    """Raise `ValueError` for a recall, router or kind of query that does not exist."""
+    if recall is not None and not 0 < recall <= 1:
+        raise ValueError(f"A recall of {recall} cannot be; ask for more than 0 and at most 1.")
+    for name, value, known in (
+        ("router", router, ("learned", "spread", "centroid")),
+        ("kind", kind, ("text", "image")),
+    ):
+        if value is not None and value not in known:
+            raise ValueError(f"Unknown {name} {value!r}; use {', '.join(known)}.")
 
 
 class Clock:
@@ -59,32 +121,53 @@ class Clock:
 def make_plan(
     snapshot: Snapshot,
     k: int,
+    kind: Kind,
     *,
     exact: bool,
+    recall: float | None,
     n_probe: int | None,
     max_shards: int | None,
     per_shot: int | None,
+    router: RouterName | None,
     allow_partial: bool,
 ) -> Plan:
     """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
     if exact and max_shards is not None:
         raise ValueError("An exact search opens every shard that may match; leave out either exact or max_shards.")
-    route = snapshot.settings.route
     n_cells = 0 if exact or snapshot.cells is None else len(snapshot.cells)
+    plan = Plan(k, True, "", max_shards=max_shards, per_shot=per_shot, allow_partial=allow_partial)
     if exact:
-        reason, width = "An exact search was asked for.", 0
-    elif not n_cells:
-        reason, width = "The collection has not been built yet, so every frame is scanned.", 0
-    elif n_probe is not None:
-        reason, width = f"{min(n_probe, n_cells)} of {n_cells} cells were asked for.", min(n_probe, n_cells)
-    elif route == "routed" or max_shards is not None:
-        width = default_n_probe(n_cells)
-        reason = f"The best {width} of {n_cells} cells are probed by default."
-    elif route == "auto":
-        reason, width = "Routing is not calibrated here, so every frame is scanned.", 0
-    else:
-        reason, width = "This collection is set to exact search.", 0
-    return Plan(k, width == 0, reason, width, max_shards, per_shot, allow_partial)
+        return replace(plan, reason="An exact search was asked for.")
+    if not n_cells:
+        return replace(plan, reason="The collection has not been built yet, so every frame is scanned.")
+    usual = snapshot.usual_router(kind)
+    name = router or usual
+    if name not in snapshot.scorers:
+        raise ValueError(f"This collection has no {name} router; {snapshot.why_router}")
+    plan = replace(plan, router=name)
+    if n_probe is not None:
+        width = min(n_probe, n_cells)
+        return replace(plan, exact=False, n_probe=width, reason=f"{width} of {n_cells} cells were asked for.")
+    route = snapshot.settings.route
+    if recall is None and max_shards is None and route == "exact":
+        return replace(plan, reason="This collection is set to exact search.")
+    if recall == 1:
+        return replace(plan, reason="All of the answer was asked for, so every frame is scanned.")
+    if snapshot.router is not None and name == usual:
+        depth = k if per_shot is None else 4 * k
+        aim = Aim(snapshot.router.calibration, kind, depth, recall or DEFAULT_RECALL)
+        aimed = aim.plan(replace(plan, aim=aim), snapshot.n_live, snapshot.n_live)
+        if not aimed.exact or (max_shards is None and (recall is not None or route == "auto")):
+            return aimed
+    elif recall is not None and max_shards is None:
+        return replace(
+            plan, reason=f"What finds {recall:.0%} of an answer was not measured here, so every frame is scanned."
+        )
+    elif route == "auto" and max_shards is None:
+        return replace(plan, reason="Routing is not calibrated here, so every frame is scanned.")
+    width = default_n_probe(n_cells)
+    reason = f"The best {width} of {n_cells} cells are probed by default."
+    return replace(plan, exact=False, n_probe=width, reason=reason)
 
 
 @vectorindex.one_thread()
@@ -101,6 +184,8 @@ def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, probe
     clock = Clock()
     scope = scope_of(snapshot, where, routed=not plan.exact)
     _raise_unless_partial(plan, scope.broken)
+    if where and plan.aim is not None and not plan.exact and scope.n_matches:
+        plan = plan.aim.plan(plan, snapshot.n_live, scope.n_matches)
     if where and not plan.exact and plan.max_shards is None:
         why = scope.cheaper_exact(plan.n_probe, len(snapshot.cells or ()))
         plan = plan if why is None else replace(plan, exact=True, reason=why)
@@ -201,7 +286,7 @@ class Attempt:
                     shards[each.task.shard.shard] = self._trace_of(each, i)
             n_probe = int(self.opening.n_probed[i])
             reason = plan.reason
-            if not plan.exact and n_probe > plan.n_probe:
+            if not plan.exact and plan.stop is None and n_probe > plan.n_probe:
                 reason = f"{reason} It took {n_probe} to find {plan.k} frames."
             trace = Trace(
                 generation=snapshot.generation,
@@ -220,6 +305,8 @@ class Attempt:
                 missing=tuple(
                     str(task.error) for task in self.tasks if shards[task.shard.shard].state is ShardState.FAILED
                 ),
+                router="" if plan.exact else plan.router,
+                expected_recall=plan.expected_recall,
             )
             found.append(SearchResult(tuple(self._hits(snapshot, i, plan)), trace))
         return found
@@ -289,7 +376,8 @@ def _attempt(
         opening = everything(scope, len(queries))
     else:
         whole = not where and not scope.broken
-        opening = routed(snapshot, queries, scope, plan.n_probe, k, plan.max_shards, whole=whole)
+        width = Width(plan.n_probe, plan.stop, k)
+        opening = routed(snapshot, queries, scope, snapshot.scorers[plan.router], width, plan.max_shards, whole=whole)
     tasks = opening.tasks + scope.broken
     clock.lap("route")
     depth = Depth(k, rescore_depth(snapshot.settings.codec, k))
@@ -312,6 +400,12 @@ def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, *, matched: bool) -
     placement = snapshot.manifest.layout.placement
     if plan.max_shards is not None and not plan.exact and not PLACEMENTS[placement].routed:
         found.append(f"Under {placement.replace('_', '-')} placement a cap on shards leaves out frames at random.")
+    if plan.max_shards is not None and plan.stop is not None:
+        found.append("What a cap on shards costs in recall is not known.")
+    if plan.stop is not None and snapshot.router is not None and snapshot.router.calibration.stale(snapshot.n_live):
+        found.append(
+            f"The router was calibrated on {snapshot.router.calibration.n_frames:,} of {snapshot.n_live:,} frames; a build renews it."
+        )
     if where and not matched:
         found.append("No frame passes the filter.")
     return tuple(found)

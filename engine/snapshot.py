@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats
+from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.cells import Cells, metric_of, read_cells
 from engine.durable import FileLock
 from engine.errors import NotFound
+from engine.learned import Learned, read_learned
 from engine.manifest import Manifest, SegmentRow, Settings, VideoRow
+from engine.promise import RouterName, Scorer, by_centroid, by_spread
 from engine.segment import Segment
 from engine.types import Frame
 from engine.vectorindex import Floats, Metric, Rows
@@ -81,11 +84,19 @@ class CellMap:
         """(segments, n_cells + 1) position of a cell among a segment's lists, -1 where it has no rows; the last column is -1."""
         self.cells = []
         """Per segment, the cells with rows."""
+        self._log_rows: Floats | None = None
         for i, (cells, rows) in enumerate(segments):
             places = np.flatnonzero(rows)
             self.places[i, cells[places]] = places
             self.rows[cells] += rows
             self.cells.append(cells[places])
+
+    @property
+    def log_rows(self) -> Floats:
+        """(n_cells,) logarithm of the rows, 0 for none."""
+        if self._log_rows is None:
+            self._log_rows = np.log(np.maximum(self.rows, 1)).astype(np.float32)
+        return self._log_rows
 
 
 class Snapshot:
@@ -139,6 +150,48 @@ class Snapshot:
         """The cells of this generation; None before the first build."""
         row = self.manifest.cells
         return None if row is None else read_cells(self.path / "cells" / str(row.cells_id), row.cells_id, row.files)
+
+    @cached_property
+    def router(self) -> Learned | None:
+        """The learned router of this generation; None where none could be fitted."""
+        row = self.manifest.router
+        if row is None:
+            return None
+        return read_learned(self.path / "routers" / str(row.router_id), row.files, row.about)
+
+    @cached_property
+    def scorers(self) -> dict[RouterName, Scorer]:
+        """The ways in which cells can be ranked here, the best last; none before the first build."""
+        cells = self.cells
+        if cells is None:
+            return {}
+        found: dict[RouterName, Scorer] = {"centroid": by_centroid(cells, self.metric)}
+        if self.metric == "ip":
+            found["spread"] = by_spread(cells, self.cell_map.rows)
+            if self.router is not None:
+                found["learned"] = self.router.scorer(cells)
+        return found
+
+    def usual_router(self, kind: Kind) -> RouterName:
+        """The router that serves a kind of query best here; there is one once there are cells."""
+        if kind == "text" and "learned" in self.scorers:
+            return "learned"
+        return "spread" if "spread" in self.scorers else "centroid"
+
+    @property
+    def why_router(self) -> str:
+        """Why text queries are routed as they are, in one sentence."""
+        if not self.built:
+            return "it has not been built, so every frame is scanned."
+        if self.metric != "ip":
+            return "for l2, cells go by the distance of their centroids."
+        if self.router is None:
+            return (
+                "there are no queries to fit one on: give an encoder that can be loaded, or `build --queries` with vectors of queries; "
+                "until then cells go by their spread."
+            )
+        bank = self.router.bank
+        return f"it was fitted on {len(bank.vectors):,} queries ({bank.source}) over {self.router.n_frames:,} frames."
 
     def views(self) -> Iterable[SegmentView]:
         """All segments of all shards."""

@@ -193,6 +193,11 @@ class Trace:
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     """Shards that failed, each in one sentence; empty unless partial answers were allowed."""
+    router: str = ""
+    """How cells were ranked: `learned`, `spread` or `centroid`; empty for an exact search."""
+    expected_recall: float | None = None
+    """Share of the exact answer that such searches found when they were calibrated, on average; an estimate under filters.
+    None where nothing was measured."""
 
     def count(self, *states: ShardState) -> int:
         """Number of shards in any of these states."""
@@ -304,6 +309,10 @@ class CollectionStats:
     shards: tuple[ShardStats, ...]
     tags: dict[str, int]
     cache: CacheStats
+    router: str
+    """How text queries are routed: `learned`, `spread`, `centroid`, or empty before a build."""
+    why_router: str
+    """Why, in one sentence."""
     drift: float
     """Mean squared distance of frames to their cells, in that of the frames these were trained on; 0 before a build."""
     clipped: float

@@ -83,6 +83,15 @@ def scores_of(query: Floats, x: Floats, metric: Metric) -> Floats:
     return -distances
 
 
+def products_at(query: Floats, x: Floats, rows: Rows) -> Floats:
+    """Inner products (n,) of one query (dim,) with some rows of x (any, dim), all float32 and C-contiguous, without copying them."""
+    products = np.empty(len(rows), np.float32)
+    faiss.fvec_inner_products_by_idx(
+        *(faiss.swig_ptr(each) for each in (products, query, x, rows)), x.shape[1], 1, len(rows)
+    )
+    return products
+
+
 def train_codec(codec: str, x: Floats) -> Floats:
     """Ranges that the codec learns from a sample x (n, dim); empty for codecs that learn nothing."""
     kind = CODECS[codec]

@@ -16,14 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.build import Gathered, Progress, draw
+from engine.bank import Bank
+from engine.build import Gathered, Progress, draw, newer
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
 from engine.durable import FileLock, remove_folder, storage_errors
 from engine.errors import CorruptData, DuplicateVideo, NotFound, StorageFull
 from engine.intake import Intake
-from engine.manifest import CellsRow, DeleteRow, LayoutRow, SegmentRow, Settings
+from engine.learned import REFIT_AT, Learned, grown, write_learned
+from engine.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings
 from engine.placement import make_placement
 from engine.records import Fingerprint, prepare
 from engine.segment import CODED_FROM, Stored, write_segment
@@ -37,10 +39,18 @@ MERGE_AT = 8
 class Writer:
     """The one writer of a collection, while it holds the lock."""
 
-    def __init__(self, path: Path, catalog: Catalog, read: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        catalog: Catalog,
+        read: Callable[[], Snapshot],
+        bank: Callable[[Progress], Bank | None] = lambda progress: None,
+    ) -> None:
+        """Take where to write, how to read the newest generation, and where queries come from that a build is fitted on."""
         self._path = path
         self._catalog = catalog
         self._read = read
+        self._bank = bank
 
     def add(self, video: NewVideo, frames: FrameBatch) -> int | None:
         """Store a video's frames; they are searchable on return.
@@ -111,6 +121,7 @@ class Writer:
         # The videos are in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
         with suppress(StorageFull, CorruptData):
             self.merge()
+            self.refit()
         return [row.number for row in rows]
 
     def delete(self, video_id: str) -> int:
@@ -137,16 +148,18 @@ class Writer:
         return gone
 
     def build(self, settings: Settings, progress: Progress) -> None:
-        """Train cells and codec on what is stored, place every frame anew, and write all segments again.
+        """Train cells and codec on what is stored, place every frame anew, write all segments again, and fit the router.
 
-        The old generation stays readable throughout; on disk both stand until readers let go of it.
+        The old generation stays readable throughout; on disk both stand until readers let go of it. Without queries to fit on,
+        cells are plain and the router goes by their spread.
 
         Raises
         ------
         ValueError
             If the collection is empty, or the placement does not work with these settings.
         """
-        self._lay_out(settings, progress, None, "build")
+        bank = self._bank(progress) if settings.metric == "ip" and self._read().n_live else None
+        self._lay_out(settings, progress, None, "build", bank)
 
     def reshard(self, settings: Settings, progress: Progress) -> None:
         """Place every frame anew in the cells there are, and write all segments again; nothing is trained.
@@ -161,18 +174,22 @@ class Writer:
             raise ValueError("The collection has not been built, so it has no shards to change; run a build first.")
         self._lay_out(settings, progress, cells, "reshard")
 
-    def _lay_out(self, settings: Settings, progress: Progress, keep: Cells | None, what: str) -> None:
+    def _lay_out(
+        self, settings: Settings, progress: Progress, keep: Cells | None, what: str, bank: Bank | None = None
+    ) -> None:
         snapshot = self._read()
         self._check_room(snapshot, what)
         with storage_errors(f"the {what}"):
             counter = self._catalog.counter
-            blueprint = draw(snapshot, settings, counter("cells"), counter("layout"), progress, keep=keep)
+            blueprint = draw(snapshot, settings, counter("cells"), counter("layout"), progress, keep=keep, bank=bank)
             cells, layout, frames = blueprint.cells, blueprint.layout, blueprint.frames
             cells_row = None if keep is not None else self._write_cells(cells)
             segments: list[SegmentRow] = []
             for shard in range(len(layout.names)):
                 progress("writing shards", 0.6 + 0.4 * shard / len(layout.names))
                 self._write_shard(shard, frames, blueprint.of(shard), cells, settings, segments)
+            fitted = None if bank is None else self._write_router(blueprint.fit(bank, counter("frame"), progress))
+            router = fitted if keep is None else snapshot.manifest.router
             with self._catalog.transaction() as change:
                 if cells_row is not None:
                     change.add_cells(cells_row)
@@ -181,7 +198,10 @@ class Writer:
                     change.end_segment(view.segment.row.segment_id)
                 for row in segments:
                     change.add_segment(row)
-                change.commit_generation(settings, layout.layout_id, cells.cells_id, what, datetime.now())
+                if fitted is not None:
+                    change.add_router(fitted)
+                router_id = None if router is None else router.router_id
+                change.commit_generation(settings, layout.layout_id, cells.cells_id, router_id, what, datetime.now())
         self._tidy()
         progress("done", 1.0)
 
@@ -255,8 +275,7 @@ class Writer:
                         path.unlink()
                     else:
                         held.append(generation)
-        segments, cells, videos = self._catalog.live_folders(held)
-        for kind, keep in (("segments", segments), ("cells", cells), ("media", videos)):
+        for kind, keep in self._catalog.live_folders(held).items():
             folder = self._path / kind
             names = {str(number) for number in keep}
             for path in folder.iterdir() if folder.is_dir() else ():
@@ -269,13 +288,27 @@ class Writer:
         with suppress(StorageFull):
             self.sweep()
 
-    def _commit(self, change: Change, snapshot: Snapshot, what: str, segments: list[SegmentRow]) -> None:
-        """Make these segments part of the next generation, which keeps layout and cells."""
+    def _commit(
+        self,
+        change: Change,
+        snapshot: Snapshot,
+        what: str,
+        segments: list[SegmentRow],
+        router: RouterRow | None = None,
+    ) -> None:
+        """Make these segments part of the next generation, which keeps layout, cells and, unless there is another, router."""
         for row in segments:
             change.add_segment(row)
         manifest = snapshot.manifest
         cells_id = None if manifest.cells is None else manifest.cells.cells_id
-        change.commit_generation(manifest.settings, manifest.layout.layout_id, cells_id, what, datetime.now())
+        if router is not None:
+            change.add_router(router)
+        else:
+            router = manifest.router
+        router_id = None if router is None else router.router_id
+        change.commit_generation(
+            manifest.settings, manifest.layout.layout_id, cells_id, router_id, what, datetime.now()
+        )
 
     def _write_placed(
         self, snapshot: Snapshot, columns: FrameColumns, stored: Stored, segments: list[SegmentRow]
@@ -328,6 +361,28 @@ class Writer:
         segments.append(
             write_segment(folder, segment_id, shard, columns, stored, cells, settings.codec, metric, datetime.now())
         )
+
+    def refit(self) -> bool:
+        """Take frames into the router that came after it was last fitted, where they are enough to tell; returns whether it did."""
+        snapshot = self._read()
+        router, cells = snapshot.router, snapshot.cells
+        if router is None or cells is None or snapshot.n_live < (1 + REFIT_AT) * router.n_frames:
+            return False
+        next_frame = self._catalog.counter("frame")
+        with storage_errors("fitting the router"):
+            fitted = grown(
+                router, cells, newer(snapshot, router.next_frame), next_frame=next_frame, n_frames=snapshot.n_live
+            )
+            row = self._write_router(fitted)
+            with self._catalog.transaction() as change:
+                self._commit(change, snapshot, "refit", [], row)
+        return True
+
+    def _write_router(self, router: Learned) -> RouterRow:
+        router_id = self._catalog.counter("router")
+        folder = self._path / "routers" / str(router_id)
+        remove_folder(folder)
+        return RouterRow(router_id, *write_learned(folder, router))
 
     def _write_cells(self, cells: Cells) -> CellsRow:
         folder = self._path / "cells" / str(cells.cells_id)
