@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.encoder import OpenClipEncoder
+from engine.encoder import Encoder
 from engine.prompts import fingerprint, read_prompts
 from engine.vectorindex import Floats
 
@@ -68,8 +68,10 @@ class Bank:
         covariance = (centred.T @ centred).astype(np.float64)
         dim = len(covariance)
         scale = np.trace(covariance)
-        metric = (covariance * (dim / scale) if scale > 0 else covariance) + _SHRINK * np.eye(dim)
-        return metric.astype(np.float32)
+        metric: Floats = ((covariance * (dim / scale) if scale > 0 else covariance) + _SHRINK * np.eye(dim)).astype(
+            "f4"
+        )
+        return metric
 
 
 def prompts_source(encoder: str) -> str:
@@ -79,13 +81,18 @@ def prompts_source(encoder: str) -> str:
 
 def of_prompts(encoder: Encoder, source: str, progress: Callable[[float], None]) -> Bank:
     """The shipped prompts as the encoder sees them, as far as it knows all their words: with a word left out, many would be alike."""
-    known = [text for text in read_prompts() if not encoder.unknown_words(text) and not encoder.too_long(text)]
-    known = known[:MOST_TEXTS]  # They come shuffled.
+    known = [text for text in read_prompts() if _knows(encoder, text)][:MOST_TEXTS]  # They come shuffled.
     vectors = []
     for start in range(0, len(known), _BATCH):
         progress(start / len(known))
         vectors.append(encoder.encode_text(known[start : start + _BATCH]))
     return Bank.of(np.concatenate(vectors) if vectors else np.empty((0, encoder.dim), np.float32), source)
+
+
+def _knows(encoder: Encoder, text: str) -> bool:
+    """Whether all of a text counts; an encoder that does not tell is taken at its word."""
+    unknown, too_long = (getattr(encoder, name, None) for name in ("unknown_words", "too_long"))
+    return not (unknown and unknown(text)) and not (too_long and too_long(text))
 
 
 def unit(rows: Floats) -> Floats:

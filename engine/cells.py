@@ -94,7 +94,8 @@ class Cells:
         return found
 
     def _nearest_of_all(self, vectors: Floats) -> NDArray[np.int32]:
-        return self._keys.distances(vectors).argmin(axis=1).astype(np.int32)
+        found: NDArray[np.int32] = self._keys.distances(vectors).argmin(axis=1).astype(np.int32)
+        return found
 
     def _nearest_in_groups(self, vectors: Floats) -> NDArray[np.int32]:
         """Cell (n,) of each row, group by group: all rows that look into a group are compared with its cells at once."""

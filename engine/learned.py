@@ -91,7 +91,9 @@ def learn(
     if len(images):
         spread = by_spread(cells, rows)
         groups = None if spread.groups is None else spread.groups.of(images)
-        curves += calibrate("image", spread.cells.of(images), groups, cells.group_of, rows, found[n_judges:], of_images.T)
+        curves += calibrate(
+            "image", spread.cells.of(images), groups, cells.group_of, rows, found[n_judges:], of_images.T
+        )
     n_frames = int(rows.sum())
     calibration = Calibration(tuple(curves), n_frames)
     return _refitted(bank, cells, of_bank, calibration, next_frame, n_frames)
