@@ -160,7 +160,9 @@ def calibrate(
 
     def table(n_groups: int, temperature: float) -> _Table:
         some = np.where(rank_of_cell < n_groups, promised, -np.inf) if n_groups else promised
-        scored = float((counts * (rank < n_groups)).sum(axis=1).mean() + len(counts)) if n_groups else len(rows)
+        scored = len(rows) + 0.0
+        if n_groups < len(counts) and n_groups:
+            scored = float((counts * (rank < n_groups)).sum(axis=1).mean() + len(counts))
         return _Table.of(worth(some, log_rows, temperature), rows, answers, depths, scored)
 
     middle = kept[-1] if len(kept) == 1 else kept[len(kept) * 2 // 3]

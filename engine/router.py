@@ -40,7 +40,7 @@ class Route:
         """Score cells; under two levels those within the best `n_groups` only."""
         if scorer.groups is None or n_groups >= scorer.n_groups:
             scores = scorer.of_cells(queries)
-            return cls(scores, np.full(len(queries), scores.shape[1] + scorer.n_groups))
+            return cls(scores, np.full(len(queries), scores.shape[1]))
         promised = scorer.of_groups(queries)
         best = np.argpartition(-promised, n_groups - 1, axis=1)[:, :n_groups]
         scores = np.full((len(queries), len(scorer.group_of)), -np.inf, np.float32)

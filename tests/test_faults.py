@@ -10,7 +10,6 @@ from worlds import DIM, Flat, assert_answers, fill, flip, make_video, queries, s
 
 from engine.collection import Collection
 from engine.errors import CorruptData, ShardFailed
-from engine.router import best_above
 from engine.types import Filter, SearchResult, ShardState
 
 VIDEOS = [make_video(i) for i in range(5)]
@@ -98,8 +97,7 @@ class TestFaults:
             sound = collection.search_many(asked, 1, n_probe=1)
             with collection._generations.reading() as snapshot:
                 unit = asked / np.linalg.norm(asked, axis=1, keepdims=True)
-                above = best_above(snapshot.cells, snapshot.cell_map.rows)
-                best = (unit @ snapshot.cells.centroids.T + above).argmax(1)
+                best = snapshot.scorers["spread"].of_cells(unit).argmax(1)
                 cell = np.bincount(best).argmax()
                 (segment,) = [view.segment for view in snapshot.views() if cell in view.segment.cells]
         # A row takes a byte per dimension and eight for its number.

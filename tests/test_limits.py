@@ -101,17 +101,14 @@ class TestLimits:
         where = Filter(videos=(video,), seconds=(0.0, 20.0))
         number = town.video(video).number
         with town._generations.reading() as snapshot:
-            cells, shards = snapshot.cells, snapshot.shards
+            spread, shards = snapshot.scorers["spread"], snapshot.shards
         for query in queries(8):
             matching = {}
             for shard in shards:
                 columns = shard.segments[0].segment.columns
                 matching[shard.shard] = columns.cell[(columns.video == number) & (columns.seconds < 20)]
-            counts = np.bincount(np.concatenate(list(matching.values())), minlength=len(cells))
-            # A cell is worth its centroid, and the best of as many draws as cells have matches on average.
-            scores = cells.centroids @ (query / np.linalg.norm(query))
-            typical = max(2, counts.sum() / np.count_nonzero(counts))
-            scores += np.sqrt(cells.spread / cells.centroids.shape[1] * 2 * np.log(typical))
+            unit = (query / np.linalg.norm(query)).astype(np.float32)
+            scores = spread.of_cells(unit[None])[0]
             best = {shard: scores[mine].max() for shard, mine in matching.items() if len(mine)}
             trace = town.search(query, 1, n_probe=10**6, max_shards=1, where=where).trace
             (opened,) = [shard for shard in trace.shards if shard.cells]

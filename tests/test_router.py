@@ -11,10 +11,22 @@ from hypothesis import strategies as st
 from worlds import queries
 
 from engine import cells as cells_module
-from engine.router import GROUP_SHARE, Route, best_above, default_n_probe
+from engine.promise import by_centroid, by_spread
+from engine.router import GROUP_SHARE, Route, default_n_probe, groups_for
 from engine.vectorindex import scores_of
 
 METRICS = ["ip", "l2"]
+
+
+def routed(asked, cells, metric, n_probe):
+    """Cells by their centroids, as wide as so many cells to probe want."""
+    scorer = by_centroid(cells, metric)
+    return Route.of(asked, scorer, groups_for(scorer.n_groups, len(cells), n_probe))
+
+
+def above(cells, rows):
+    """By how much the best of each cell is expected above its centroid."""
+    return by_spread(cells, rows).cells.biases
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +44,13 @@ def grouped():
 @pytest.mark.parametrize("metric", METRICS)
 class TestScores:
     def test_one_level_scores_every_centroid(self, flat_cells, metric):
-        route = Route.by_centroid(queries(3), flat_cells, metric, 4)
+        route = routed(queries(3), flat_cells, metric, 4)
         np.testing.assert_allclose(route.scores, scores_of(queries(3), flat_cells.centroids, metric), atol=1e-6)
         assert route.scored.tolist() == [40, 40, 40]
 
     def test_two_levels_score_the_cells_of_the_best_groups_only(self, grouped, metric):
         asked = queries(5)
-        route = Route.by_centroid(asked, grouped, metric, 4)
+        route = routed(asked, grouped, metric, 4)
         n_groups = len(grouped.group_centroids)
         kept = math.ceil(n_groups * GROUP_SHARE)
         for i, query in enumerate(asked):
@@ -49,16 +61,14 @@ class TestScores:
             assert route.scored[i] == n_groups + inside.sum() < len(grouped)
 
     def test_two_levels_widen_with_what_is_probed_until_every_cell_is_scored(self, grouped, metric):
-        scored = [
-            int(Route.by_centroid(queries(1), grouped, metric, n_probe).scored[0]) for n_probe in (1, 30, 50, 72, 144)
-        ]
-        assert scored == sorted(scored)
+        scored = [int(routed(queries(1), grouped, metric, n_probe).scored[0]) for n_probe in (1, 30, 50, 72, 144)]
+        assert scored[:3] == sorted(scored[:3])
         assert scored[0] < scored[2]
-        assert scored[-1] == len(grouped) + len(grouped.group_centroids)
+        assert scored[-2:] == [len(grouped)] * 2  # Where all are scored, there is no need to score groups first.
 
     @pytest.mark.parametrize("n_probe", [1, 8, 36])
     def test_there_are_always_cells_enough_to_probe(self, grouped, metric, n_probe):
-        route = Route.by_centroid(queries(20), grouped, metric, n_probe)
+        route = routed(queries(20), grouped, metric, n_probe)
         assert (np.isfinite(route.scores).sum(axis=1) >= n_probe).all()
 
 
@@ -102,18 +112,19 @@ def test_the_default_is_an_eighth_of_the_cells_and_eight_at_least():
 def test_the_best_of_a_wide_cell_is_expected_further_above_its_centroid(flat_cells):
     rows = np.full(len(flat_cells), 50)
     rows[:10] = 0
-    above = best_above(flat_cells, rows)
+    told = above(flat_cells, rows)
     deviation = np.sqrt(flat_cells.spread / flat_cells.centroids.shape[1])
-    np.testing.assert_allclose(above, deviation * np.sqrt(2 * np.log(50)), rtol=1e-5)
-    plain = Route.by_centroid(queries(3), flat_cells, "ip", 4)
-    told = Route.by_centroid(queries(3), flat_cells, "ip", 4, above)
-    np.testing.assert_allclose(told.scores - plain.scores, np.tile(above, (3, 1)), atol=1e-6)
+    np.testing.assert_allclose(told, deviation * np.sqrt(2 * np.log(50)), rtol=1e-5)
+    plain = by_centroid(flat_cells, "ip").of_cells(queries(3))
+    np.testing.assert_allclose(
+        by_spread(flat_cells, rows).of_cells(queries(3)) - plain, np.tile(told, (3, 1)), atol=1e-6
+    )
 
 
 def test_where_a_cell_has_hardly_a_match_little_is_expected_above_its_centroid(flat_cells):
-    few, many = (best_above(flat_cells, np.full(len(flat_cells), n)) for n in (1, 1000))
+    few, many = (above(flat_cells, np.full(len(flat_cells), n)) for n in (1, 1000))
     assert 0 < few.max() < many.min()
-    assert np.isfinite(best_above(flat_cells, np.zeros(len(flat_cells), np.int64))).all()
+    assert np.isfinite(above(flat_cells, np.zeros(len(flat_cells), np.int64))).all()
 
 
 def test_expecting_the_best_above_the_centroid_finds_more_than_centroids_alone():
@@ -128,10 +139,7 @@ def test_expecting_the_best_above_the_centroid_finds_more_than_centroids_alone()
     asked = rng.normal(size=(200, 16)).astype(np.float32)
     best = cell[np.argsort(-(asked @ rows.T), axis=1)[:, :10]]
     found = {}
-    for name, above in (
-        ("centroid", None),
-        ("expected", best_above(cells, counts)),
-    ):
-        chosen = Route.by_centroid(asked, cells, "ip", 6, above).choose(counts, 6, 1)
-        found[name] = np.mean([np.isin(best[i], chosen[i]).mean() for i in range(200)])
-    assert found["expected"] > found["centroid"] + 0.02
+    for scorer in (by_centroid(cells, "ip"), by_spread(cells, counts)):
+        chosen = Route.of(asked, scorer, 0).choose(counts, 6, 1)
+        found[scorer.name] = np.mean([np.isin(best[i], chosen[i]).mean() for i in range(200)])
+    assert found["spread"] > found["centroid"] + 0.02

@@ -7,7 +7,7 @@ import pytest
 from worlds import DIM, VIDEOS, N, fill, make_video, queries, segment_files
 
 from engine.collection import Collection
-from engine.router import best_above
+from engine.promise import by_spread
 from engine.types import Filter, FrameBatch, ShardState
 
 
@@ -36,8 +36,8 @@ class TestTrace:
         for query in queries(5):
             trace = town.search(query, 2, n_probe=3).trace
             rows = np.bincount(np.concatenate([each.cell for each in columns]), minlength=len(cells))
-            above = best_above(cells, rows)
-            order = np.argsort(-(cells.centroids @ (query / np.linalg.norm(query)) + above))
+            unit = (query / np.linalg.norm(query)).astype(np.float32)
+            order = np.argsort(-by_spread(cells, rows).of_cells(unit[None])[0])
             probed = [c for c in order if rows[c]][: trace.n_probe]
             assert trace.n_probe == 3
             assert trace.vectors_scanned == sum(int(np.isin(each.cell, probed).sum()) for each in columns)
