@@ -30,7 +30,7 @@ from engine.placement import RoundRobin
 from engine.probe import Prober
 from engine.promise import RouterName
 from engine.records import LARGEST
-from engine.search import check_choices, make_plan, search
+from engine.search import Asked, check_choices, make_plan, search
 from engine.segment import Residency
 from engine.settings import check_settings
 from engine.snapshot import Snapshot
@@ -251,16 +251,7 @@ class Collection(Contents):
             found: dict[int, SearchResult] = {}
             for each in dict.fromkeys(kinds):
                 plan = make_plan(
-                    snapshot,
-                    k,
-                    each,
-                    exact=exact,
-                    recall=recall,
-                    n_probe=n_probe,
-                    max_shards=max_shards,
-                    per_shot=per_shot,
-                    router=router,
-                    allow_partial=allow_partial,
+                    snapshot, Asked(k, each, exact, recall, n_probe, max_shards, per_shot, router, allow_partial)
                 )
                 mine = [i for i, other in enumerate(kinds) if other == each]
                 answers = search(

@@ -64,9 +64,10 @@ class Tags:
 
     def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
         """The tags of these frames, sorted."""
-        found: list[list[str]] = [[] for _ in rows]
+        found: list[list[str]] = [[] for _ in range(len(rows))]
         for first, carried in self._blocks(rows):
-            for tag, frame in np.argwhere(carried).tolist():
+            tags, frames = np.divmod(np.flatnonzero(carried), len(rows))
+            for tag, frame in zip(tags.tolist(), frames.tolist(), strict=True):
                 found[frame].append(self.names[first + tag])
         return [tuple(each) for each in found]
 

@@ -13,11 +13,10 @@ from engine import vectorindex
 from engine.errors import EngineError
 from engine.probe import Depth, Part, Task, failure
 from engine.segment import Segment
-from engine.vectorindex import Floats, Metric, Rows
+from engine.vectorindex import Floats, Found, Metric, Rows
 
 RESCORE = {"sq8": 50, "fp16": 50, "fp32": 10, "sq4": 200}
 """Candidates re-scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
-_PAIRS = 4096
 
 
 def rescore_depth(codec: str, k: int) -> int:
@@ -44,100 +43,98 @@ def merge(tasks: Sequence[Task], queries: Floats, depth: Depth, metric: Metric) 
 
     A shard whose stored rows cannot be read fails here, and the others are merged without it.
     """
-    m = len(queries)
-    pieces = [
-        (task, part)
-        for task in tasks
-        if task.error is None
-        for part in task.parts
-        if part.found is not None and part.found.rows.shape[1]
+    while True:
+        pieces = [
+            (task, part, part.found, _places(part.which, len(queries)))
+            for task in tasks
+            if task.error is None
+            for part in task.parts
+            if part.found is not None and part.found.rows.shape[1]
+        ]
+        ranked = [_best(pieces, i, queries[i : i + 1], depth, metric) for i in range(len(queries))]
+        found = [each for each in ranked if each is not None]
+        if len(found) == len(ranked):
+            return Merged(
+                sources=tuple((task.shard.shard, part.segment) for task, part, _, _ in pieces),
+                scores=[each.scores for each in found],
+                pieces=[each.pieces for each in found],
+                rows=[each.rows for each in found],
+                rescored=np.array([each.rescored for each in found], np.int64),
+            )
+
+
+_Piece = tuple[Task, Part, Found, Rows]
+"""What a segment found, and the place of each query in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The best rows of one query."""
+
+    scores: Floats
+    pieces: Rows
+    rows: Rows
+    rescored: int
+
+
+def _places(which: Rows, m: int) -> Rows:
+    """(m,) place of each query among those that want something of a segment; -1 for none."""
+    places = np.full(m, -1, np.int64)
+    places[which] = np.arange(len(which))
+    return places
+
+
+def _best(pieces: Sequence[_Piece], i: int, query: Floats, depth: Depth, metric: Metric) -> _Ranked | None:
+    """The best rows of query i; None if a shard failed on the way."""
+    mine = [(number, piece, int(piece[3][i])) for number, piece in enumerate(pieces) if piece[3][i] >= 0]
+    if not mine:
+        return _Ranked(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64), 0)
+    scores = np.concatenate([found.scores[place] for _, (_, _, found, _), place in mine])
+    rows = np.concatenate([found.rows[place] for _, (_, _, found, _), place in mine])
+    starts = np.cumsum([0, *(found.rows.shape[1] for _, (_, _, found, _), _ in mine)])
+    coded = any(not found.exact for _, (_, _, found, _), _ in mine)
+    wanted = depth.coded if coded else depth.exact
+    keep = np.arange(len(rows)) if wanted >= len(rows) else np.sort(np.argpartition(-scores, wanted - 1)[:wanted])
+    keep = keep[rows[keep] >= 0]
+    scores, rows = scores[keep], rows[keep]
+    bounds: list[int] = np.searchsorted(keep, starts).tolist()
+    # Of each piece, what was kept stands together.
+    parts = [
+        (number, piece, slice(start, stop))
+        for (number, piece, _), start, stop in zip(mine, bounds, bounds[1:], strict=False)
+        if start < stop
     ]
-    widths = [part.found.rows.shape[1] for _, part in pieces if part.found is not None]
-    scores = np.full((m, sum(widths)), -np.inf, np.float32)
-    rows = np.full((m, sum(widths)), -1, np.int64)
-    piece_of = np.repeat(np.arange(len(pieces)), widths)
-    start = 0
-    for (_, part), width in zip(pieces, widths, strict=True):
-        assert part.found is not None
-        scores[part.which, start : start + width] = part.found.scores
-        rows[part.which, start : start + width] = part.found.rows
-        start += width
-    coded = np.array([part.found is not None and not part.found.exact for _, part in pieces], np.bool_)
-    keep = _largest(scores, depth.coded if coded.any() else depth.exact)
-    scores, rows = np.take_along_axis(scores, keep, 1), np.take_along_axis(rows, keep, 1)
-    pieces_kept = piece_of[keep] if len(pieces) else keep
-    valid = rows >= 0
-    rescored = np.zeros(m, np.int64)
-    ids = np.zeros(rows.shape, np.int64)
-    if coded.any():
-        again = valid & coded[pieces_kept]
-        failed = _rescore(pieces, queries, scores, rows, pieces_kept, again, metric)
-        if failed:
-            return merge(tasks, queries, depth, metric)
-        rescored = again.sum(axis=1)
-    for i in np.unique(pieces_kept[valid]).tolist():
-        mine = valid & (pieces_kept == i)
-        ids[mine] = pieces[i][1].segment.columns.frame_id[rows[mine]]
-    order = [np.lexsort((ids[i], -scores[i]))[: min(depth.exact, int(valid[i].sum()))] for i in range(m)]
-    return Merged(
-        sources=tuple((task.shard.shard, part.segment) for task, part in pieces),
-        scores=[scores[i][each] for i, each in enumerate(order)],
-        pieces=[pieces_kept[i][each] for i, each in enumerate(order)],
-        rows=[rows[i][each] for i, each in enumerate(order)],
-        rescored=rescored,
-    )
-
-
-def _largest(scores: Floats, n: int) -> Rows:
-    """Positions (m, n) of the n largest scores in each row, in any order."""
-    if n >= scores.shape[1]:
-        return np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
-    return np.argpartition(-scores, n - 1, axis=1)[:, :n]
+    coarse = [(task, part.segment, some) for _, (task, part, found, _), some in parts if not found.exact]
+    if coarse and not _rescore(coarse, query, scores, rows, metric):
+        return None
+    ids, piece_of = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    for number, (_, part, _, _), some in parts:
+        ids[some] = part.segment.columns.frame_id[rows[some]]
+        piece_of[some] = number
+    order = np.lexsort((ids, -scores))[: depth.exact]
+    return _Ranked(scores[order], piece_of[order], rows[order], sum(some.stop - some.start for _, _, some in coarse))
 
 
 def _rescore(
-    pieces: Sequence[tuple[Task, Part]],
-    queries: Floats,
-    scores: Floats,
-    rows: Rows,
-    piece_of: Rows,
-    again: NDArray[np.bool_],
-    metric: Metric,
+    coarse: Sequence[tuple[Task, Segment, slice]], query: Floats, scores: Floats, rows: Rows, metric: Metric
 ) -> bool:
-    """Replace scores from codes by exact ones, in place; True if a shard failed on the way."""
-    picked: list[tuple[int, Segment, NDArray[np.bool_], Rows]] = []
-    for i in np.unique(piece_of[again]).tolist():
-        mine = again & (piece_of == i)
-        segment = pieces[i][1].segment
-        picked.append((i, segment, mine, rows[mine]))
-    failed = False
-    for i, segment, _, wanted in picked:
-        try:
-            segment.ask_for(wanted)
-        except (EngineError, OSError) as error:
-            pieces[i][0].error, failed = failure(pieces[i][0].shard, segment, error), True
-    for i, segment, mine, wanted in picked:
-        try:
-            vectors = segment.gather(wanted)
-        except (EngineError, OSError) as error:
-            pieces[i][0].error, failed = failure(pieces[i][0].shard, segment, error), True
-            continue
-        query_of = np.nonzero(mine)[0]
-        scores[mine] = pair_scores(queries, query_of, vectors, metric)
-    return failed
-
-
-def pair_scores(queries: Floats, query_of: Rows, vectors: Floats, metric: Metric) -> Floats:
-    """Scores (n,) of each vector (n, dim) for its own query."""
-    if len(queries) == 1:
-        return vectorindex.scores_of(queries[0], vectors, metric)
-    found = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), _PAIRS):
-        step = slice(start, start + _PAIRS)
-        mine = queries[query_of[step]]
-        found[step] = (
-            np.einsum("nd,nd->n", mine, vectors[step])
-            if metric == "ip"
-            else -np.einsum("nd,nd->n", mine - vectors[step], mine - vectors[step])
-        )
-    return found
+    """Replace scores from codes by exact ones, in place; False if a shard failed on the way."""
+    sound = True
+    vectors: list[NDArray[np.floating]] = []
+    for step in (Segment.ask_for, Segment.stored):  # All are asked for before the first is waited for.
+        for task, segment, some in coarse:
+            try:
+                read = step(segment, rows[some])
+            except (EngineError, OSError) as error:
+                task.error, sound = failure(task.shard, segment, error), False
+                continue
+            if read is not None:
+                vectors.append(read)
+    if sound:
+        exact = vectorindex.exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)
+        start = 0
+        for _, _, some in coarse:
+            n = some.stop - some.start
+            scores[some] = exact[start : start + n]
+            start += n
+    return sound

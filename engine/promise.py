@@ -137,7 +137,9 @@ def worth(promised: Floats, log_rows: Floats, temperature: float) -> Floats:
     log_rows : (n,) logarithm of the rows in each cell
     temperature : differences of promises that make a factor of e
     """
-    scaled = promised / np.float32(temperature)
+    scaled = promised * np.float32(1 / temperature)
+    if not scaled.shape[1]:
+        return scaled
     top = scaled.max(axis=1, keepdims=True)
     total = np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))
     scaled -= top + total

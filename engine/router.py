@@ -34,6 +34,8 @@ class Route:
     """(m, n_cells) predicted score; minus infinity for cells that are not scored."""
     scored: Rows
     """(m,) cells and groups scored."""
+    inside: tuple[Rows, ...] | None = None
+    """Per query, the cells that were scored; None for all."""
 
     @classmethod
     def of(cls, queries: Floats, scorer: Scorer, n_groups: int) -> Route:
@@ -44,12 +46,10 @@ class Route:
         promised = scorer.of_groups(queries)
         best = np.argpartition(-promised, n_groups - 1, axis=1)[:, :n_groups]
         scores = np.full((len(queries), len(scorer.group_of)), -np.inf, np.float32)
-        scored = np.full(len(queries), scorer.n_groups)
-        for i, query in enumerate(queries):
-            mine = scorer.within(np.sort(best[i]))
-            scores[i, mine] = scorer.of_some(query, mine)
-            scored[i] += len(mine)
-        return cls(scores, scored)
+        inside = tuple(scorer.within(np.sort(each)) for each in best)
+        for query, mine, each in zip(queries, inside, scores, strict=True):
+            each[mine] = scorer.of_some(query, mine)
+        return cls(scores, np.array([scorer.n_groups + len(mine) for mine in inside]), inside)
 
     def choose(self, matches: Rows, n_probe: int, wanted: int) -> Rows:
         """Cells to probe per query, best first: `n_probe` that hold matching rows, and more until `wanted` rows are in them.
@@ -83,14 +83,18 @@ class Route:
         -------
         (m, width) int64, -1 where a query needs fewer
         """
-        scores, occupied = self._of_occupied(matches)
-        values = worth(scores, log_matches, stop.temperature)
         found = []
-        for score, value in zip(scores, values, strict=True):
-            chosen = np.flatnonzero(value >= stop.threshold)
-            chosen = chosen[np.argsort(-score[chosen], kind="stable")]
+        for i, scores in enumerate(self.scores):
+            cells = np.arange(len(scores)) if self.inside is None else self.inside[i]
+            held = matches[cells] > 0
+            if not held.all():
+                cells = cells[held]
+            promised = scores[cells]
+            chosen = np.flatnonzero(worth(promised[None], log_matches[cells], stop.temperature)[0] >= stop.threshold)
+            chosen = cells[chosen[np.argsort(-promised[chosen], kind="stable")]]
             if matches[chosen].sum() < wanted:
-                chosen = _until(score, matches, wanted, 1, occupied)
+                every, occupied = self._of_occupied(matches)
+                chosen = _until(every[i], matches, wanted, 1, occupied)
             found.append(chosen)
         return found[0][None] if len(found) == 1 else _padded(found)
 

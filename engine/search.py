@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +24,29 @@ from engine.vectorindex import Floats
 
 BATCH = 64
 """Queries routed at a time, which bounds the memory of a batch."""
-_FRAME = tuple(Frame.__dataclass_fields__)
 
 
 DEFAULT_RECALL = 0.95
 """Recall of a routed search where nothing else is asked for."""
+_PLANS = 256
+"""Plans that are remembered."""
 FIXED_WORK = 4000
 """What a routed search costs besides comparing, in rows compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a search was asked for; see `Collection.search`."""
+
+    k: int
+    kind: Kind
+    exact: bool
+    recall: float | None
+    n_probe: int | None
+    max_shards: int | None
+    per_shot: int | None
+    router: RouterName | None
+    allow_partial: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,30 +135,28 @@ class Clock:
         return {**{stage: ms / n for stage, ms in self.ms.items()}, "total": total / n}
 
 
-def make_plan(
-    snapshot: Snapshot,
-    k: int,
-    kind: Kind,
-    *,
-    exact: bool,
-    recall: float | None,
-    n_probe: int | None,
-    max_shards: int | None,
-    per_shot: int | None,
-    router: RouterName | None,
-    allow_partial: bool,
-) -> Plan:
+def make_plan(snapshot: Snapshot, asked: Asked) -> Plan:
     """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
+    plan = snapshot.plans.get(asked)
+    if plan is None:
+        if len(snapshot.plans) > _PLANS:
+            snapshot.plans.clear()
+        plan = snapshot.plans[asked] = _plan(snapshot, asked)
+    return plan
+
+
+def _plan(snapshot: Snapshot, asked: Asked) -> Plan:
+    exact, recall, n_probe, max_shards = asked.exact, asked.recall, asked.n_probe, asked.max_shards
     if exact and max_shards is not None:
         raise ValueError("An exact search opens every shard that may match; leave out either exact or max_shards.")
     n_cells = 0 if exact or snapshot.cells is None else len(snapshot.cells)
-    plan = Plan(k, True, "", max_shards=max_shards, per_shot=per_shot, allow_partial=allow_partial)
+    plan = Plan(asked.k, True, "", max_shards=max_shards, per_shot=asked.per_shot, allow_partial=asked.allow_partial)
     if exact:
         return replace(plan, reason="An exact search was asked for.")
     if not n_cells:
         return replace(plan, reason="The collection has not been built yet, so every frame is scanned.")
-    usual = snapshot.usual_router(kind)
-    name = router or usual
+    usual = snapshot.usual_router(asked.kind)
+    name = asked.router or usual
     if name not in snapshot.scorers:
         raise ValueError(f"This collection has no {name} router; {snapshot.why_router}")
     plan = replace(plan, router=name)
@@ -154,8 +169,8 @@ def make_plan(
     if recall == 1:
         return replace(plan, reason="All of the answer was asked for, so every frame is scanned.")
     if snapshot.router is not None and name == usual:
-        depth = k if per_shot is None else 4 * k
-        aim = Aim(snapshot.router.calibration, kind, depth, recall or DEFAULT_RECALL)
+        depth = asked.k if asked.per_shot is None else 4 * asked.k
+        aim = Aim(snapshot.router.calibration, asked.kind, depth, recall or DEFAULT_RECALL)
         aimed = aim.plan(replace(plan, aim=aim), snapshot.n_live, snapshot.n_live)
         if not aimed.exact or (max_shards is None and (recall is not None or route == "auto")):
             return aimed
@@ -340,22 +355,22 @@ class Attempt:
     def _hits(self, snapshot: Snapshot, i: int, plan: Plan) -> list[Hit]:
         """Turn rows into hits, at most `per_shot` of one shot."""
         scores, pieces, rows = self.merged.scores[i], self.merged.pieces[i], self.merged.rows[i]
-        frames: list[Frame | None] = [None] * len(rows)
-        for piece in np.unique(pieces).tolist():
+        details: list[dict[str, Any]] = [{}] * len(rows)
+        for piece in set(pieces.tolist()):
             mine = np.flatnonzero(pieces == piece)
             shard, segment = self.merged.sources[piece]
-            for place, found in zip(mine.tolist(), snapshot.frames(shard, segment, rows[mine]), strict=True):
-                frames[place] = found
+            for place, found in zip(mine.tolist(), snapshot.details(shard, segment, rows[mine]), strict=True):
+                details[place] = found
         hits: list[Hit] = []
         taken: dict[tuple[str, int], int] = {}
-        for frame, score in zip(frames, scores.tolist(), strict=True):
-            assert frame is not None  # Every row belongs to one of the pieces.
+        for told, score in zip(details, scores.tolist(), strict=True):
+            hit = Hit(**told, score=score)
             if plan.per_shot is not None:
-                shot = shot_of(frame)
+                shot = shot_of(hit)
                 if taken.get(shot, 0) >= plan.per_shot:
                     continue
                 taken[shot] = taken.get(shot, 0) + 1
-            hits.append(Hit(**{name: getattr(frame, name) for name in _FRAME}, score=score))
+            hits.append(hit)
             if len(hits) == plan.k:
                 break
         return hits
@@ -390,7 +405,7 @@ def _attempt(
     return Attempt(tasks, opening, merged, scope)
 
 
-def shot_of(frame: Frame) -> tuple[str, int]:
+def shot_of(frame: Frame | Hit) -> tuple[str, int]:
     """What counts as one shot: the detected shot, or ten seconds of video where shots are not known."""
     return (frame.video_id, frame.shot if frame.shot >= 0 else -1 - int(frame.seconds // 10))
 

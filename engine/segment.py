@@ -220,6 +220,11 @@ class Segment:
         return mapped
 
     @cached_property
+    def _rows(self) -> NDArray[np.floating]:
+        """The same as a plain array, which is quicker to take rows from."""
+        return self.vectors.view(np.ndarray)
+
+    @cached_property
     def _flat(self) -> FlatRows:
         return FlatRows(self.vectors, self._metric)
 
@@ -234,7 +239,7 @@ class Segment:
 
     def stored(self, rows: Rows) -> NDArray[np.floating]:
         """These rows (n, dim) as stored, each checked against its CRC the first time it is read."""
-        picked = np.take(self.vectors, rows, axis=0)
+        picked = self._rows.take(rows, axis=0)
         if not self._verified:
             new = np.flatnonzero(~self._sound[rows])
             if len(new):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +122,8 @@ class Snapshot:
             )
         self.shards = tuple(ShardView(i, name, tuple(views.get(i, ()))) for i, name in enumerate(manifest.layout.names))
         self.n_live = sum(shard.n_live for shard in self.shards)
+        self.plans: dict[Any, Any] = {}
+        """What has been decided on ways to search this generation, by what was asked for."""
 
     @classmethod
     def open(cls, path: Path, catalog: Catalog, segment: OpenSegment) -> Snapshot:
@@ -270,6 +273,10 @@ class Snapshot:
 
     def frames(self, shard: int, segment: Segment, rows: Rows) -> list[Frame]:
         """The frames that these rows stand for."""
+        return [Frame(**each) for each in self.details(shard, segment, rows)]
+
+    def details(self, shard: int, segment: Segment, rows: Rows) -> list[dict[str, Any]]:
+        """The values of these frames by name."""
         columns = segment.columns
         plain = zip(
             columns.frame_id[rows].tolist(),
@@ -282,17 +289,17 @@ class Snapshot:
             strict=True,
         )
         return [
-            Frame(
-                frame_id=frame_id,
-                video_id=self.videos[video].video_id,
-                title=self.videos[video].title,
-                frame_index=frame_index,
-                seconds=seconds,
-                captured_at=stats.wall_clock(captured_at),
-                shot=shot,
-                tags=tags,
-                shard=shard,
-            )
+            {
+                "frame_id": frame_id,
+                "video_id": self.videos[video].video_id,
+                "title": self.videos[video].title,
+                "frame_index": frame_index,
+                "seconds": seconds,
+                "captured_at": stats.wall_clock(captured_at),
+                "shot": shot,
+                "tags": tags,
+                "shard": shard,
+            }
             for frame_id, video, frame_index, seconds, captured_at, shot, tags in plain
         ]
 

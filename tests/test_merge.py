@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import DIM, flip, make_video, queries
 
-from engine.merge import RESCORE, merge, pair_scores, rescore_depth
+from engine.merge import RESCORE, merge, rescore_depth
 from engine.probe import Depth, Part, Task
 from engine.records import columns_of, prepare
 from engine.segment import Segment, write_segment
@@ -151,26 +151,6 @@ class TestMerge:
         assert (tasks[1].error.shard, tasks[1].error.segment) == (1, "1")
         for i, query in enumerate(asked):
             assert ids_of(merged, i) == expected([shards[0], shards[2]], query, metric, 9)[0].tolist()
-
-
-@given(st.integers(1, 4), st.integers(0, 30), st.sampled_from(METRICS))
-def test_each_vector_is_scored_for_its_own_query(m, n, metric):
-    rng = np.random.default_rng(m * 100 + n)
-    asked, vectors = rng.normal(size=(m, 4)).astype(np.float32), rng.normal(size=(n, 4)).astype(np.float32)
-    query_of = rng.integers(0, m, n)
-    found = pair_scores(asked, query_of, vectors, metric)
-    whole = scores_of(asked, vectors, metric) if n else np.empty((m, 0))
-    np.testing.assert_allclose(found, whole[query_of, np.arange(n)], atol=1e-5)
-
-
-def test_long_lists_of_pairs_are_scored_in_steps(monkeypatch):
-    rng = np.random.default_rng(1)
-    asked, vectors = rng.normal(size=(3, 4)).astype(np.float32), rng.normal(size=(50, 4)).astype(np.float32)
-    query_of = rng.integers(0, 3, 50)
-    for metric in METRICS:
-        whole = pair_scores(asked, query_of, vectors, metric)
-        monkeypatch.setattr("engine.merge._PAIRS", 7)
-        np.testing.assert_allclose(pair_scores(asked, query_of, vectors, metric), whole, atol=1e-6)
 
 
 @pytest.mark.parametrize("codec", CODECS)
