@@ -13,6 +13,7 @@ from engine.durable import FileLock, file_hash
 from engine.encoder import SHIPPED, Encoder, load_encoder
 from engine.errors import Busy, EngineError, NotACollection
 from engine.ingest import SIDECAR, Progress, ingest
+from engine.prompts import PROMPTS
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 VIDEOS = DATA / "videos"
@@ -76,7 +77,13 @@ def _current(path: Path, encoder: Encoder) -> Collection:
 
 def _origin() -> str:
     """A hash over everything that the sample is made from."""
-    files = [*_videos(), VIDEOS / SIDECAR, DATA / "vocabulary.toml", *sorted((DATA / "encoder").glob("open_clip_*"))]
+    files = [
+        *_videos(),
+        VIDEOS / SIDECAR,
+        DATA / "vocabulary.toml",
+        PROMPTS,
+        *sorted((DATA / "encoder").glob("open_clip_*")),
+    ]
     told = [f"{file} {file_hash(file)}" for file in files if file.is_file()]
     return hashlib.blake2b(
         "\n".join([str(FORMAT), str(EVERY), str(N_SHARDS), *told]).encode(), digest_size=16

@@ -84,6 +84,8 @@ class Aim:
     depth: int
     """Hits that are wanted, more than asked for where shots are limited."""
     recall: float
+    always: bool
+    """Route even where an exact search takes no longer."""
 
     def plan(self, plan: Plan, n_live: int, n_matches: int) -> Plan:
         """How to reach it where `n_matches` of all frames may be returned.
@@ -99,7 +101,7 @@ class Aim:
         reason = (
             f"Cells are probed until {self.recall:.0%} of the answer is expected, as calibrated: {n_probe} on average."
         )
-        if n_live <= point.scored + point.scanned + FIXED_WORK:
+        if not self.always and n_live <= point.scored + point.scanned + FIXED_WORK:
             reason = f"Comparing {n_live:,} frames takes no longer than routing, so every frame is scanned."
             return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)
         return replace(plan, exact=False, reason=reason, n_probe=n_probe, stop=stop)
@@ -170,7 +172,7 @@ def _plan(snapshot: Snapshot, asked: Asked) -> Plan:
         return replace(plan, reason="All of the answer was asked for, so every frame is scanned.")
     if snapshot.router is not None and name == usual:
         depth = asked.k if asked.per_shot is None else 4 * asked.k
-        aim = Aim(snapshot.router.calibration, asked.kind, depth, recall or DEFAULT_RECALL)
+        aim = Aim(snapshot.router.calibration, asked.kind, depth, recall or DEFAULT_RECALL, route == "routed")
         aimed = aim.plan(replace(plan, aim=aim), snapshot.n_live, snapshot.n_live)
         if not aimed.exact or (max_shards is None and (recall is not None or route == "auto")):
             return aimed

@@ -32,6 +32,8 @@ def headline(collection: Collection) -> None:
         f"{count(stats.n_frames, 'frame')} in {count(shards, 'shard')}. "
         "Click a poster to search in that video only."
     )
+    if stats.router:
+        st.caption(plain(f"Text queries are routed by the {stats.router} router: {stats.why_router}"))
 
 
 def posters(collection: Collection) -> None:

@@ -51,14 +51,27 @@ def details(result: SearchResult) -> None:
         if not opened.open:
             return
         st.markdown(plain(trace.reason))
+        st.caption(_method(trace))
         st.caption(
-            f"Method: {trace.method}. Probed {trace.n_probe:,} of {count(trace.n_cells, 'cell')}, "
+            f" Probed {trace.n_probe:,} of {count(trace.n_cells, 'cell')}, "
             f"re-scored {count(trace.vectors_rescored, 'frame')}, read {nbytes(trace.bytes_read)} from disk. "
             f"Time: {', '.join(f'{stage} {milliseconds(ms)}' for stage, ms in trace.ms.items() if stage != 'total')}."
         )
         st.dataframe(
             [_row(shard) for shard in trace.shards], hide_index=True, alt="What the search did with each shard"
         )
+
+
+def _method(trace: Trace) -> str:
+    """How cells were ranked, and how much of the answer such searches find."""
+    if not trace.router:
+        return "Every frame that passes was compared, so nothing is missed."
+    found = (
+        "how much of the exact answer that finds was not measured"
+        if trace.expected_recall is None
+        else f"such searches find about {trace.expected_recall:.0%} of the exact answer"
+    )
+    return f"Cells ranked by the {trace.router} router; {found}."
 
 
 def warnings(trace: Trace) -> None:
