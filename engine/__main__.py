@@ -207,6 +207,11 @@ def _search_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--per-shot", type=int, metavar="N", help="at most N hits from one shot")
     command.add_argument("--workers", type=int, default=1, metavar="N", help="shards searched at the same time")
+    command.add_argument(
+        "--remember",
+        action="store_true",
+        help="keep the query's vector, for the next build to fit its router on as well",
+    )
     command.add_argument("--mapped", action="store_true", help="map codes from the files instead of loading them")
     command.add_argument(
         "--allow-partial", action="store_true", help="answer without shards that fail (exit status 1 then)"

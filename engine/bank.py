@@ -79,14 +79,18 @@ def prompts_source(encoder: str) -> str:
     return f"shipped prompts {fingerprint(read_prompts())[:16]}, {encoder}"
 
 
-def of_prompts(encoder: Encoder, source: str, progress: Callable[[float], None]) -> Bank:
-    """The shipped prompts as the encoder sees them, as far as it knows all their words: with a word left out, many would be alike."""
-    known = [text for text in read_prompts() if _knows(encoder, text)][:MOST_TEXTS]  # They come shuffled.
-    vectors = []
+def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[float], None]) -> Bank:
+    """The shipped prompts as the encoder sees them, and past queries (n, dim).
+
+    Only prompts of which the encoder knows all words: with a word left out, many would be alike.
+    """
+    known = [text for text in read_prompts() if _knows(encoder, text)][: MOST_TEXTS - len(past)]  # They come shuffled.
+    vectors = [past]
     for start in range(0, len(known), _BATCH):
         progress(start / len(known))
         vectors.append(encoder.encode_text(known[start : start + _BATCH]))
-    return Bank.of(np.concatenate(vectors) if vectors else np.empty((0, encoder.dim), np.float32), source)
+    joined = f"{source}, and {len(past):,} past queries" if len(past) else source
+    return Bank.of(np.concatenate(vectors), joined)
 
 
 def _knows(encoder: Encoder, text: str) -> bool:

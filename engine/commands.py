@@ -245,7 +245,9 @@ def run_search(options: argparse.Namespace) -> int:
         tags_none=tuple(options.tag_none),
     )
     residency: Residency = "mapped" if options.mapped else "loaded"
-    with Collection.open(options.collection, workers=options.workers, residency=residency) as collection:
+    with Collection.open(
+        options.collection, workers=options.workers, residency=residency, remember=options.remember
+    ) as collection:
         if options.text is not None:
             _ = collection.encoder  # Loaded before the clock of the search starts.
         if many and read.shape[1] == collection.settings.dim:

@@ -61,7 +61,7 @@ def as_json(run):
 def loaded(monkeypatch, town_encoder):
     """The shipped encoder is not loaded again by every command."""
     monkeypatch.setattr("engine.encoder.load_encoder", lambda name="town": town_encoder)
-    monkeypatch.setattr("engine.collection.load_encoder", lambda name="town": town_encoder)
+    monkeypatch.setattr("engine.searcher.load_encoder", lambda name="town": town_encoder)
 
 
 class TestSearch:
@@ -230,7 +230,7 @@ class TestSearch:
     def test_text_is_refused_where_the_encoders_vectors_have_another_length(
         self, run, tmp_path, town_encoder, monkeypatch
     ):
-        monkeypatch.setattr("engine.collection.load_encoder", lambda name: town_encoder)
+        monkeypatch.setattr("engine.searcher.load_encoder", lambda name: town_encoder)
         fill(tmp_path / "other", VIDEOS, encoder="town").close()
         status, out, err = run("search", tmp_path / "other", "a dog")
         assert (status, out) == (2, "")

@@ -1,0 +1,262 @@
+"""Searching a collection: by text, by vectors, by stored frames."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.calibration import Kind
+from engine.catalog import Catalog
+from engine.contents import Contents
+from engine.encoder import Encoder, load_encoder
+from engine.errors import EncoderError
+from engine.history import remember
+from engine.manifest import Settings
+from engine.probe import Prober
+from engine.promise import RouterName
+from engine.records import LARGEST
+from engine.search import Asked, check_choices, make_plan, search
+from engine.segment import Residency
+from engine.snapshot import Snapshot
+from engine.types import Filter, SearchResult
+from engine.vectorindex import Floats
+
+
+class Searcher(Contents):
+    """Answers queries about a collection, from any number of threads."""
+
+    def __init__(
+        self,
+        path: Path,
+        catalog: Catalog,
+        *,
+        cache_bytes: int,
+        workers: int,
+        residency: Residency,
+        remember: bool,
+    ) -> None:
+        super().__init__(path, catalog, cache_bytes)
+        self.workers = workers
+        self.residency: Residency = residency
+        self.remember = remember
+        self._make_lock = threading.Lock()
+        self._encoder_lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._encoder: Encoder | None = None
+
+    def close(self) -> None:
+        """Let go of files, threads and the generation being read."""
+        if self._executor is not None:
+            self._executor.shutdown()
+        self._generations.close()
+        self._catalog.close()
+
+    def search(
+        self,
+        query: str | int | NDArray[np.floating],
+        k: int = 10,
+        *,
+        exact: bool = False,
+        recall: float | None = None,
+        n_probe: int | None = None,
+        max_shards: int | None = None,
+        where: Filter | None = None,
+        per_shot: int | None = None,
+        router: RouterName | None = None,
+        kind: Kind | None = None,
+        allow_partial: bool = False,
+    ) -> SearchResult:
+        """The k frames that fit a query best.
+
+        Parameters
+        ----------
+        query : text for the collection's encoder, a vector (dim,), or the id of a stored frame, which then is among the hits
+        exact : scan every frame that passes the filter
+        recall : share of the exact answer to find on average; None leaves it to the collection's route. Where it was not
+            calibrated, or only an exact search reaches it, the search is exact, and the trace says so
+        n_probe : cells to probe, whatever the recall
+        max_shards : open at most so many shards; frames elsewhere are missed
+        per_shot : at most so many hits from one shot
+        router : how to rank cells, `learned`, `spread` or `centroid`; None takes the best there is for the kind of query
+        kind : `text` or `image`, how a query is routed; None takes stored frames for images, and texts and vectors for texts
+        allow_partial : answer from the other shards when one fails; the trace says which
+
+        Raises
+        ------
+        ValueError
+            If a number is out of range, the text is empty, or the vector has the wrong length or is not finite.
+        NotFound
+            If there is no frame with this id, or the filter names a video or tag that is not there.
+        EncoderError
+            If the query is text and the encoder cannot be loaded.
+        ShardFailed
+            If a shard cannot be read.
+        """
+        return self.search_many(
+            [query],
+            k,
+            exact=exact,
+            recall=recall,
+            n_probe=n_probe,
+            max_shards=max_shards,
+            where=where,
+            per_shot=per_shot,
+            router=router,
+            kind=kind,
+            allow_partial=allow_partial,
+        )[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str | int | NDArray[np.floating]] | NDArray[np.floating],
+        k: int = 10,
+        *,
+        exact: bool = False,
+        recall: float | None = None,
+        n_probe: int | None = None,
+        max_shards: int | None = None,
+        where: Filter | None = None,
+        per_shot: int | None = None,
+        router: RouterName | None = None,
+        kind: Kind | None = None,
+        allow_partial: bool = False,
+    ) -> list[SearchResult]:
+        """The same for a batch of queries, or vectors (m, dim): all from one generation, each shard opened once.
+
+        In the traces, times are each query's share of the batch, and a shard is read for the first query that wants it.
+        """
+        for name, value in (("k", k), ("n_probe", n_probe), ("max_shards", max_shards), ("per_shot", per_shot)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; ask for 1 or more.")
+        check_choices(recall, router, kind)
+        if not len(queries):
+            return []
+        started = time.perf_counter()
+        texts = [query for query in queries if isinstance(query, str)]
+        encoded = iter(self._encoded(texts) if texts else ())
+        encode_ms = (time.perf_counter() - started) * 1e3 / len(queries)
+        with self._generations.reading() as snapshot:
+            vectors = np.stack(
+                [
+                    _checked(next(encoded) if isinstance(query, str) else _vector(snapshot, query), snapshot.settings)
+                    for query in queries
+                ]
+            )
+            kinds = [kind or _kind_of(query) for query in queries]
+            prober = Prober(self.cache, self.residency, self._pool(), self.workers)
+            found: dict[int, SearchResult] = {}
+            for each in dict.fromkeys(kinds):
+                plan = make_plan(
+                    snapshot, Asked(k, each, exact, recall, n_probe, max_shards, per_shot, router, allow_partial)
+                )
+                mine = [i for i, other in enumerate(kinds) if other == each]
+                answers = search(
+                    snapshot, vectors if len(mine) == len(kinds) else vectors[mine], plan, where or Filter(), prober
+                )
+                found |= zip(mine, answers, strict=True)
+            results = [found[i] for i in range(len(kinds))]
+        for result in results:
+            result.trace.ms["encode"] = encode_ms
+            result.trace.ms["total"] += encode_ms
+        return results
+
+    def vector(self, frame_id: int) -> Floats:
+        """The stored vector (dim,) of a frame.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self._generations.reading() as snapshot:
+            return snapshot.vector(frame_id)
+
+    def _pool(self) -> ThreadPoolExecutor | None:
+        if self.workers <= 1:
+            return None
+        with self._make_lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="shard")
+            return self._executor
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder whose space the vectors are in; loaded on first use, which takes seconds.
+
+        Raises
+        ------
+        EncoderError
+            If the collection names none, it cannot be loaded, or its vectors have another length.
+        """
+        with self._encoder_lock:
+            if self._encoder is None:
+                name = self.settings.encoder
+                if not name:
+                    raise EncoderError(
+                        "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
+                    )
+                self._encoder = self._fitting(load_encoder(name))
+            return self._encoder
+
+    def use_encoder(self, encoder: Encoder) -> None:
+        """Search text with an encoder that is already loaded."""
+        self._encoder = self._fitting(encoder)
+
+    def _fitting(self, encoder: Encoder) -> Encoder:
+        """The encoder, if its vectors are as long as the stored ones."""
+        if encoder.dim != self.settings.dim:
+            raise EncoderError(
+                f"The encoder {encoder.name} makes vectors of {encoder.dim} numbers; this collection stores {self.settings.dim}."
+            )
+        return encoder
+
+    def encoder_vector(self, text: str) -> Floats:
+        """The vector (dim,) of a text."""
+        vector: Floats = self._encoded([text])[0]
+        return vector
+
+    def _encoded(self, texts: Sequence[str]) -> Floats:
+        if any(not text.strip() for text in texts):
+            raise ValueError("The query is empty; describe what the frame shows.")
+        vectors = self.encoder.encode_text(texts)
+        if self.remember:
+            with suppress(OSError):  # A full disk or a folder that may not be written must not cost the answer.
+                remember(self.path, vectors)
+        return vectors
+
+
+def _kind_of(query: str | int | NDArray[np.floating]) -> Kind:
+    return "image" if isinstance(query, (int, np.integer)) else "text"
+
+
+def _vector(snapshot: Snapshot, query: int | NDArray[np.floating]) -> Floats:
+    """The vector of a stored frame, or the one that was given."""
+    if isinstance(query, (int, np.integer)):
+        return snapshot.vector(int(query))
+    with np.errstate(over="ignore"):  # What float32 cannot hold comes out infinite, and is refused as such.
+        return np.asarray(query, np.float32)
+
+
+def _checked(vector: Floats, settings: Settings) -> Floats:
+    """A query as the search wants it: right length, finite, unit norm for `ip`."""
+    if vector.shape != (settings.dim,):
+        raise ValueError(
+            f"The query has shape {vector.shape}; this collection is searched with {settings.dim} numbers."
+        )
+    if not np.isfinite(vector).all():
+        raise ValueError("The query holds a value that is not a finite number.")
+    if settings.metric == "l2":
+        if np.abs(vector).max() > LARGEST:
+            raise ValueError(f"The query holds a value larger than {LARGEST:g}, whose square is beyond float32.")
+        return vector
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if norm == 0:
+        raise ValueError("The query is all zeros, which has no direction.")
+    return (vector.astype(np.float64) / norm).astype(np.float32)
