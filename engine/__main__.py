@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _on_collection(commands, "stats", run.run_stats, "what is in a collection, shard by shard")
     _on_collection(commands, "check", run.run_check, "compare every stored file with its checksum")
+    _bench_options(_on_collection(commands, "bench", run.run_bench, "compare ways to answer the same queries"))
     _plan_options(_command(commands, "plan", run.run_plan, "how many shards fit some memory, before anything is made"))
     return parser
 
@@ -239,6 +240,50 @@ def _search_options(command: argparse.ArgumentParser) -> None:
         command.add_argument(
             f"--tag-{name}", action="append", default=[], metavar="KIND:LABEL", help=f"only frames with {what}"
         )
+
+
+def _bench_options(command: argparse.ArgumentParser) -> None:
+    from engine.contenders import NAMES
+
+    command.add_argument("--queries", required=True, type=Path, metavar="Q.npy", help="a row per query")
+    command.add_argument(
+        "--kind", default="text", choices=["text", "image"], help="what the queries are vectors of (default text)"
+    )
+    command.add_argument("--k", type=int, default=10, help="hits per query (default 10)")
+    command.add_argument(
+        "--contenders",
+        type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
+        default=(),
+        metavar="A,B,...",
+        help=f"of {', '.join(NAMES)} (default: all that fit)",
+    )
+    width = command.add_mutually_exclusive_group()
+    width.add_argument(
+        "--recall",
+        type=float,
+        default=0.95,
+        metavar="R",
+        help="what those that open some shards should reach (default 0.95)",
+    )
+    width.add_argument("--n-probe", type=int, metavar="N", help="cells that they probe, instead")
+    width.add_argument("--sweep", action="store_true", help="try them at many widths")
+    command.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="Q.npy",
+        help="queries to find the widths on (default: every second of the others; the rest are measured)",
+    )
+    command.add_argument(
+        "--cold", action="store_true", help="drop the files from memory before each query (20 of them unless --limit)"
+    )
+    command.add_argument("--limit", type=int, metavar="N", help="measure the first N queries")
+    command.add_argument("--threads", type=int, default=1, metavar="N", help="threads per contender (default 1)")
+    command.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="FOLDER",
+        help="where the naive loop's files are written (default: the system's)",
+    )
 
 
 def _plan_options(command: argparse.ArgumentParser) -> None:

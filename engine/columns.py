@@ -175,6 +175,11 @@ def read_columns(path: Path) -> FrameColumns:
     return FrameColumns(**values, tags=tags)
 
 
+def import_companions() -> None:
+    """Have PyArrow import pandas now, where there is one, as it does when it first turns a column into an array."""
+    pa.array([0]).to_numpy()
+
+
 def _bits(array: pa.BooleanArray) -> NDArray[np.uint8]:
     """The packed bits of a boolean column."""
     return np.frombuffer(array.buffers()[1], np.uint8)[: (len(array) + 7) // 8]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine import planner
 from engine.aic import import_aic, survey
+from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport, ingest
 from engine.manifest import Settings
@@ -24,6 +25,7 @@ from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, import_table, load_array, open_vectors
 from engine.terminal import Line, print_json, print_result, search_document
 from engine.types import Filter
+from engine.verdict import table
 
 Query = str | int | NDArray[np.floating]
 
@@ -286,6 +288,39 @@ def _queries(path: Path) -> NDArray[np.floating]:
     if loaded.ndim not in (1, 2) or not loaded.size:
         raise ValueError(f"{path} holds an array of shape {loaded.shape}; give one vector, or a row per query.")
     return loaded
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """Compare ways to answer the same queries."""
+    request = Request(
+        options.collection,
+        np.atleast_2d(_queries(options.queries)),
+        options.kind,
+        options.k,
+        options.recall,
+        options.contenders,
+        options.n_probe,
+        options.sweep,
+        options.cold,
+        options.limit,
+        options.threads,
+        None if options.calibrate is None else np.atleast_2d(_queries(options.calibrate)),
+        options.scratch,
+    )
+    bench = Bench(request)
+    if bench.disk_nbytes:
+        print(
+            f"The naive loop's files take {bench.disk_nbytes / 1e6:,.1f} MB in {bench.scratch}; they go again at the end.",
+            file=sys.stderr,
+        )
+    with Line() as line:
+        verdict = bench.run(lambda what, done, total: line.show(what, done / total))
+    print(*verdict.notes, sep="\n", end="\n" if verdict.notes else "", file=sys.stderr)
+    if options.json:
+        print_json([each.document() for each in verdict.standings])
+    else:
+        print(verdict.summary, *table(verdict.standings), sep="\n")
+    return 0
 
 
 def run_stats(options: argparse.Namespace) -> int:

@@ -13,7 +13,9 @@ EngineError
 ├── VideoError             a file that cannot be decoded
 ├── EncoderError           weights or a tokenizer that cannot be had
 ├── ShardFailed            a shard that could not be searched; names shard and segment
-└── StorageFull            the disk is full; the collection is as before
+├── StorageFull            the disk is full; the collection is as before
+└── BenchError             a comparison that cannot go on
+    └── Stopped            somebody asked it to end
 """
 
 from __future__ import annotations
@@ -67,3 +69,11 @@ class ShardFailed(EngineError):
 
 class StorageFull(EngineError):
     """There is no room left on the disk."""
+
+
+class BenchError(EngineError):
+    """A contender of a comparison could not go on; nothing was changed."""
+
+
+class Stopped(BenchError):
+    """Somebody asked a comparison to end."""

@@ -203,6 +203,18 @@ class FlatRows:
         self._index = index
         self._sign = 1 if metric == "ip" else -1
 
+    def write(self, path: Path) -> None:
+        """Write and sync a FAISS file of these rows."""
+        _write_index(path, self._index)
+
+    @classmethod
+    def read(cls, path: Path, metric: Metric) -> FlatRows:
+        """Read a file that `write` made whole into memory."""
+        flat = cls.__new__(cls)
+        flat._index = faiss.read_index(str(path))
+        flat._sign = 1 if metric == "ip" else -1
+        return flat
+
     def search(
         self, queries: Floats, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
     ) -> Found:

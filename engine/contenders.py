@@ -1,0 +1,339 @@
+"""Ways to answer the same queries, each run in a process of its own: `python -m engine.contenders FOLDER` is that process."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine import footprint
+from engine.apart import Handler, Report, serve
+from engine.collection import Collection
+from engine.columns import import_companions
+from engine.durable import remove_folder, storage_errors
+from engine.reference import Truth, float_rows, reading
+from engine.snapshot import ShardView
+from engine.vectorindex import FlatRows, Floats, Rows
+
+ROUTED = ("centroid", "spread", "routed")
+"""Contenders that open some shards only: by two routers that know no texts, and by the one that learned from some."""
+SHARDS = "shards"
+"""Folder of the naive loop's files in the one that is shared."""
+_EVERYTHING = 1 << 40
+"""Cache budget, bytes: what was opened stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How wide a contender searches; for those that scan everything neither is given."""
+
+    n_probe: int | None = None
+    recall: float | None = None
+    """What the router is asked for, where it is calibrated."""
+
+    def __str__(self) -> str:
+        if self.n_probe is not None:
+            return f"n_probe {self.n_probe}"
+        return "" if self.recall is None else f"recall {self.recall:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a contender gave for one query, and what it took."""
+
+    ms: float
+    frame_ids: Sequence[int]
+    shards_total: int
+    shards_probed: int
+    vectors_scanned: int
+    work: int
+    """Cells scored, vectors scanned, vectors re-scored."""
+    bytes_read: int
+    """From files, by the contender itself."""
+    generation: int
+    """Of the collection, that the answer comes from."""
+    router: str = ""
+    """How cells were ranked; empty where everything was scanned."""
+    reason: str = ""
+    """Why it was searched so wide, one sentence."""
+    n_probe: int = 0
+    expected_recall: float | None = None
+
+
+class Contender(Protocol):
+    """Answers queries (dim,), in the process that it is alone in."""
+
+    def open(self, report: Report) -> None:
+        """Get ready to answer."""
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer: ...
+
+    def forget(self) -> None:
+        """Let go of what can be read again, in memory and in the page cache."""
+
+
+class Memory:
+    """The most that this process has occupied, as far as anybody looked, over what it started with."""
+
+    def __init__(self) -> None:
+        self._first = footprint.resident()
+        self._anonymous = self._file = 0
+
+    def look(self) -> None:
+        now = footprint.resident()
+        if now is not None and self._first is not None:
+            self._anonymous = max(self._anonymous, now.anonymous - self._first.anonymous)
+            self._file = max(self._file, now.file - self._first.file)
+
+    def told(self) -> tuple[int | None, int | None]:
+        """Anonymous and file-backed bytes; None where the system does not tell."""
+        self.look()
+        return (None, None) if self._first is None else (self._anonymous, self._file)
+
+
+def write_shards(path: Path, folder: Path, report: Report) -> None:
+    """Write what the guide's loop reads: per shard a flat float32 file, and the ids of its frames."""
+    done = 0
+    with reading(path) as snapshot, storage_errors("writing the files of the naive loop"):
+        folder.mkdir()
+        for shard in snapshot.shards:
+            if not shard.n_live:
+                continue
+            rows = np.empty((shard.n_live, snapshot.settings.dim), np.float32)
+            ids = _gather(shard, rows)
+            FlatRows(rows, snapshot.metric).write(folder / f"{shard.shard}.faiss")
+            np.save(folder / f"{shard.shard}.npy", ids)
+            done += len(ids)
+            report(done, snapshot.n_live)
+        told = {"metric": snapshot.metric, "shards": len(snapshot.shards), "generation": snapshot.generation}
+        (folder / "about.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def _gather(shard: ShardView, rows: Floats) -> Rows:
+    """Fill rows (n, dim) with the live frames of a shard; returns their ids."""
+    ids, at = np.empty(len(rows), np.int64), 0
+    for some, each in float_rows(shard):
+        ids[at : at + len(some)], rows[at : at + len(some)] = some, each
+        at += len(some)
+    return ids
+
+
+class Naive:
+    """The loop of the beginner's guide: read a shard's flat float32 file, scan it, drop it, take the next."""
+
+    def __init__(self, folder: Path, memory: Memory) -> None:
+        self._folder = folder
+        self._memory = memory
+        self._looked = False
+
+    def open(self, report: Report) -> None:
+        about = json.loads((self._folder / "about.json").read_text(encoding="utf-8"))
+        self._metric, self._total, self._generation = about["metric"], about["shards"], about["generation"]
+        files = sorted(self._folder.glob("*.faiss"), key=lambda file: int(file.stem))
+        self._shards: list[tuple[Path, Rows]] = [(file, np.load(file.with_suffix(".npy"))) for file in files]
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+        started = time.perf_counter()
+        ids, scores, n_bytes = [], [], 0
+        for file, names in self._shards:
+            index = FlatRows.read(file, self._metric)
+            found = index.search(query[None], k)
+            ids.append(names[found.rows[0]])
+            scores.append(found.scores[0])
+            if not self._looked:  # Where most is held: with a shard in memory.
+                self._memory.look()
+            del index
+            n_bytes += file.stat().st_size
+        best = np.argsort(-np.concatenate(scores), kind="stable")[:k]
+        hits = np.concatenate(ids)[best].tolist()
+        ms = (time.perf_counter() - started) * 1e3
+        self._looked = True
+        n = sum(len(names) for _, names in self._shards)
+        return Answer(ms, hits, self._total, len(self._shards), n, n, n_bytes, self._generation)
+
+    def forget(self) -> None:
+        footprint.drop(self._folder)
+
+
+class RamFlat:
+    """One flat float32 index of everything, in memory: the fastest full scan, and the most memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self, report: Report) -> None:
+        with reading(self._path) as snapshot:
+            self._generation, n, done = snapshot.generation, snapshot.n_live, 0
+            self._rows, ids = np.empty((n, snapshot.settings.dim), np.float32), [np.empty(0, np.int64)]
+            for shard in snapshot.shards:
+                ids.append(_gather(shard, self._rows[done : done + shard.n_live]))
+                done += shard.n_live
+                report(done, n)
+            self._ids = np.concatenate(ids)
+            self._index = FlatRows(self._rows, snapshot.metric)
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+        started = time.perf_counter()
+        found = self._index.search(query[None], k)
+        hits = self._ids[found.rows[0]].tolist()
+        ms = (time.perf_counter() - started) * 1e3
+        n = len(self._ids)
+        return Answer(ms, hits, 1, 1, n, n, 0, self._generation)
+
+    def forget(self) -> None:
+        """Nothing is read again."""
+
+
+class Engine:
+    """The collection itself: every shard scanned exactly, or some opened by one of its routers."""
+
+    def __init__(self, path: Path, name: str, kind: str, threads: int) -> None:
+        self._path = path
+        self._name = name
+        self._kind = kind
+        self._threads = threads
+
+    def open(self, report: Report) -> None:
+        self._collection = Collection.open(self._path, cache_bytes=_EVERYTHING, workers=self._threads)
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+        asked = settings_of(self._name, self._kind, setting)
+        started = time.perf_counter()
+        result = self._collection.search(query, k, **asked)
+        ms = (time.perf_counter() - started) * 1e3
+        trace = result.trace
+        return Answer(
+            ms,
+            [hit.frame_id for hit in result.hits],
+            trace.shards_total,
+            trace.shards_probed,
+            trace.vectors_scanned,
+            trace.cells_scored + trace.vectors_scanned + trace.vectors_rescored,
+            trace.bytes_read,
+            trace.generation,
+            trace.router,
+            trace.reason,
+            trace.n_probe,
+            trace.expected_recall,
+        )
+
+    def forget(self) -> None:
+        self._collection.cache.drop(lambda key: False)
+        gc.collect()
+        footprint.drop(self._path)
+
+
+def settings_of(name: str, kind: str, setting: Setting) -> dict[str, Any]:
+    """What `Collection.search` is told for a contender.
+
+    Asked for a recall, and for images, `routed` goes by the router that the collection takes itself.
+    """
+    if name == "exact":
+        return {"exact": True}
+    asked: dict[str, Any] = {"kind": kind}
+    if setting.recall is not None:
+        asked["recall"] = setting.recall
+    else:
+        asked["n_probe"] = setting.n_probe
+    if name != "routed":
+        asked["router"] = name
+    elif setting.recall is None and kind == "text":
+        asked["router"] = "learned"
+    return asked
+
+
+def make(name: str, path: Path, folder: Path, kind: str, threads: int, memory: Memory) -> Contender:
+    """A contender by its name, not opened yet."""
+    if name == "naive":
+        return Naive(folder / SHARDS, memory)
+    if name == "ram_flat":
+        return RamFlat(path)
+    return Engine(path, name, kind, threads)
+
+
+_TRIES = 200
+"""Times that a folder is removed, 20 ms apart, before it is left."""
+NAMES = ("naive", "ram_flat", "exact", *ROUTED)
+
+
+class _Desk:
+    """Answers the questions of a race. The queries lie in the folder; it goes when nobody is left to ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self._memory = Memory()
+        self._folder = folder
+
+    def abandoned(self) -> None:
+        """Remove the folder, again where somebody who does not know yet still writes there."""
+        for _ in range(_TRIES):
+            remove_folder(self._folder)
+            if not self._folder.exists():
+                return
+            time.sleep(0.02)
+
+    def shards(self, report: Report, path: str, k: int) -> None:
+        """Write the files of the naive loop."""
+        write_shards(Path(path), self._folder / SHARDS, report)
+
+    def truth(self, report: Report, path: str, k: int) -> None:
+        """Work out what should be found, and leave it in the folder."""
+        with reading(Path(path)) as snapshot:
+            truth = Truth.of(snapshot, np.load(self._folder / "queries.npy"), k, report)
+        np.save(self._folder / "ids.npy", truth.ids)
+        np.save(self._folder / "scores.npy", truth.scores)
+
+    def open(self, report: Report, name: str, path: str, kind: str, threads: int, k: int) -> float:
+        """Open a contender; returns the seconds that it took."""
+        self._k = k
+        self._queries: Floats = np.load(self._folder / "queries.npy")
+        self._contender = make(name, Path(path), self._folder, kind, threads, self._memory)
+        started = time.perf_counter()
+        self._contender.open(report)
+        seconds = time.perf_counter() - started
+        gc.collect()
+        self._memory.look()
+        return seconds
+
+    def ask(
+        self, report: Report, which: list[int], setting: dict[str, Any], cold: bool = False, seconds: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Answer these queries, and stop early after so many seconds if any are given."""
+        answers: list[dict[str, Any]] = []
+        started = time.perf_counter()
+        for i in which:
+            if cold:
+                self._contender.forget()
+            answers.append(asdict(self._contender.ask(self._queries[i], self._k, Setting(**setting))))
+            if cold:  # What we have mapped, another contender could not drop.
+                self._contender.forget()
+            if seconds and time.perf_counter() - started > seconds:
+                break
+        self._memory.look()
+        return answers
+
+    def memory(self, report: Report) -> tuple[int | None, int | None]:
+        return self._memory.told()
+
+
+def main() -> None:
+    import_companions()
+    desk = _Desk(Path(sys.argv[1]))
+    handlers: dict[str, Handler] = {
+        "truth": desk.truth,
+        "shards": desk.shards,
+        "open": desk.open,
+        "ask": desk.ask,
+        "memory": desk.memory,
+    }
+    serve(handlers, desk.abandoned)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What a process occupies in memory, and how files are made to leave the page cache. Linux tells; elsewhere little is known."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_MAPS = Path("/proc/self/maps")
+_MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Memory of a process, bytes."""
+
+    anonymous: int
+    """Its own: arrays, loaded codes."""
+    file: int
+    """Pages of mapped files, which the system may take back."""
+
+
+def resident() -> Resident | None:
+    """What this process occupies now; None where the system does not tell."""
+    told = _fields(_STATUS)
+    if "RssAnon" not in told:
+        return None
+    return Resident(told["RssAnon"], told["RssFile"])
+
+
+def free_memory() -> int | None:
+    """Bytes that programs can still take without swapping; None where the system does not tell."""
+    return _fields(_MEMINFO).get("MemAvailable")
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """The fields in kB of a file of the kernel, in bytes."""
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    split = [line.split() for line in lines if line.endswith(" kB")]
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in split}
+
+
+def can_drop() -> bool:
+    """Whether files can be dropped from the page cache here."""
+    return hasattr(os, "posix_fadvise") and _MAPS.exists()
+
+
+def drop(folder: Path) -> None:
+    """Drop the files under a folder from the page cache, except pages that another process has mapped and touched."""
+    let_go(folder)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(handle)
+
+
+def let_go(folder: Path) -> None:
+    """Let go of the touched pages of all read-only maps of files under a folder; they are read again when next touched."""
+    inside = f"{folder.resolve()}{os.sep}"
+    madvise = ctypes.CDLL(None).madvise
+    for line in _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        words = line.split(maxsplit=5)
+        if len(words) == 6 and words[5].startswith(inside) and words[1].startswith("r-"):
+            start, stop = (int(word, 16) for word in words[0].split("-"))
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), mmap.MADV_DONTNEED)
