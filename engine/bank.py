@@ -37,19 +37,21 @@ class Bank:
 
     @classmethod
     def of(cls, texts: Floats, source: str) -> Bank:
-        """A bank of text queries (n, dim), at least `LEAST_TEXTS`; of more than `MOST_TEXTS` an even selection.
+        """A bank of text queries (n, dim), at least `LEAST_TEXTS` different ones; of more than `MOST_TEXTS` a random selection.
 
-        To each two of them the normalised mean of a pair is added. Such means behave like longer sentences.
+        They are shuffled, so that the first of them stand for all. To each two of them the normalised mean of a pair is added. Such means behave like longer sentences.
 
         Raises
         ------
         ValueError
             If there are too few, or one has no direction.
         """
-        if len(texts) < LEAST_TEXTS:
-            raise ValueError(f"{len(texts)} queries are too few to fit a router on; give {LEAST_TEXTS} or more.")
-        chosen = texts[np.linspace(0, len(texts) - 1, min(len(texts), MOST_TEXTS)).round().astype(int)]
-        chosen = unit(chosen)
+        some = np.random.default_rng(2).permutation(len(texts))[:MOST_TEXTS]
+        chosen = unit(texts[some])
+        # The same text twice would be judged by itself; rounded, as scaling it may have changed the last digit.
+        chosen = chosen[np.sort(np.unique(chosen.round(5) + np.float32(0), axis=0, return_index=True)[1])]
+        if len(chosen) < LEAST_TEXTS:
+            raise ValueError(f"{len(chosen)} queries are too few to fit a router on; give {LEAST_TEXTS} or more.")
         fold = (np.random.default_rng(0).permutation(len(chosen)) % FOLDS).astype(np.int8)
         rng = np.random.default_rng(1)
         pairs = []
@@ -79,12 +81,14 @@ def prompts_source(encoder: str) -> str:
     return f"shipped prompts {fingerprint(read_prompts())[:16]}, {encoder}"
 
 
-def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[float], None]) -> Bank:
+def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[float], None]) -> Bank | None:
     """The shipped prompts as the encoder sees them, and past queries (n, dim).
 
-    Only prompts of which the encoder knows all words: with a word left out, many would be alike.
+    Only prompts of which the encoder knows all words: with a word left out, many would be alike. None if these are too few.
     """
     known = [text for text in read_prompts() if _knows(encoder, text)][: MOST_TEXTS - len(past)]  # They come shuffled.
+    if len(known) < LEAST_TEXTS:
+        return None
     vectors = [past]
     for start in range(0, len(known), _BATCH):
         progress(start / len(known))

@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]
 TRAIN_NBYTES = 768 << 20
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
 _STEP = 16_384
-_IMAGE_JUDGES = 256
+IMAGE_JUDGES = 256
 """Stored frames that are asked for when image queries are calibrated."""
 
 
@@ -99,13 +99,13 @@ class Blueprint:
     def fit(self, bank: Bank, next_frame: int, progress: Progress) -> Learned:
         """Fit the router to these cells, in one pass over all frames."""
         n = len(self.frames)
-        places = np.unique(np.linspace(0, n - 1, min(n, _IMAGE_JUDGES)).round().astype(np.int64))
+        places = np.unique(np.linspace(0, n - 1, min(n, IMAGE_JUDGES)).round().astype(np.int64))
         rows = np.bincount(self.frames.columns.cell, minlength=len(self.cells)).astype(np.int64)
 
         def told(blocks: Blocks) -> Blocks:
             done = 0
             for block in blocks:
-                progress("fitting the router", done / n)
+                progress("fitting the router", 0.8 + 0.2 * done / n)
                 yield block
                 done += len(block[0])
 
@@ -166,7 +166,7 @@ def _train(
 ) -> tuple[Cells, Gathered]:
     """New cells, and the frames in them."""
     n_cells = min(settings.n_cells or choose_n_cells(len(frames)), len(frames))
-    progress("training cells", 0.0)
+    progress("training cells", 0.1)
     wanted = min(len(frames), n_cells * cells_module.TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
     picked = np.sort(np.random.default_rng(0).choice(len(frames), wanted, replace=False))
     cells = cells_module.train(
@@ -179,7 +179,7 @@ def _train(
     )
     cell = np.empty(len(frames), np.int32)
     for start in range(0, len(frames), _STEP):
-        progress("assigning frames to cells", 0.4 + 0.2 * start / len(frames))
+        progress("assigning frames to cells", 0.4 + 0.15 * start / len(frames))
         step = np.arange(start, min(start + _STEP, len(frames)))
         cell[step] = cells.assign(frames.floats(step))
     columns = frames.columns.with_values(cell=cell)

@@ -149,11 +149,11 @@ def calibrate(
     depths = [k for k in DEPTHS if (answers[:, :k] >= 0).all() and k <= max(DEPTHS[0], rows.sum() // 10)]
     error = _error(promised, seen)
     if group_promised is None:
-        rank, counts = np.zeros((len(promised), 1), np.int64), np.array([len(rows)])
+        rank, counts = np.zeros((len(promised), 1), np.int32), np.array([len(rows)])
         kept = [0]
         group_of = np.zeros(len(rows), np.int32)
     else:
-        rank = np.argsort(np.argsort(-group_promised, axis=1), axis=1)
+        rank = np.argsort(np.argsort(-group_promised, axis=1), axis=1).astype(np.int32)
         counts = np.bincount(group_of, minlength=group_promised.shape[1])
         kept = sorted({max(1, math.ceil(share * len(counts))) for share in _SHARES})
     rank_of_cell = rank[:, group_of]
@@ -226,6 +226,7 @@ def _error(promised: Floats, seen: Floats) -> float:
     """Standard deviation of what promises err by over the cells that promise most, as half of the errors tell it."""
     n = min(_NEAR, promised.shape[1])
     near = np.argpartition(-promised, n - 1, axis=1)[:, :n]
-    errors = np.take_along_axis(seen, near, 1) - np.take_along_axis(promised, near, 1)
-    errors = errors[np.isfinite(errors)]
+    told, found = np.take_along_axis(promised, near, 1), np.take_along_axis(seen, near, 1)
+    known = np.isfinite(told) & np.isfinite(found)
+    errors = found[known] - told[known]
     return max(1.4826 * float(np.median(np.abs(errors - np.median(errors)))) if len(errors) else 0.0, 1e-4)

@@ -247,22 +247,18 @@ class Catalog:
 
     def live_folders(self, generations: Sequence[int]) -> dict[str, set[int]]:
         """Numbers by folder that any of these generations lists: segments, cells, routers, and videos as `media`."""
-        segments: set[int] = set()
-        cells: set[int] = set()
-        routers: set[int] = set()
-        videos: set[int] = set()
+        found: dict[str, set[int]] = {"segments": set(), "cells": set(), "routers": set(), "media": set()}
         with self._lock, self._translated():
             for generation in generations:
                 alive = f"born <= {generation:d} AND (died IS NULL OR died > {generation:d})"
-                segments.update(row[0] for row in self._db.execute(f"SELECT segment_id FROM segments WHERE {alive}"))
-                videos.update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
-                found = self._db.execute(
-                    "SELECT cells_id, router_id FROM generations WHERE generation = ?", (generation,)
-                ).fetchone()
-                for kind, number in zip((cells, routers), found or (), strict=False):
-                    if number is not None:
-                        kind.add(number)
-        return {"segments": segments, "cells": cells, "routers": routers, "media": videos}
+                found["segments"].update(
+                    row[0] for row in self._db.execute(f"SELECT segment_id FROM segments WHERE {alive}")
+                )
+                found["media"].update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
+                for kind, column in (("cells", "cells_id"), ("routers", "router_id")):
+                    sql = f"SELECT {column} FROM generations WHERE generation = ? AND {column} IS NOT NULL"
+                    found[kind].update(row[0] for row in self._db.execute(sql, (generation,)))
+        return found
 
     def forget_before(self, generation: int) -> None:
         """Drop what no generation from this one on lists; a transaction of its own, which makes no generation."""
@@ -371,13 +367,7 @@ class Change:
         self.execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
 
     def commit_generation(
-        self,
-        settings: Settings,
-        layout_id: int,
-        cells_id: int | None,
-        router_id: int | None,
-        what: str,
-        at: datetime,
+        self, settings: Settings, layout_id: int, cells_id: int | None, router_id: int | None, what: str, at: datetime
     ) -> None:
         """List the new generation; nothing may be changed after this in the transaction."""
         generation = self.generation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from engine.bank import Bank, of_prompts, prompts_source
 from engine.build import Progress
 from engine.catalog import Catalog
 from engine.durable import FileLock
-from engine.errors import Busy, EncoderError, NotACollection
+from engine.errors import Busy, CorruptData, EncoderError, NotACollection
 from engine.history import past_queries
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
@@ -32,6 +32,8 @@ from engine.writer import Writer
 
 CACHE_BYTES = 1 << 30
 """Default budget of the shard cache, bytes."""
+_GIVEN = "given vectors"
+"""What a bank is called that came as vectors."""
 _BUSY = "Somebody else is writing to this collection right now; try again when that has ended."
 
 
@@ -176,13 +178,15 @@ class Collection(Searcher):
         Raises
         ------
         ValueError
-            If they are too few, of another length, or one has no direction.
+            If they are too few, of another length, or one has no direction; or if the metric is l2.
         """
         if queries.ndim != 2 or queries.shape[1] != self.settings.dim:
             raise ValueError(
                 f"The queries have shape {queries.shape}; give one row of {self.settings.dim} numbers for each."
             )
-        self._given = Bank.of(np.asarray(queries, np.float32), "given vectors")
+        if self.settings.metric != "ip":
+            raise ValueError("A router is fitted for inner products only; leave the queries out.")
+        self._given = Bank.of(np.asarray(queries, np.float32), _GIVEN)
 
     def _bank(self, progress: Progress) -> Bank | None:
         """Queries to fit the router on: those given, now or for an earlier build, or the shipped prompts; None without an encoder."""
@@ -191,19 +195,22 @@ class Collection(Searcher):
         name = self.settings.encoder
         source = prompts_source(name)
         with self._generations.reading() as snapshot:
-            earlier = None if snapshot.router is None else snapshot.router.bank
-        if earlier is not None and (
-            (earlier.source == source and not self.remember) or not name or earlier.source == "given vectors"
-        ):
-            return earlier
+            row = snapshot.manifest.router
+            earlier = "" if row is None else row.about["source"]
+            # Where the files are damaged, prompts are embedded anew; vectors that were given must be given again.
+            with suppress(*(CorruptData,) * bool(name and earlier != _GIVEN)):
+                same = earlier == source and not self.remember
+                if snapshot.router is not None and (same or earlier == _GIVEN or not name):
+                    return snapshot.router.bank
         if not name:
             return None
         try:
-            encoder = self.encoder
+            past = past_queries(self.path, self.settings.dim)
+            return of_prompts(
+                self.encoder, source, past, lambda fraction: progress("embedding prompts", 0.1 * fraction)
+            )
         except EncoderError:
             return None  # The collection may be searched by vectors alone; `stats` says that the router goes by spread.
-        past = past_queries(self.path, encoder.dim)
-        return of_prompts(encoder, source, past, lambda fraction: progress("embedding prompts", 0.0))
 
     def _newest(self) -> Snapshot:
         """The newest generation for the writer, who needs no hold on it: nobody else sweeps."""

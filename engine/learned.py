@@ -59,6 +59,11 @@ def fitted_bank(bank: Bank, n_cells: int) -> Bank:
     return Bank.of(bank.vectors[: min(bank.n_texts, most * 2 // 3)], bank.source)
 
 
+def judges_for(n_cells: int) -> int:
+    """Queries that judge so many cells, if the bank has as many."""
+    return max(_LEAST_JUDGES, min(_MOST_JUDGES, _JUDGED // max(1, n_cells)))
+
+
 def learn(
     bank: Bank, cells: Cells, rows: Rows, blocks: Blocks, images: Floats, places: Rows, next_frame: int
 ) -> Learned:
@@ -71,7 +76,7 @@ def learn(
     places : (j,) where in the stream each of them comes, so that it does not find itself
     """
     bank = fitted_bank(bank, len(cells))
-    n_judges = min(bank.n_texts, max(_LEAST_JUDGES, min(_MOST_JUDGES, _JUDGED // len(cells))))
+    n_judges = min(bank.n_texts, judges_for(len(cells)))
     best = Best(np.concatenate([bank.vectors, images]), len(cells))
     own = np.concatenate([np.full(n_judges, -1, np.int64), places])
     answers = Answers(np.concatenate([bank.vectors[:n_judges], images]), own)

@@ -10,8 +10,10 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from engine.build import TRAIN_NBYTES
+from engine.bank import MOST_TEXTS
+from engine.build import IMAGE_JUDGES, TRAIN_NBYTES
 from engine.cells import TRAIN_PER_CELL, choose_n_cells
+from engine.learned import BEST_NBYTES, judges_for
 from engine.segment import CODED_FROM, max_rows
 from engine.vectorindex import CODECS
 
@@ -36,6 +38,10 @@ COLUMNS_NBYTES = 48
 """Per frame: its id, video, place, time, wall clock, shot, cell and checksum. Each tag adds a bit, not counted here."""
 LIST_NBYTES = 224
 """Memory per inverted list: two vectors of FAISS's with what their allocation costs, and its row of `cells.npy`."""
+JUDGED_NBYTES = 44
+"""Memory of calibrating, per judge and cell: promises, ranks and worths in several steps (measured)."""
+ANSWERS_NBYTES = 288 << 20
+"""Memory in which the exact answers of all judges are gathered, whatever the collection (measured)."""
 LIST_DISK_NBYTES = 24
 """Per list on disk: its length in `codes.faiss` and its row of `cells.npy`."""
 
@@ -63,6 +69,9 @@ class ShardPlan:
     shard_nbytes: int
     """What one shard occupies in memory when it is open: codes, ids and inverted lists."""
     centroids_nbytes: int
+    """Centroids of the cells and, as many again, their routing vectors."""
+    router_nbytes: int
+    """Best scores of all cells for the queries that the router was fitted on, and those: on disk only, read when frames were added."""
     columns_nbytes: int
     """Frame columns, in memory as on disk."""
     rows_nbytes: int
@@ -81,8 +90,9 @@ class ShardPlan:
 
     @property
     def disk_nbytes(self) -> int:
-        """Everything on disk: rows, codes, columns and centroids. A build that replaces another needs as much again meanwhile."""
-        return self.rows_nbytes + self.codes_nbytes + self.columns_nbytes + self.centroids_nbytes
+        """Everything on disk: rows, codes, columns, centroids and router. A build that replaces another needs as much again meanwhile."""
+        cells_nbytes = self.centroids_nbytes + self.router_nbytes
+        return self.rows_nbytes + self.codes_nbytes + self.columns_nbytes + cells_nbytes
 
     @property
     def fits(self) -> bool:
@@ -144,6 +154,11 @@ class _Wish:
         return (self.dim * BITS[self.codec] + 7) // 8 + ID_NBYTES
 
     @property
+    def queries(self) -> int:
+        """Queries that the router is fitted on: a full bank with its pairs, as far as their best scores may take."""
+        return min(MOST_TEXTS * 3 // 2, BEST_NBYTES // (4 * max(1, self.n_cells)))
+
+    @property
     def least(self) -> int:
         """The fewest rows that are worth a shard."""
         return max(CODED_FROM, ROWS_PER_CELL * self.n_cells)
@@ -191,14 +206,17 @@ class _Wish:
         return rows
 
     def build_nbytes(self, n: int, rows: int) -> int:
-        """Memory of a build: columns as they are copied, centroids, rows in hand, and the training sample or one segment's codes.
+        """Memory of a build: columns as they are copied, centroids, rows in hand, and the training sample, one segment's codes or
+        what the router is fitted on, whichever is most.
 
         Codes are appended to, so that up to twice their size is allocated.
         """
         sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_NBYTES // (4 * self.dim)))
         floats = self.n_cells + min(n, BUILD_ROWS)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded(rows) else 0
-        return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment)
+        judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * judges_for(self.n_cells))
+        fitted = self.n_cells * 4 * (self.queries + IMAGE_JUDGES) + max(ANSWERS_NBYTES, judging)
+        return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)
 
 
 def plan_shards(
@@ -336,7 +354,7 @@ def _rows(wish: _Wish, n: int, left: int) -> int:
 def _plan(wish: _Wish, n: int) -> ShardPlan:
     bare = not wish.store
     wish = replace(wish, n_cells=0 if bare else min(n, wish.n_cells or choose_n_cells(n)))
-    centroids_nbytes = wish.n_cells * wish.dim * 4
+    centroids_nbytes = 2 * wish.n_cells * wish.dim * 4
     columns_nbytes = 0 if bare else n * COLUMNS_NBYTES
     fixed = centroids_nbytes + columns_nbytes
     left = wish.ram - fixed
@@ -358,6 +376,7 @@ def _plan(wish: _Wish, n: int) -> ShardPlan:
         segments_per_shard=wish.segments(rows),
         shard_nbytes=shard_nbytes,
         centroids_nbytes=centroids_nbytes,
+        router_nbytes=0 if bare else wish.queries * (wish.n_cells * 2 + wish.dim * 4),
         columns_nbytes=columns_nbytes,
         rows_nbytes=n * (wish.row_nbytes if bare else wish.dim * STORES[wish.store]),
         codes_nbytes=n * wish.row_nbytes + n_shards * wish.lists(rows) * LIST_DISK_NBYTES if coded else 0,
@@ -386,7 +405,8 @@ def describe(plan: ShardPlan) -> str:
         return ", ".join(f"{readable_bytes(nbytes)} {what}" for nbytes, what in parts if nbytes)
 
     fixed = (plan.columns_nbytes, "columns"), (plan.centroids_nbytes, f"centroids of {plan.n_cells:,} cells")
-    disk = sizes((plan.rows_nbytes, "stored rows"), (plan.codes_nbytes, f"{plan.codec} codes"), *fixed)
+    codes = (plan.rows_nbytes, "stored rows"), (plan.codes_nbytes, f"{plan.codec} codes")
+    disk = sizes(*codes, *fixed, (plan.router_nbytes, "router"))
     shards = f"{plan.shards_in_memory:,} of {plan.n_shards:,} shard{'s' if plan.n_shards > 1 else ''}"
     memory = ", ".join(filter(None, [shards, sizes(*fixed)]))
     lines = [

@@ -14,6 +14,7 @@ from engine.cells import Cells
 from engine.columns import LONGEST, NO_TIME, FrameColumns, Tags
 from engine.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
+from engine.vectorindex import Floats
 
 LARGEST = 1e15
 """Value of a vector up to which squared distances stay within float32."""
@@ -163,3 +164,25 @@ def _check_years(times: NDArray[np.datetime64]) -> None:
         raise ValueError(
             f"A frame's recording time is outside the years {MINYEAR} to {MAXYEAR}; give local times of the calendar, or none."
         )
+
+
+def prepare_query(vector: Floats, dim: int, metric: str) -> Floats:
+    """A query as the search wants it: right length, finite, unit norm for `ip`.
+
+    Raises
+    ------
+    ValueError
+        If it is not like that or cannot be made so.
+    """
+    if vector.shape != (dim,):
+        raise ValueError(f"The query has shape {vector.shape}; this collection is searched with {dim} numbers.")
+    if not np.isfinite(vector).all():
+        raise ValueError("The query holds a value that is not a finite number.")
+    if metric == "l2":
+        if np.abs(vector).max() > LARGEST:
+            raise ValueError(f"The query holds a value larger than {LARGEST:g}, whose square is beyond float32.")
+        return vector
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if norm == 0:
+        raise ValueError("The query is all zeros, which has no direction.")
+    return (vector.astype(np.float64) / norm).astype(np.float32)

@@ -18,10 +18,9 @@ from engine.contents import Contents
 from engine.encoder import Encoder, load_encoder
 from engine.errors import EncoderError
 from engine.history import remember
-from engine.manifest import Settings
 from engine.probe import Prober
 from engine.promise import RouterName
-from engine.records import LARGEST
+from engine.records import prepare_query
 from engine.search import Asked, check_choices, make_plan, search
 from engine.segment import Residency
 from engine.snapshot import Snapshot
@@ -145,7 +144,11 @@ class Searcher(Contents):
         with self._generations.reading() as snapshot:
             vectors = np.stack(
                 [
-                    _checked(next(encoded) if isinstance(query, str) else _vector(snapshot, query), snapshot.settings)
+                    prepare_query(
+                        next(encoded) if isinstance(query, str) else _vector(snapshot, query),
+                        snapshot.settings.dim,
+                        snapshot.settings.metric,
+                    )
                     for query in queries
                 ]
             )
@@ -242,21 +245,3 @@ def _vector(snapshot: Snapshot, query: int | NDArray[np.floating]) -> Floats:
         return snapshot.vector(int(query))
     with np.errstate(over="ignore"):  # What float32 cannot hold comes out infinite, and is refused as such.
         return np.asarray(query, np.float32)
-
-
-def _checked(vector: Floats, settings: Settings) -> Floats:
-    """A query as the search wants it: right length, finite, unit norm for `ip`."""
-    if vector.shape != (settings.dim,):
-        raise ValueError(
-            f"The query has shape {vector.shape}; this collection is searched with {settings.dim} numbers."
-        )
-    if not np.isfinite(vector).all():
-        raise ValueError("The query holds a value that is not a finite number.")
-    if settings.metric == "l2":
-        if np.abs(vector).max() > LARGEST:
-            raise ValueError(f"The query holds a value larger than {LARGEST:g}, whose square is beyond float32.")
-        return vector
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    if norm == 0:
-        raise ValueError("The query is all zeros, which has no direction.")
-    return (vector.astype(np.float64) / norm).astype(np.float32)

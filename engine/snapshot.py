@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.cells import Cells, metric_of, read_cells
 from engine.durable import FileLock
-from engine.errors import NotFound
+from engine.errors import CorruptData, NotFound
 from engine.learned import Learned, read_learned
 from engine.manifest import Manifest, SegmentRow, Settings, VideoRow
 from engine.promise import RouterName, Scorer, by_centroid, by_spread
@@ -170,10 +171,19 @@ class Snapshot:
             return {}
         found: dict[RouterName, Scorer] = {"centroid": by_centroid(cells, self.metric)}
         if self.metric == "ip":
-            found["spread"] = by_spread(cells, self.cell_map.rows)
+            found["spread"] = by_spread(cells, self.readable_rows)
             if self.router is not None:
                 found["learned"] = self.router.scorer(cells)
         return found
+
+    @cached_property
+    def readable_rows(self) -> Rows:
+        """(n_cells,) live rows over the segments that can be read; the search itself names those that cannot."""
+        rows = np.zeros(len(self.cells or ()), np.int64)
+        for view in self.views():
+            with suppress(CorruptData):
+                rows[view.segment.cells] += view.cell_rows
+        return rows
 
     def usual_router(self, kind: Kind) -> RouterName:
         """The router that serves a kind of query best here; there is one once there are cells."""

@@ -158,6 +158,7 @@ class Writer:
         ValueError
             If the collection is empty, or the placement does not work with these settings.
         """
+        progress("gathering frames", 0.0)
         bank = self._bank(progress) if settings.metric == "ip" and self._read().n_live else None
         self._lay_out(settings, progress, None, "build", bank)
 
@@ -185,8 +186,9 @@ class Writer:
             cells, layout, frames = blueprint.cells, blueprint.layout, blueprint.frames
             cells_row = None if keep is not None else self._write_cells(cells)
             segments: list[SegmentRow] = []
+            first, last = 0.55 if keep is None else 0.0, 1.0 if bank is None else 0.8
             for shard in range(len(layout.names)):
-                progress("writing shards", 0.6 + 0.4 * shard / len(layout.names))
+                progress("writing shards", first + (last - first) * shard / len(layout.names))
                 self._write_shard(shard, frames, blueprint.of(shard), cells, settings, segments)
             fitted = None if bank is None else self._write_router(blueprint.fit(bank, counter("frame"), progress))
             router = fitted if keep is None else snapshot.manifest.router
@@ -366,9 +368,10 @@ class Writer:
         """Take frames into the router that came after it was last fitted, where they are enough to tell; returns whether it did."""
         snapshot = self._read()
         router, cells = snapshot.router, snapshot.cells
-        if router is None or cells is None or snapshot.n_live < (1 + REFIT_AT) * router.n_frames:
-            return False
         next_frame = self._catalog.counter("frame")
+        # By the numbers given since: frames that came may be no more than those that were deleted.
+        if router is None or cells is None or next_frame - router.next_frame <= REFIT_AT * router.n_frames:
+            return False
         with storage_errors("fitting the router"):
             fitted = grown(
                 router, cells, newer(snapshot, router.next_frame), next_frame=next_frame, n_frames=snapshot.n_live
@@ -376,6 +379,7 @@ class Writer:
             row = self._write_router(fitted)
             with self._catalog.transaction() as change:
                 self._commit(change, snapshot, "refit", [], row)
+        self._tidy()
         return True
 
     def _write_router(self, router: Learned) -> RouterRow:

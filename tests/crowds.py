@@ -276,8 +276,8 @@ def readers(base: Path, model: Model, work: Path, seconds: float, seed: int = 0)
                 after = model.copy()
                 expect(after, *change)
                 generation = collection.generation
-                # An addition that brings about a merge makes two generations of the same frames.
-                known[generation + 1] = known[generation + 2] = after
+                # An addition that brings about a merge and a refit of the router makes three generations of the same frames.
+                known[generation + 1] = known[generation + 2] = known[generation + 3] = after
                 if n % 5 == 0:
                     with collection.writing():
                         here.send(True)

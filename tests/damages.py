@@ -21,6 +21,7 @@ KINDS = {
     "cells.npy": "segments/*/cells.npy",
     "codes.faiss": "segments/*/codes.faiss",
     "cells/": "cells/*/*.npy",
+    "routers/": "routers/*/*.npy",
     "catalog.sqlite": "catalog.sqlite",
     "media/": "media/*/*.jpg",
 }
@@ -88,7 +89,7 @@ def _shards_of(path: Path) -> dict[int, frozenset[int]]:
 def _counters(path: Path) -> tuple[object, list[int]]:
     """What the newest generation lists, and which numbers are free."""
     with closing(Catalog.open(path / "catalog.sqlite")) as catalog:
-        names = ("frame", "video", "segment", "layout", "cells")
+        names = ("frame", "video", "segment", "layout", "cells", "router")
         return catalog.manifest(catalog.current_generation()), [catalog.counter(name) for name in names]
 
 
@@ -111,8 +112,8 @@ def corrupt(
             kind = kinds[n % len(kinds)]
             with copied(base, work / "damaged") as path:
                 files = sorted(path.glob(KINDS[kind]))
-                # Cells have five small files; each gets its turn.
-                target = rng.choice(files) if kind != "cells/" else files[n // len(kinds) % len(files)]
+                # Cells and routers have several small files; each gets its turn.
+                target = files[n // len(kinds) % len(files)] if kind in ("cells/", "routers/") else rng.choice(files)
                 how = damage(target, rng)
                 what = f"{target.relative_to(path)}, {how}"
                 tally.tried += 1

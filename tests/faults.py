@@ -37,6 +37,8 @@ SMALL = (
 )
 """Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions."""
 QUERIES = queries(4)
+BANK = queries(40)[4:]
+"""Queries that routers are fitted on."""
 EVERYTHING = 100_000
 
 
@@ -202,7 +204,7 @@ class Truth:
 
 def folders(collection: Collection) -> dict[str, set[str]]:
     """What lies in the folders that the writer sweeps."""
-    places = {kind: collection.path / kind for kind in ("segments", "cells", "media")}
+    places = {kind: collection.path / kind for kind in ("segments", "cells", "routers", "media")}
     return {
         kind: {each.name for each in place.iterdir()} if place.is_dir() else set() for kind, place in places.items()
     }
@@ -215,6 +217,7 @@ def unlisted(collection: Collection) -> list[str]:
     listed = {
         "segments": {str(row.segment_id) for row in manifest.segments},
         "cells": set() if manifest.cells is None else {str(manifest.cells.cells_id)},
+        "routers": set() if manifest.router is None else {str(manifest.router.router_id)},
         "media": {str(row.number) for row in manifest.videos},
     }
     return [f"{kind}/{name}" for kind, found in folders(collection).items() for name in sorted(found - listed[kind])]
@@ -244,7 +247,10 @@ def verify(collection: Collection, model: Model, *, swept: bool = False) -> None
 
 
 def make_world(path: Path) -> Model:
-    """A built collection with codes, pictures, deleted frames, and so many small segments that the next add merges."""
+    """A built collection with codes, a router, pictures, deleted frames, and so many small segments that the next add merges.
+
+    Each video that is added is more than a fiftieth of it, so the router takes it in.
+    """
     model = Model()
     first = [pictured(1, 8), *(make_video(i, 28) for i in range(2, 9))]
     late = [pictured(10, 5), *(make_video(i, 15) for i in range(11, 14))]
@@ -260,7 +266,7 @@ def make_world(path: Path) -> Model:
         Collection.create(path, dim=DIM, n_shards=3, n_cells=8, route="routed") as collection,
     ):
         collection.store([new for new, _ in first], [placed(i, frames) for i, (_, frames) in enumerate(first)])
-        collection.build()
+        collection.build(queries=BANK)
         collection.delete("v3")
         for video in late:
             collection.add(*video)
@@ -310,6 +316,7 @@ OPERATIONS = {
     "compact": Operation(lambda c: c.compact()),
     "reshard": Operation(lambda c: c.reshard(n_shards=2)),
     "build": Operation(lambda c: c.build(n_cells=6, n_shards=4)),
+    "build on other queries": Operation(lambda c: c.build(queries=-BANK)),
     "merge": Operation(merge_all),
     "add after a failed build": Operation(_add_after_failure, lambda m: m.add(pictured(30, 12))),
 }

@@ -11,7 +11,7 @@ import pytest
 
 from engine.catalog import FORMAT, Catalog
 from engine.errors import Busy, CollectionError, CorruptData, NotACollection, StorageFull
-from engine.manifest import CellsRow, DeleteRow, LayoutRow, SegmentRow, Settings, VideoRow
+from engine.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings, VideoRow
 
 AT = datetime(2024, 5, 1, 12)
 SETTINGS = Settings(8, "ip", "fp16", "sq8", "", "auto", "timeline", 3, 0, {"minutes": 2.5})
@@ -57,7 +57,7 @@ def commit(catalog: Catalog, number: int) -> int:
     with catalog.transaction() as change:
         change.add_video(video(number))
         change.add_segment(segment(number))
-        change.commit_generation(SETTINGS, 1, None, "add", AT)
+        change.commit_generation(SETTINGS, 1, None, None, "add", AT)
     return catalog.current_generation()
 
 
@@ -65,8 +65,9 @@ def test_a_generation_lists_what_was_committed_in_it(catalog, path):
     commit(catalog, 1)
     with catalog.transaction() as change:
         change.add_cells(CellsRow(1, {"centroids.npy": "1"}))
+        change.add_router(RouterRow(1, {"best.npy": "2"}, {"source": "x", "calibration": {"curves": []}}))
         change.add_delete(DeleteRow(1, 1, 3))
-        change.commit_generation(SETTINGS, 1, 1, "build", AT)
+        change.commit_generation(SETTINGS, 1, 1, 1, "build", AT)
     again = Catalog.open(path)
     found = again.manifest(again.current_generation())
     again.close()
@@ -76,6 +77,28 @@ def test_a_generation_lists_what_was_committed_in_it(catalog, path):
     assert found.segments == (segment(1),)
     assert found.deletes == (DeleteRow(1, 1, 3),)
     assert found.cells == CellsRow(1, {"centroids.npy": "1"})
+    assert found.router == RouterRow(1, {"best.npy": "2"}, {"source": "x", "calibration": {"curves": []}})
+
+
+def test_a_router_is_listed_while_a_generation_needs_it_and_forgotten_then(catalog, path):
+    def fit(number: int | None) -> int:
+        with catalog.transaction() as change:
+            if number is not None:
+                change.add_router(RouterRow(number, {}, {"source": f"bank {number}"}))
+            change.commit_generation(SETTINGS, 1, None, number, "refit", AT)
+        return catalog.current_generation()
+
+    first, second = fit(1), fit(2)
+    assert catalog.live_folders([first, second])["routers"] == {1, 2}
+    assert catalog.manifest(first).router.about == {"source": "bank 1"}
+    catalog.forget_before(second)
+    assert catalog.live_folders([second])["routers"] == {2}
+    assert catalog._one("SELECT group_concat(router_id) FROM routers") == ("2",)
+    assert catalog.counter("router") == 3
+    last = fit(None)
+    assert catalog.manifest(last).router is None
+    catalog.forget_before(last)
+    assert catalog._one("SELECT count(*) FROM routers") == (0,)
 
 
 def test_older_generations_stay_as_they_were_until_they_are_forgotten(catalog):
@@ -84,12 +107,13 @@ def test_older_generations_stay_as_they_were_until_they_are_forgotten(catalog):
         change.end_segment(1)
         change.end_video(1)
         change.add_segment(segment(2))
-        change.commit_generation(SETTINGS, 1, None, "merge", AT)
+        change.commit_generation(SETTINGS, 1, None, None, "merge", AT)
     second = catalog.current_generation()
     assert [row.segment_id for row in catalog.manifest(first).segments] == [1]
     assert [row.segment_id for row in catalog.manifest(second).segments] == [2]
-    assert catalog.live_folders([first, second]) == ({1, 2}, set(), {1})
-    assert catalog.live_folders([second]) == ({2}, set(), set())
+    nothing = {"cells": set(), "routers": set()}
+    assert catalog.live_folders([first, second]) == {"segments": {1, 2}, "media": {1}, **nothing}
+    assert catalog.live_folders([second]) == {"segments": {2}, "media": set(), **nothing}
     catalog.forget_before(second)
     assert [row.segment_id for row in catalog.manifest(second).segments] == [2]
     with pytest.raises(CorruptData, match=f"Generation {first} is not in the catalog"):
@@ -119,7 +143,7 @@ def test_a_disk_that_fills_up_leaves_the_last_generation_and_lets_writing_go_on_
     def write_much() -> None:
         with catalog.transaction() as change:
             change.add_layout(LayoutRow(2, "semantic", ("x" * 100_000,), {}))
-            change.commit_generation(SETTINGS, 2, None, "build", AT)
+            change.commit_generation(SETTINGS, 2, None, None, "build", AT)
 
     with pytest.raises(StorageFull):
         write_much()
@@ -169,7 +193,7 @@ def test_counters_only_grow_and_a_changed_one_is_never_used(catalog, path):
     assert catalog.counter("video") == 6
     with catalog.transaction() as change:
         change.advance("segment", 3)
-        change.commit_generation(SETTINGS, 1, None, "add", AT)
+        change.commit_generation(SETTINGS, 1, None, None, "add", AT)
     assert catalog.counter("segment") == 6
     with sqlite3.connect(path) as damage:
         damage.execute("UPDATE counters SET value = 1")
@@ -201,12 +225,19 @@ def test_counters_only_grow_and_a_changed_one_is_never_used(catalog, path):
         "UPDATE generations SET settings = 'not json'",
         "UPDATE segments SET written_at = 'yesterday'",
         "UPDATE generations SET manifest = 'x'",
+        "UPDATE generations SET router_id = NULL",
+        "UPDATE routers SET about = '{}'",
+        "UPDATE routers SET files = '{}'",
+        "DELETE FROM routers",
         "DELETE FROM generations",
         "DROP TABLE deletes",
     ],
 )
 def test_a_value_changed_behind_our_back_is_corrupt_data(catalog, path, change):
     commit(catalog, 1)
+    with catalog.transaction() as fitted:
+        fitted.add_router(RouterRow(1, {"best.npy": "2"}, {"source": "x"}))
+        fitted.commit_generation(SETTINGS, 1, None, 1, "refit", AT)
     with sqlite3.connect(path) as other:
         other.execute(change)
     other.close()
@@ -281,13 +312,13 @@ def test_an_id_may_be_taken_again_once_its_video_is_gone_and_not_before(catalog)
     def take(number: int) -> None:
         with catalog.transaction() as change:
             change.add_video(replace(video(number), video_id="v1"))
-            change.commit_generation(SETTINGS, 1, None, "add", AT)
+            change.commit_generation(SETTINGS, 1, None, None, "add", AT)
 
     with pytest.raises(CorruptData, match="UNIQUE"):
         take(2)
     with catalog.transaction() as change:
         change.end_video(1)
-        change.commit_generation(SETTINGS, 1, None, "delete", AT)
+        change.commit_generation(SETTINGS, 1, None, None, "delete", AT)
     take(2)
     found = catalog.manifest(catalog.current_generation())
     assert [(row.number, row.video_id) for row in found.videos] == [(2, "v1")]
@@ -300,7 +331,7 @@ def test_many_videos_of_one_transaction_are_in_one_generation(catalog):
             change.add_video(video(number))
         change.add_segment(segment(1))
         change.advance("frame", 5000)
-        change.commit_generation(SETTINGS, 1, None, "add", AT)
+        change.commit_generation(SETTINGS, 1, None, None, "add", AT)
     assert catalog.current_generation() == before + 1
     assert len(catalog.manifest(before + 1).videos) == 300
     assert catalog.manifest(before).videos == ()

@@ -10,6 +10,7 @@ from worlds import flip
 
 from engine import vectorindex
 from engine.cells import (
+    CELLS_PER_GROUP,
     MAX_CELLS,
     NEEDS_TWO_LEVELS,
     Cells,
@@ -22,7 +23,7 @@ from engine.cells import (
 from engine.errors import CorruptData
 from engine.vectorindex import CODECS
 
-FILES = ["centroids.npy", "trained.npy", "group_centroids.npy", "group_of.npy", "spread.npy"]
+FILES = ["centroids.npy", "trained.npy", "group_centroids.npy", "group_of.npy", "spread.npy", "query_metric.npy"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def two_level(clustered) -> Cells:
 @pytest.mark.parametrize("n_frames", [1, 2, 31, 32, 33, 100, 1000, 10**5, 10**7, 10**9])
 def test_the_number_of_cells_can_be_trained_on_the_frames_there_are(n_frames):
     n_cells = choose_n_cells(n_frames)
-    assert 1 <= n_cells <= min(MAX_CELLS, max(1, n_frames // 4))
+    assert 1 <= n_cells <= min(MAX_CELLS, max(1, n_frames // 8))
     assert n_cells & (n_cells - 1) == 0
 
 
@@ -56,8 +57,13 @@ def test_more_frames_never_get_fewer_cells():
 
 
 def test_very_many_frames_get_more_cells_than_one_level_serves():
-    assert choose_n_cells(4 * 10**6) == NEEDS_TWO_LEVELS
-    assert NEEDS_TWO_LEVELS < choose_n_cells(10**7) < choose_n_cells(10**8) == MAX_CELLS
+    assert choose_n_cells(10**4) == NEEDS_TWO_LEVELS
+    assert NEEDS_TWO_LEVELS < choose_n_cells(10**5) < choose_n_cells(10**6) < choose_n_cells(10**7) == MAX_CELLS
+
+
+def test_there_are_about_24_times_the_square_root_of_the_frames():
+    for n_frames in (50_000, 400_000, 5 * 10**6):
+        assert 0.7 < choose_n_cells(n_frames) / (24 * n_frames**0.5) < 1.42
 
 
 @pytest.mark.parametrize("two_level", [False, True])
@@ -119,7 +125,7 @@ class TestEitherNumberOfLevels:
     def test_cells_come_back_from_disk_as_they_were(self, tmp_path, rows, codec, two_level):
         cells = train(rows, 9, codec, 7, two_level=two_level)
         back = read_cells(tmp_path / "7", 7, write_cells(tmp_path / "7", cells))
-        for name in ("centroids", "trained", "group_centroids", "group_of", "spread"):
+        for name in ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric"):
             written, read = getattr(cells, name), getattr(back, name)
             np.testing.assert_array_equal(read, written)
             assert read.shape == written.shape
@@ -159,8 +165,9 @@ def test_more_cells_than_one_level_serves_come_in_groups_unasked():
     assert cells.two_level
 
 
-def test_there_are_about_as_many_groups_as_cells_in_a_group(two_level):
-    assert 24 <= len(two_level.group_centroids) <= 32
+def test_a_group_has_about_sixteen_cells_and_few_cells_make_as_many_groups_as_cells_in_a_group(rows, two_level):
+    assert 56 <= len(two_level.group_centroids) <= 1024 // CELLS_PER_GROUP == 64
+    assert len(train(rows, 100, "sq8", 1, two_level=True).group_centroids) == 10
     assert two_level.group_centroids.shape[1] == 64
 
 
@@ -201,8 +208,73 @@ def test_a_row_gets_the_same_cell_among_many_as_alone(clustered, two_level):
         assert two_level.assign(many[row : row + 1])[0] == assigned[row]
 
 
-def test_two_levels_separate_nearly_as_finely_as_one(clustered, two_level):
-    assert two_level.spread.mean() <= 1.1 * train(clustered[::2], 1024, "sq8", 1, two_level=False).spread.mean()
+def test_two_levels_separate_nearly_as_finely_as_one(clustered):
+    one, two = (train(clustered[::2], 1000, "sq8", 1, two_level=two_level) for two_level in (False, True))
+    assert not one.two_level
+    assert two.spread.mean() <= 1.1 * one.spread.mean()
+
+
+@pytest.fixture(scope="module")
+def metric():
+    """A metric that counts some directions a hundred times as much as others."""
+    rng = np.random.default_rng(5)
+    axes = np.linalg.qr(rng.normal(size=(8, 8)))[0]
+    return ((axes * np.geomspace(0.05, 5, 8)) @ axes.T).astype(np.float32)
+
+
+class TestUnderAQueryMetric:
+    """Rows belong to the centroid that is nearest by the metric's quadratic form."""
+
+    @staticmethod
+    def forms(rows, centroids, metric):
+        """(n, n_centroids) values of (x - c)' M (x - c)."""
+        apart = (rows[:, None] - centroids[None]).astype(np.float64)
+        return np.einsum("ncd,de,nce->nc", apart, metric.astype(np.float64), apart)
+
+    def test_a_row_goes_to_the_centroid_with_the_least_quadratic_form(self, rows, metric):
+        cells = train(rows.copy(), 16, "sq8", 1, two_level=False, query_metric=metric)
+        forms = self.forms(rows, cells.centroids, metric)
+        mine = forms[np.arange(len(rows)), cells.assign(rows)]
+        np.testing.assert_allclose(mine, forms.min(axis=1), atol=1e-4)
+        plain = vectorindex.nearest(rows, cells.centroids)
+        assert (cells.assign(rows) != plain).mean() > 0.1
+
+    def test_two_levels_with_few_groups_agree_with_the_quadratic_form_too(self, rows, metric):
+        cells = train(rows.copy(), 49, "sq8", 1, two_level=True, query_metric=metric)
+        assert cells.two_level
+        forms = self.forms(rows, cells.centroids, metric)
+        mine = forms[np.arange(len(rows)), cells.assign(rows)]
+        np.testing.assert_allclose(mine, forms.min(axis=1), atol=1e-4)
+
+    @pytest.mark.parametrize("two_level", [False, True])
+    def test_centroids_are_the_means_of_their_rows_in_the_space_of_the_vectors(self, metric, two_level):
+        rng = np.random.default_rng(6)
+        sample = (20 * rng.normal(size=(12, 8))[rng.integers(0, 12, 600)] + rng.normal(size=(600, 8))).astype("f4")
+        cells = train(sample.copy(), 12, "sq8", 1, two_level=two_level, query_metric=metric)
+        cell = cells.assign(sample)
+        for number in np.unique(cell):
+            np.testing.assert_allclose(cells.centroids[number], sample[cell == number].mean(axis=0), atol=0.2)
+
+    def test_the_sample_comes_back_up_to_rounding(self, rows, metric):
+        sample = rows.copy()
+        train(sample, 16, "sq8", 1, two_level=True, query_metric=metric)
+        np.testing.assert_allclose(sample, rows, atol=1e-4)
+
+    def test_cells_separate_what_the_metric_counts(self, rows, metric):
+        plain = train(rows.copy(), 16, "sq8", 1, two_level=False)
+        told = train(rows.copy(), 16, "sq8", 1, two_level=False, query_metric=metric)
+
+        def within(cells):
+            return self.forms(rows, cells.centroids, metric)[np.arange(len(rows)), cells.assign(rows)].mean()
+
+        assert within(told) < 0.9 * within(plain)
+        assert told.spread.mean() > plain.spread.mean()  # It is measured plainly, and other distances were made small.
+
+    def test_a_metric_comes_back_from_disk(self, tmp_path, rows, metric):
+        cells = train(rows.copy(), 9, "sq8", 7, two_level=False, query_metric=metric)
+        back = read_cells(tmp_path / "7", 7, write_cells(tmp_path / "7", cells))
+        np.testing.assert_array_equal(back.query_metric, metric)
+        np.testing.assert_array_equal(back.assign(rows), cells.assign(rows))
 
 
 @settings(max_examples=40, deadline=None)

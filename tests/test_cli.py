@@ -139,6 +139,15 @@ class TestSearch:
             (["--vector", "{q}", "--n-probe", "0"], "n_probe is 0"),
             (["--vector", "{q}", "--k", "many"], "invalid int value"),
             (["--vector", "{q}", "--exact", "--n-probe", "2"], "not allowed with"),
+            (["--vector", "{q}", "--exact", "--recall", "0.9"], "not allowed with"),
+            (["--vector", "{q}", "--recall", "0.9", "--n-probe", "2"], "not allowed with"),
+            (["--vector", "{q}", "--recall", "0"], "A recall of 0.0 cannot be; ask for more than 0 and at most 1"),
+            (["--vector", "{q}", "--recall", "95"], "A recall of 95.0 cannot be"),
+            (["--vector", "{q}", "--recall", "nan"], "A recall of nan cannot be"),
+            (["--vector", "{q}", "--recall", "most"], "invalid float value"),
+            (["--vector", "{q}", "--router", "best"], "invalid choice"),
+            (["--vector", "{q}", "--router", "learned"], "has no learned router; there are no queries to fit one on"),
+            (["--vector", "{q}", "--kind", "sound"], "invalid choice"),
             (["--vector", "{q}", "--video", "nowhere"], "no video 'nowhere'"),
             (["--vector", "{q}", "--daypart", "teatime"], "invalid choice"),
             (["--vector", "{q}", "--from", "9", "--to", "3"], "not after its start"),
@@ -236,6 +245,81 @@ class TestSearch:
         assert (status, out) == (2, "")
         assert f"makes vectors of {town_encoder.dim} numbers; this collection stores {DIM}" in err
         assert len(err.splitlines()) == 1
+
+
+class TestRouter:
+    """A router fitted from the command line, and searches that use it."""
+
+    @pytest.fixture
+    def fitted(self, run, folder, tmp_path):
+        np.save(tmp_path / "bank.npy", queries(60))
+        status, _, err = run("build", folder, "--queries", tmp_path / "bank.npy", "--cells", 4)
+        assert (status, err) == (0, "")
+        return folder
+
+    def test_stats_tell_what_it_was_fitted_on(self, run, as_json, fitted):
+        document = as_json("stats", fitted)
+        assert document["router"] == "learned"
+        # Sixty texts in five folds make thirty pairs.
+        assert document["why_router"] == "it was fitted on 90 queries (given vectors) over 30 frames."
+        assert "Router: learned: it was fitted on 90 queries" in run("stats", fitted)[1]
+
+    def test_stats_tell_how_to_get_one(self, as_json, folder):
+        document = as_json("stats", folder)
+        assert document["router"] == "spread"
+        assert "build --queries" in document["why_router"]
+
+    def test_a_later_build_keeps_the_queries(self, run, as_json, fitted):
+        assert run("build", fitted, "--shards", 2)[0] == 0
+        assert "fitted on 90 queries (given vectors)" in as_json("stats", fitted)["why_router"]
+
+    @pytest.mark.parametrize("router", ["learned", "spread", "centroid"])
+    def test_a_search_says_which_router_it_used(self, as_json, fitted, vector, router):
+        trace = as_json("search", fitted, "--vector", vector, "--router", router, "--n-probe", 2)["trace"]
+        assert (trace["method"], trace["router"], trace["expected_recall"]) == ("routed", router, None)
+
+    def test_the_kind_of_a_query_decides_how_it_is_routed(self, as_json, fitted, vector):
+        def used(*how: object) -> str:
+            return as_json("search", fitted, *how, "--n-probe", 2)["trace"]["router"]
+
+        assert used("--vector", vector) == used("--vector", vector, "--kind", "text") == "learned"
+        assert used("--vector", vector, "--kind", "image") == used("--frame", 3) == "spread"
+        assert used("--frame", 3, "--kind", "text") == "learned"
+
+    def test_a_recall_that_is_not_measured_is_answered_exactly(self, as_json, folder, fitted, vector):
+        for recall in ("0.9", "1"):
+            trace = as_json("search", fitted, "--vector", vector, "--recall", recall)["trace"]
+            assert (trace["method"], trace["expected_recall"]) == ("exact", 1.0)
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("few", "31 queries are too few to fit a router on; give 32 or more."),
+            ("one", "1 queries are too few"),
+            ("wide", "The queries have shape (40, 9); give one row of 8 numbers for each."),
+            ("zero", "all zeros or holds a value that is not a finite number"),
+            ("words", "does not hold one array of numbers"),
+            ("missing", "no such file"),
+        ],
+    )
+    def test_queries_that_cannot_serve_are_one_line_and_nothing_is_built(self, run, folder, tmp_path, name, why):
+        arrays = {
+            "few": queries(31),
+            "one": queries(1)[0],
+            "wide": queries(40, DIM + 1),
+            "zero": np.zeros((40, DIM)),
+            "words": np.array(["a", "b"]),
+        }
+        for each, array in arrays.items():
+            np.save(tmp_path / f"{each}.npy", array)
+        with Collection.open(folder) as collection:
+            before = collection.generation
+        status, out, err = run("build", folder, "--queries", tmp_path / f"{name}.npy")
+        assert (status, out) == (2, "")
+        assert why in err
+        assert len(err.splitlines()) == 1
+        with Collection.open(folder) as collection:
+            assert collection.generation == before
 
 
 class TestOtherCommands:

@@ -36,6 +36,9 @@ class Axes:
     def encode_images(self, images):
         return np.zeros((len(images), DIM), np.float32)
 
+    def unknown_words(self, text):
+        return tuple(word for word in text.split() if word not in self.words)
+
 
 class TestMaking:
     def test_the_package_offers_the_collection_and_the_filter(self):
@@ -246,7 +249,7 @@ class TestEncoders:
 
     def test_threads_that_search_first_at_once_load_the_encoder_once(self, tmp_path, monkeypatch):
         loads = []
-        monkeypatch.setattr("engine.collection.load_encoder", lambda name: loads.append(name) or Axes())
+        monkeypatch.setattr("engine.searcher.load_encoder", lambda name: loads.append(name) or Axes())
         with fill(tmp_path / "c", VIDEOS[:1], encoder="axes") as collection, ThreadPoolExecutor(8) as pool:
             assert len(list(pool.map(collection.search, ["north"] * 8))) == 8
         assert loads == ["axes"]

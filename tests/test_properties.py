@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine import build, cells, columns, intake, merge, records, scope, search, segment, writer
+from engine import build, cells, columns, fitting, intake, merge, records, scope, search, segment, writer
 from engine.collection import Collection
 from engine.errors import DuplicateVideo, NotFound
 from engine.placement import PLACEMENTS
@@ -78,6 +78,9 @@ def _everything_in_small() -> Iterator[None]:
         patch.setattr(cells, "_BLOCK", 16)
         patch.setattr(cells, "GROUPS_SEARCHED", 2)
         patch.setattr(columns, "_BLOCK", 32)
+        patch.setattr(fitting, "_ROWS", 16)
+        patch.setattr(fitting, "_CELLS", 5)
+        patch.setattr(search, "FIXED_WORK", 0)
         patch.setattr(merge, "_PAIRS", 8)
         patch.setattr(scope, "EXACT_MATCHES", 3)
         yield
@@ -261,7 +264,10 @@ class Twins:
         assert gone == self.model.delete(name)
         self.clean = self.clean and not gone
 
-    def build(self, **given: Any) -> None:
+    def build(self, *, fitted: bool = False, **given: Any) -> None:
+        """Build; `fitted` gives queries to fit a router on, which later builds keep."""
+        if fitted:
+            given["queries"] = np.random.default_rng(1).normal(size=(40, self.model.dim))
         self.collection.build(**given)
         self.two_level = self.collection.settings.placement == "hierarchical"
         self.clean = True
@@ -294,6 +300,7 @@ class Twins:
         queries = make_queries(model, n_queries, seed)
         self.assert_exact(collection, queries, k, where, mask)
         self.assert_routed(queries, k, where, mask)
+        self.assert_aimed(queries, k, where, mask)
         self.assert_by_frame(where, k, mask, seed)
         self.assert_per_shot(queries[0], k, where, mask)
 
@@ -337,6 +344,19 @@ class Twins:
                 model.assert_true(result.hits, query, mask)
                 assert len(result.hits) == min(k, int(mask.sum()))
                 assert all(shard.score is None or np.isfinite(shard.score) for shard in result.trace.shards)
+
+    def assert_aimed(self, queries: list[Vector], k: int, where: Filter, mask: Mask) -> None:
+        """A search that aims at a recall gives true frames, as many as there are, and is exact where it cannot tell."""
+        for recall in (None, 0.5, 0.95, 1.0):
+            results = self.collection.search_many(queries, k, recall=recall, where=where)
+            for query, result in zip(queries, results, strict=True):
+                self.model.assert_true(result.hits, query, mask)
+                assert len(result.hits) == min(k, int(mask.sum()))
+                if result.trace.method == "exact":
+                    assert result.trace.expected_recall == 1.0
+                    self.model.assert_answers(result.hits, query, k, mask)
+                elif recall is not None:
+                    assert result.trace.expected_recall == recall < 1
 
     def assert_by_frame(self, where: Filter, k: int, mask: Mask, seed: int) -> None:
         """A stored frame as the query is a query by its vector, and finds itself."""
@@ -500,8 +520,9 @@ class Histories(RuleBasedStateMachine):
         layout=laid_out,
         codec=st.sampled_from((None, "sq8", "sq4", "fp16", "fp32")),
         n_cells=st.sampled_from((None, 0, 1, 2, 5, 16, 40)),
+        fitted=st.booleans(),
     )
-    def build(self, layout: dict[str, Any], codec: str | None, n_cells: int | None) -> None:
+    def build(self, layout: dict[str, Any], codec: str | None, n_cells: int | None, fitted: bool) -> None:
         given = {**layout, "codec": codec, "n_cells": n_cells}
         if codec == "fp32" and self.twins.model.store == "fp16":
             with pytest.raises(ValueError, match=r"^The codec fp32 needs .*\.$"):
@@ -510,8 +531,9 @@ class Histories(RuleBasedStateMachine):
             with pytest.raises(ValueError, match=r"^The collection holds no frames yet, .*\.$"):
                 self.twins.collection.build(**given)
         else:
-            self.twins.build(**given)
-            event(f"built {layout['placement']}")
+            fitted = fitted and self.twins.model.metric == "ip"
+            self.twins.build(**given, fitted=fitted)
+            event(f"built {layout['placement']}{' with a router' if fitted else ''}")
 
     @precondition(lambda self: self.twins.collection.built and len(self.twins.model))
     @rule(layout=laid_out)
@@ -587,12 +609,16 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "workers": (1, 2),
     "cache": (0, 3000, 1 << 20),
     "cells": (0, 1, 16),
+    "router": ("none", "fitted"),
     "then": ("nothing", "compact", "merge", "reshard", "rebuild"),
 }
 
 
 def possible(case: dict[str, Any]) -> bool:
-    return not (case.get("codec") == "fp32" and case.get("store") == "fp16")
+    """Whether the settings go together: codes no finer than the store, and a router for inner products only."""
+    return (case.get("codec"), case.get("store")) != ("fp32", "fp16") and (
+        (case.get("router"), case.get("metric")) != ("fitted", "l2")
+    )
 
 
 def pairs(case: dict[str, Any]) -> set[tuple[tuple[str, Any], ...]]:
@@ -645,7 +671,7 @@ def test_any_two_circumstances_together_lose_nothing(tmp_path, case):
         captured = ("start", "none", "each")
         first = {f"v{i}": Told(seed=i, n=8 + 9 * i, captured=captured[i % 3], shots=i != 2) for i in range(5)}
         twins.store(first, seed=1)
-        twins.build(**layout, n_cells=case["cells"])
+        twins.build(**layout, n_cells=case["cells"], fitted=case["router"] == "fitted")
         if case["segments"] == "build plus adds":
             twins.add("w0", Told(seed=11, n=50, vectors="far", in_order=False))
             twins.store({"w1": Told(seed=12, n=40, captured="each"), "w2": Told(seed=13, n=3, vectors="same")}, seed=2)

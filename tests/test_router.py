@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from worlds import queries
 
 from engine import cells as cells_module
-from engine.promise import by_centroid, by_spread
+from engine.calibration import Stop
+from engine.promise import by_centroid, by_spread, worth
 from engine.router import GROUP_SHARE, Route, default_n_probe, groups_for
 from engine.vectorindex import scores_of
 
@@ -103,6 +104,63 @@ def test_cells_that_were_not_scored_are_probed_last_and_only_if_they_must():
     assert route.choose(np.array([5, 5, 5, 5]), 2, 10).tolist() == [[1, 3]]
     assert sorted(route.choose(np.array([5, 5, 5, 5]), 2, 20)[0].tolist()) == [0, 1, 2, 3]
     assert route.choose(np.array([5, 5, 0, 5]), 2, 11).tolist() == [[1, 3, 0]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    m=st.integers(1, 4),
+    matches=st.lists(st.integers(0, 5), min_size=1, max_size=25),
+    threshold=st.floats(-12, 0),
+    temperature=st.sampled_from([0.1, 1.0, 5.0]),
+    wanted=st.integers(1, 80),
+)
+def test_cells_worth_more_than_the_threshold_are_probed_and_more_until_enough_rows_are_in_them(
+    m, matches, threshold, temperature, wanted
+):
+    rng = np.random.default_rng(len(matches) * 31 + wanted)
+    scores = rng.permutation(m * len(matches)).reshape(m, -1).astype(np.float32) / len(matches)
+    held = np.array(matches, np.int64)
+    log_held = np.log(np.maximum(held, 1)).astype(np.float32)
+    occupied = [c for c in range(len(held)) if held[c]]
+    if not occupied:
+        return  # A search that nothing passes routes nowhere.
+    chosen = Route(scores, np.zeros(m, np.int64)).until(Stop(0, threshold, temperature), held, log_held, wanted)
+    for i in range(m):
+        mine = chosen[i][chosen[i] >= 0].tolist()
+        values = worth(np.where(held > 0, scores[i], -np.inf)[None], log_held, temperature)[0]
+        order = sorted(occupied, key=lambda c: -scores[i, c])
+        expected = [c for c in order if values[c] >= threshold]
+        if held[expected].sum() < wanted:
+            n = 1
+            while n < len(order) and held[order[:n]].sum() < wanted:
+                n += 1
+            expected = order[:n]
+        assert mine == expected
+        assert (chosen[i][len(mine) :] == -1).all()
+
+
+def test_groups_that_were_not_looked_into_are_stopped_at_unless_rows_are_wanting():
+    route = Route(np.array([[-np.inf, 3.0, -np.inf, 1.0]], np.float32), np.array([2]))
+    held = np.array([5, 5, 5, 5])
+    stop = Stop(1, -100.0, 1.0)
+    assert route.until(stop, held, np.log(held).astype(np.float32), 10).tolist() == [[1, 3]]
+    more = route.until(stop, held, np.log(held).astype(np.float32), 15)[0].tolist()
+    assert more[:2] == [1, 3]
+    assert len(more) == 3
+
+
+def test_a_batch_stops_each_query_where_it_would_stop_alone():
+    rng = np.random.default_rng(3)
+    scores, held = rng.normal(size=(6, 40)).astype(np.float32), rng.integers(1, 9, 40)
+    logs = np.log(held).astype(np.float32)
+    stop = Stop(0, -4.0, 0.5)
+    together = Route(scores, np.zeros(6, np.int64)).until(stop, held, logs, 5)
+    widths = set()
+    for i in range(6):
+        alone = Route(scores[i : i + 1], np.zeros(1, np.int64)).until(stop, held, logs, 5)[0]
+        np.testing.assert_array_equal(together[i][together[i] >= 0], alone)
+        widths.add(len(alone))
+    assert len(widths) > 1
 
 
 def test_the_default_is_an_eighth_of_the_cells_and_eight_at_least():

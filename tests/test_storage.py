@@ -16,7 +16,7 @@ import pytest
 from clips import make_clip
 from faults import Lost, Tally
 
-from engine import durable, media, segment
+from engine import durable, learned, media, segment
 from engine.catalog import Catalog, Change
 from engine.collection import Collection
 from engine.errors import NotACollection, StorageFull
@@ -89,6 +89,13 @@ BLUNDERS = {
 def test_a_power_cut_shows_what_a_writer_forgot_to_sync(world, work, blunder):
     with BLUNDERS[blunder]():
         assert outages.cut_power("add", *world, work, spread=3).lost
+
+
+@pytest.mark.parametrize("step", ["sync_folder", "file_hash"])
+def test_a_power_cut_or_a_check_shows_a_router_that_was_not_written_with_care(world, work, step):
+    careless = {"sync_folder": _no_sync, "file_hash": lambda path: "0" * 32}
+    with mock.patch.object(learned, step, careless[step]):
+        assert outages.cut_power("add", *world, work, spread=12).lost
 
 
 def test_a_power_cut_shows_a_sweep_that_comes_before_the_commit(world, work):
