@@ -1,0 +1,229 @@
+"""An archive with texts, what the engine builds of them, and what it takes to reach the answers: what `routing` prints tables of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import cells as cells_module
+from engine.bank import Bank, unit
+from engine.calibration import Calibration, Kind
+from engine.cells import Cells, choose_n_cells
+from engine.learned import Blocks, Learned, learn
+from engine.promise import Scorer, by_centroid, by_spread, worth
+from engine.router import Route
+from engine.vectorindex import Floats, Rows
+
+K = 10
+N_FIT = 800
+"""Texts of which the bank is made; the others ask."""
+N_JUDGES = 256
+"""Stored frames on which image queries are calibrated, as in a build."""
+_STEP = 16_384
+
+
+@dataclass(frozen=True)
+class Built:
+    """Frames in cells, and the router fitted to them."""
+
+    cells: Cells
+    cell: NDArray[np.int32]
+    rows: Rows
+    learned: Learned | None
+    """None for plain cells."""
+
+    def scorer(self, name: str) -> Scorer:
+        if name == "centroid":
+            return by_centroid(self.cells, "ip")
+        if name == "spread":
+            return by_spread(self.cells, self.rows)
+        assert self.learned is not None
+        return self.learned.scorer(self.cells)
+
+    @property
+    def calibration(self) -> Calibration:
+        assert self.learned is not None
+        return self.learned.calibration
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Queries, and the frames (m, K) that answer them best."""
+
+    queries: Floats
+    answers: Rows
+
+
+@dataclass(frozen=True)
+class Order:
+    """What it takes to reach the answers when cells are probed by falling promise, equally far for all queries."""
+
+    needed: Rows
+    """(m, K) frames scanned until the cell of an answer has been."""
+    probed: Rows
+    """(m, K) cells probed until then."""
+    scanned: NDArray[np.float64]
+    """(n_cells,) frames scanned by number of cells, on average over the queries."""
+    scored: float
+    n_frames: int
+
+    @classmethod
+    def of(cls, route: Route, built: Built, answers: Rows) -> Order:
+        cells = route.choose(built.rows, len(built.rows), 1)
+        scanned = np.cumsum(built.rows[cells], axis=1)
+        place = np.full(route.scores.shape, cells.shape[1], np.int64)
+        np.put_along_axis(place, cells, np.arange(cells.shape[1])[None], axis=1)
+        at = np.take_along_axis(place, built.cell[answers], 1)
+        needed = np.take_along_axis(scanned, at, 1)
+        return cls(needed, at + 1, scanned.mean(axis=0), float(route.scored.mean()), int(built.rows.sum()))
+
+    def recall_at(self, share: float) -> float:
+        """Recall when each query scans no more than a share of the frames."""
+        return float((self.needed <= round(share * self.n_frames, 3)).mean())
+
+    def recall_at_work(self, share: float) -> float:
+        return self.recall_at(share - self.scored / self.n_frames)
+
+    def share_for(self, recall: float) -> float:
+        """The least share of the frames that gives a recall when all queries scan as many."""
+        return float(_reaching(self.needed, recall)) / self.n_frames
+
+    def work_for(self, recall: float) -> float:
+        return self.share_for(recall) + self.scored / self.n_frames
+
+    def share_probing(self, recall: float) -> float:
+        """Share of the frames scanned when all queries probe the least number of cells that gives a recall."""
+        return float(self.scanned[_reaching(self.probed, recall) - 1]) / self.n_frames
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What it takes when each query probes the cells worth more than a threshold, one for all queries."""
+
+    values: Floats
+    """(m, n_cells)"""
+    of_answers: Floats
+    """(m, K) what the cells of the answers are worth."""
+    rows: Rows
+    scored: float
+
+    @classmethod
+    def of(cls, route: Route, built: Built, answers: Rows, temperature: float) -> Stopped:
+        scores = np.where(built.rows > 0, route.scores, -np.inf)
+        values = worth(scores, log_rows(built), temperature)
+        return cls(values, np.take_along_axis(values, built.cell[answers], 1), built.rows, float(route.scored.mean()))
+
+    def recall_at(self, share: float) -> float:
+        order = np.argsort(-self.values, axis=None)
+        scanned = np.cumsum(self.rows[order % len(self.rows)])
+        last = np.searchsorted(scanned, share * self.rows.sum() * len(self.values), side="right") - 1
+        if last < 0:
+            return 0.0
+        threshold = max(self.values.flat[order[last]], np.finfo(np.float32).min)  # Cells not scored are never probed.
+        return float((self.of_answers >= threshold).mean())
+
+    def recall_at_work(self, share: float) -> float:
+        return self.recall_at(share - self.scored / self.rows.sum())
+
+    def share_for(self, recall: float) -> float:
+        probed = self.values >= -_reaching(-self.of_answers, recall)
+        return float((probed @ self.rows.astype(np.float64)).mean() / self.rows.sum())
+
+    def work_for(self, recall: float) -> float:
+        return self.share_for(recall) + self.scored / float(self.rows.sum())
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a calibrated search did."""
+
+    chosen: Rows
+    """(m, width) cells probed, -1 where a query needs fewer."""
+    recall: float
+    scanned: float
+    work: float
+    n_groups: int
+    """Groups whose cells were scored."""
+
+    @classmethod
+    def of(
+        cls, asked: Asked, built: Built, scorer: Scorer, calibration: Calibration, kind: Kind, recall: float
+    ) -> Searched:
+        setting = calibration.setting(kind, K, recall)
+        if setting is None:
+            raise SystemExit(f"A recall of {recall} was not calibrated; are these features of {kind}s' own space?")
+        stop, _ = setting
+        n_groups = stop.n_groups or scorer.n_groups
+        route = Route.of(asked.queries, scorer, n_groups)
+        chosen = route.until(stop, built.rows, log_rows(built), K)
+        held = [np.isin(mine, cells).mean() for mine, cells in zip(built.cell[asked.answers], chosen, strict=True)]
+        scanned = np.where(chosen >= 0, built.rows[chosen], 0).sum(axis=1).mean() / built.rows.sum()
+        work = scanned + route.scored.mean() / built.rows.sum()
+        return cls(chosen, float(np.mean(held)), float(scanned), float(work), n_groups)
+
+
+class Trial:
+    """An archive and texts, and what is built of them, each once."""
+
+    def __init__(self, features: Path, texts: Path) -> None:
+        parts = [np.load(path) for path in sorted(features.glob("*.npy"))]
+        if not parts:
+            raise SystemExit(f"There are no .npy files in {features}; name a folder of features.")
+        self.frames: Floats = unit(np.concatenate(parts).astype(np.float32)).astype(np.float16).astype(np.float32)
+        self.texts: Floats = unit(np.load(texts)["vectors"].astype(np.float32))
+        self.n_cells = choose_n_cells(len(self.frames))
+        self.places = np.unique(np.linspace(0, len(self.frames) - 1, N_JUDGES).round().astype(np.int64))
+        self.split = cache(self._split)
+        self.built = cache(self._built)
+        self.plain = cache(self._plain)
+
+    def _split(self, seed: int) -> tuple[Bank, Asked]:
+        order = np.random.default_rng(seed).permutation(len(self.texts))
+        test = self.texts[order[N_FIT:]]
+        return Bank.of(self.texts[order[:N_FIT]], f"texts, split {seed}"), Asked(test, self.exact(test))
+
+    def _built(self, seed: int, n_cells: int) -> Built:
+        """Cells in the metric of a bank, and the router learned from it."""
+        bank, _ = self.split(seed)
+        plain = self._train(n_cells, bank.query_metric())
+        images = unit(self.frames[self.places])
+        n = len(self.frames)
+        learned = learn(bank, plain.cells, plain.rows, self.blocks(plain.cell), images, self.places, n)
+        return Built(plain.cells, plain.cell, plain.rows, learned)
+
+    def _plain(self, n_cells: int) -> Built:
+        return self._train(n_cells, None)
+
+    def _train(self, n_cells: int, metric: Floats | None) -> Built:
+        n = len(self.frames)
+        some = np.sort(np.random.default_rng(0).choice(n, min(n, n_cells * cells_module.TRAIN_PER_CELL), replace=False))
+        cells = cells_module.train(self.frames[some], n_cells, "sq8", 1, two_level=False, query_metric=metric)
+        cell = cells.assign(self.frames)
+        return Built(cells, cell, np.bincount(cell, minlength=n_cells).astype(np.int64), None)
+
+    def blocks(self, cell: NDArray[np.int32]) -> Blocks:
+        for start in range(0, len(cell), _STEP):
+            yield self.frames[start : start + _STEP], cell[start : start + _STEP]
+
+    def exact(self, queries: Floats, own: Rows | None = None) -> Rows:
+        """The best K frames of each query, best first; not the one that it is itself."""
+        scores = queries @ self.frames.T
+        if own is not None:
+            scores[np.arange(len(own)), own] = -np.inf
+        best = np.argpartition(-scores, K - 1, axis=1)[:, :K]
+        return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1)
+
+
+def log_rows(built: Built) -> Floats:
+    return np.log(np.maximum(built.rows, 1)).astype(np.float32)
+
+
+def _reaching(values: NDArray[Any], recall: float) -> Any:
+    """The least value that so large a share of all values does not exceed."""
+    return np.sort(values, axis=None)[max(0, math.ceil(recall * values.size - 1e-6) - 1)]
