@@ -44,7 +44,9 @@ class Built:
         if name == "spread":
             return by_spread(self.cells, self.rows)
         assert self.learned is not None
-        return self.learned.scorer(self.cells)
+        found = self.learned.scorer(self.cells, "text")
+        assert found is not None
+        return found
 
     @property
     def calibration(self) -> Calibration:

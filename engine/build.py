@@ -12,7 +12,7 @@ from engine import cells as cells_module
 from engine.bank import Bank, unit
 from engine.cells import Cells, choose_n_cells
 from engine.columns import FrameColumns, join
-from engine.learned import Blocks, Learned, learn
+from engine.learned import FRAMES, Blocks, Learned, learn
 from engine.manifest import LayoutRow, Settings
 from engine.placement import PLACEMENTS, Survey
 from engine.segment import max_rows
@@ -24,8 +24,6 @@ Progress = Callable[[str, float], None]
 TRAIN_NBYTES = 768 << 20
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
 _STEP = 16_384
-IMAGE_JUDGES = 256
-"""Stored frames that are asked for when image queries are calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +93,8 @@ class Blueprint:
     layout: LayoutRow
     frames: Gathered
     shard_of: NDArray[np.int32]
-
-    def fit(self, bank: Bank, next_frame: int, progress: Progress) -> Learned:
-        """Fit the router to these cells, in one pass over all frames."""
-        n = len(self.frames)
-        places = np.unique(np.linspace(0, n - 1, min(n, IMAGE_JUDGES)).round().astype(np.int64))
-        rows = np.bincount(self.frames.columns.cell, minlength=len(self.cells)).astype(np.int64)
-
-        def told(blocks: Blocks) -> Blocks:
-            done = 0
-            for block in blocks:
-                progress("fitting the router", 0.8 + 0.2 * done / n)
-                yield block
-                done += len(block[0])
-
-        images = unit(self.frames.floats(places))
-        return learn(bank, self.cells, rows, told(self.frames.blocks()), images, places, next_frame)
+    router: Learned | None
+    """Fitted to these cells; None where there was no bank."""
 
     def of(self, shard: int) -> Rows:
         """The frames of one shard."""
@@ -126,13 +110,15 @@ def draw(
     *,
     keep: Cells | None,
     bank: Bank | None = None,
+    next_frame: int = 0,
 ) -> Blueprint:
-    """Assign every live frame to its cell and place it.
+    """Assign every live frame to its cell, fit the router, and place the frames.
 
     Parameters
     ----------
     keep : cells to go on with, in which every frame is already; None trains new ones on a sample, `cells_id` being their number
-    bank : queries whose metric the new cells are trained in
+    bank : queries whose metric new cells are trained in, and the router fitted on
+    next_frame : id that the next frame will get
 
     Raises
     ------
@@ -144,13 +130,15 @@ def draw(
             "The collection holds no frames yet, so there is nothing to build; ingest or import some first."
         )
     frames = Gathered.of(list(snapshot.views()))
-    cells = keep
+    cells, router = keep, snapshot.router if keep is not None else None
     if cells is None:
         cells, frames = _train(frames, settings, cells_id, progress, bank)
+        router = None if bank is None else _fit(frames, cells, bank, next_frame, progress)
     columns = frames.columns
     survey = Survey(
         n_shards=settings.n_shards,
         cells=cells,
+        profiles=None if router is None else router.text.cells.vectors,
         cell_sizes=np.bincount(columns.cell, minlength=len(cells)).astype(np.int64),
         seconds=float(columns.seconds.max()),
         options=settings.options,
@@ -158,7 +146,7 @@ def draw(
     placement = PLACEMENTS[settings.placement].learn(survey)
     names = placement.names()
     shard_of = placement.assign(columns, np.zeros(len(names), np.int64))
-    return Blueprint(cells, LayoutRow(layout_id, settings.placement, names, placement.state), frames, shard_of)
+    return Blueprint(cells, LayoutRow(layout_id, settings.placement, names, placement.state), frames, shard_of, router)
 
 
 def _train(
@@ -184,6 +172,22 @@ def _train(
         cell[step] = cells.assign(frames.floats(step))
     columns = frames.columns.with_values(cell=cell)
     return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)
+
+
+def _fit(frames: Gathered, cells: Cells, bank: Bank, next_frame: int, progress: Progress) -> Learned:
+    """A router for these cells, in one pass over all frames."""
+    n = len(frames)
+    places = np.unique(np.linspace(0, n - 1, min(n, FRAMES)).round().astype(np.int64))
+    rows = np.bincount(frames.columns.cell, minlength=len(cells)).astype(np.int64)
+
+    def told(blocks: Blocks) -> Blocks:
+        done = 0
+        for block in blocks:
+            progress("fitting the router", 0.55 + 0.2 * done / n)
+            yield block
+            done += len(block[0])
+
+    return learn(bank, cells, rows, told(frames.blocks()), unit(frames.floats(places)), places, next_frame)
 
 
 def newer(snapshot: Snapshot, first_frame: int) -> Blocks:

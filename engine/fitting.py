@@ -29,9 +29,13 @@ _CELLS = 4096
 class Best:
     """The largest inner product of each bank query with any row of each cell, as rows stream by."""
 
-    def __init__(self, queries: Floats, n_cells: int, known: NDArray[np.floating] | None = None) -> None:
-        """Take queries (m, dim); `known` (n_cells, m) is what earlier rows gave."""
+    def __init__(
+        self, queries: Floats, n_cells: int, known: NDArray[np.floating] | None = None, *, own: Rows | None = None
+    ) -> None:
+        """Take queries (m, dim); `known` (n_cells, m) is what earlier rows gave, `own` as for `Answers`."""
         self._queries = queries
+        self._own = np.full(len(queries), -1, np.int64) if own is None else own
+        self._seen = 0
         if known is None:
             self.scores = np.full((n_cells, len(queries)), -np.inf, np.float32)
             """(n_cells, m), minus infinity for a cell without rows."""
@@ -44,7 +48,11 @@ class Best:
             some = cell[start : start + _ROWS]
             order = np.argsort(some, kind="stable")
             cells, starts = np.unique(some[order], return_index=True)
-            products = rows[start : start + _ROWS][order] @ self._queries.T
+            products = rows[start : start + _ROWS] @ self._queries.T
+            mine = np.flatnonzero((self._own >= self._seen) & (self._own < self._seen + len(some)))
+            products[self._own[mine] - self._seen, mine] = -np.inf
+            self._seen += len(some)
+            products = products[order]
             self.scores[cells] = np.maximum(self.scores[cells], np.maximum.reduceat(products, starts, axis=0))
 
 

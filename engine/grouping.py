@@ -11,7 +11,7 @@ from engine import vectorindex
 from engine.columns import FrameColumns
 from engine.vectorindex import Floats
 
-MAX_FILL = 1.3
+MAX_FILL = 2.0
 """Multiple of the mean up to which a shard is filled; cells are whole, so one that fits nowhere may take it beyond."""
 PIECES = 3
 """Pieces that a video is cut into at most."""

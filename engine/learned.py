@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bank import Bank
-from engine.calibration import Calibration, calibrate
+from engine.bank import FOLDS, Bank
+from engine.calibration import Calibration, Curve, Kind, calibrate
 from engine.cells import Cells
 from engine.durable import check_file, file_hash, save_array, sync_folder
 from engine.fitting import Answers, Best, best_of_groups, fit, predict_unseen
-from engine.promise import Linear, Scorer, by_spread
+from engine.promise import Linear, Scorer
 from engine.vectorindex import Floats, Rows
 
 REFIT_AT = 0.02
@@ -24,36 +24,78 @@ BEST_NBYTES = 512 << 20
 """Bytes of the best scores of all cells, which bounds how many queries a router is fitted on."""
 _JUDGED = 1 << 24
 """Judges times cells, which bounds the memory of calibrating."""
+FRAMES = 1024
+"""Stored frames that the routing of image queries is fitted on, at the most."""
 _MOST_JUDGES, _LEAST_JUDGES = 1024, 128
+_FRAME_JUDGES = 256
+_LEAST_FRAMES = 64
+"""Stored frames that it takes to fit how images are routed."""
 _ARRAYS = ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
+_MAPPED = ("queries", "best")
 
 Blocks = Iterable[tuple[Floats, NDArray[np.int32]]]
 """Rows (n, dim) of a collection with their cells (n,), some at a time."""
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A router that was fitted, and all that is needed to go on fitting it."""
+class Ranking:
+    """How cells are ranked for one kind of query, and what that was learned from."""
 
     cells: Linear
     groups: Linear | None
     bank: Bank
     best: NDArray[np.floating]
     """(n_cells, m) the best score that each cell held for each query of the bank; as stored, mapped float16."""
+
+    @classmethod
+    def of(cls, bank: Bank, cells: Cells, best: Floats) -> Ranking:
+        """Fit it."""
+        groups = None if not cells.two_level else fit(bank.vectors, _of_groups(best, cells), cells.group_centroids)
+        return cls(fit(bank.vectors, best, cells.centroids), groups, bank, best)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What is stored, by name."""
+        groups = self.groups or Linear(np.empty((0, self.cells.vectors.shape[1]), "f4"), np.empty(0, "f4"))
+        best = self.best.astype(np.float16)
+        found = (
+            self.cells.vectors,
+            self.cells.biases,
+            groups.vectors,
+            groups.biases,
+            self.bank.vectors,
+            self.bank.fold,
+            best,
+        )
+        return dict(zip(_ARRAYS, found, strict=True))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A router that was fitted, and all that is needed to go on fitting it."""
+
+    text: Ranking
+    image: Ranking | None
+    """Fitted on stored frames; None where there are too few."""
     calibration: Calibration
     next_frame: int
     """Frames from this id on have not been taken in."""
     n_frames: int
     """Frames when it was last fitted."""
 
-    def scorer(self, cells: Cells) -> Scorer:
-        """How it ranks cells."""
-        return Scorer("learned", "ip", self.cells, self.groups, cells.group_of)
+    @property
+    def bank(self) -> Bank:
+        """The text queries that it was fitted on."""
+        return self.text.bank
+
+    def scorer(self, cells: Cells, kind: Kind) -> Scorer | None:
+        """How it ranks cells for a kind of query; None where that was not learned."""
+        ranking = self.text if kind == "text" else self.image
+        return None if ranking is None else Scorer("learned", "ip", ranking.cells, ranking.groups, cells.group_of)
 
 
 def fitted_bank(bank: Bank, n_cells: int) -> Bank:
     """As much of a bank as the best scores of so many cells leave room for."""
-    most = max(2 * 32, BEST_NBYTES // (4 * n_cells))
+    most = max(2 * 32, BEST_NBYTES // (4 * n_cells) - FRAMES)
     if len(bank.vectors) <= most:
         return bank
     return Bank.of(bank.vectors[: min(bank.n_texts, most * 2 // 3)], bank.source)
@@ -72,77 +114,83 @@ def learn(
     Parameters
     ----------
     rows : (n_cells,) rows per cell
-    images : (j, dim) stored rows that judge image queries
+    images : (j, dim) stored rows, of unit norm, that stand for image queries; neighbours in time next to each other
     places : (j,) where in the stream each of them comes, so that it does not find itself
     """
     bank = fitted_bank(bank, len(cells))
-    n_judges = min(bank.n_texts, judges_for(len(cells)))
-    best = Best(np.concatenate([bank.vectors, images]), len(cells))
-    own = np.concatenate([np.full(n_judges, -1, np.int64), places])
-    answers = Answers(np.concatenate([bank.vectors[:n_judges], images]), own)
+    n_texts = min(bank.n_texts, judges_for(len(cells)))
+    frames, order = _frame_bank(images)
+    n_frames = min(len(images), _FRAME_JUDGES)
+    places = places[order]
+    best = Best(np.concatenate([bank.vectors, frames.vectors]), len(cells), own=_own(len(bank.vectors), places))
+    judges = np.concatenate([bank.vectors[:n_texts], frames.vectors[:n_frames]])
+    answers = Answers(judges, _own(n_texts, places[:n_frames]))
     for block, cell in blocks:
         best.add(block, cell)
         answers.add(block, cell)
     found = answers.cells()
-    of_images = best.scores[:, len(bank.vectors) :]
-    of_bank = np.ascontiguousarray(best.scores[:, : len(bank.vectors)])
-    group_best = _group_best(of_bank, cells)
-    fold = bank.fold
-    promised = predict_unseen(bank.vectors, fold, of_bank, cells.centroids, n_judges)
-    groups = (
-        None if group_best is None else predict_unseen(bank.vectors, fold, group_best, cells.group_centroids, n_judges)
-    )
-    curves = calibrate("text", promised, groups, cells.group_of, rows, found[:n_judges], of_bank[:, :n_judges].T)
-    if len(images):
-        spread = by_spread(cells, rows)
-        groups = None if spread.groups is None else spread.groups.of(images)
-        curves += calibrate(
-            "image", spread.cells.of(images), groups, cells.group_of, rows, found[n_judges:], of_images.T
-        )
-    n_frames = int(rows.sum())
-    calibration = Calibration(tuple(curves), n_frames)
-    return _refitted(bank, cells, of_bank, calibration, next_frame, n_frames)
+    text, curves = _judged("text", bank, cells, rows, best.scores[:, : len(bank.vectors)], found[:n_texts])
+    image = None
+    if len(images) >= _LEAST_FRAMES:
+        image, more = _judged("image", frames, cells, rows, best.scores[:, len(bank.vectors) :], found[n_texts:])
+        curves += more
+    n = int(rows.sum())
+    return Learned(text, image, Calibration(tuple(curves), n), next_frame, n)
+
+
+def _frame_bank(images: Floats) -> tuple[Bank, Rows]:
+    """Stored frames as a bank, and the order they are in: by chance, while neighbours in time belong to one part."""
+    order = np.random.default_rng(2).permutation(len(images))
+    fold = (np.arange(len(images)) * FOLDS // max(1, len(images))).astype(np.int8)
+    return Bank(images[order], fold[order], len(images), "stored frames"), order
+
+
+def _own(n_others: int, places: Rows) -> Rows:
+    return np.concatenate([np.full(n_others, -1, np.int64), places])
+
+
+def _judged(
+    kind: Kind, bank: Bank, cells: Cells, rows: Rows, best: Floats, answers: NDArray[np.int32]
+) -> tuple[Ranking, list[Curve]]:
+    """A ranking, and how far it has to look, judged by the first queries of its bank without a part in what judges them."""
+    n = len(answers)
+    best = np.ascontiguousarray(best)
+    promised = predict_unseen(bank.vectors, bank.fold, best, cells.centroids, n)
+    groups = None
+    if cells.two_level:
+        groups = predict_unseen(bank.vectors, bank.fold, _of_groups(best, cells), cells.group_centroids, n)
+    curves = calibrate(kind, promised, groups, cells.group_of, rows, answers, best[:, :n].T)
+    return Ranking.of(bank, cells, best), curves
 
 
 def grown(router: Learned, cells: Cells, blocks: Blocks, next_frame: int, n_frames: int) -> Learned:
     """The router with more rows taken in; what they add to the best scores is all that is computed anew."""
-    best = Best(router.bank.vectors, len(cells), router.best)
+    rankings = [each for each in (router.text, router.image) if each is not None]
+    known = np.concatenate([each.best for each in rankings], axis=1)
+    best = Best(np.concatenate([each.bank.vectors for each in rankings]), len(cells), known)
     for block, cell in blocks:
         best.add(block, cell)
-    return _refitted(router.bank, cells, best.scores, router.calibration, next_frame, n_frames)
+    n = len(router.bank.vectors)
+    text = Ranking.of(router.bank, cells, np.ascontiguousarray(best.scores[:, :n]))
+    image = router.image
+    if image is not None:
+        image = Ranking.of(image.bank, cells, np.ascontiguousarray(best.scores[:, n:]))
+    return Learned(text, image, router.calibration, next_frame, n_frames)
 
 
-def _refitted(
-    bank: Bank, cells: Cells, best: Floats, calibration: Calibration, next_frame: int, n_frames: int
-) -> Learned:
-    group_best = _group_best(best, cells)
-    groups = None if group_best is None else fit(bank.vectors, group_best, cells.group_centroids)
-    return Learned(fit(bank.vectors, best, cells.centroids), groups, bank, best, calibration, next_frame, n_frames)
-
-
-def _group_best(best: Floats, cells: Cells) -> Floats | None:
-    return best_of_groups(best, cells.group_of, len(cells.group_centroids)) if cells.two_level else None
+def _of_groups(best: Floats, cells: Cells) -> Floats:
+    return best_of_groups(best, cells.group_of, len(cells.group_centroids))
 
 
 def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[str, Any]]:
     """Write and sync a router's files; return their hashes by name, and what the catalog keeps of it."""
-    nothing = Linear(np.empty((0, router.cells.vectors.shape[1]), np.float32), np.empty(0, np.float32))
-    groups = router.groups or nothing
-    arrays: tuple[NDArray[Any], ...] = (
-        router.cells.vectors,
-        router.cells.biases,
-        groups.vectors,
-        groups.biases,
-        router.bank.vectors,
-        router.bank.fold,
-        router.best.astype(np.float16),
-    )
     folder.mkdir(parents=True)
     hashes = {}
-    for name, array in zip(_ARRAYS, arrays, strict=True):
-        path = folder / f"{name}.npy"
-        save_array(path, array)
-        hashes[path.name] = file_hash(path)
+    for kind, ranking in (("text", router.text), ("image", router.image)):
+        for name, array in {} if ranking is None else ranking.arrays().items():
+            path = folder / f"{kind}_{name}.npy"
+            save_array(path, array)
+            hashes[path.name] = file_hash(path)
     sync_folder(folder)
     sync_folder(folder.parent)
     about = {
@@ -163,13 +211,18 @@ def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, An
     CorruptData
         If a file is missing or differs from what was written.
     """
-    arrays = {}
+    text = _read(folder, "text", hashes, about["n_texts"], about["source"])
+    image = _read(folder, "image", hashes, -1, "stored frames") if "image_best.npy" in hashes else None
+    return Learned(text, image, Calibration.from_json(about["calibration"]), about["next_frame"], about["n_frames"])
+
+
+def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], n_texts: int, source: str) -> Ranking:
+    arrays = []
     for name in _ARRAYS:
-        path = folder / f"{name}.npy"
+        path = folder / f"{kind}_{name}.npy"
         check_file(path, hashes.get(path.name, ""))
-        arrays[name] = np.load(path, mmap_mode="r" if name in ("best", "queries") else None)
-    vectors, biases, group_vectors, group_biases, queries, fold, best = (arrays[name] for name in _ARRAYS)
+        arrays.append(np.load(path, mmap_mode="r" if name in _MAPPED else None))
+    vectors, biases, group_vectors, group_biases, queries, fold, best = arrays
     groups = Linear(group_vectors, group_biases) if len(group_biases) else None
-    bank = Bank(queries, fold, about["n_texts"], about["source"])
-    calibration = Calibration.from_json(about["calibration"])
-    return Learned(Linear(vectors, biases), groups, bank, best, calibration, about["next_frame"], about["n_frames"])
+    bank = Bank(queries, fold, len(queries) if n_texts < 0 else n_texts, source)
+    return Ranking(Linear(vectors, biases), groups, bank, best)

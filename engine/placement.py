@@ -17,6 +17,7 @@ from engine.columns import NO_TIME, FrameColumns
 from engine.grouping import CLASSES, OTHER, class_of, cut_videos, group_cells
 from engine.stats import HOUR, hours_of
 from engine.types import DAYPARTS
+from engine.vectorindex import Floats
 
 Shards = NDArray[np.int32]
 
@@ -43,6 +44,9 @@ class Survey:
     """Largest time in a video of any live frame, seconds."""
     options: Mapping[str, Any]
     """What the user asked of this placement, such as `{"minutes": 5}`."""
+    profiles: Floats | None = None
+    """(n_cells, dim) what cells are likened by: their routing vectors, so that what the same queries want lies together;
+    None for their centroids."""
 
 
 class Placement(Protocol):
@@ -302,7 +306,8 @@ class Semantic(_Numbered):
 
     @classmethod
     def _of(cls, survey: Survey, family: NDArray[np.int32] | None) -> Self:
-        shard_of_cell = group_cells(survey.cells.centroids, survey.cell_sizes, survey.n_shards, family)
+        profiles = survey.cells.centroids if survey.profiles is None else survey.profiles
+        shard_of_cell = group_cells(profiles, survey.cell_sizes, survey.n_shards, family)
         return cls({"n_shards": survey.n_shards, "shard_of_cell": shard_of_cell.tolist()})
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:

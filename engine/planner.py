@@ -11,9 +11,9 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from engine.bank import MOST_TEXTS
-from engine.build import IMAGE_JUDGES, TRAIN_NBYTES
+from engine.build import TRAIN_NBYTES
 from engine.cells import TRAIN_PER_CELL, choose_n_cells
-from engine.learned import BEST_NBYTES, judges_for
+from engine.learned import BEST_NBYTES, FRAMES, judges_for
 from engine.segment import CODED_FROM, max_rows
 from engine.vectorindex import CODECS
 
@@ -215,7 +215,7 @@ class _Wish:
         floats = self.n_cells + min(n, BUILD_ROWS)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded(rows) else 0
         judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * judges_for(self.n_cells))
-        fitted = self.n_cells * 4 * (self.queries + IMAGE_JUDGES) + max(ANSWERS_NBYTES, judging)
+        fitted = self.n_cells * 4 * (self.queries + FRAMES) + max(ANSWERS_NBYTES, judging)
         return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)
 
 

@@ -56,6 +56,7 @@ class Plan:
     k: int
     exact: bool
     reason: str
+    kind: Kind = "text"
     router: RouterName = "centroid"
     n_probe: int = 0
     """Cells to probe; where a recall is aimed at, about how many that takes."""
@@ -159,9 +160,9 @@ def _plan(snapshot: Snapshot, asked: Asked) -> Plan:
         return replace(plan, reason="The collection has not been built yet, so every frame is scanned.")
     usual = snapshot.usual_router(asked.kind)
     name = asked.router or usual
-    if name not in snapshot.scorers:
+    if name not in snapshot.scorers[asked.kind]:
         raise ValueError(f"This collection has no {name} router; {snapshot.why_router}")
-    plan = replace(plan, router=name)
+    plan = replace(plan, kind=asked.kind, router=name)
     if n_probe is not None:
         width = min(n_probe, n_cells)
         return replace(plan, exact=False, n_probe=width, reason=f"{width} of {n_cells} cells were asked for.")
@@ -394,7 +395,9 @@ def _attempt(
     else:
         whole = not where and not scope.broken
         width = Width(plan.n_probe, plan.stop, k)
-        opening = routed(snapshot, queries, scope, snapshot.scorers[plan.router], width, plan.max_shards, whole=whole)
+        opening = routed(
+            snapshot, queries, scope, snapshot.scorers[plan.kind][plan.router], width, plan.max_shards, whole=whole
+        )
     tasks = opening.tasks + scope.broken
     clock.lap("route")
     depth = Depth(k, rescore_depth(snapshot.settings.codec, k))

@@ -164,16 +164,19 @@ class Snapshot:
         return read_learned(self.path / "routers" / str(row.router_id), row.files, row.about)
 
     @cached_property
-    def scorers(self) -> dict[RouterName, Scorer]:
-        """The ways in which cells can be ranked here, the best last; none before the first build."""
-        cells = self.cells
-        if cells is None:
-            return {}
-        found: dict[RouterName, Scorer] = {"centroid": by_centroid(cells, self.metric)}
-        if self.metric == "ip":
-            found["spread"] = by_spread(cells, self.readable_rows)
-            if self.router is not None:
-                found["learned"] = self.router.scorer(cells)
+    def scorers(self) -> dict[Kind, dict[RouterName, Scorer]]:
+        """The ways in which cells can be ranked for each kind of query, the best last; none before the first build."""
+        cells, router = self.cells, self.router
+        plain: dict[RouterName, Scorer] = {}
+        if cells is not None:
+            plain["centroid"] = by_centroid(cells, self.metric)
+            if self.metric == "ip":
+                plain["spread"] = by_spread(cells, self.readable_rows)
+        found: dict[Kind, dict[RouterName, Scorer]] = {"text": plain, "image": dict(plain)}
+        for kind, ways in found.items():
+            learned = None if cells is None or router is None else router.scorer(cells, kind)
+            if learned is not None:
+                ways["learned"] = learned
         return found
 
     @cached_property
@@ -187,9 +190,7 @@ class Snapshot:
 
     def usual_router(self, kind: Kind) -> RouterName:
         """The router that serves a kind of query best here; there is one once there are cells."""
-        if kind == "text" and "learned" in self.scorers:
-            return "learned"
-        return "spread" if "spread" in self.scorers else "centroid"
+        return list(self.scorers[kind])[-1]
 
     @property
     def why_router(self) -> str:

@@ -182,15 +182,25 @@ class Writer:
         self._check_room(snapshot, what)
         with storage_errors(f"the {what}"):
             counter = self._catalog.counter
-            blueprint = draw(snapshot, settings, counter("cells"), counter("layout"), progress, keep=keep, bank=bank)
+            blueprint = draw(
+                snapshot,
+                settings,
+                counter("cells"),
+                counter("layout"),
+                progress,
+                keep=keep,
+                bank=bank,
+                next_frame=counter("frame"),
+            )
             cells, layout, frames = blueprint.cells, blueprint.layout, blueprint.frames
             cells_row = None if keep is not None else self._write_cells(cells)
             segments: list[SegmentRow] = []
-            first, last = 0.55 if keep is None else 0.0, 1.0 if bank is None else 0.8
+            first = 0.75 if keep is None else 0.0
             for shard in range(len(layout.names)):
-                progress("writing shards", first + (last - first) * shard / len(layout.names))
+                progress("writing shards", first + (1 - first) * shard / len(layout.names))
                 self._write_shard(shard, frames, blueprint.of(shard), cells, settings, segments)
-            fitted = None if bank is None else self._write_router(blueprint.fit(bank, counter("frame"), progress))
+            new = None if keep is not None else blueprint.router
+            fitted = None if new is None else self._write_router(new)
             router = fitted if keep is None else snapshot.manifest.router
             with self._catalog.transaction() as change:
                 if cells_row is not None:

@@ -211,22 +211,22 @@ class TestWritingAndReading:
         router = router_of(small)
         hashes, about = write_learned(tmp_path / "r", router)
         back = read_learned(tmp_path / "r", hashes, json.loads(json.dumps(about)))
-        np.testing.assert_array_equal(back.cells.vectors, router.cells.vectors)
-        np.testing.assert_array_equal(back.cells.biases, router.cells.biases)
-        np.testing.assert_array_equal(back.best, router.best)
+        np.testing.assert_array_equal(back.text.cells.vectors, router.text.cells.vectors)
+        np.testing.assert_array_equal(back.text.cells.biases, router.text.cells.biases)
+        np.testing.assert_array_equal(back.text.best, router.text.best)
         np.testing.assert_array_equal(back.bank.vectors, router.bank.vectors)
         np.testing.assert_array_equal(back.bank.fold, router.bank.fold)
         assert (back.bank.n_texts, back.bank.source) == (60, "given vectors")
         assert back.calibration == router.calibration
-        assert (back.next_frame, back.n_frames, back.groups) == (300, 300, None)
+        assert (back.next_frame, back.n_frames, back.text.groups) == (300, 300, None)
         assert set(hashes) == {f"{name}.npy" for name in FILES}
 
     def test_groups_come_back_as_they_were(self, city, tmp_path):
         router = router_of(city)
         hashes, about = write_learned(tmp_path / "r", router)
         back = read_learned(tmp_path / "r", hashes, about)
-        np.testing.assert_array_equal(back.groups.vectors, router.groups.vectors)
-        np.testing.assert_array_equal(back.groups.biases, router.groups.biases)
+        np.testing.assert_array_equal(back.text.groups.vectors, router.text.groups.vectors)
+        np.testing.assert_array_equal(back.text.groups.biases, router.text.groups.biases)
 
     @pytest.mark.parametrize("name", FILES)
     @pytest.mark.parametrize("harm", [flip, lambda path: path.unlink()], ids=["flipped", "gone"])
@@ -249,20 +249,20 @@ class TestWritingAndReading:
 class TestGoingOn:
     def test_after_a_build_the_best_are_those_of_brute_force(self, small):
         router, best = brute_best(small)
-        np.testing.assert_allclose(router.best, best, atol=2e-3)
+        np.testing.assert_allclose(router.text.best, best, atol=2e-3)
         again = fit(router.bank.vectors, best, self.cells(small).centroids)
-        np.testing.assert_allclose(router.cells.vectors, again.vectors, atol=2e-3)
+        np.testing.assert_allclose(router.text.cells.vectors, again.vectors, atol=2e-3)
 
     def test_frames_that_come_are_taken_in_and_the_files_before_are_swept(self, small):
         first = router_of(small)
         small.add(*make_video(20, 40))
         router, best = brute_best(small)
         assert (router.n_frames, router.next_frame) == (340, 340)
-        assert (router.best > first.best).any()
-        np.testing.assert_allclose(router.best, best, atol=2e-3)
+        assert (router.text.best > first.text.best).any()
+        np.testing.assert_allclose(router.text.best, best, atol=2e-3)
         again = fit(router.bank.vectors, best, self.cells(small).centroids)
-        np.testing.assert_allclose(router.cells.vectors, again.vectors, atol=5e-3)
-        np.testing.assert_allclose(router.cells.biases, again.biases, atol=5e-3)
+        np.testing.assert_allclose(router.text.cells.vectors, again.vectors, atol=5e-3)
+        np.testing.assert_allclose(router.text.cells.biases, again.biases, atol=5e-3)
         assert len(folders(small, "routers")) == 1
         assert small.check() == []
 
@@ -274,7 +274,7 @@ class TestGoingOn:
         small.add(*make_video(21, 4))
         router, best = brute_best(small)
         assert router.n_frames == 308
-        np.testing.assert_allclose(router.best, best, atol=2e-3)
+        np.testing.assert_allclose(router.text.best, best, atol=2e-3)
 
     def test_frames_that_replace_deleted_ones_are_taken_in_too(self, small):
         small.delete("v0")
@@ -282,7 +282,7 @@ class TestGoingOn:
         router, best = brute_best(small)
         assert (router.n_frames, router.next_frame) == (300, 360)
         # What only deleted frames had reached stays until a build.
-        assert (router.best.astype(np.float32) >= best - 2e-3).all()
+        assert (router.text.best.astype(np.float32) >= best - 2e-3).all()
         small.build()
         np.testing.assert_allclose(*(self.told(small)), atol=2e-3)
 
@@ -293,10 +293,10 @@ class TestGoingOn:
             router, best = brute_best(collection)
             cells = self.cells(collection)
             assert cells.two_level
-            np.testing.assert_allclose(router.best, best, atol=2e-3)
+            np.testing.assert_allclose(router.text.best, best, atol=2e-3)
             starts = np.searchsorted(cells.group_of, np.arange(len(cells.group_centroids)))
             again = fit(router.bank.vectors, np.maximum.reduceat(best, starts), cells.group_centroids)
-            np.testing.assert_allclose(router.groups.vectors, again.vectors, atol=5e-3)
+            np.testing.assert_allclose(router.text.groups.vectors, again.vectors, atol=5e-3)
 
     def test_growth_makes_the_calibration_stale_and_a_build_renews_it(self, small):
         small.add(*make_video(20, 50))
@@ -367,7 +367,7 @@ class TestGoingOn:
     @staticmethod
     def told(collection):
         router, best = brute_best(collection)
-        return router.best.astype(np.float32), best
+        return router.text.best.astype(np.float32), best
 
 
 class Words:
