@@ -19,8 +19,6 @@ DEPTHS = (10, 100, 1000)
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 GROWTH = 0.2
 """Growth of a collection beyond which its calibration is stale."""
-MARGIN = 0.1
-"""Share of what may be missed that is kept back: the settings that did best on the judges do a little worse on others."""
 
 _SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 0.55, 0.75, 1.0)
 """Shares of the groups that are tried."""
@@ -95,8 +93,7 @@ class Calibration:
             return None
         above = next(i for i, curve in enumerate(curves) if curve.k >= k)
         upper, lower = curves[above], curves[max(0, above - 1)]
-        aimed = recall + MARGIN * (1 - recall)
-        points = lower.at(aimed), upper.at(aimed)
+        points = lower.at(recall), upper.at(recall)
         if points[0] is None or points[1] is None:
             return None
         part = 1.0 if upper is lower else max(0.0, math.log(k / lower.k) / math.log(upper.k / lower.k))

@@ -354,7 +354,7 @@ def _rows(wish: _Wish, n: int, left: int) -> int:
 def _plan(wish: _Wish, n: int) -> ShardPlan:
     bare = not wish.store
     wish = replace(wish, n_cells=0 if bare else min(n, wish.n_cells or choose_n_cells(n)))
-    centroids_nbytes = 2 * wish.n_cells * wish.dim * 4
+    centroids_nbytes = 3 * wish.n_cells * wish.dim * 4
     columns_nbytes = 0 if bare else n * COLUMNS_NBYTES
     fixed = centroids_nbytes + columns_nbytes
     left = wish.ram - fixed
@@ -376,7 +376,7 @@ def _plan(wish: _Wish, n: int) -> ShardPlan:
         segments_per_shard=wish.segments(rows),
         shard_nbytes=shard_nbytes,
         centroids_nbytes=centroids_nbytes,
-        router_nbytes=0 if bare else wish.queries * (wish.n_cells * 2 + wish.dim * 4),
+        router_nbytes=0 if bare else (wish.queries + FRAMES) * (wish.n_cells * 2 + wish.dim * 4),
         columns_nbytes=columns_nbytes,
         rows_nbytes=n * (wish.row_nbytes if bare else wish.dim * STORES[wish.store]),
         codes_nbytes=n * wish.row_nbytes + n_shards * wish.lists(rows) * LIST_DISK_NBYTES if coded else 0,

@@ -28,6 +28,8 @@ BATCH = 64
 
 DEFAULT_RECALL = 0.95
 """Recall of a routed search where nothing else is asked for."""
+MARGIN = 0.1
+"""Share of what may be missed that is kept back: settings that did best on those who judged them do a little worse on others."""
 _PLANS = 256
 """Plans that are remembered."""
 FIXED_WORK = 4000
@@ -93,7 +95,8 @@ class Aim:
 
         The best k of a share of the frames lie about where the best k / share of all do.
         """
-        found = self.calibration.setting(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
+        aimed = self.recall + MARGIN * (1 - self.recall)
+        found = self.calibration.setting(self.kind, self.depth * n_live / max(1, n_matches), aimed)
         if found is None:
             reason = f"No routed search was measured to find {self.recall:.0%} of so deep an answer, so all is scanned."
             return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)

@@ -10,6 +10,8 @@ from engine.bank import FOLDS, LEAST_TEXTS, MOST_TEXTS, Bank, of_prompts, prompt
 from engine.prompts import read_prompts
 
 DIM = 12
+NONE = np.empty((0, DIM), np.float32)
+"""No past queries."""
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +140,7 @@ class TestQueryMetric:
 class TestPrompts:
     def test_those_whose_words_an_encoder_knows_make_a_bank(self):
         encoder, told = Words(lambda text: "dog" not in text), []
-        bank = of_prompts(encoder, "source", told.append)
+        bank = of_prompts(encoder, "source", NONE, told.append)
         assert bank is not None
         assert bank.source == "source"
         assert len(encoder.seen) == MOST_TEXTS
@@ -150,19 +152,19 @@ class TestPrompts:
 
     def test_an_encoder_that_cuts_long_texts_is_not_asked_for_them(self):
         encoder = Words(longest=20)
-        of_prompts(encoder, "source", lambda fraction: None)
+        of_prompts(encoder, "source", NONE, lambda fraction: None)
         assert encoder.seen
         assert max(len(text) for text in encoder.seen) <= 20
 
     def test_an_encoder_that_does_not_tell_is_taken_at_its_word(self):
         encoder = Words()
         encoder.unknown_words = encoder.too_long = None
-        assert of_prompts(encoder, "source", lambda fraction: None) is not None
+        assert of_prompts(encoder, "source", NONE, lambda fraction: None) is not None
 
     def test_an_encoder_that_knows_too_few_of_them_gives_no_bank(self):
         known = set(read_prompts()[: LEAST_TEXTS - 1])
         encoder = Words(known.__contains__)
-        assert of_prompts(encoder, "source", lambda fraction: None) is None
+        assert of_prompts(encoder, "source", NONE, lambda fraction: None) is None
         assert not encoder.seen
 
     def test_a_bank_of_prompts_is_named_after_the_prompts_and_the_encoder(self):

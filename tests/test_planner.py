@@ -20,7 +20,7 @@ from engine.bank import MOST_TEXTS, Bank
 from engine.calibration import Calibration
 from engine.cells import choose_n_cells, train, write_cells
 from engine.columns import PLAIN
-from engine.learned import Learned, learn, write_learned
+from engine.learned import FRAMES, Learned, Ranking, learn, write_learned
 from engine.planner import describe, parse_bytes, plan_shards, readable_bytes
 from engine.promise import Linear
 from engine.records import columns_of, prepare
@@ -143,10 +143,13 @@ def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
     columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, cells)
     row = write_segment(folder / "1", 1, 0, columns, vectors.__getitem__, cells, codec, "ip", datetime(2024, 5, 1))
     write_cells(folder / "cells", cells)
-    bank = Bank.of(queries(MOST_TEXTS, dim), "test")
     routing = Linear(np.zeros((n_cells, dim), np.float32), np.zeros(n_cells, np.float32))
-    best = np.zeros((n_cells, len(bank.vectors)), np.float32)
-    write_learned(folder / "router", Learned(routing, None, bank, best, Calibration((), n), n, n))
+    images = queries(FRAMES, dim)
+    text, image = (
+        Ranking(routing, None, bank, np.zeros((n_cells, len(bank.vectors)), np.float32))
+        for bank in (Bank.of(queries(MOST_TEXTS, dim), "test"), Bank(images, np.zeros(FRAMES, np.int8), FRAMES, ""))
+    )
+    write_learned(folder / "router", Learned(text, image, Calibration((), n), n, n))
     return Segment(folder / "1", row, dim, "ip", codec)
 
 
@@ -167,7 +170,7 @@ def test_planned_bytes_are_those_of_real_files_and_of_a_loaded_segment(tmp_path,
     assert plan.rows_nbytes == pytest.approx(size(files / "vectors.npy"), rel=0.05)
     assert plan.codes_nbytes == pytest.approx(size(files / "codes.faiss") + size(files / "cells.npy"), rel=0.05)
     assert plan.columns_nbytes == pytest.approx(size(files / "frames.arrow"), rel=0.05)
-    routing = size(tmp_path / "router" / "vectors.npy")
+    routing = 2 * size(tmp_path / "router" / "text_vectors.npy")
     assert plan.centroids_nbytes == pytest.approx(size(tmp_path / "cells" / "centroids.npy") + routing, rel=0.05)
     assert plan.router_nbytes == pytest.approx(size(tmp_path / "router") - routing, rel=0.05)
     whole = size(files) + size(tmp_path / "cells") + size(tmp_path / "router")
@@ -343,7 +346,7 @@ def test_what_cannot_be_planned_is_refused_in_one_sentence(changed, message):
 def test_a_description_names_shards_memory_and_disk():
     lines = describe(plan_shards(8 * GB, 3_000_000, 768)).splitlines()
     assert lines[0] == "shards  19 of 157,895 vectors, 124 MB each when open"
-    assert lines[1].startswith("memory  2.6 GB of 8 GB: 19 of 19 shards, ")
+    assert lines[1].startswith("memory  2.7 GB of 8 GB: 19 of 19 shards, ")
     assert lines[2].startswith("disk    7 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
     assert lines[3].startswith("build   2 GB of memory")
