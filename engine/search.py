@@ -172,7 +172,7 @@ def _plan(snapshot: Snapshot, asked: Asked) -> Plan:
     route = snapshot.settings.route
     if recall is None and max_shards is None and route == "exact":
         return replace(plan, reason="This collection is set to exact search.")
-    if recall == 1:
+    if recall == 1 and max_shards is None:
         return replace(plan, reason="All of the answer was asked for, so every frame is scanned.")
     if snapshot.router is not None and name == usual:
         depth = asked.k if asked.per_shot is None else 4 * asked.k
@@ -205,7 +205,7 @@ def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, probe
     clock = Clock()
     scope = scope_of(snapshot, where, routed=not plan.exact)
     _raise_unless_partial(plan, scope.broken)
-    if where and plan.aim is not None and not plan.exact and scope.n_matches:
+    if where and plan.aim is not None and not plan.exact and plan.max_shards is None and scope.n_matches:
         plan = plan.aim.plan(plan, snapshot.n_live, scope.n_matches)
     if where and not plan.exact and plan.max_shards is None:
         why = scope.cheaper_exact(plan.n_probe, len(snapshot.cells or ()))

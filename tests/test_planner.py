@@ -347,7 +347,7 @@ def test_a_description_names_shards_memory_and_disk():
     lines = describe(plan_shards(8 * GB, 3_000_000, 768)).splitlines()
     assert lines[0] == "shards  19 of 157,895 vectors, 124 MB each when open"
     assert lines[1].startswith("memory  2.7 GB of 8 GB: 19 of 19 shards, ")
-    assert lines[2].startswith("disk    7 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
+    assert lines[2].startswith("disk    7.2 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
     assert lines[3].startswith("build   2 GB of memory")
     assert len(lines) == 5
