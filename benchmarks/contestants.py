@@ -23,7 +23,9 @@ Setting = dict[str, Any]
 """Keywords of one search: `n_probe=64`, `ef=256`."""
 
 LADDER = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
-OURS: list[Setting] = [{"n_probe": width} for width in LADDER[:17]]
+OURS: list[Setting] = [
+    {"recall": recall} for recall in (0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
+]
 """Keywords of `Collection.search` that are measured."""
 
 GRAPH_DEGREE = 32

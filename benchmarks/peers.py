@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.contest import Seat, Truth, built, contest
 from benchmarks.contestants import CONTESTANTS, Floats, cpus, is_installed, version_of
 from benchmarks.peer_report import Contender, Figures, picture, text
+from engine.synthetic import World
 
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES = ROOT / "../shared/aic-sample/clip-features-32"
@@ -63,18 +64,10 @@ def archive(features: Path, texts: Path) -> Data:
 
 
 def made_up(n: int, dim: int) -> Data:
-    """Rows around a few thousand directions; queries that, like texts, lie away from all rows and agree in part."""
-    rng = np.random.default_rng(0)
-    centres = rng.standard_normal((max(8, min(4000, n // 50)), dim), np.float32)
-    rows = np.empty((n, dim), np.float32)
-    for start in range(0, n, 16_384):
-        m = min(16_384, n - start)
-        rows[start : start + m] = unit(
-            centres[rng.integers(0, len(centres), m)] + rng.standard_normal((m, dim), np.float32)
-        )
-    away = 6 * rng.standard_normal(dim, np.float32)
-    texts = unit(away + 2 * centres[rng.integers(0, len(centres), 1200)] + rng.standard_normal((1200, dim), np.float32))
-    return Data("made-up rows", rows, texts[:N_BANK], texts[N_BANK:])
+    """A synthetic collection's rows, and texts as far from them as real ones."""
+    world = World(dim)
+    rows = np.concatenate([batch.vectors for batch in world.batches(n)])
+    return Data("synthetic rows", rows, world.text_queries(2000, seed=2), world.text_queries(400, seed=1))
 
 
 def measure(data: Data, names: list[str], work: Path, options: argparse.Namespace) -> Figures:
