@@ -23,7 +23,7 @@ from benchmarks.timing import ms_of, on_one_thread
 from engine import Collection
 from engine import segment as segment_module
 from engine.merge import rescore_depth
-from engine.opening import routed
+from engine.opening import Width, routed
 from engine.scope import scope_of
 from engine.types import Filter, FrameBatch, NewVideo
 
@@ -52,7 +52,7 @@ def made(folder: Path, n: int, dim: int, shards: int) -> Collection:
     collection = Collection.create(folder, dim=dim, n_shards=shards)
     collection.store([NewVideo(f"v{i}") for i in range(-(-n // PER_VIDEO))], batches())
     faiss.omp_set_num_threads(os.cpu_count() or 1)
-    collection.build()
+    collection.build(n_cells=4096)
     faiss.omp_set_num_threads(1)
     return collection
 
@@ -102,7 +102,8 @@ def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[li
     """Every call that the engine makes for these queries, and the cells that the first of them probes."""
     with collection._generations.reading() as snapshot:
         scope = scope_of(snapshot, Filter(), routed=True)
-        opening = routed(snapshot, queries, scope, n_probe, K, None, whole=True)
+        scorer = snapshot.scorers["text"][snapshot.usual_router("text")]
+        opening = routed(snapshot, queries, scope, scorer, Width(n_probe, None, K), None, whole=True)
         depth = rescore_depth(snapshot.settings.codec, K)
         found, cells = [], []
         for part in (part for task in opening.tasks for part in task.parts):
