@@ -287,7 +287,7 @@ class TestRouter:
         assert used("--frame", 3, "--kind", "text") == "learned"
 
     def test_a_recall_that_is_not_measured_is_answered_exactly(self, as_json, folder, fitted, vector):
-        for recall in ("0.9", "1"):
+        for recall in ("0.999", "1"):
             trace = as_json("search", fitted, "--vector", vector, "--recall", recall)["trace"]
             assert (trace["method"], trace["expected_recall"]) == ("exact", 1.0)
 

@@ -349,7 +349,7 @@ def test_a_description_names_shards_memory_and_disk():
     assert lines[1].startswith("memory  2.7 GB of 8 GB: 19 of 19 shards, ")
     assert lines[2].startswith("disk    7.2 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
-    assert lines[3].startswith("build   2 GB of memory")
+    assert lines[3].startswith("build   2.1 GB of memory")
     assert len(lines) == 5
     bare = describe(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
     assert "build" not in bare
