@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,7 +79,12 @@ class Bank:
 
 def prompts_source(encoder: str) -> str:
     """What a bank of the shipped prompts is called."""
-    return f"shipped prompts {fingerprint(read_prompts())[:16]}, {encoder}"
+    return f"shipped prompts [{fingerprint(read_prompts())[:16]}], {encoder}"
+
+
+def readable_source(source: str) -> str:
+    """What a bank is called, for people: without the hash of its prompts."""
+    return re.sub(r" \[\w+\]", "", source)
 
 
 def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[float], None]) -> Bank | None:

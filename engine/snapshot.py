@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats
+from engine.bank import readable_source
 from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.cells import Cells, metric_of, read_cells
@@ -205,7 +206,7 @@ class Snapshot:
                 "until then cells go by their spread."
             )
         bank = self.router.bank
-        return f"it was fitted on {len(bank.vectors):,} queries ({bank.source}) over {self.router.n_frames:,} frames."
+        return f"it was fitted on {len(bank.vectors):,} queries ({readable_source(bank.source)}) over {self.router.n_frames:,} frames."
 
     def views(self) -> Iterable[SegmentView]:
         """All segments of all shards."""
