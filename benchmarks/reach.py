@@ -15,16 +15,14 @@ from engine import cells as cells_module
 from engine.bank import Bank, unit
 from engine.calibration import Calibration, Kind
 from engine.cells import Cells, choose_n_cells
-from engine.learned import Blocks, Learned, learn
-from engine.promise import Scorer, by_centroid, by_spread, worth
+from engine.learned import FRAMES, Blocks, Learned, learn
+from engine.promise import Scorer, by_centroid, by_spread, log_of, worth
 from engine.router import Route
 from engine.vectorindex import Floats, Rows
 
 K = 10
 N_FIT = 800
 """Texts of which the bank is made; the others ask."""
-N_JUDGES = 256
-"""Stored frames on which image queries are calibrated, as in a build."""
 _STEP = 16_384
 
 
@@ -38,13 +36,13 @@ class Built:
     learned: Learned | None
     """None for plain cells."""
 
-    def scorer(self, name: str) -> Scorer:
+    def scorer(self, name: str, kind: Kind = "text") -> Scorer:
         if name == "centroid":
             return by_centroid(self.cells, "ip")
         if name == "spread":
             return by_spread(self.cells, self.rows)
         assert self.learned is not None
-        found = self.learned.scorer(self.cells, "text")
+        found = self.learned.scorer(self.cells, kind)
         assert found is not None
         return found
 
@@ -118,7 +116,7 @@ class Stopped:
     @classmethod
     def of(cls, route: Route, built: Built, answers: Rows, temperature: float) -> Stopped:
         scores = np.where(built.rows > 0, route.scores, -np.inf)
-        values = worth(scores, log_rows(built), temperature)
+        values = worth(scores, log_of(built.rows), temperature)
         return cls(values, np.take_along_axis(values, built.cell[answers], 1), built.rows, float(route.scored.mean()))
 
     def recall_at(self, share: float) -> float:
@@ -157,13 +155,13 @@ class Searched:
     def of(
         cls, asked: Asked, built: Built, scorer: Scorer, calibration: Calibration, kind: Kind, recall: float
     ) -> Searched:
-        setting = calibration.setting(kind, K, recall)
+        setting = calibration.aimed(kind, K, recall)
         if setting is None:
             raise SystemExit(f"A recall of {recall} was not calibrated; are these features of {kind}s' own space?")
         stop, _ = setting
         n_groups = stop.n_groups or scorer.n_groups
         route = Route.of(asked.queries, scorer, n_groups)
-        chosen = route.until(stop, built.rows, log_rows(built), K)
+        chosen = route.until(stop, built.rows, log_of(built.rows), K)
         held = [np.isin(mine, cells).mean() for mine, cells in zip(built.cell[asked.answers], chosen, strict=True)]
         scanned = np.where(chosen >= 0, built.rows[chosen], 0).sum(axis=1).mean() / built.rows.sum()
         work = scanned + route.scored.mean() / built.rows.sum()
@@ -180,7 +178,7 @@ class Trial:
         self.frames: Floats = unit(np.concatenate(parts).astype(np.float32)).astype(np.float16).astype(np.float32)
         self.texts: Floats = unit(np.load(texts)["vectors"].astype(np.float32))
         self.n_cells = choose_n_cells(len(self.frames))
-        self.places = np.unique(np.linspace(0, len(self.frames) - 1, N_JUDGES).round().astype(np.int64))
+        self.places = np.unique(np.linspace(0, len(self.frames) - 1, FRAMES).round().astype(np.int64))
         self.split = cache(self._split)
         self.built = cache(self._built)
         self.plain = cache(self._plain)
@@ -220,10 +218,6 @@ class Trial:
             scores[np.arange(len(own)), own] = -np.inf
         best = np.argpartition(-scores, K - 1, axis=1)[:, :K]
         return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1)
-
-
-def log_rows(built: Built) -> Floats:
-    return np.log(np.maximum(built.rows, 1)).astype(np.float32)
 
 
 def _reaching(values: NDArray[Any], recall: float) -> Any:

@@ -17,14 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.reach import N_JUDGES, Asked, Built, K, Order, Searched, Stopped, Trial
-from engine.bank import FOLDS
-from engine.calibration import Calibration, calibrate
-from engine.fitting import Best, best_of_groups, fit, predict_unseen
+from benchmarks.reach import Asked, Built, K, Order, Searched, Stopped, Trial
+from engine.calibration import Calibration
 from engine.grouping import group_cells
 from engine.promise import Scorer
 from engine.router import Route
-from engine.vectorindex import Floats, Rows
+from engine.vectorindex import Floats
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.10)
 REACHED = (0.90, 0.95, 0.97)
@@ -35,7 +33,7 @@ SHARDS = (10, 20, 50, 100)
 OPENED = (0.1, 0.2, 0.3)
 N_CELLS = (2048, 4096, 8192, 16_384)
 SPLITS = range(5)
-N_IMAGES, N_FRAME_BANK = 400, 1024
+N_IMAGES = 400
 
 Tried = Sequence[tuple[float, Order | Stopped]]
 """What it takes by the share of the groups that is looked into; the last looks into all."""
@@ -86,7 +84,7 @@ def shards(trial: Trial) -> None:
     head("recall by share of shards opened whole", (*opened, "largest/mean"), 13)
     calibrated = {}
     for n_shards in SHARDS:
-        shard = group_cells(built.cells.centroids, built.rows, n_shards)
+        shard = group_cells(scorer.cells.vectors, built.rows, n_shards)
         sizes = np.bincount(shard, weights=built.rows, minlength=n_shards)
         best = np.full((len(scores), n_shards), -np.inf, np.float32)
         means = np.zeros((n_shards, trial.frames.shape[1]), np.float32)
@@ -125,34 +123,29 @@ def asked(trial: Trial) -> None:
 
 
 def image(trial: Trial) -> None:
-    """The same for stored frames, beside plain cells; and whether a scorer fitted on frames would do better."""
+    """The same for stored frames, beside plain cells in the textbook order."""
     taken = set(trial.places.tolist())
     free = np.array([i for i in np.random.default_rng(0).permutation(len(trial.frames)) if i not in taken])
-    places, of_bank = free[:N_IMAGES], free[N_IMAGES : N_IMAGES + N_FRAME_BANK]
+    places = free[:N_IMAGES]
     frames = Asked(trial.frames[places], trial.exact(trial.frames[places], places))
     built, plain = trial.built(0, trial.n_cells), trial.plain(trial.n_cells)
-    spread = built.scorer("spread")
+    fitted = built.scorer("learned", "image")
     textbook = whole(plain.scorer("centroid"), plain, frames)
     head(
         "asked by frames; fixed: plain cells, centroid, all scored",
         ("asked", "delivered", "scanned", "work", "fixed", "ratio"),
     )
     for recall in ASKED:
-        search = Searched.of(frames, built, spread, built.calibration, "image", recall)
+        search = Searched.of(frames, built, fitted, built.calibration, "image", recall)
         fixed = textbook.share_probing(search.recall)
-        delivered("spread, calibrated", recall, search.recall, search.scanned, search.work, fixed)
-    fitted, calibration = fitted_on_frames(trial, built, of_bank)
-    for recall in ASKED:
-        search = Searched.of(frames, built, fitted, calibration, "image", recall)
-        fixed = textbook.share_probing(search.recall)
-        delivered(f"{N_FRAME_BANK:,} frames, calibrated", recall, search.recall, search.scanned, search.work, fixed)
+        delivered("learned on frames, calibrated", recall, search.recall, search.scanned, search.work, fixed)
 
     head("least scanned for a recall, all scored; least work, best groups", (*ASKED, *ASKED))
     lines = {
         "centroid": (built, built.scorer("centroid")),
-        "spread": (built, spread),
+        "spread": (built, built.scorer("spread")),
         "learned on texts": (built, built.scorer("learned")),
-        f"learned on {N_FRAME_BANK:,} frames": (built, fitted),
+        "learned on frames": (built, fitted),
         "plain cells, centroid": (plain, plain.scorer("centroid")),
         "plain cells, spread": (plain, plain.scorer("spread")),
     }
@@ -206,30 +199,6 @@ def least(tried: Tried, recall: float) -> tuple[float, float, float]:
 
 def temperature(calibration: Calibration, kind: str) -> float:
     return next(curve.temperature for curve in calibration.curves if curve.kind == kind and curve.k == K)
-
-
-def fitted_on_frames(trial: Trial, built: Built, places: Rows) -> tuple[Scorer, Calibration]:
-    """A scorer fitted on stored frames, which do not count as their own answers, and calibrated on those it has not seen."""
-    queries = trial.frames[places]
-    best = Best(queries, len(built.cells))
-    for rows, cell in trial.blocks(built.cell):
-        best.add(rows, cell)
-    scores = best.scores
-    for i, place in enumerate(places):
-        mine = built.cell[place]
-        others = np.setdiff1d(np.flatnonzero(built.cell == mine), [place])
-        scores[mine, i] = (trial.frames[others] @ queries[i]).max(initial=-np.inf)
-    centroids, group_centroids, group_of = built.cells.centroids, built.cells.group_centroids, built.cells.group_of
-    of_groups = best_of_groups(scores, group_of, len(group_centroids))
-    scorer = Scorer(
-        "learned", "ip", fit(queries, scores, centroids), fit(queries, of_groups, group_centroids), group_of
-    )
-    fold = (np.arange(len(queries)) % FOLDS).astype(np.int8)
-    promised = predict_unseen(queries, fold, scores, centroids, N_JUDGES)
-    to_groups = predict_unseen(queries, fold, of_groups, group_centroids, N_JUDGES)
-    answers = built.cell[trial.exact(queries[:N_JUDGES], places[:N_JUDGES])]
-    curves = calibrate("image", promised, to_groups, group_of, built.rows, answers, scores[:, :N_JUDGES].T)
-    return scorer, Calibration(tuple(curves), len(trial.frames))
 
 
 def head(name: str, columns: Iterable[object], width: int = 11) -> None:

@@ -10,13 +10,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.promise import worth
+from engine.promise import log_of, worth
 from engine.vectorindex import Floats, Rows
 
 Kind = Literal["text", "image"]
 DEPTHS = (10, 100, 1000)
 """Numbers of hits that are calibrated; between them it is interpolated."""
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
+MARGIN = 0.1
+"""Share of what may be missed that is kept back: settings that did best on those who judged them do a little worse on others."""
 GROWTH = 0.2
 """Growth of a collection beyond which its calibration is stale."""
 
@@ -100,6 +102,10 @@ class Calibration:
         point = _between(points[0], points[1], part, recall)
         return Stop(point.n_groups, point.threshold, upper.temperature), point
 
+    def aimed(self, kind: Kind, k: float, recall: float) -> tuple[Stop, Point] | None:
+        """How to search so that others than the judges find as much; see `MARGIN`."""
+        return self.setting(kind, k, recall + MARGIN * (1 - recall))
+
     def stale(self, n_frames: int) -> bool:
         """Whether a collection of so many frames has outgrown it."""
         return n_frames > (1 + GROWTH) * self.n_frames
@@ -144,7 +150,7 @@ def calibrate(
     seen : (m, n_cells) the best scores that there were: what promises err by is the scale on which they are compared
     """
     promised = np.where(rows > 0, promised, -np.inf)
-    log_rows = np.log(np.maximum(rows, 1)).astype(np.float32)
+    log_rows = log_of(rows)
     depths = [k for k in DEPTHS if (answers[:, :k] >= 0).all() and k <= max(DEPTHS[0], rows.sum() // 10)]
     error = _error(promised, seen)
     if group_promised is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import vectorindex
-from engine.durable import check_file, file_hash, save_array, sync_folder
+from engine.durable import load_array, save_arrays
 from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
@@ -244,15 +244,7 @@ def _centroids(sample: Floats, n: int) -> Floats:
 
 def write_cells(folder: Path, cells: Cells) -> dict[str, str]:
     """Write and sync the files of a set of cells; return their hashes by name."""
-    folder.mkdir(parents=True)
-    hashes = {}
-    for name in _STORED:
-        path = folder / f"{name}.npy"
-        save_array(path, getattr(cells, name))
-        hashes[path.name] = file_hash(path)
-    sync_folder(folder)
-    sync_folder(folder.parent)
-    return hashes
+    return save_arrays(folder, {name: getattr(cells, name) for name in _STORED})
 
 
 def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str]) -> Cells:
@@ -263,12 +255,7 @@ def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str]) -> Cells:
     CorruptData
         If a file is missing or differs from what was written.
     """
-    arrays = {}
-    for name in _STORED:
-        path = folder / f"{name}.npy"
-        check_file(path, hashes.get(path.name, ""))
-        arrays[name] = np.load(path)
-    return Cells(cells_id, **arrays)
+    return Cells(cells_id, **{name: load_array(folder / f"{name}.npy", hashes) for name in _STORED})
 
 
 def metric_of(name: str) -> Metric:

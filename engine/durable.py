@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +71,32 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     with synced(path) as file:
         write_header(file, array.shape, array.dtype)
         file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, str]:
+    """Make a folder of .npy files, synced with all names; return their hashes by file name."""
+    folder.mkdir(parents=True)
+    hashes = {}
+    for name, array in arrays.items():
+        path = folder / f"{name}.npy"
+        save_array(path, array)
+        hashes[path.name] = file_hash(path)
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    return hashes
+
+
+def load_array(path: Path, hashes: Mapping[str, str], *, mapped: bool = False) -> NDArray[Any]:
+    """One of them, checked whole.
+
+    Raises
+    ------
+    CorruptData
+        If the file is missing or differs from what was written.
+    """
+    check_file(path, hashes.get(path.name, ""))
+    array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
+    return array
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

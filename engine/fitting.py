@@ -26,6 +26,12 @@ _CELLS = 4096
 """Cells fitted in one step."""
 
 
+def _leave_out(products: Floats, own: Rows, first: int) -> None:
+    """Let no query find the row that it is itself, among the products (n, m) of rows from number `first` on."""
+    mine = np.flatnonzero((own >= first) & (own < first + len(products)))
+    products[own[mine] - first, mine] = -np.inf
+
+
 class Best:
     """The largest inner product of each bank query with any row of each cell, as rows stream by."""
 
@@ -49,8 +55,7 @@ class Best:
             order = np.argsort(some, kind="stable")
             cells, starts = np.unique(some[order], return_index=True)
             products = rows[start : start + _ROWS] @ self._queries.T
-            mine = np.flatnonzero((self._own >= self._seen) & (self._own < self._seen + len(some)))
-            products[self._own[mine] - self._seen, mine] = -np.inf
+            _leave_out(products, self._own, self._seen)
             self._seen += len(some)
             products = products[order]
             self.scores[cells] = np.maximum(self.scores[cells], np.maximum.reduceat(products, starts, axis=0))
@@ -72,8 +77,7 @@ class Answers:
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             products = self._queries @ some.T
-            mine = np.flatnonzero((self._own >= self._seen) & (self._own < self._seen + len(some)))
-            products[mine, self._own[mine] - self._seen] = -np.inf
+            _leave_out(products.T, self._own, self._seen)
             self._seen += len(some)
             # Once many rows have been seen, few more are among the best, and only those are sorted in.
             query, row = np.nonzero(products > self._scores.min(axis=1, keepdims=True))

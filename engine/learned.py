@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.bank import FOLDS, Bank
 from engine.calibration import Calibration, Curve, Kind, calibrate
 from engine.cells import Cells
-from engine.durable import check_file, file_hash, save_array, sync_folder
+from engine.durable import load_array, save_arrays
 from engine.fitting import Answers, Best, best_of_groups, fit, predict_unseen
 from engine.promise import Linear, Scorer
 from engine.vectorindex import Floats, Rows
@@ -184,15 +184,14 @@ def _of_groups(best: Floats, cells: Cells) -> Floats:
 
 def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[str, Any]]:
     """Write and sync a router's files; return their hashes by name, and what the catalog keeps of it."""
-    folder.mkdir(parents=True)
-    hashes = {}
-    for kind, ranking in (("text", router.text), ("image", router.image)):
-        for name, array in {} if ranking is None else ranking.arrays().items():
-            path = folder / f"{kind}_{name}.npy"
-            save_array(path, array)
-            hashes[path.name] = file_hash(path)
-    sync_folder(folder)
-    sync_folder(folder.parent)
+    kinds = {"text": router.text, "image": router.image}
+    arrays = {
+        f"{kind}_{name}": array
+        for kind, ranking in kinds.items()
+        if ranking is not None
+        for name, array in ranking.arrays().items()
+    }
+    hashes = save_arrays(folder, arrays)
     about = {
         "source": router.bank.source,
         "n_texts": router.bank.n_texts,
@@ -217,11 +216,7 @@ def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, An
 
 
 def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], n_texts: int, source: str) -> Ranking:
-    arrays = []
-    for name in _ARRAYS:
-        path = folder / f"{kind}_{name}.npy"
-        check_file(path, hashes.get(path.name, ""))
-        arrays.append(np.load(path, mmap_mode="r" if name in _MAPPED else None))
+    arrays = (load_array(folder / f"{kind}_{name}.npy", hashes, mapped=name in _MAPPED) for name in _ARRAYS)
     vectors, biases, group_vectors, group_biases, queries, fold, best = arrays
     groups = Linear(group_vectors, group_biases) if len(group_biases) else None
     bank = Bank(queries, fold, len(queries) if n_texts < 0 else n_texts, source)

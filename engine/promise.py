@@ -125,6 +125,12 @@ def _above(spread: Floats, rows: Rows, dim: int) -> Floats:
     return above
 
 
+def log_of(rows: Rows) -> Floats:
+    """Logarithm (n,) of the rows in each cell, 0 for none."""
+    logarithm: Floats = np.log(np.maximum(rows, 1)).astype(np.float32)
+    return logarithm
+
+
 def worth(promised: Floats, log_rows: Floats, temperature: float) -> Floats:
     """(m, n) logarithm of the share of a query's answer that a cell is taken to hold, marked down for its rows.
 

@@ -28,8 +28,6 @@ BATCH = 64
 
 DEFAULT_RECALL = 0.95
 """Recall of a routed search where nothing else is asked for."""
-MARGIN = 0.1
-"""Share of what may be missed that is kept back: settings that did best on those who judged them do a little worse on others."""
 _PLANS = 256
 """Plans that are remembered."""
 FIXED_WORK = 4000
@@ -95,8 +93,7 @@ class Aim:
 
         The best k of a share of the frames lie about where the best k / share of all do.
         """
-        aimed = self.recall + MARGIN * (1 - self.recall)
-        found = self.calibration.setting(self.kind, self.depth * n_live / max(1, n_matches), aimed)
+        found = self.calibration.aimed(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
         if found is None:
             reason = f"No routed search was measured to find {self.recall:.0%} of so deep an answer, so all is scanned."
             return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)
@@ -413,7 +410,7 @@ def _attempt(
     return Attempt(tasks, opening, merged, scope)
 
 
-def shot_of(frame: Frame | Hit) -> tuple[str, int]:
+def shot_of(frame: Frame) -> tuple[str, int]:
     """What counts as one shot: the detected shot, or ten seconds of video where shots are not known."""
     return (frame.video_id, frame.shot if frame.shot >= 0 else -1 - int(frame.seconds // 10))
 

@@ -21,7 +21,7 @@ from engine.durable import FileLock
 from engine.errors import CorruptData, NotFound
 from engine.learned import Learned, read_learned
 from engine.manifest import Manifest, SegmentRow, Settings, VideoRow
-from engine.promise import RouterName, Scorer, by_centroid, by_spread
+from engine.promise import RouterName, Scorer, by_centroid, by_spread, log_of
 from engine.segment import Segment
 from engine.types import Frame
 from engine.vectorindex import Floats, Metric, Rows
@@ -87,19 +87,16 @@ class CellMap:
         """(segments, n_cells + 1) position of a cell among a segment's lists, -1 where it has no rows; the last column is -1."""
         self.cells = []
         """Per segment, the cells with rows."""
-        self._log_rows: Floats | None = None
         for i, (cells, rows) in enumerate(segments):
             places = np.flatnonzero(rows)
             self.places[i, cells[places]] = places
             self.rows[cells] += rows
             self.cells.append(cells[places])
 
-    @property
+    @cached_property
     def log_rows(self) -> Floats:
         """(n_cells,) logarithm of the rows, 0 for none."""
-        if self._log_rows is None:
-            self._log_rows = np.log(np.maximum(self.rows, 1)).astype(np.float32)
-        return self._log_rows
+        return log_of(self.rows)
 
 
 class Snapshot:

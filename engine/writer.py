@@ -377,18 +377,22 @@ class Writer:
     def refit(self) -> bool:
         """Take frames into the router that came after it was last fitted, where they are enough to tell; returns whether it did."""
         snapshot = self._read()
-        router, cells = snapshot.router, snapshot.cells
+        row = snapshot.manifest.router
         next_frame = self._catalog.counter("frame")
-        # By the numbers given since: frames that came may be no more than those that were deleted.
-        if router is None or cells is None or next_frame - router.next_frame <= REFIT_AT * router.n_frames:
+        # By the numbers given since: frames that came may be no more than those that were deleted. Asked of the catalog, for the
+        # router's files are large, and most adds leave them alone.
+        if row is None or next_frame - row.about["next_frame"] <= REFIT_AT * row.about["n_frames"]:
             return False
+        router, cells = snapshot.router, snapshot.cells
+        assert router is not None
+        assert cells is not None
         with storage_errors("fitting the router"):
             fitted = grown(
                 router, cells, newer(snapshot, router.next_frame), next_frame=next_frame, n_frames=snapshot.n_live
             )
-            row = self._write_router(fitted)
+            written = self._write_router(fitted)
             with self._catalog.transaction() as change:
-                self._commit(change, snapshot, "refit", [], row)
+                self._commit(change, snapshot, "refit", [], written)
         self._tidy()
         return True
 
