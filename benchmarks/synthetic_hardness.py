@@ -28,6 +28,8 @@ K = 10
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.125)
 NOISE = 0.055
 """Squared length of the noise that makes an image query of a real frame, as in the made-up ones."""
+ALIKE = 0.9
+"""Cosine from which two frames are one picture."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ def shape(data: Data) -> dict[str, str]:
         told[f"{name}: length of the mean"] = f"{np.linalg.norm(mean):.2f}"
         told[f"{name}: participation ratio"] = f"{variance.sum() ** 2 / np.square(variance).sum():.0f}"
         told[f"{name}: variance in 10, 50, 200 directions"] = row(share[[9, 49, min(199, len(share) - 1)]])
+    alike = (data.frames[1:] * data.frames[:-1]).sum(axis=1)[data.video[1:] == data.video[:-1]]
+    told[f"frames with a cosine above {ALIKE} to the one before"] = f"{(alike > ALIKE).mean():.3f}"
+    answers = data.frames[exact(data, data.texts)[1]]
+    repeated = np.tril(np.einsum("mkd,mjd->mkj", answers, answers) > ALIKE, -1).any(axis=2)
+    told["texts: different pictures among the best ten"] = f"{(~repeated).sum(axis=1).mean():.2f}"
     scores = data.texts[:200] @ data.frames.T
     best = -np.partition(-scores, K - 1, axis=1)[:, :K]
     mean, spread = scores.mean(axis=1), scores.std(axis=1)

@@ -39,11 +39,12 @@ PLACES = 32
 # What a frame's squared length of 1 is made of, beside its mean; fitted to ViT-B/32 on news keyframes and names of things.
 _FRAME_MEAN = 0.733
 """Length of the mean of all frames."""
-_SCENE, _PLACE, _FIXTURES, _VIDEO, _SHOT_LOOK, _THINGS, _MOTION = 0.11, 0.1, 0.03, 0.03, 0.15, 0.016, 0.055
+_SCENE, _PLACE, _FIXTURES, _VIDEO, _SHOT_LOOK, _THINGS, _MOTION = 0.11, 0.1, 0.04, 0.03, 0.15, 0.02, 0.055
 _SPECKLE = 0.4
 """Share of the motion within a shot that goes in all directions alike."""
-_CLARITY = 0.14
-"""Shape of the gamma distribution of how strongly a thing shows: the smaller, the fewer stand out."""
+_CLARITY = (0.2, 1.2)
+"""Shape of the beta distribution of how strongly a thing shows: mostly hardly, at most so that the picture is of nothing else.
+Without a most, the best frames of a large archive would be freaks, each in a cell of others unlike it."""
 _PLAINNESS = 0.023
 """How far a place, and a shot, may lie along the mean of the texts."""
 _OVERLAP = 0.9
@@ -166,7 +167,9 @@ def _fixtures(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
 def _shown(rng: np.random.Generator, things: NDArray[np.int64], concepts: Floats, share: float) -> Floats:
     """What the things (n, k) add (n, dim), -1 adding nothing; most show faintly, a few stand out."""
     n, k = things.shape
-    strength = rng.gamma(_CLARITY, (k * _CLARITY * (_CLARITY + 1) / share) ** -0.5, (n, k)) * (things >= 0)
+    a, b = _CLARITY
+    mean_square = a * (a + 1) / ((a + b) * (a + b + 1))
+    strength = rng.beta(a, b, (n, k)) * (share / (k * mean_square)) ** 0.5 * (things >= 0)
     added: Floats = np.einsum("nk,nkd->nd", strength.astype(np.float32), concepts[things])
     return added
 

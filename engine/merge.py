@@ -15,7 +15,7 @@ from engine.probe import Depth, Part, Task, failure
 from engine.segment import Segment
 from engine.vectorindex import Floats, Found, Metric, Rows
 
-RESCORE = {"sq8": 50, "fp16": 50, "fp32": 10, "sq4": 200}
+RESCORE = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 200}
 """Candidates re-scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
 
 
