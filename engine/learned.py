@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bank import FOLDS, Bank
+from engine.bank import FOLDS, LEAST_TEXTS, Bank
 from engine.calibration import Calibration, Curve, Kind, calibrate
 from engine.cells import Cells
 from engine.durable import load_array, save_arrays
@@ -94,11 +94,14 @@ class Learned:
 
 
 def fitted_bank(bank: Bank, n_cells: int) -> Bank:
-    """As much of a bank as the best scores of so many cells leave room for."""
-    most = max(2 * 32, BEST_NBYTES // (4 * n_cells) - FRAMES)
+    """As much of a bank as the best scores of so many cells leave room for: texts before pairs, which teach less."""
+    most = max(2 * LEAST_TEXTS, BEST_NBYTES // (4 * n_cells) - FRAMES)
     if len(bank.vectors) <= most:
         return bank
-    return Bank.of(bank.vectors[: min(bank.n_texts, most * 2 // 3)], bank.source)
+    n_texts = min(bank.n_texts, most)
+    pairs = np.linspace(bank.n_texts, len(bank.vectors), most - n_texts, endpoint=False).astype(np.int64)
+    kept = np.concatenate([np.arange(n_texts), pairs])
+    return Bank(bank.vectors[kept], bank.fold[kept], n_texts, bank.source)
 
 
 def judges_for(n_cells: int) -> int:

@@ -358,7 +358,7 @@ class Attempt:
     def _hits(self, snapshot: Snapshot, i: int, plan: Plan) -> list[Hit]:
         """Turn rows into hits, at most `per_shot` of one shot."""
         scores, pieces, rows = self.merged.scores[i], self.merged.pieces[i], self.merged.rows[i]
-        details: list[dict[str, Any]] = [{}] * len(rows)
+        details: list[tuple[Any, ...]] = [()] * len(rows)
         for piece in set(pieces.tolist()):
             mine = np.flatnonzero(pieces == piece)
             shard, segment = self.merged.sources[piece]
@@ -367,7 +367,7 @@ class Attempt:
         hits: list[Hit] = []
         taken: dict[tuple[str, int], int] = {}
         for told, score in zip(details, scores.tolist(), strict=True):
-            hit = Hit(**told, score=score)
+            hit = Hit(*told, score=score)
             if plan.per_shot is not None:
                 shot = shot_of(hit)
                 if taken.get(shot, 0) >= plan.per_shot:

@@ -282,35 +282,19 @@ class Snapshot:
 
     def frames(self, shard: int, segment: Segment, rows: Rows) -> list[Frame]:
         """The frames that these rows stand for."""
-        return [Frame(**each) for each in self.details(shard, segment, rows)]
+        return [Frame(*each) for each in self.details(shard, segment, rows)]
 
-    def details(self, shard: int, segment: Segment, rows: Rows) -> list[dict[str, Any]]:
-        """The values of these frames by name."""
+    def details(self, shard: int, segment: Segment, rows: Rows) -> list[tuple[Any, ...]]:
+        """The values of these frames, in the order of the fields of `Frame`."""
         columns = segment.columns
-        plain = zip(
-            columns.frame_id[rows].tolist(),
-            columns.video[rows].tolist(),
-            columns.frame_index[rows].tolist(),
-            columns.seconds[rows].tolist(),
-            columns.captured_at[rows].tolist(),
-            columns.shot[rows].tolist(),
-            columns.tags.at(rows),
-            strict=True,
-        )
-        return [
-            {
-                "frame_id": frame_id,
-                "video_id": self.videos[video].video_id,
-                "title": self.videos[video].title,
-                "frame_index": frame_index,
-                "seconds": seconds,
-                "captured_at": stats.wall_clock(captured_at),
-                "shot": shot,
-                "tags": tags,
-                "shard": shard,
-            }
-            for frame_id, video, frame_index, seconds, captured_at, shot, tags in plain
-        ]
+        names = ("frame_id", "video", "frame_index", "seconds", "captured_at", "shot")
+        plain = zip(*(getattr(columns, name).take(rows).tolist() for name in names), columns.tags.at(rows), strict=True)
+        found = []
+        for frame_id, number, frame_index, seconds, captured_at, shot, tags in plain:
+            video = self.videos[number]
+            at = stats.wall_clock(captured_at)
+            found.append((frame_id, video.video_id, video.title, frame_index, seconds, at, shot, tags, shard))
+        return found
 
 
 def lease_path(path: Path, generation: int) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from worlds import DIM, Flat, assert_answers, fill, flip, folders, make_video, queries
 
-from engine.bank import Bank
+from engine.bank import FOLDS, Bank
 from engine.collection import Collection
 from engine.errors import CorruptData
 from engine.fitting import fit
@@ -445,14 +445,19 @@ def test_damaged_queries_that_were_given_must_be_given_again(small):
         assert again.check() == []
 
 
-def test_a_bank_is_cut_to_what_the_best_scores_leave_room_for(monkeypatch):
-    monkeypatch.setattr("engine.learned.BEST_NBYTES", 4 * 100 * (90 + FRAMES))
+@pytest.mark.parametrize(("room", "n_texts"), [(90, 90), (250, 200)])
+def test_a_bank_is_cut_to_what_the_best_scores_leave_room_for_pairs_first(monkeypatch, room, n_texts):
+    monkeypatch.setattr("engine.learned.BEST_NBYTES", 4 * 100 * (room + FRAMES))
     bank = Bank.of(queries(200), "test")
     assert fitted_bank(bank, 1) is bank
     cut = fitted_bank(bank, 100)
-    assert len(cut.vectors) <= 90
-    assert cut.n_texts == 60
-    assert cut.source == "test"
+    assert (len(cut.vectors), cut.n_texts, cut.source) == (room, n_texts, "test")
+    assert np.array_equal(cut.vectors[:n_texts], bank.vectors[:n_texts])
+    pairs = [np.flatnonzero((bank.vectors == each).all(axis=1))[0] for each in cut.vectors[n_texts:]]
+    assert len(set(pairs)) == room - n_texts
+    assert min(pairs, default=200) >= 200
+    assert np.array_equal(cut.fold[n_texts:], bank.fold[pairs])
+    assert set(cut.fold.tolist()) == set(range(FOLDS))
 
 
 @pytest.mark.parametrize("with_router", [True, False])
