@@ -367,7 +367,7 @@ class Attempt:
         hits: list[Hit] = []
         taken: dict[tuple[str, int], int] = {}
         for told, score in zip(details, scores.tolist(), strict=True):
-            hit = Hit(*told, score=score)
+            hit = Hit(*[*told, score])
             if plan.per_shot is not None:
                 shot = shot_of(hit)
                 if taken.get(shot, 0) >= plan.per_shot:
