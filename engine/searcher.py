@@ -18,10 +18,11 @@ from engine.contents import Contents
 from engine.encoder import Encoder, load_encoder
 from engine.errors import EncoderError
 from engine.history import remember
+from engine.plan import Asked, check_choices, make_plan
 from engine.probe import Prober
 from engine.promise import RouterName
 from engine.records import prepare_query
-from engine.search import Asked, check_choices, make_plan, search
+from engine.search import search
 from engine.segment import Residency
 from engine.snapshot import Snapshot
 from engine.types import Filter, SearchResult

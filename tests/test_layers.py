@@ -55,6 +55,7 @@ LAYERS = [
     "scope",
     "opening",
     "merge",
+    "plan",
     "search",
     "writer",
     "history",
