@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.reach import Asked, Built, K, Order, Searched, Stopped, Trial
 from engine.calibration import Calibration
 from engine.grouping import group_cells
-from engine.promise import Scorer
+from engine.promise import Scorer, worth
 from engine.router import Route
 from engine.vectorindex import Floats
 
@@ -30,7 +30,7 @@ ASKED = (0.90, 0.95, 0.99)
 GROUP_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 0.55, 0.75, 1.0)
 """Shares of the groups whose cells are scored, of which the best is told."""
 SHARDS = (10, 20, 50, 100)
-OPENED = (0.1, 0.2, 0.3)
+OPENED = (0.1, 0.15, 0.2, 0.3)
 N_CELLS = (2048, 4096, 8192, 16_384)
 SPLITS = range(5)
 N_IMAGES = 400
@@ -74,30 +74,43 @@ def curve(trial: Trial) -> None:
 
 
 def shards(trial: Trial) -> None:
-    """Recall when cells lie in shards of like content and the best shards are opened whole, or as a calibrated search opens them."""
+    """Recall when cells lie in shards of like content and the best shards are opened whole, or as a calibrated search opens them.
+
+    Opened whole are, for each query, as many shards with the most promising cells or the most fitting means; or, as `stop`,
+    those with a cell worth more than a threshold, so that the share is that of all queries on average. `largest` is the
+    largest shard in rows of the mean one.
+    """
     asked = trial.split(0)[1]
     built = trial.built(0, trial.n_cells)
     scorer = built.scorer("learned")
     scores = np.where(built.rows > 0, Route.of(asked.queries, scorer, scorer.n_groups).scores, -np.inf)
     search = Searched.of(asked, built, scorer, built.calibration, "text", 0.95)
-    opened = (f"{name} {share:.0%}" for share in OPENED for name in ("learned", "centroid"))
-    head("recall by share of shards opened whole", (*opened, "largest/mean"), 13)
+    promises = ("stop", "learned", "centroid")
+    opened = (f"{name} {share:.0%}" for share in OPENED for name in promises)
+    head("recall by share of shards opened whole", (*opened, "largest"), 12)
+    stop = built.calibration.aimed("text", K, 0.95)
+    assert stop is not None
+    values = worth(scores, np.zeros(len(built.rows), np.float32), stop[0].temperature)
     calibrated = {}
     for n_shards in SHARDS:
         shard = group_cells(scorer.cells.vectors, built.rows, n_shards)
         sizes = np.bincount(shard, weights=built.rows, minlength=n_shards)
-        best = np.full((len(scores), n_shards), -np.inf, np.float32)
+        best, most = (np.full((len(scores), n_shards), -np.inf, np.float32) for _ in range(2))
         means = np.zeros((n_shards, trial.frames.shape[1]), np.float32)
         for i in range(n_shards):
             best[:, i] = scores[:, shard == i].max(axis=1, initial=-np.inf)
+            most[:, i] = values[:, shard == i].max(axis=1, initial=-np.inf)
             means[i] = trial.frames[shard[built.cell] == i].mean(axis=0)
         wanted = shard[built.cell[asked.answers]]
         found = []
+        of_wanted = np.take_along_axis(most, wanted, 1)
         for share in OPENED:
+            threshold = np.partition(most, -int(share * most.size), axis=None)[-int(share * most.size)]
+            found.append(f"{(of_wanted >= threshold).mean():.3f}")
             for promised in (best, asked.queries @ means.T):
                 rank = np.argsort(np.argsort(-promised, axis=1), axis=1)
                 found.append(f"{(np.take_along_axis(rank, wanted, 1) < max(1, int(share * n_shards))).mean():.3f}")
-        line(f"{n_shards} shards", (*found, f"{sizes.max() / sizes.mean():.2f}"), 13)
+        line(f"{n_shards} shards", (*found, f"{sizes.max() / sizes.mean():.2f}"), 12)
         n_opened = [len(np.unique(shard[cells[cells >= 0]])) for cells in search.chosen]
         calibrated[n_shards] = np.mean(n_opened) / n_shards, np.percentile(n_opened, 95) / n_shards
     head(f"calibrated search for .95: recall {search.recall:.3f}, scanned {search.scanned:.2%}", ("opened", "95th pct"))
