@@ -96,7 +96,7 @@ def load_array(path: Path, hashes: Mapping[str, str], *, mapped: bool = False) -
     """
     check_file(path, hashes.get(path.name, ""))
     array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
-    return array
+    return array.view(np.ndarray)
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -219,7 +219,8 @@ def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, An
 
 
 def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], n_texts: int, source: str) -> Ranking:
-    arrays = (load_array(folder / f"{kind}_{name}.npy", hashes, mapped=name in _MAPPED) for name in _ARRAYS)
+    mapped = _MAPPED if kind == "text" else _ARRAYS  # Most queries are texts.
+    arrays = (load_array(folder / f"{kind}_{name}.npy", hashes, mapped=name in mapped) for name in _ARRAYS)
     vectors, biases, group_vectors, group_biases, queries, fold, best = arrays
     groups = Linear(group_vectors, group_biases) if len(group_biases) else None
     bank = Bank(queries, fold, len(queries) if n_texts < 0 else n_texts, source)

@@ -239,7 +239,7 @@ class Segment:
 
     def stored(self, rows: Rows) -> NDArray[np.floating]:
         """These rows (n, dim) as stored, each checked against its CRC the first time it is read."""
-        picked = self._rows.take(rows, axis=0)
+        picked = self._read(rows)
         if not self._verified:
             new = np.flatnonzero(~self._sound[rows])
             if len(new):
@@ -249,6 +249,25 @@ class Segment:
                     )
                 self._sound[rows[new]] = True
         return picked
+
+    def _read(self, rows: Rows) -> NDArray[np.floating]:
+        """These rows (n, dim) as they stand in the file.
+
+        A few are read one by one: through the mapping, each would make the process hold the pages around it as well.
+        """
+        if len(rows) > _GATHERED:
+            return self._rows.take(rows, axis=0)
+        first, width = self._place_of_rows
+        read = b"".join([os.pread(self._handle, width, first + row * width) for row in rows.tolist()])
+        if len(read) != len(rows) * width:
+            raise CorruptData(f"vectors.npy in {self.folder.name} ends before its last row; restore it from a copy.")
+        return np.frombuffer(read, self.vectors.dtype).reshape(len(rows), self._dim)
+
+    @cached_property
+    def _place_of_rows(self) -> tuple[int, int]:
+        """Where the first row starts in the file, and the bytes of a row."""
+        first: int = self.vectors.offset  # type: ignore[attr-defined]
+        return first, self.vectors.itemsize * self._dim
 
     @cached_property
     def _sound(self) -> NDArray[np.bool_]:
@@ -266,8 +285,7 @@ class Segment:
             self._asked, self._asked_since = np.zeros(self.n_rows, np.bool_), time.monotonic()
         new = rows[~self._asked[rows]]
         self._asked[new] = True
-        width = self.vectors.itemsize * self._dim
-        first: int = self.vectors.offset  # type: ignore[attr-defined]
+        first, width = self._place_of_rows
         for row in new.tolist():
             os.posix_fadvise(self._handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
 
