@@ -293,6 +293,8 @@ class Segment:
     def _handle(self) -> int:
         handle = os.open(self.folder / "vectors.npy", os.O_RDONLY | os.O_CLOEXEC)
         weakref.finalize(self, os.close, handle)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
         return handle
 
     def gather(self, rows: Rows) -> Floats:

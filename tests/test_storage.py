@@ -91,10 +91,15 @@ def test_a_power_cut_shows_what_a_writer_forgot_to_sync(world, work, blunder):
         assert outages.cut_power("add", *world, work, spread=3).lost
 
 
-@pytest.mark.parametrize("step", ["sync_folder", "file_hash"])
-def test_a_power_cut_or_a_check_shows_a_router_that_was_not_written_with_care(world, work, step):
-    careless = {"sync_folder": _no_sync, "file_hash": lambda path: "0" * 32}
-    with mock.patch.object(learned, step, careless[step]):
+def _wrong_hashes(folder: Path, arrays: dict) -> dict[str, str]:
+    return dict.fromkeys(durable.save_arrays(folder, arrays), "0" * 32)
+
+
+@pytest.mark.parametrize(
+    ("module", "step", "careless"), [(durable, "sync_folder", _no_sync), (learned, "save_arrays", _wrong_hashes)]
+)
+def test_a_power_cut_or_a_check_shows_a_router_that_was_not_written_with_care(world, work, module, step, careless):
+    with mock.patch.object(module, step, careless):
         assert outages.cut_power("add", *world, work, spread=12).lost
 
 
