@@ -134,7 +134,8 @@ def text(figures: Figures) -> str:
             f"* Texts are drawn in one order; {figures.n_bank} are there to learn from, for a contender that does, and the others are the queries.",
             f"* This engine: a collection of {figures.n_shards} shards with `sq8` codes, which keeps every row as float16 as well and scores "
             "the best again exactly; a search also looks up frames, checks what it reads, and explains itself. FAISS, hnswlib and usearch "
-            "return row numbers only, and the sq8 and f16 indexes keep no more of a row than that.",
+            "return row numbers only, and the sq8 and f16 indexes keep no more of a row than that. Asked for more than 0.99 it scans every "
+            "row, in the mapped file; that is left out.",
             f"* An exact search over the rows as float16, which is how this engine and usearch f16 keep them, finds {figures.recall_in_half:.3f} of "
             "what one in float32 does: near-duplicates change places. Rows whose float32 scores are equal count as one another.",
             "* FAISS inverted files have 4 sqrt(n) lists. Graphs have 32 links a row and were built with a breadth of 200. LanceDB has sqrt(n) "
