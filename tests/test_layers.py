@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     "errors",
     "types",
+    "times",
     "durable",
     "footprint",
     "apart",
@@ -28,6 +29,9 @@ LAYERS = [
     "clip",
     "encoder",
     "tags",
+    "lexicon",
+    "hints",
+    "narrowing",
     "prompts",
     "bank",
     "cache",
