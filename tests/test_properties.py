@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine import build, cells, columns, fitting, intake, records, scope, search, segment, writer
+from engine import build, cells, columns, fitting, intake, plan, records, scope, search, segment, writer
 from engine.collection import Collection
 from engine.errors import DuplicateVideo, NotFound
 from engine.placement import PLACEMENTS
@@ -80,7 +80,7 @@ def _everything_in_small() -> Iterator[None]:
         patch.setattr(columns, "_BLOCK", 32)
         patch.setattr(fitting, "_ROWS", 16)
         patch.setattr(fitting, "_CELLS", 5)
-        patch.setattr(search, "FIXED_WORK", 0)
+        patch.setattr(plan, "FIXED_WORK", 0)
         patch.setattr(scope, "EXACT_MATCHES", 3)
         yield
 
