@@ -173,7 +173,7 @@ def train(
     Two levels are k-means into groups, then k-means within each group on its own members, as in Nister and Stewenius's
     vocabulary tree (CVPR 2006) at depth two. Under a metric M, k-means runs on x M^(1/2); as that map is linear, the means
     of cells there are the images of their means here. A last step of Lloyd's over all cells lets rows at the border of a
-    group move to the nearer cell of another: as much recall for 5 to 7 % fewer rows.
+    group move to the nearer cell of another, and as much is found in fewer rows.
     """
     if len(sample) < n_cells:
         raise ValueError(f"{n_cells} cells need at least as many frames to train on; there are {len(sample)}.")
