@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from engine.cells import Cells, choose_n_cells
 from engine.columns import FrameColumns, join
 from engine.learned import FRAMES, Blocks, Learned, learn
 from engine.manifest import LayoutRow, Settings
-from engine.placement import PLACEMENTS, Survey
+from engine.placement import PLACEMENTS, Placement, Shards, Survey
 from engine.segment import max_rows
 from engine.snapshot import SegmentView, Snapshot
 from engine.vectorindex import Floats, Rows
@@ -76,13 +76,38 @@ class Gathered:
             step = np.arange(start, min(start + _STEP, len(self)))
             yield self.floats(step), self.columns.cell[step]
 
-    def pieces(self, frames: Rows, settings: Settings) -> Iterator[Rows]:
-        """These frames in portions that fit one segment each, by (video, frame_index)."""
-        order = np.lexsort(
-            (self.columns.frame_id[frames], self.columns.frame_index[frames], self.columns.video[frames])
-        )
-        n_pieces = -(-len(frames) // max_rows(settings.dim, settings.store))
-        return iter(np.array_split(frames[order], n_pieces))
+
+def pieces(columns: FrameColumns, frames: Rows, settings: Settings) -> list[Rows]:
+    """Some frames, one at least, in portions that fit one segment each, by (video, frame_index)."""
+    n_pieces = -(-len(frames) // max_rows(settings.dim, settings.store))
+    if n_pieces == 1:
+        return [frames]  # A segment sorts its rows itself.
+    order = np.lexsort((columns.frame_id[frames], columns.frame_index[frames], columns.video[frames]))
+    return np.array_split(frames[order], n_pieces)
+
+
+def lay_out(columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> Placement:
+    """The placement of these settings, laid out for frames in their cells.
+
+    Raises
+    ------
+    ValueError
+        If the placement cannot work with these cells.
+    """
+    survey = Survey(
+        n_shards=settings.n_shards,
+        cells=cells,
+        profiles=None if router is None else router.text.cells.vectors,
+        cell_sizes=np.bincount(columns.cell, minlength=len(cells)).astype(np.int64),
+        seconds=float(columns.seconds.max()),
+        options=settings.options,
+    )
+    return PLACEMENTS[settings.placement].learn(survey)
+
+
+def placed(placement: Placement, columns: FrameColumns) -> Shards:
+    """Shard (n,) of each frame of a collection that is laid out anew."""
+    return placement.assign(columns, np.zeros(len(placement.names()), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +159,9 @@ def draw(
     if cells is None:
         cells, frames = _train(frames, settings, cells_id, progress, bank)
         router = None if bank is None else _fit(frames, cells, bank, next_frame, progress)
-    columns = frames.columns
-    survey = Survey(
-        n_shards=settings.n_shards,
-        cells=cells,
-        profiles=None if router is None else router.text.cells.vectors,
-        cell_sizes=np.bincount(columns.cell, minlength=len(cells)).astype(np.int64),
-        seconds=float(columns.seconds.max()),
-        options=settings.options,
-    )
-    placement = PLACEMENTS[settings.placement].learn(survey)
-    names = placement.names()
-    shard_of = placement.assign(columns, np.zeros(len(names), np.int64))
-    return Blueprint(cells, LayoutRow(layout_id, settings.placement, names, placement.state), frames, shard_of, router)
+    placement = lay_out(frames.columns, cells, router, settings)
+    layout = LayoutRow(layout_id, settings.placement, placement.names(), placement.state)
+    return Blueprint(cells, layout, frames, placed(placement, frames.columns), router)
 
 
 def _train(

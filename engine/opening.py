@@ -12,7 +12,7 @@ from engine.probe import Part, Task
 from engine.promise import Scorer
 from engine.router import Route, groups_for
 from engine.scope import Scope
-from engine.snapshot import CellMap, Snapshot
+from engine.snapshot import Snapshot
 from engine.types import ShardState, ShardTrace
 from engine.vectorindex import Floats, Rows
 
@@ -76,7 +76,7 @@ def routed(
     if not scope.open_to:
         return everything(scope, m)
     lying = snapshot.cell_map if whole else scope.cell_map(len(cells))
-    route, chosen = _choose(queries, scorer, width, lying)
+    route, chosen = choose(queries, scorer, width, lying.rows, lying.log_rows)
     parts = scope.parts()
     shard_of = np.repeat(np.arange(len(scope.open_to)), [len(each) for _, each in scope.open_to])
     starts = np.searchsorted(shard_of, np.arange(len(scope.open_to)))
@@ -84,12 +84,10 @@ def routed(
     # places: (parts, m, width), where each query's cells lie among each segment's lists.
     places = lying.places[:, chosen]
     held = places >= 0
-    used = held.any(axis=2)
+    used: NDArray[np.bool_] = held.any(axis=2)
     of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
-    first = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T  # Chosen cells come best first.
-    predicted = np.maximum.reduceat(np.where(used, first, -np.inf), starts, axis=0)
-    wanted_here = np.logical_or.reduceat(used, starts, axis=0)
-    opened = wanted_here & _among_best(np.where(wanted_here, predicted.clip(_LEAST), -np.inf), max_shards)
+    first = best_held(held, of_chosen)
+    predicted, wanted_here, opened = open_best(used, first, starts, max_shards)
     if max_shards is not None:
         held &= opened[shard_of][:, :, None]
 
@@ -127,13 +125,52 @@ def routed(
     return Opening(tasks, skipped, by_shard, n_probed, route.scored)
 
 
-def _choose(queries: Floats, scorer: Scorer, width: Width, lying: CellMap) -> tuple[Route, Rows]:
-    """Score the cells, and choose those to probe."""
+def choose(queries: Floats, scorer: Scorer, width: Width, rows: Rows, log_rows: Floats) -> tuple[Route, Rows]:
+    """Score the cells, and choose those to probe, best first: (m, width), -1 where a query needs fewer.
+
+    Parameters
+    ----------
+    rows : (n_cells,) rows per cell that may be returned
+    log_rows : (n_cells,) their logarithm, 0 for none
+    """
     if width.stop is not None:
         route = Route.of(queries, scorer, width.stop.n_groups or scorer.n_groups)
-        return route, route.until(width.stop, lying.rows, lying.log_rows, width.wanted)
-    route = Route.of(queries, scorer, groups_for(scorer.n_groups, len(lying.rows), width.n_probe))
-    return route, route.choose(lying.rows, width.n_probe, width.wanted)
+        return route, route.until(width.stop, rows, log_rows, width.wanted)
+    route = Route.of(queries, scorer, groups_for(scorer.n_groups, len(rows), width.n_probe))
+    return route, route.choose(rows, width.n_probe, width.wanted)
+
+
+def best_held(held: NDArray[np.bool_], of_chosen: Floats) -> Floats:
+    """(parts, m) predicted score of the best chosen cell that each part holds, where it holds one.
+
+    Parameters
+    ----------
+    held : (parts, m, width) which of a query's chosen cells occur in a part
+    of_chosen : (m, width) predicted scores of the chosen cells, which come best first
+    """
+    found: Floats = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T
+    return found
+
+
+def open_best(
+    used: NDArray[np.bool_], first: Floats, starts: Rows, max_shards: int | None
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which shards are opened: those that hold chosen cells, and of them the most promising where their number is capped.
+
+    Parameters
+    ----------
+    used : (parts, m) whether a part holds any chosen cell
+    first : see `best_held`
+    starts : (shards,) first part of each shard
+
+    Returns
+    -------
+    (shards, m) predicted score, minus infinity for none; whether a chosen cell is here; whether the shard is opened
+    """
+    predicted = np.maximum.reduceat(np.where(used, first, -np.inf), starts, axis=0)
+    wanted_here = np.logical_or.reduceat(used, starts, axis=0)
+    best = _among_best(np.where(wanted_here, predicted.clip(_LEAST), -np.inf), max_shards)
+    return predicted, wanted_here, wanted_here & best
 
 
 def finite(predicted: float) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
@@ -85,6 +86,13 @@ class Truth:
                 done += len(some)
                 report(done, snapshot.n_live)
         return cls(ids, scores, k, snapshot.metric)
+
+    def right(self) -> NDArray[np.bool_]:
+        """(m, k + TIES) which frames are the k best, or as good as the last of them."""
+        last = self.scores[:, min(self.k, self.scores.shape[1]) - 1, None]
+        least = last - _TOLERANCE * (1.0 if self.metric == "ip" else np.abs(last))
+        found: NDArray[np.bool_] = self.scores >= least
+        return found
 
     def recall(self, i: int, found: Sequence[int]) -> float:
         """Share of the k best that were found for query i; a frame as good as the last of them is as right."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,41 @@ class Snapshot:
                 lease.release()
                 raise
             lease.release()
+
+    def imagined(
+        self,
+        shards: tuple[ShardView, ...] = (),
+        *,
+        placement: str | None = None,
+        cells: Cells | None = None,
+        router: Learned | None = None,
+        rows: Rows | None = None,
+    ) -> Snapshot:
+        """The same generation as it would be with other shards, and maybe other cells, to try how it would be searched.
+
+        It holds no lease of its own. Without shards it serves to plan and to route, and needs no file any more.
+
+        Parameters
+        ----------
+        cells, router : instead of its own, both or neither; with them `rows`
+        rows : (n_cells,) live rows per cell; None for its own, where there are no shards
+        """
+        other = copy(self)
+        if cells is not None:
+            other.__dict__ |= {"cells": cells, "router": router}
+        else:
+            other.__dict__ |= {"cells": self.cells, "router": self.router}
+        for name in ("scorers", "readable_rows", "cell_map"):
+            other.__dict__.pop(name, None)
+        other.shards, other.plans = shards, {}
+        if shards:
+            other.n_live = sum(shard.n_live for shard in shards)
+            layout = replace(self.manifest.layout, placement=placement or self.manifest.layout.placement)
+            other.manifest = replace(self.manifest, layout=layout)
+        else:
+            other.__dict__["readable_rows"] = self.readable_rows if rows is None else rows
+            _ = other.scorers
+        return other
 
     def close(self) -> None:
         """Let the writer sweep what only this generation needs."""

@@ -356,6 +356,24 @@ class ListsWriter:
         return int(path.stat().st_size - self.index.ntotal * (self.index.code_size + 8))
 
 
+def lists_nbytes(dim: int, n_rows: NDArray[np.integer], n_lists: NDArray[np.integer], codec: str) -> Rows:
+    """Bytes (n,) of coded lists, in the file as in memory once loaded, by the rows and the lists that they have."""
+    ranges = np.zeros(len(train_codec(codec, np.zeros((2, dim), np.float32))), np.float32)
+    writer = ListsWriter(dim, np.zeros(1, np.int32), codec, ranges, "ip")
+    writer.add(np.zeros((1, dim), np.float32), np.zeros(1, np.int32))
+    row, length = writer.index.code_size + 8, 8
+    fixed = len(faiss.serialize_index(writer.index)) - row - length
+    nbytes: Rows = fixed + n_rows.astype(np.int64) * row + n_lists.astype(np.int64) * length
+    return nbytes
+
+
+def coded_scores(queries: Floats, x: Floats, codec: str, trained: Floats, metric: Metric, k: int) -> Found:
+    """The k best rows of x (n, dim) for queries (m, dim) as their codes tell, without lists."""
+    writer = ListsWriter(x.shape[1], np.zeros(1, np.int32), codec, trained, metric)
+    writer.add(x, np.zeros(len(x), np.int32))
+    return Lists(writer.index, 0, exact=False).search(queries, np.zeros((len(queries), 1), np.int64), k)
+
+
 def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Metric) -> Lists:
     """Stored rows (n, dim) of float16 or float32 by cell, in memory as they are: exact scores."""
     codec = "fp16" if rows.dtype == np.float16 else "fp32"

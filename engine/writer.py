@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bank import Bank
-from engine.build import Gathered, Progress, draw, newer
+from engine.build import Gathered, Progress, draw, newer, pieces
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
@@ -352,7 +352,7 @@ class Writer:
         segments: list[SegmentRow],
     ) -> None:
         """Write frames that are stored already as segments of a shard."""
-        for piece in frames.pieces(chosen, settings) if len(chosen) else ():
+        for piece in pieces(frames.columns, chosen, settings) if len(chosen) else ():
             columns = frames.columns.take(piece)
             self._write(shard, columns, _some(frames.stored, piece), cells, settings, segments)
 

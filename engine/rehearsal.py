@@ -1,0 +1,131 @@
+"""Timing real searches: on the layout there is, and on a few others that are written to a temporary folder for it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from engine.arrangement import Arrangement, Arranger
+from engine.build import Gathered
+from engine.cost import Load, Timed, Work
+from engine.durable import storage_errors
+from engine.plan import Plan
+from engine.probe import Prober, ShardCache
+from engine.search import search
+from engine.segment import Segment, write_segment
+from engine.snapshot import SegmentView, ShardView, Snapshot
+from engine.types import Filter, SearchResult
+from engine.vectorindex import Floats
+
+MOST_FRAMES = 65_536
+"""Frames that are laid out for it at the most; what a step costs does not depend on how many there are."""
+REPEATS = 3
+"""Times that each query is asked; the median counts."""
+_EVERYTHING = 1 << 40
+_LOADS = 12
+"""Segments of a layout whose opening is timed."""
+
+
+def timed_searches(
+    snapshot: Snapshot, queries: Floats, plan: Plan, cache: ShardCache | None = None, repeats: int = REPEATS
+) -> tuple[list[SearchResult], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Ask each query (m, dim) by itself, some times over.
+
+    Parameters
+    ----------
+    cache : what shards are opened through; None for one that holds them all, which is filled first
+
+    Returns
+    -------
+    the answers of the first round that counts, and (m,) the median milliseconds of a query
+    """
+    prober = Prober(ShardCache(_EVERYTHING) if cache is None else cache)
+    rounds = [
+        [search(snapshot, query[None], plan, Filter(), prober)[0] for query in queries] for _ in range(repeats + 1)
+    ][1:]
+    ms = np.median([[each.trace.ms["total"] for each in answers] for answers in rounds], axis=0)
+    return rounds[0], ms
+
+
+def timed(layout: str, snapshot: Snapshot, queries: Floats, plans: Sequence[Plan]) -> list[Timed]:
+    """Time each of some plans on one layout."""
+    found = []
+    cache = ShardCache(_EVERYTHING)
+    for plan in plans:
+        results, ms = timed_searches(snapshot, queries, plan, cache)
+        found.append(Timed(layout, plan.exact, Work.of(results, snapshot), ms))
+    return found
+
+
+def timed_loads(snapshot: Snapshot) -> list[Load]:
+    """Open some of the segments of a layout, each once: their files are in the page cache, as they were just written or read."""
+    segments = [view.segment for view in snapshot.views()]
+    found = []
+    for segment in segments[:: -(-len(segments) // _LOADS)]:
+        segment.load("loaded")
+        started = time.perf_counter()
+        lists = segment.load("loaded")
+        ms = (time.perf_counter() - started) * 1e3
+        found.append(Load(segment.coded, lists.nbytes, len(segment.cells), ms))
+    return found
+
+
+@contextmanager
+def laid_out(snapshot: Snapshot, placement: str, n_shards: int) -> Iterator[Snapshot]:
+    """The frames of a generation, or some of them where they are many, in other shards; gone again at the end.
+
+    Raises
+    ------
+    StorageFull
+        If the disk of temporary files is full.
+    """
+    assert snapshot.cells is not None
+    frames = _some(Gathered.of(list(snapshot.views())))
+    arranger = Arranger(frames.columns, snapshot.cells, snapshot.router, snapshot.settings)
+    arrangement = arranger.arranged(placement, n_shards)
+    with tempfile.TemporaryDirectory(prefix="tune-") as folder, storage_errors("laying out shards to try"):
+        segments = _written(Path(folder), frames, arrangement, snapshot)
+        shards = tuple(
+            ShardView(shard, f"Shard {shard}", tuple(SegmentView(each, ()) for each in mine))
+            for shard, mine in enumerate(segments)
+        )
+        yield snapshot.imagined(shards, placement=placement)
+
+
+def _some(frames: Gathered) -> Gathered:
+    """Evenly chosen frames, where there are more than it takes."""
+    if len(frames) <= MOST_FRAMES:
+        return frames
+    kept = np.linspace(0, len(frames), MOST_FRAMES, endpoint=False).astype(np.int64)
+    columns = frames.columns.take(kept)
+    return replace(frames, columns=columns, view_of=frames.view_of[kept], row_of=frames.row_of[kept])
+
+
+def _written(folder: Path, frames: Gathered, arrangement: Arrangement, snapshot: Snapshot) -> list[list[Segment]]:
+    """The segments of an arrangement, shard by shard."""
+    settings = snapshot.settings
+    found: list[list[Segment]] = [[] for _ in arrangement.starts]
+    for number, shard in enumerate(arrangement.shard_of.tolist()):
+        mine = np.flatnonzero(arrangement.segment_of == number)
+        columns = frames.columns.take(mine)
+        place = folder / str(number)
+        row = write_segment(
+            place,
+            -1 - number,
+            shard,
+            columns,
+            lambda rows, mine=mine: frames.stored(mine[rows]),  # type: ignore[misc]
+            snapshot.cells,
+            settings.codec,
+            snapshot.metric,
+            datetime.now(),
+        )
+        found[shard].append(Segment(place, row, settings.dim, snapshot.metric, settings.codec))
+    return found

@@ -1,0 +1,345 @@
+"""What another number of shards, placement, recall, cap or cache would bring: predicted, and measured where that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from engine.calibration import Kind
+from engine.collection import CACHE_BYTES
+from engine.cost import CostModel, Load, Timed, Values
+from engine.forecast import Forecast, forecast, held
+from engine.placement import PLACEMENTS
+from engine.plan import DEFAULT_RECALL
+from engine.probe import ShardCache
+from engine.reference import reading
+from engine.rehearsal import laid_out, timed, timed_loads, timed_searches
+from engine.snapshot import Snapshot
+from engine.sounding import Progress, Sounding, check_built, sound
+from engine.vectorindex import Floats
+
+How = Literal["measured", "predicted", "needs a rebuild"]
+COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
+"""Numbers of shards that are shown side by side."""
+MOST_SHARDS = 1000
+N_QUERIES = 150
+"""Test queries unless told otherwise."""
+K = 10
+_TIMED = 40
+"""Of these, that searches are timed with to learn what a step costs."""
+_SCANS = 10
+"""Of these, for exact searches, which take longer."""
+_RECALLS = (0.8, 0.95, 0.99)
+_SURE = 1.645
+"""Standard errors to each side of a mean that leave one in ten beyond."""
+_REHEARSED = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
+"""Layouts on which searches are timed, besides today's: few and many shards, opened all and in part, with codes and without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What can be tuned."""
+
+    n_shards: int
+    """That are asked for: placements by time of day and by content have as many as there are kinds."""
+    placement: str
+    recall: float = DEFAULT_RECALL
+    """That searches ask for."""
+    max_shards: int | None = None
+    """Shards that a search may open; None for all."""
+    cache_bytes: int = CACHE_BYTES
+    n_cells: int = 0
+    """0 for those there are."""
+    codec: str = ""
+    """Empty for the one there is."""
+
+    @property
+    def rebuilds(self) -> bool:
+        """Whether it takes a build and not only a reshard."""
+        return bool(self.n_cells or self.codec)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A value, and between what it lies most likely: nine times in ten."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def mean(cls, values: Values, most: float) -> Band:
+        """The mean over queries, and how far the mean of other such queries may be from it."""
+        mean = float(values.mean())
+        error = _SURE * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return cls(mean, max(0.0, mean - error), min(most, mean + error))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a setting brings, over the test queries."""
+
+    setting: Setting
+    how: How
+    shards_total: int
+    recall: Band
+    """Mean share of the exact answer that is found."""
+    shards_opened: Band
+    """Mean per query."""
+    p50_ms: Band
+    """Median milliseconds of a query that comes by itself, after the others have been asked once."""
+    nbytes: int
+    """Bytes of shards in the cache when all queries have been asked."""
+    all_nbytes: int
+    """Bytes of all shards, if all were open."""
+    in_memory: float
+    """Share of the opened segments that were in the cache."""
+    vectors_scanned: float
+    """Mean per query."""
+    cells_scored: float
+    """Mean per query."""
+    exact: bool
+    reason: str
+    """Why it is searched so, one sentence."""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON that scripts read."""
+        names = [name for name in self.__slots__ if name not in ("setting", "recall", "shards_opened", "p50_ms")]
+        document = {name: getattr(self.setting, name) for name in self.setting.__slots__}
+        document = {"asked_" + name if name == "recall" else name: value for name, value in document.items()}
+        for name in ("recall", "shards_opened", "p50_ms"):
+            band: Band = getattr(self, name)
+            document |= {name: band.value, name + "_low": band.low, name + "_high": band.high}
+        return document | {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Other cells or another codec, tried out."""
+
+    sounding: Sounding
+    kept: Any = None
+    """What another codec keeps of the answers, see `Sounding.kept`."""
+    pace: float = 1.0
+    """Time to compare a row by its codes, in that of today's codec."""
+
+
+@dataclass(frozen=True)
+class Tuner:
+    """Answers what-if questions about one generation of a collection, in milliseconds."""
+
+    sounding: Sounding
+    cost: CostModel
+    today: Outcome
+    """Measured, as the collection is."""
+    rungs: Mapping[tuple[int, str], Rung] = field(default_factory=dict)
+    """By number of cells and codec, 0 and empty for today's."""
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        return self.sounding.arranger.placements
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Numbers of shards to show: the usual ones, and today's."""
+        most = max(1, len(self.sounding.arranger.columns))
+        return tuple(sorted({n for n in (*COUNTS, self.today.setting.n_shards) if n <= most}))
+
+    def check(self, setting: Setting) -> None:
+        """Raise `ValueError` for the first value that cannot be."""
+        if setting.placement not in PLACEMENTS:
+            raise ValueError(f"Unknown placement {setting.placement!r}; use {', '.join(self.placements)}.")
+        if setting.placement not in self.placements:
+            raise ValueError(
+                "The placement hierarchical needs cells in two levels, and these have one; build with it first."
+            )
+        if not 1 <= setting.n_shards <= MOST_SHARDS:
+            raise ValueError(f"{setting.n_shards:,} shards cannot be tried; ask for 1 to {MOST_SHARDS:,}.")
+        if not 0 < setting.recall <= 1:
+            raise ValueError(f"A recall of {setting.recall} cannot be; ask for more than 0 and at most 1.")
+        if setting.max_shards is not None and setting.max_shards < 1:
+            raise ValueError(f"max_shards is {setting.max_shards}; ask for 1 or more.")
+        if setting.cache_bytes < 0:
+            raise ValueError(f"The cache budget is {setting.cache_bytes} bytes; give 0 or more.")
+        if (setting.n_cells, setting.codec) not in self._rungs:
+            raise ValueError(
+                "These cells or this codec have not been tried out; prepare them first: `python -m engine tune C --prepare`."
+            )
+
+    @property
+    def _rungs(self) -> Mapping[tuple[int, str], Rung]:
+        return {**self.rungs, (0, ""): Rung(self.sounding)}
+
+    def predict(self, setting: Setting) -> Outcome:
+        """What a setting brings; what is measured already is returned as it was.
+
+        Raises
+        ------
+        ValueError
+            If a value cannot be.
+        """
+        self.check(setting)
+        if setting == self.today.setting:
+            return self.today
+        rung = self._rungs[setting.n_cells, setting.codec]
+        arrangement = rung.sounding.arranger.arranged(setting.placement, setting.n_shards, setting.codec)
+        seen = forecast(rung.sounding, arrangement, setting.recall, setting.max_shards, setting.codec, rung.kept)
+        return self._outcome(setting, seen, rung.pace)
+
+    def _outcome(self, setting: Setting, seen: Forecast, pace: float) -> Outcome:
+        arrangement = seen.arrangement
+        warm = self.cost.ms(seen.work, exact=seen.plan.exact, pace=pace)
+        load_ms = self.cost.load_ms(arrangement.nbytes, arrangement.n_lists, arrangement.coded)
+        kept = held(seen, load_ms, setting.cache_bytes)
+        p50 = float(np.median(warm + kept.load_ms))
+        return Outcome(
+            setting,
+            "needs a rebuild" if setting.rebuilds else "predicted",
+            arrangement.n_shards,
+            Band.mean(seen.recall, 1.0),
+            Band.mean(seen.work.opened, arrangement.n_shards),
+            Band(p50, p50 * (1 - self.cost.error), p50 * (1 + self.cost.error)),
+            kept.nbytes,
+            int(arrangement.nbytes.sum()),
+            kept.share,
+            float(seen.scanned.mean()),
+            float(seen.work.scored.mean()),
+            seen.plan.exact,
+            seen.plan.reason,
+        )
+
+    def across(self, setting: Setting) -> list[Outcome]:
+        """The same with each number of shards that is shown, always predicted, so that they can be told from each other."""
+        return [self.predict(each) for each in (replace(setting, n_shards=n) for n in self.counts)]
+
+
+def current(snapshot: Snapshot) -> Setting:
+    """How a collection is set, as far as a layout goes; for searches, what is usual."""
+    manifest = snapshot.manifest
+    return Setting(len(manifest.layout.names), manifest.layout.placement)
+
+
+def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcome:
+    """Ask the test queries, one by one, of the collection as it is.
+
+    Parameters
+    ----------
+    setting : how to search; its layout is only named
+    """
+    plan = replace(sounding, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
+    cache = ShardCache(setting.cache_bytes)
+    results, ms = timed_searches(snapshot, sounding.queries, plan, cache)
+    ids = [[hit.frame_id for hit in result.hits] for result in results]
+    found = np.array([sounding.truth.recall(i, each) for i, each in enumerate(ids)])
+    opened = np.array([result.trace.shards_probed for result in results], np.float64)
+    used = sum(result.trace.shards_probed for result in results)
+    read = sum(each.state == "opened" for result in results for each in result.trace.shards)
+    sizes = [_open_nbytes(view) for view in snapshot.views() if view.n_live]
+    median = float(np.median(ms))
+    spread = _median_error(ms)
+    return Outcome(
+        setting,
+        "measured",
+        len(snapshot.shards),
+        Band.mean(found, 1.0),
+        Band.mean(opened, len(snapshot.shards)),
+        Band(median, max(0.0, median - spread), median + spread),
+        cache.stats().nbytes,
+        sum(sizes),
+        1 - read / used if used else 1.0,
+        float(np.mean([result.trace.vectors_scanned for result in results])),
+        float(np.mean([result.trace.cells_scored for result in results])),
+        plan.exact,
+        plan.reason,
+    )
+
+
+def _open_nbytes(view: Any) -> int:
+    segment = view.segment
+    if segment.coded:
+        return int(segment.load_nbytes("loaded"))
+    return int(segment.vectors.nbytes + 8 * segment.n_rows)
+
+
+def _median_error(ms: Values) -> float:
+    """How far the median of other such queries may be, from medians of these drawn anew."""
+    drawn = np.random.default_rng(0).integers(0, len(ms), (200, len(ms)))
+    return _SURE * float(np.median(ms[drawn], axis=1).std())
+
+
+def prepare(
+    path: Path,
+    queries: Floats,
+    kind: Kind = "text",
+    k: int = K,
+    progress: Progress = lambda fraction, what: None,
+    *,
+    unseen: bool = True,
+    placements: Iterable[str] = (),
+) -> Tuner:
+    """Measure all that is needed to answer what-if questions about a collection; it takes a good ten seconds for 10^5 frames.
+
+    Parameters
+    ----------
+    queries : (m, dim) test queries
+    unseen : whether the router was fitted without them
+    placements : that are laid out ahead for every number of shards, besides today's
+
+    Raises
+    ------
+    EngineError
+        If the collection is empty or not built, or the disk of temporary files is full.
+    """
+    with reading(path) as snapshot:
+        check_built(snapshot)
+        sounding = sound(snapshot, queries, kind, k, within(progress, 0.0, 0.3), unseen=unseen)
+        today = current(snapshot)
+        progress(0.3, "Timing searches as the collection is")
+        outcome = measured(snapshot, sounding, today)
+        cost = CostModel.fit(*_timings(snapshot, sounding, within(progress, 0.35, 0.7)))
+    tuner = Tuner(sounding, cost, outcome)
+    ahead = [(name, n) for name in dict.fromkeys((today.placement, *placements)) for n in tuner.counts]
+    for i, (name, n) in enumerate(ahead):
+        progress(0.7 + 0.3 * i / len(ahead), f"Laying out {n} {name.replace('_', '-')} shards")
+        sounding.arranger.learn(name, n)
+    progress(1.0, "Ready")
+    return tuner
+
+
+def within(progress: Progress, first: float, last: float) -> Progress:
+    """Progress of a part of the work."""
+    return lambda fraction, what: progress(first + (last - first) * fraction, what)
+
+
+def _timings(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> tuple[list[Timed], list[Load]]:
+    """Real searches and loads, on today's layout and on a few others."""
+    every: list[tuple[str, int] | None] = [
+        None,
+        *(each for each in _REHEARSED if each[0] in sounding.arranger.placements),
+    ]
+    searches, loads = [], []
+    for i, layout in enumerate(every):
+        if layout is None:
+            found, opened = _timed("today", snapshot, sounding, len(snapshot.shards))
+        else:
+            name, n = layout
+            progress(i / len(every), f"Timing searches on {n} {name.replace('_', '-')} shards")
+            with laid_out(snapshot, name, n) as other:
+                found, opened = _timed(f"{name} {n}", other, sounding, n)
+        searches += found
+        loads += opened
+    return searches, loads
+
+
+def _timed(name: str, snapshot: Snapshot, sounding: Sounding, n: int) -> tuple[list[Timed], list[Load]]:
+    asked: list[tuple[float, int | None]] = [(each, None) for each in _RECALLS]
+    if n > 1:
+        asked.append((DEFAULT_RECALL, max(1, n // 4)))
+    plans = dict.fromkeys(plan for plan in (sounding.plan(*each) for each in asked) if not plan.exact)
+    found = timed(name, snapshot, sounding.queries[:_TIMED], list(plans))
+    found += timed(name, snapshot, sounding.queries[:_SCANS], [sounding.plan(1.0, None)])
+    return found, timed_loads(snapshot)
