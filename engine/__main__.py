@@ -107,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     _on_collection(commands, "stats", run.run_stats, "what is in a collection, shard by shard")
     _on_collection(commands, "check", run.run_check, "compare every stored file with its checksum")
     _bench_options(_on_collection(commands, "bench", run.run_bench, "compare ways to answer the same queries"))
+    _tune_options(
+        _on_collection(
+            commands, "tune", run.run_tune, "what other shards, cells or searches would bring, without making them"
+        )
+    )
     _plan_options(_command(commands, "plan", run.run_plan, "how many shards fit some memory, before anything is made"))
     return parser
 
@@ -283,6 +288,30 @@ def _bench_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="where the naive loop's files are written (default: the system's)",
+    )
+
+
+def _tune_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--shards", type=int, metavar="N", help="shards to foresee (default: as many as there are)")
+    command.add_argument("--placement", metavar="P", help="placement to foresee (default: the collection's)")
+    command.add_argument("--recall", type=float, default=0.95, metavar="R", help="that searches ask for (default 0.95)")
+    command.add_argument("--max-shards", type=int, metavar="M", help="shards that a search may open")
+    command.add_argument("--cache", metavar="SIZE", help="budget of the shard cache, such as 512MB (default 1GB)")
+    command.add_argument(
+        "--cells", type=int, default=0, metavar="N", help="other cells, tried out before by --try-cells"
+    )
+    command.add_argument("--codec", default="", metavar="X", help="another codec")
+    command.add_argument("--k", type=int, default=10, help="hits per query (default 10)")
+    command.add_argument(
+        "--queries", type=Path, metavar="Q.npy", help="a row per test query (default: texts that the encoder reads)"
+    )
+    command.add_argument(
+        "--kind", default="text", choices=["text", "image"], help="what the test queries are vectors of"
+    )
+    command.add_argument(
+        "--try-cells",
+        action="store_true",
+        help="first train other numbers of cells, in memory; takes minutes and is kept",
     )
 
 

@@ -16,7 +16,7 @@ from engine.grouping import alike
 from engine.learned import Learned
 from engine.manifest import Settings
 from engine.placement import PLACEMENTS, Placement
-from engine.segment import CODED_FROM
+from engine.segment import has_codes
 from engine.vectorindex import Rows, lists_nbytes
 
 _KEPT = 16
@@ -76,6 +76,12 @@ class Arranger:
         options = self.settings.options if placement == self.settings.placement else {}
         return replace(self.settings, placement=placement, n_shards=n_shards, options=options)
 
+    def moved(self, settings: Settings) -> Arranger:
+        """The same frames in the same cells, where the collection has been laid out anew; what was learned still holds."""
+        other = Arranger(self.columns, self._cells, self._router, settings)
+        other._learned = self._learned
+        return other
+
     @property
     def placements(self) -> tuple[str, ...]:
         """The placements that can work with these cells."""
@@ -125,7 +131,7 @@ class Arranger:
         found = np.bincount(segment_of * np.int64(width) + self.columns.cell, minlength=len(shard_of) * width)
         counts = found.reshape(-1, width).astype(np.int32)
         rows = counts.sum(axis=1, dtype=np.int64)
-        coded = rows >= CODED_FROM
+        coded = has_codes(rows)
         stored = self.settings.dim * (2 if self.settings.store == "fp16" else 4)
         plain = rows * (stored + 8)
         packed = lists_nbytes(self.settings.dim, rows, np.count_nonzero(counts, axis=1), codec)

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import planner
+from engine import planner, tuning
 from engine.aic import import_aic, survey
 from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport, ingest
 from engine.manifest import Settings
+from engine.samples import sample_queries
 from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, import_table, load_array, open_vectors
@@ -392,6 +393,45 @@ def run_export(options: argparse.Namespace) -> int:
         vectors=str(options.vectors),
         frames=str(options.frames),
     )
+
+
+def run_tune(options: argparse.Namespace) -> int:
+    """Foresee another layout, beside what is measured as the collection is."""
+    with Collection.open(options.collection) as collection:
+        if options.queries is None:
+            samples = sample_queries(collection, tuning.N_QUERIES, options.kind)
+            queries, unseen = samples.vectors, samples.unseen
+        else:
+            queries, unseen = np.atleast_2d(_queries(options.queries))[: tuning.N_QUERIES], True
+    with Line() as line:
+
+        def told(fraction: float, what: str) -> None:
+            line.show(what, fraction)
+
+        tuner = tuning.prepare(
+            options.collection, queries, options.kind, options.k, told, unseen=unseen, placements=None
+        )
+        if options.try_cells:
+            tuner = tuning.climbed(options.collection, tuner, told)
+        today = tuner.today.setting
+        setting = tuning.Setting(
+            options.shards or today.n_shards,
+            options.placement or today.placement,
+            options.recall,
+            options.max_shards,
+            today.cache_bytes if options.cache is None else planner.parse_bytes(options.cache),
+            options.cells,
+            options.codec,
+        )
+        outcome = tuner.predict(setting)
+    if not unseen:
+        print("The router was fitted on these queries, so that others find a little less.", file=sys.stderr)
+    if options.json:
+        print_json(outcome.document() | {"today": tuner.today.document()})
+        return 0
+    for each in (tuner.today, outcome):
+        print(each.line)
+    return 0
 
 
 def run_plan(options: argparse.Namespace) -> int:

@@ -88,7 +88,7 @@ def _step(
     m = len(chosen)
     counts = arrangement.counts[:, chosen]
     held = counts > 0
-    used: NDArray[np.bool_] = held.any(axis=2)
+    used = np.logical_or.reduce(held, axis=2)
     _, _, opened = open_best(used, best_held(held, of_chosen), arrangement.starts, plan.max_shards)
     probing = used & opened[arrangement.shard_of]
     held &= probing[:, :, None]

@@ -84,7 +84,7 @@ def routed(
     # places: (parts, m, width), where each query's cells lie among each segment's lists.
     places = lying.places[:, chosen]
     held = places >= 0
-    used: NDArray[np.bool_] = held.any(axis=2)
+    used = np.logical_or.reduce(held, axis=2)
     of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
     first = best_held(held, of_chosen)
     predicted, wanted_here, opened = open_best(used, first, starts, max_shards)

@@ -60,6 +60,11 @@ def max_rows(dim: int, store: str) -> int:
     return max(CODED_FROM, MAX_NBYTES // (dim * (2 if store == "fp16" else 4)))
 
 
+def has_codes(rows: Rows) -> NDArray[np.bool_]:
+    """Whether built segments of so many rows get codes."""
+    return rows >= CODED_FROM
+
+
 def write_segment(
     folder: Path,
     segment_id: int,

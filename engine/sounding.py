@@ -158,7 +158,7 @@ def kept_by_codes(
     ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
     for shard in snapshot.shards:
         for some, rows in float_rows(shard):
-            found = vectorindex.coded_scores(queries, rows, codec, trained, snapshot.metric, depth)
+            found = vectorindex.CodedRows(rows, codec, trained, snapshot.metric).search(queries, depth)
             ids = np.hstack([ids, some[np.maximum(found.rows, 0)]])
             scores = np.hstack([scores, found.scores])
             best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]

@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine import ladder
 from engine.calibration import Kind
 from engine.collection import CACHE_BYTES
 from engine.cost import CostModel, Load, Timed, Values
+from engine.errors import EngineError
 from engine.forecast import Forecast, forecast, held
+from engine.ladder import Codec
 from engine.placement import PLACEMENTS
 from engine.plan import DEFAULT_RECALL
 from engine.probe import ShardCache
@@ -106,6 +109,25 @@ class Outcome:
     reason: str
     """Why it is searched so, one sentence."""
 
+    @property
+    def line(self) -> str:
+        """In one line for a terminal."""
+        setting = self.setting
+        extras = [f"recall {setting.recall:g} asked for"]
+        if setting.max_shards is not None:
+            extras.append(f"at most {setting.max_shards} opened")
+        if setting.n_cells:
+            extras.append(f"{setting.n_cells:,} cells")
+        if setting.codec:
+            extras.append(f"codec {setting.codec}")
+        return (
+            f"{self.how}: {self.shards_total} {setting.placement} shards, {', '.join(extras)}: "
+            f"recall {self.recall.value:.3f}, {self.shards_opened.value:.1f} shards opened, "
+            f"p50 {self.p50_ms.value:.2f} ms ({self.p50_ms.low:.2f}-{self.p50_ms.high:.2f}), "
+            f"{self.vectors_scanned:,.0f} vectors scanned, {self.nbytes / 1e6:.1f} MB in the cache, "
+            f"{self.in_memory:.0%} of the opened shards found there"
+        )
+
     def document(self) -> dict[str, Any]:
         """As JSON that scripts read."""
         names = [name for name in self.__slots__ if name not in ("setting", "recall", "shards_opened", "p50_ms")]
@@ -118,17 +140,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """Other cells or another codec, tried out."""
-
-    sounding: Sounding
-    kept: Any = None
-    """What another codec keeps of the answers, see `Sounding.kept`."""
-    pace: float = 1.0
-    """Time to compare a row by its codes, in that of today's codec."""
-
-
-@dataclass(frozen=True)
 class Tuner:
     """Answers what-if questions about one generation of a collection, in milliseconds."""
 
@@ -136,8 +147,14 @@ class Tuner:
     cost: CostModel
     today: Outcome
     """Measured, as the collection is."""
-    rungs: Mapping[tuple[int, str], Rung] = field(default_factory=dict)
-    """By number of cells and codec, 0 and empty for today's."""
+    cells: Mapping[int, Sounding] = field(default_factory=dict)
+    """Other numbers of cells that were tried."""
+    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    """Other codecs that were tried."""
+
+    @property
+    def generation(self) -> int:
+        return self.sounding.generation
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -165,14 +182,11 @@ class Tuner:
             raise ValueError(f"max_shards is {setting.max_shards}; ask for 1 or more.")
         if setting.cache_bytes < 0:
             raise ValueError(f"The cache budget is {setting.cache_bytes} bytes; give 0 or more.")
-        if (setting.n_cells, setting.codec) not in self._rungs:
-            raise ValueError(
-                "These cells or this codec have not been tried out; prepare them first: `python -m engine tune C --prepare`."
-            )
-
-    @property
-    def _rungs(self) -> Mapping[tuple[int, str], Rung]:
-        return {**self.rungs, (0, ""): Rung(self.sounding)}
+        if setting.n_cells and setting.n_cells not in self.cells:
+            tried = ", ".join(f"{n:,}" for n in sorted(self.cells)) or "none yet"
+            raise ValueError(f"{setting.n_cells:,} cells have not been tried out (tried: {tried}); try them first.")
+        if setting.codec and setting.codec not in self.codecs:
+            raise ValueError(f"The codec {setting.codec!r} was not tried; use {', '.join(self.codecs)}.")
 
     def predict(self, setting: Setting) -> Outcome:
         """What a setting brings; what is measured already is returned as it was.
@@ -185,10 +199,12 @@ class Tuner:
         self.check(setting)
         if setting == self.today.setting:
             return self.today
-        rung = self._rungs[setting.n_cells, setting.codec]
-        arrangement = rung.sounding.arranger.arranged(setting.placement, setting.n_shards, setting.codec)
-        seen = forecast(rung.sounding, arrangement, setting.recall, setting.max_shards, setting.codec, rung.kept)
-        return self._outcome(setting, seen, rung.pace)
+        sounding = self.cells.get(setting.n_cells, self.sounding)
+        codec = self.codecs.get(setting.codec)
+        arrangement = sounding.arranger.arranged(setting.placement, setting.n_shards, setting.codec)
+        kept = None if codec is None else codec.kept
+        seen = forecast(sounding, arrangement, setting.recall, setting.max_shards, setting.codec, kept)
+        return self._outcome(setting, seen, 1.0 if codec is None else codec.pace)
 
     def _outcome(self, setting: Setting, seen: Forecast, pace: float) -> Outcome:
         arrangement = seen.arrangement
@@ -215,6 +231,22 @@ class Tuner:
     def across(self, setting: Setting) -> list[Outcome]:
         """The same with each number of shards that is shown, always predicted, so that they can be told from each other."""
         return [self.predict(each) for each in (replace(setting, n_shards=n) for n in self.counts)]
+
+    def moved(self, snapshot: Snapshot) -> Tuner:
+        """For the same frames in the same cells, where the collection has been laid out anew; `today` is still the old one.
+
+        Raises
+        ------
+        EngineError
+            If frames came or went meanwhile, or the cells are others.
+        """
+        before, now = self.sounding.snapshot, snapshot
+        told = [(each.n_live, each.manifest.cells, set(each.videos)) for each in (before, now)]
+        if told[0] != told[1]:
+            raise EngineError("The collection was changed by somebody else meanwhile; measure it anew.")
+        cells = {n: replace(each, arranger=each.arranger.moved(snapshot.settings)) for n, each in self.cells.items()}
+        arranger = self.sounding.arranger.moved(snapshot.settings)
+        return replace(self, cells=cells, sounding=replace(self.sounding, snapshot=now.imagined(), arranger=arranger))
 
 
 def current(snapshot: Snapshot) -> Setting:
@@ -279,7 +311,7 @@ def prepare(
     progress: Progress = lambda fraction, what: None,
     *,
     unseen: bool = True,
-    placements: Iterable[str] = (),
+    placements: Iterable[str] | None = (),
 ) -> Tuner:
     """Measure all that is needed to answer what-if questions about a collection; it takes a good ten seconds for 10^5 frames.
 
@@ -287,7 +319,8 @@ def prepare(
     ----------
     queries : (m, dim) test queries
     unseen : whether the router was fitted without them
-    placements : that are laid out ahead for every number of shards, besides today's
+    placements : that are laid out ahead for every number of shards, besides today's; None for none at all, where one
+        question is asked only
 
     Raises
     ------
@@ -300,14 +333,28 @@ def prepare(
         today = current(snapshot)
         progress(0.3, "Timing searches as the collection is")
         outcome = measured(snapshot, sounding, today)
-        cost = CostModel.fit(*_timings(snapshot, sounding, within(progress, 0.35, 0.7)))
-    tuner = Tuner(sounding, cost, outcome)
-    ahead = [(name, n) for name in dict.fromkeys((today.placement, *placements)) for n in tuner.counts]
-    for i, (name, n) in enumerate(ahead):
-        progress(0.7 + 0.3 * i / len(ahead), f"Laying out {n} {name.replace('_', '-')} shards")
-        sounding.arranger.learn(name, n)
+        cost = CostModel.fit(*_timings(snapshot, sounding, within(progress, 0.35, 0.6)))
+        codecs = ladder.codecs(snapshot, sounding, within(progress, 0.6, 0.7))
+        tuner = Tuner(sounding, cost, outcome, ladder.known(path, snapshot, sounding), codecs)
+    if placements is not None:
+        for name in dict.fromkeys((today.placement, *placements)):
+            laid_out_ahead(tuner, name, within(progress, 0.7, 1.0))
     progress(1.0, "Ready")
     return tuner
+
+
+def laid_out_ahead(tuner: Tuner, placement: str, progress: Progress) -> None:
+    """Lay a placement out for every number of shards that is shown, so that asking about it takes no time."""
+    for i, n in enumerate(tuner.counts):
+        progress(i / len(tuner.counts), f"Laying out {n} {placement.replace('_', '-')} shards")
+        tuner.sounding.arranger.learn(placement, n)
+
+
+def climbed(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
+    """The tuner with other numbers of cells tried out as well, see `ladder.climb`."""
+    with reading(path) as snapshot:
+        found = ladder.climb(path, snapshot, tuner.moved(snapshot).sounding, progress)
+    return replace(tuner, cells=found)
 
 
 def within(progress: Progress, first: float, last: float) -> Progress:

@@ -367,11 +367,17 @@ def lists_nbytes(dim: int, n_rows: NDArray[np.integer], n_lists: NDArray[np.inte
     return nbytes
 
 
-def coded_scores(queries: Floats, x: Floats, codec: str, trained: Floats, metric: Metric, k: int) -> Found:
-    """The k best rows of x (n, dim) for queries (m, dim) as their codes tell, without lists."""
-    writer = ListsWriter(x.shape[1], np.zeros(1, np.int32), codec, trained, metric)
-    writer.add(x, np.zeros(len(x), np.int32))
-    return Lists(writer.index, 0, exact=False).search(queries, np.zeros((len(queries), 1), np.int64), k)
+class CodedRows:
+    """Rows (n, dim) as codes in one list, to see what the codes alone tell of them."""
+
+    def __init__(self, x: Floats, codec: str, trained: Floats, metric: Metric) -> None:
+        writer = ListsWriter(x.shape[1], np.zeros(1, np.int32), codec, trained, metric)
+        writer.add(x, np.zeros(len(x), np.int32))
+        self._lists = Lists(writer.index, 0, exact=False)
+
+    def search(self, queries: Floats, k: int) -> Found:
+        """The k best rows for queries (m, dim), by their codes."""
+        return self._lists.search(queries, np.zeros((len(queries), 1), np.int64), k)
 
 
 def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Metric) -> Lists:
