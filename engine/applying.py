@@ -67,7 +67,7 @@ def apply(path: Path, tuner: Tuner, setting: Setting, progress: Progress) -> App
         progress(0.9, "Measuring it")
         usual = Setting(setting.n_shards, setting.placement)
         outcome = found if setting == usual else measured(snapshot, fresh.sounding, usual)
-    return Applied(predicted, found, replace(fresh, today=outcome))
+    return Applied(predicted, found, replace(fresh, today=outcome, _known={}))
 
 
 def _change(collection: Collection, setting: Setting, progress: Progress) -> None:

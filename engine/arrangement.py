@@ -21,6 +21,8 @@ from engine.vectorindex import Rows, lists_nbytes
 
 _KEPT = 16
 """Arrangements that are remembered: those of one picture."""
+_GROUPED = ("semantic", "hierarchical")
+"""Placements for which cells are grouped, which takes seconds where there are thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,10 @@ class Arranger:
     def placements(self) -> tuple[str, ...]:
         """The placements that can work with these cells."""
         return tuple(name for name in PLACEMENTS if name != "hierarchical" or self._cells.two_level)
+
+    def is_learned(self, placement: str, n_shards: int) -> bool:
+        """Whether laying out so many shards takes no time to speak of."""
+        return placement not in _GROUPED or (placement, n_shards) in self._learned
 
     def learn(self, placement: str, n_shards: int) -> Placement:
         """The placement as a reshard would lay it out; remembered, for grouping many cells takes seconds.

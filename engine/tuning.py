@@ -29,7 +29,7 @@ How = Literal["measured", "predicted", "needs a rebuild"]
 COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
 """Numbers of shards that are shown side by side."""
 MOST_SHARDS = 1000
-N_QUERIES = 150
+N_QUERIES = 200
 """Test queries unless told otherwise."""
 K = 10
 _TIMED = 40
@@ -37,6 +37,8 @@ _TIMED = 40
 _SCANS = 10
 """Of these, for exact searches, which take longer."""
 _RECALLS = (0.8, 0.95, 0.99)
+_REMEMBERED = 2000
+"""Outcomes that are remembered."""
 _SURE = 1.645
 """Standard errors to each side of a mean that leave one in ten beyond."""
 _REHEARSED = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
@@ -151,6 +153,7 @@ class Tuner:
     """Other numbers of cells that were tried."""
     codecs: Mapping[str, Codec] = field(default_factory=dict)
     """Other codecs that were tried."""
+    _known: dict[Setting, Outcome] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
@@ -197,14 +200,41 @@ class Tuner:
             If a value cannot be.
         """
         self.check(setting)
-        if setting == self.today.setting:
-            return self.today
-        sounding = self.cells.get(setting.n_cells, self.sounding)
+        return self.today if setting == self.today.setting else self._predicted(setting)
+
+    def across(self, setting: Setting) -> list[Outcome]:
+        """The same with each number of shards that is shown, none of them measured, so that they can be held against each other."""
+        self.check(setting)
+        return [self._predicted(replace(setting, n_shards=n)) for n in self.counts]
+
+    def _predicted(self, setting: Setting) -> Outcome:
+        known = self._known.get(setting)
+        if known is not None:
+            return known
+        sounding = self._sounding(setting)
         codec = self.codecs.get(setting.codec)
         arrangement = sounding.arranger.arranged(setting.placement, setting.n_shards, setting.codec)
         kept = None if codec is None else codec.kept
         seen = forecast(sounding, arrangement, setting.recall, setting.max_shards, setting.codec, kept)
-        return self._outcome(setting, seen, 1.0 if codec is None else codec.pace)
+        outcome = self._outcome(setting, seen, 1.0 if codec is None else codec.pace)
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[setting] = outcome
+        return outcome
+
+    def _sounding(self, setting: Setting) -> Sounding:
+        return self.cells[setting.n_cells] if setting.n_cells else self.sounding
+
+    def slow(self, setting: Setting) -> bool:
+        """Whether cells have to be grouped first, which takes a second or two for each number of shards; see `lay_out`."""
+        known = self._sounding(setting).arranger.is_learned
+        return not all(known(setting.placement, n) for n in self.counts)
+
+    def lay_out(self, setting: Setting, progress: Progress) -> None:
+        """Lay a placement out for every number of shards that is shown, so that asking about it takes no time."""
+        for i, n in enumerate(self.counts):
+            progress(i / len(self.counts), f"Laying out {n} {setting.placement.replace('_', '-')} shards")
+            self._sounding(setting).arranger.learn(setting.placement, n)
 
     def _outcome(self, setting: Setting, seen: Forecast, pace: float) -> Outcome:
         arrangement = seen.arrangement
@@ -228,10 +258,6 @@ class Tuner:
             seen.plan.reason,
         )
 
-    def across(self, setting: Setting) -> list[Outcome]:
-        """The same with each number of shards that is shown, always predicted, so that they can be told from each other."""
-        return [self.predict(each) for each in (replace(setting, n_shards=n) for n in self.counts)]
-
     def moved(self, snapshot: Snapshot) -> Tuner:
         """For the same frames in the same cells, where the collection has been laid out anew; `today` is still the old one.
 
@@ -246,7 +272,9 @@ class Tuner:
             raise EngineError("The collection was changed by somebody else meanwhile; measure it anew.")
         cells = {n: replace(each, arranger=each.arranger.moved(snapshot.settings)) for n, each in self.cells.items()}
         arranger = self.sounding.arranger.moved(snapshot.settings)
-        return replace(self, cells=cells, sounding=replace(self.sounding, snapshot=now.imagined(), arranger=arranger))
+        return replace(
+            self, _known={}, cells=cells, sounding=replace(self.sounding, snapshot=now.imagined(), arranger=arranger)
+        )
 
 
 def current(snapshot: Snapshot) -> Setting:
@@ -338,23 +366,16 @@ def prepare(
         tuner = Tuner(sounding, cost, outcome, ladder.known(path, snapshot, sounding), codecs)
     if placements is not None:
         for name in dict.fromkeys((today.placement, *placements)):
-            laid_out_ahead(tuner, name, within(progress, 0.7, 1.0))
+            tuner.lay_out(replace(today, placement=name), within(progress, 0.7, 1.0))
     progress(1.0, "Ready")
     return tuner
-
-
-def laid_out_ahead(tuner: Tuner, placement: str, progress: Progress) -> None:
-    """Lay a placement out for every number of shards that is shown, so that asking about it takes no time."""
-    for i, n in enumerate(tuner.counts):
-        progress(i / len(tuner.counts), f"Laying out {n} {placement.replace('_', '-')} shards")
-        tuner.sounding.arranger.learn(placement, n)
 
 
 def climbed(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
     """The tuner with other numbers of cells tried out as well, see `ladder.climb`."""
     with reading(path) as snapshot:
         found = ladder.climb(path, snapshot, tuner.moved(snapshot).sounding, progress)
-    return replace(tuner, cells=found)
+    return replace(tuner, cells=found, _known={})
 
 
 def within(progress: Progress, first: float, last: float) -> Progress:

@@ -1,8 +1,23 @@
-"""Tune: still to come."""
+"""Tune: what another number of shards, placement, recall, cap, cache, cells or codec would bring, and making it so."""
 
 import streamlit as st
 
-from ui import resources
+from ui import resources, tune, tune_charts
 
-st.title("Tune", anchor=False)
-resources.badge(resources.opened())
+with st.container(horizontal=True, vertical_alignment="center"):
+    st.title("Tune", anchor=False, width="content")
+    current = resources.opened()
+    resources.badge(current)
+
+tuner = tune.ready(current)
+top = st.container()
+setting = tune.controls(tuner)
+tune.wait_for_layouts(current, tuner, setting)
+outcome, across = tuner.predict(setting), tuner.across(setting)
+with top:
+    tune.headline(tuner.today, outcome)
+tune_charts.multiples(tuner.today, outcome, across)
+tune.caption(current, tuner)
+tune.apply(current, tuner, outcome)
+tune.values(tuner.today, outcome)
+tune.cells_to_try(current, tuner)
