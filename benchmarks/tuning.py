@@ -19,9 +19,10 @@ import numpy as np
 
 from benchmarks.timing import on_one_thread
 from engine import Collection
+from engine.preparing import N_QUERIES, measured, prepare
 from engine.reference import reading
 from engine.sounding import sound
-from engine.tuning import N_QUERIES, Outcome, Setting, measured, prepare
+from engine.tuning import Outcome, Setting
 from engine.vectorindex import Floats
 
 TUNINGS = "8:semantic:0.9,40:round_robin:0.95,20:semantic:0.95:4"

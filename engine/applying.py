@@ -7,9 +7,10 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.errors import Stopped
+from engine.preparing import measured, prepare
 from engine.reference import reading
-from engine.sounding import Progress
-from engine.tuning import Outcome, Setting, Tuner, measured, prepare, within
+from engine.sounding import Progress, within
+from engine.tuning import Outcome, Setting, Tuner
 
 _WRITTEN = 0.7
 """Share of the time after which it is written, and measured from then on."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import planner, tuning
+from engine import planner, preparing
 from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport
@@ -21,6 +21,7 @@ from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, load_array
 from engine.terminal import Line, print_json, print_result, search_document
+from engine.tuning import Setting
 from engine.types import Filter
 from engine.verdict import table
 
@@ -330,22 +331,22 @@ def run_tune(options: argparse.Namespace) -> int:
     """Foresee another layout, beside what is measured as the collection is."""
     with Collection.open(options.collection) as collection:
         if options.queries is None:
-            samples = sample_queries(collection, tuning.N_QUERIES, options.kind)
+            samples = sample_queries(collection, preparing.N_QUERIES, options.kind)
             queries, unseen = samples.vectors, samples.unseen
         else:
-            queries, unseen = np.atleast_2d(_queries(options.queries))[: tuning.N_QUERIES], True
+            queries, unseen = np.atleast_2d(_queries(options.queries))[: preparing.N_QUERIES], True
     with Line() as line:
 
         def told(fraction: float, what: str) -> None:
             line.show(what, fraction)
 
-        tuner = tuning.prepare(
+        tuner = preparing.prepare(
             options.collection, queries, options.kind, options.k, told, unseen=unseen, placements=None
         )
         if options.try_cells:
-            tuner = tuning.climbed(options.collection, tuner, told)
+            tuner = preparing.climbed(options.collection, tuner, told)
         today = tuner.today.setting
-        setting = tuning.Setting(
+        setting = Setting(
             options.shards or today.n_shards,
             options.placement or today.placement,
             options.recall,

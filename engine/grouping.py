@@ -100,11 +100,20 @@ def _fill(
     distance: NDArray[np.float64], weights: NDArray[np.float64], capacity: float, members: list[NDArray[np.intp]]
 ) -> NDArray[np.int32]:
     """Give every family to its nearest centre with room, those with the largest regret first; split one that fits nowhere."""
-    sizes = np.array([weights[cells].sum() for cells in members])
-    mean_distance = np.stack([np.average(distance[cells], axis=0, weights=weights[cells]) for cells in members])
+    if len(members) == len(distance):  # Every cell by itself, in order.
+        sizes, mean_distance = weights, distance
+    else:
+        sizes = np.array([weights[cells].sum() for cells in members])
+        mean_distance = np.stack([np.average(distance[cells], axis=0, weights=weights[cells]) for cells in members])
     load = np.zeros(distance.shape[1])
     shard = np.zeros(len(distance), np.int32)
+    nearest = mean_distance.argmin(axis=1)
     for i in _by_regret(mean_distance, sizes):
+        first = nearest[i]
+        if load[first] + sizes[i] <= capacity:
+            shard[members[i]] = first
+            load[first] += sizes[i]
+            continue
         fits = load + sizes[i] <= capacity
         if fits.any():
             choice = int(np.argmin(np.where(fits, mean_distance[i], np.inf)))

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,13 +14,14 @@ import numpy as np
 
 from engine.arrangement import Arrangement, Arranger
 from engine.build import Gathered
-from engine.cost import Load, Timed, Work
+from engine.cost import Load, Timed, Values, Work
 from engine.durable import storage_errors
 from engine.plan import Plan
 from engine.probe import Prober, ShardCache
 from engine.search import search
 from engine.segment import Segment, write_segment
 from engine.snapshot import SegmentView, ShardView, Snapshot
+from engine.sounding import Progress
 from engine.types import Filter, SearchResult
 from engine.vectorindex import Floats
 
@@ -28,14 +29,15 @@ MOST_FRAMES = 65_536
 """Frames that are laid out for it at the most; what a step costs does not depend on how many there are."""
 REPEATS = 3
 """Times that each query is asked; the median counts."""
-_EVERYTHING = 1 << 40
+EVERYTHING = 1 << 40
+"""Cache budget, bytes: what was opened stays."""
 _LOADS = 12
 """Segments of a layout whose opening is timed."""
 
 
 def timed_searches(
     snapshot: Snapshot, queries: Floats, plan: Plan, cache: ShardCache | None = None, repeats: int = REPEATS
-) -> tuple[list[SearchResult], np.ndarray[tuple[int], np.dtype[np.float64]]]:
+) -> tuple[list[SearchResult], Values]:
     """Ask each query (m, dim) by itself, some times over.
 
     Parameters
@@ -46,7 +48,7 @@ def timed_searches(
     -------
     the answers of the first round that counts, and (m,) the median milliseconds of a query
     """
-    prober = Prober(ShardCache(_EVERYTHING) if cache is None else cache)
+    prober = Prober(ShardCache(EVERYTHING) if cache is None else cache)
     rounds = [
         [search(snapshot, query[None], plan, Filter(), prober)[0] for query in queries] for _ in range(repeats + 1)
     ][1:]
@@ -54,14 +56,33 @@ def timed_searches(
     return rounds[0], ms
 
 
-def timed(layout: str, snapshot: Snapshot, queries: Floats, plans: Sequence[Plan]) -> list[Timed]:
-    """Time each of some plans on one layout."""
-    found = []
-    cache = ShardCache(_EVERYTHING)
-    for plan in plans:
-        results, ms = timed_searches(snapshot, queries, plan, cache)
-        found.append(Timed(layout, plan.exact, Work.of(results, snapshot), ms))
-    return found
+@dataclass(frozen=True)
+class Turn:
+    """Searches that are timed in turn with others."""
+
+    layout: str
+    snapshot: Snapshot
+    queries: Floats
+    plan: Plan
+    cache: ShardCache
+    """That the turns of one layout share."""
+
+
+def taken_in_turns(turns: Sequence[Turn], progress: Progress, repeats: int = REPEATS) -> list[Timed]:
+    """Ask everything once to fill the caches, then some times over, so that whatever else the machine does meets all alike."""
+    ms: list[list[Values]] = [[] for _ in turns]
+    answers: list[list[SearchResult]] = [[] for _ in turns]
+    for i in range(repeats + 1):
+        for j, turn in enumerate(turns):
+            progress((i + j / len(turns)) / (repeats + 1), f"Timing searches, round {i + 1} of {repeats + 1}")
+            prober = Prober(turn.cache)
+            answers[j] = [search(turn.snapshot, query[None], turn.plan, Filter(), prober)[0] for query in turn.queries]
+            if i:
+                ms[j].append(np.array([each.trace.ms["total"] for each in answers[j]]))
+    return [
+        Timed(turn.layout, turn.plan.exact, Work.of(found, turn.snapshot), np.median(took, axis=0))
+        for turn, found, took in zip(turns, answers, ms, strict=True)
+    ]
 
 
 def timed_loads(snapshot: Snapshot) -> list[Load]:

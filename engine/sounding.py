@@ -28,6 +28,11 @@ _KEPT = 24
 """Routes that are remembered."""
 
 
+def within(progress: Progress, first: float, last: float) -> Progress:
+    """Progress of a part of the work."""
+    return lambda fraction, what: progress(first + (last - first) * fraction, what)
+
+
 @dataclass(frozen=True, slots=True)
 class Routed:
     """The cells that test queries probe, for one plan."""

@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from engine import ladder
-from engine.calibration import Kind
 from engine.collection import CACHE_BYTES
-from engine.cost import CostModel, Load, Timed, Values
+from engine.cost import CostModel, Values
 from engine.errors import EngineError
 from engine.forecast import Forecast, forecast, held
 from engine.ladder import Codec
 from engine.placement import PLACEMENTS
 from engine.plan import DEFAULT_RECALL
-from engine.probe import ShardCache
-from engine.reference import reading
-from engine.rehearsal import laid_out, timed, timed_loads, timed_searches
 from engine.snapshot import Snapshot
-from engine.sounding import Progress, Sounding, check_built, sound
-from engine.vectorindex import Floats
+from engine.sounding import Progress, Sounding
 
 How = Literal["measured", "predicted", "needs a rebuild"]
 COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
 """Numbers of shards that are shown side by side."""
 MOST_SHARDS = 1000
-N_QUERIES = 200
-"""Test queries unless told otherwise."""
-K = 10
-_TIMED = 40
-"""Of these, that searches are timed with to learn what a step costs."""
-_SCANS = 10
-"""Of these, for exact searches, which take longer."""
-_RECALLS = (0.8, 0.95, 0.99)
 _REMEMBERED = 2000
 """Outcomes that are remembered."""
-_SURE = 1.645
+SURE = 1.645
 """Standard errors to each side of a mean that leave one in ten beyond."""
-_REHEARSED = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
-"""Layouts on which searches are timed, besides today's: few and many shards, opened all and in part, with codes and without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +63,7 @@ class Band:
     def mean(cls, values: Values, most: float) -> Band:
         """The mean over queries, and how far the mean of other such queries may be from it."""
         mean = float(values.mean())
-        error = _SURE * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        error = SURE * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
         return cls(mean, max(0.0, mean - error), min(most, mean + error))
 
 
@@ -275,139 +258,3 @@ class Tuner:
         return replace(
             self, _known={}, cells=cells, sounding=replace(self.sounding, snapshot=now.imagined(), arranger=arranger)
         )
-
-
-def current(snapshot: Snapshot) -> Setting:
-    """How a collection is set, as far as a layout goes; for searches, what is usual."""
-    manifest = snapshot.manifest
-    return Setting(len(manifest.layout.names), manifest.layout.placement)
-
-
-def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcome:
-    """Ask the test queries, one by one, of the collection as it is.
-
-    Parameters
-    ----------
-    setting : how to search; its layout is only named
-    """
-    plan = replace(sounding, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
-    cache = ShardCache(setting.cache_bytes)
-    results, ms = timed_searches(snapshot, sounding.queries, plan, cache)
-    ids = [[hit.frame_id for hit in result.hits] for result in results]
-    found = np.array([sounding.truth.recall(i, each) for i, each in enumerate(ids)])
-    opened = np.array([result.trace.shards_probed for result in results], np.float64)
-    used = sum(result.trace.shards_probed for result in results)
-    read = sum(each.state == "opened" for result in results for each in result.trace.shards)
-    sizes = [_open_nbytes(view) for view in snapshot.views() if view.n_live]
-    median = float(np.median(ms))
-    spread = _median_error(ms)
-    return Outcome(
-        setting,
-        "measured",
-        len(snapshot.shards),
-        Band.mean(found, 1.0),
-        Band.mean(opened, len(snapshot.shards)),
-        Band(median, max(0.0, median - spread), median + spread),
-        cache.stats().nbytes,
-        sum(sizes),
-        1 - read / used if used else 1.0,
-        float(np.mean([result.trace.vectors_scanned for result in results])),
-        float(np.mean([result.trace.cells_scored for result in results])),
-        plan.exact,
-        plan.reason,
-    )
-
-
-def _open_nbytes(view: Any) -> int:
-    segment = view.segment
-    if segment.coded:
-        return int(segment.load_nbytes("loaded"))
-    return int(segment.vectors.nbytes + 8 * segment.n_rows)
-
-
-def _median_error(ms: Values) -> float:
-    """How far the median of other such queries may be, from medians of these drawn anew."""
-    drawn = np.random.default_rng(0).integers(0, len(ms), (200, len(ms)))
-    return _SURE * float(np.median(ms[drawn], axis=1).std())
-
-
-def prepare(
-    path: Path,
-    queries: Floats,
-    kind: Kind = "text",
-    k: int = K,
-    progress: Progress = lambda fraction, what: None,
-    *,
-    unseen: bool = True,
-    placements: Iterable[str] | None = (),
-) -> Tuner:
-    """Measure all that is needed to answer what-if questions about a collection; it takes a good ten seconds for 10^5 frames.
-
-    Parameters
-    ----------
-    queries : (m, dim) test queries
-    unseen : whether the router was fitted without them
-    placements : that are laid out ahead for every number of shards, besides today's; None for none at all, where one
-        question is asked only
-
-    Raises
-    ------
-    EngineError
-        If the collection is empty or not built, or the disk of temporary files is full.
-    """
-    with reading(path) as snapshot:
-        check_built(snapshot)
-        sounding = sound(snapshot, queries, kind, k, within(progress, 0.0, 0.3), unseen=unseen)
-        today = current(snapshot)
-        progress(0.3, "Timing searches as the collection is")
-        outcome = measured(snapshot, sounding, today)
-        cost = CostModel.fit(*_timings(snapshot, sounding, within(progress, 0.35, 0.6)))
-        codecs = ladder.codecs(snapshot, sounding, within(progress, 0.6, 0.7))
-        tuner = Tuner(sounding, cost, outcome, ladder.known(path, snapshot, sounding), codecs)
-    if placements is not None:
-        for name in dict.fromkeys((today.placement, *placements)):
-            tuner.lay_out(replace(today, placement=name), within(progress, 0.7, 1.0))
-    progress(1.0, "Ready")
-    return tuner
-
-
-def climbed(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
-    """The tuner with other numbers of cells tried out as well, see `ladder.climb`."""
-    with reading(path) as snapshot:
-        found = ladder.climb(path, snapshot, tuner.moved(snapshot).sounding, progress)
-    return replace(tuner, cells=found, _known={})
-
-
-def within(progress: Progress, first: float, last: float) -> Progress:
-    """Progress of a part of the work."""
-    return lambda fraction, what: progress(first + (last - first) * fraction, what)
-
-
-def _timings(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> tuple[list[Timed], list[Load]]:
-    """Real searches and loads, on today's layout and on a few others."""
-    every: list[tuple[str, int] | None] = [
-        None,
-        *(each for each in _REHEARSED if each[0] in sounding.arranger.placements),
-    ]
-    searches, loads = [], []
-    for i, layout in enumerate(every):
-        if layout is None:
-            found, opened = _timed("today", snapshot, sounding, len(snapshot.shards))
-        else:
-            name, n = layout
-            progress(i / len(every), f"Timing searches on {n} {name.replace('_', '-')} shards")
-            with laid_out(snapshot, name, n) as other:
-                found, opened = _timed(f"{name} {n}", other, sounding, n)
-        searches += found
-        loads += opened
-    return searches, loads
-
-
-def _timed(name: str, snapshot: Snapshot, sounding: Sounding, n: int) -> tuple[list[Timed], list[Load]]:
-    asked: list[tuple[float, int | None]] = [(each, None) for each in _RECALLS]
-    if n > 1:
-        asked.append((DEFAULT_RECALL, max(1, n // 4)))
-    plans = dict.fromkeys(plan for plan in (sounding.plan(*each) for each in asked) if not plan.exact)
-    found = timed(name, snapshot, sounding.queries[:_TIMED], list(plans))
-    found += timed(name, snapshot, sounding.queries[:_SCANS], [sounding.plan(1.0, None)])
-    return found, timed_loads(snapshot)

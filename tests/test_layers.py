@@ -86,6 +86,7 @@ LAYERS = [
     "forecast",
     "ladder",
     "tuning",
+    "preparing",
     "applying",
     "planner",
     "terminal",

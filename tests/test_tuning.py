@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from worlds import FEW, fill, folders
 
-from engine import Collection, applying, rehearsal, tuning
+from engine import Collection, applying, preparing, tuning
 from engine.__main__ import main
 from engine.cost import CostModel
 from engine.errors import EngineError, Stopped
 from engine.forecast import forecast, held
 from engine.placement import PLACEMENTS
+from engine.preparing import current, measured, prepare
 from engine.reference import reading
 from engine.sounding import sound
 from engine.synthetic import World, write_synthetic
-from engine.tuning import Setting, Tuner, current, measured, prepare
+from engine.tuning import Setting, Tuner
 
 WORLD = World(32, seed=3)
 N = 4000
@@ -202,14 +203,11 @@ class TestTheTuner:
             assert "was not measured" in outcome.reason
             assert (outcome.recall.value, outcome.vectors_scanned) == (1.0, collection.n_frames)
 
-    @pytest.mark.parametrize("built", [True, False])
-    def test_a_collection_with_nothing_to_tune_says_so(self, tmp_path, built):
-        with (
-            fill(tmp_path / "c", [] if built else FEW, built=False) as collection,
-            reading(collection.path) as snapshot,
-        ):
-            with pytest.raises(EngineError, match="no frames yet" if built else "not been built"):
-                sound(snapshot, np.ones((2, 8)), "text", 10, quiet)
+    @pytest.mark.parametrize(("videos", "said"), [([], "no frames yet"), (FEW, "not been built")])
+    def test_a_collection_with_nothing_to_tune_says_so(self, tmp_path, videos, said):
+        fill(tmp_path / "c", videos, built=False).close()
+        with reading(tmp_path / "c") as snapshot, pytest.raises(EngineError, match=said):
+            sound(snapshot, np.ones((2, 8), np.float32), "text", 10, quiet)
 
 
 def tuner_small(path) -> Tuner:
@@ -227,8 +225,8 @@ def tuner_small(path) -> Tuner:
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A collection that may be changed, and a tuner for it."""
-    monkeypatch.setattr(rehearsal, "REPEATS", 1)
     monkeypatch.setattr(tuning, "COUNTS", (1, 4))
+    monkeypatch.setattr(preparing, "_TIMED", 4)
     with made(tmp_path / "c", n_cells=64) as collection:
         yield collection, prepare(collection.path, QUERIES)
 
@@ -257,7 +255,6 @@ class TestPreparing:
 
     def test_another_codec_needs_a_rebuild_and_other_bytes(self, tmp_path, monkeypatch):
         monkeypatch.setattr("engine.segment.CODED_FROM", 500)
-        monkeypatch.setattr(rehearsal, "REPEATS", 1)
         with made(tmp_path / "c", n_cells=64) as collection:
             tuner = prepare(collection.path, QUERIES, placements=None)
             told = tuner.predict(Setting(2, "semantic", codec="sq4"))

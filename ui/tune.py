@@ -24,7 +24,10 @@ CAPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 ALL = "all"
 LABELS = {"measured": "green", "predicted": "blue", "needs a rebuild": "orange"}
 """Colour of what a value is."""
-_MB = 1 << 20
+BUDGETS = tuple(step * 10**power for power in (6, 7, 8) for step in (1, 2, 5))
+"""Bytes."""
+_WIDTHS = (3, 2.2, 2.6, 2.2, 2.6)
+"""Of the columns of controls."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -69,8 +72,8 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
     collection, key = current.collection, current.place.key
 
     def work(report: Report) -> None:
+        from engine.preparing import N_QUERIES, prepare
         from engine.samples import sample_queries
-        from engine.tuning import N_QUERIES, prepare
 
         report(0.0, "Taking test queries")
         kind = "text"
@@ -122,9 +125,8 @@ def controls(tuner: Tuner) -> Setting:
     """What the visitor wants to know about."""
     from engine.tuning import Setting
 
-    today = tuner.today.setting
     _start_at_today(tuner)
-    first = st.columns([3, 2.2, 2.6, 2.2, 2.6], gap="medium")
+    first = st.columns(_WIDTHS, gap="medium")
     shards = first[0].select_slider(
         "Shards", tuner.counts, key="tune_shards", help="How many shards the frames lie in."
     )
@@ -152,10 +154,10 @@ def controls(tuner: Tuner) -> Setting:
         "Cache budget",
         _budgets(tuner),
         key="tune_cache",
-        format_func=lambda mb: nbytes(mb * _MB),
+        format_func=nbytes,
         help="Memory for opened shards; beyond it the least recently used is dropped and read again.",
     )
-    second = st.columns([3, 2.2, 7.4], gap="medium", vertical_alignment="bottom")
+    second = st.columns(_WIDTHS, gap="medium")
     n_today = len(tuner.sounding.rows)
     cells = second[0].select_slider(
         "Cells (needs a rebuild)" if tuner.cells else "Cells",
@@ -177,7 +179,7 @@ def controls(tuner: Tuner) -> Setting:
         str(placement),
         float(recall),
         None if cap == ALL else int(cap),
-        int(budget) * _MB,
+        int(budget),
         0 if cells == n_today or not tuner.cells else int(cells),
         "" if codec == codec_today else str(codec),
     )
@@ -192,7 +194,7 @@ def _start_at_today(tuner: Tuner) -> None:
         "tune_placement": today.placement,
         "tune_recall": today.recall,
         "tune_cap": ALL,
-        "tune_cache": today.cache_bytes // _MB,
+        "tune_cache": today.cache_bytes,
         "tune_cells": len(tuner.sounding.rows),
         "tune_codec": tuner.sounding.arranger.settings.codec,
     }
@@ -205,9 +207,9 @@ def _start_at_today(tuner: Tuner) -> None:
 
 
 def _budgets(tuner: Tuner) -> list[int]:
-    """Cache budgets in MiB: from a sliver of the shards to today's."""
-    most = tuner.today.setting.cache_bytes // _MB
-    return [1 << i for i in range(most.bit_length()) if 1 << i <= most]
+    """Cache budgets, bytes: up to today's."""
+    most = tuner.today.setting.cache_bytes
+    return [*(each for each in BUDGETS if each < most), most]
 
 
 def _by_size(codecs: list[str]) -> list[str]:
@@ -224,9 +226,7 @@ def _read(placement: str) -> str:
 
 def headline(today: Outcome, outcome: Outcome) -> None:
     """What the setting would bring, and what there is now, in two sentences."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.badge(outcome.how, color=LABELS[outcome.how], width="content")  # type: ignore[arg-type]
-    st.markdown(f"#### {sentence(outcome)}", width="stretch")
+    st.markdown(f"#### :{LABELS[outcome.how]}-badge[{outcome.how}] {sentence(outcome)}")
     if outcome is not today:
         st.markdown(f"Today, measured: {_told(today)}.")
     else:
@@ -401,7 +401,7 @@ def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> Non
     path, key = current.place.path, current.place.key
 
     def work(report: Report) -> None:
-        from engine.tuning import climbed
+        from engine.preparing import climbed
 
         tuners[key] = climbed(path, tuner, report)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.tuning import Band, Outcome
 
 _HEIGHT = 268
-_WIDTH = 318
+_WIDTH = 304
 """Pixels; four stand side by side on a wide page, two on a narrow one."""
 _TICKS = (1, 2, 4, 8, 16, 30, 60)
 
@@ -54,7 +54,7 @@ def multiples(today: Outcome, chosen: Outcome, across: Sequence[Outcome]) -> Non
             with st.container(width=_WIDTH):
                 charts.show(
                     _figure(panel, today, chosen, across),
-                    key=f"tune_{panel.key}",
+                    key=f"tune_chart_{panel.key}",
                     alt=_alt(panel, today, chosen),
                     height=_HEIGHT,
                 )
@@ -104,9 +104,10 @@ def _figure(panel: _Panel, today: Outcome, chosen: Outcome, across: Sequence[Out
     most = max([*(each.high for each in bands), panel.band(today).high, panel.band(chosen).high])
     low = min([*(each.low for each in bands), panel.band(today).low, panel.band(chosen).low])
     bounds = [max(0.0, low - 0.05), 1.01] if panel.key == "recall" else [0, most * 1.12 or 1]
-    figure.update_yaxes(range=bounds, nticks=5)
+    figure.update_yaxes(range=bounds, nticks=5, automargin=True)
     figure.update_xaxes(
         type="log",
+        automargin=True,
         tickvals=list(_TICKS),
         title={"text": "shards, log scale", "font": {"size": 12, "color": charts.faint()}},
         showgrid=False,
