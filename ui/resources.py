@@ -144,6 +144,17 @@ def opened() -> Opened:
         st.stop()
 
 
+def heading(title: str) -> Opened:
+    """The head of a page: its title, and which collection it shows; until that is ready, as `opened`."""
+    if not _entered:
+        _by_the_front_door()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(title, anchor=False, width="content")
+        current = opened()
+        badge(current)
+    return current
+
+
 def collection() -> Collection:
     """The visitor's collection itself; see `opened`."""
     return opened().collection
