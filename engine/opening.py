@@ -47,7 +47,7 @@ class Opening:
         if all(part.lists is None for part in task.parts):
             return "opened whole, as asked"
         lift = self.lifts.get(task.shard.shard)
-        why = f", ranked {lift[i]:.2f} higher for what is preferred" if lift is not None and lift[i] >= 0.005 else ""
+        why = f", ranked {lift[i]:.3f} higher for what is preferred" if lift is not None and lift[i] > 0 else ""
         return f"{cells} of the chosen cells {'is' if cells == 1 else 'are'} here{why}"
 
 
@@ -141,10 +141,12 @@ def routed(
     asked = np.array([number in also for number in numbers])
     competing = wanted_here & ~asked[:, None]
     lifts: Floats | None = None
+    carrying: Floats | None = None
     if preference is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
         lifts = preference.lifts(numbers, np.where(competing, predicted, -np.inf))
+        carrying = preference.of_shards(numbers)
     ranked = predicted.clip(_LEAST) if lifts is None else predicted.clip(_LEAST) + lifts
-    opened = (competing & _among_best(np.where(competing, ranked, -np.inf), max_shards)) | asked[:, None]
+    opened = (competing & _among_best(np.where(competing, ranked, -np.inf), max_shards, carrying)) | asked[:, None]
     if max_shards is not None:
         held &= opened[shard_of][:, :, None]
 
@@ -172,7 +174,7 @@ def routed(
             if wanted_here[i, query]:
                 score = finite(predicted[i, query])
                 lift = 0.0 if lifts is None else float(lifts[i, query])
-                more = f" and {lift:.2f} for what is preferred" if lift >= 0.005 else ""
+                more = f" and {lift:.3f} for what is preferred" if lift > 0 else ""
                 reason = f"predicted {predicted[i, query]:.2f}{more}, below the best {max_shards} shards allowed"
             else:
                 score = finite(max(route.scores[query, lying.cells[j]].max() for j in mine))
@@ -209,13 +211,16 @@ def finite(predicted: float) -> float | None:
     return float(predicted) if np.isfinite(predicted) else None
 
 
-def _among_best(predicted: Floats, max_shards: int | None) -> NDArray[np.bool_]:
-    """(shards, m) whether a shard is among the `max_shards` best of a query."""
-    if max_shards is None or len(predicted) <= max_shards:
-        return np.ones(predicted.shape, np.bool_)
-    order = np.argsort(-predicted, axis=0, kind="stable")
+def _among_best(ranked: Floats, max_shards: int | None, carrying: Floats | None) -> NDArray[np.bool_]:
+    """(shards, m) whether a shard is among the `max_shards` best of a query; of equals, those that carry more come first."""
+    if max_shards is None or len(ranked) <= max_shards:
+        return np.ones(ranked.shape, np.bool_)
+    if carrying is None:
+        order = np.argsort(-ranked, axis=0, kind="stable")
+    else:
+        order = np.lexsort((np.broadcast_to(-carrying[:, None], ranked.shape), -ranked), axis=0)
     rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(len(predicted))[:, None], axis=0)
+    np.put_along_axis(rank, order, np.arange(len(ranked))[:, None], axis=0)
     return rank < max_shards
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import stats
 from engine.snapshot import Snapshot
@@ -71,9 +70,12 @@ class Preference:
         best = np.where(known, predicted, -np.inf).max(axis=0)
         worst = np.where(known, predicted, np.inf).min(axis=0)
         spread = np.where(known.any(axis=0), best - worst, 0.0)
-        share: NDArray[np.float32] = np.array([self.shares.get(shard, 0.0) for shard in shards], np.float32)
-        lifts: Floats = (share[:, None] * spread).astype(np.float32)
+        lifts: Floats = (self.of_shards(shards)[:, None] * spread).astype(np.float32)
         return lifts
+
+    def of_shards(self, shards: Sequence[int]) -> Floats:
+        """The shares (n,) of these shards."""
+        return np.array([self.shares.get(shard, 0.0) for shard in shards], np.float32)
 
 
 def _conditions(prefer: Filter, carried: set[str], videos: Mapping[str, int]) -> list[Filter]:

@@ -55,6 +55,7 @@ LAYERS = [
     "generations",
     "reference",
     "report",
+    "inside",
     "router",
     "probe",
     "scope",
