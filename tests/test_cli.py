@@ -116,14 +116,16 @@ class TestSearch:
         told = as_json("search", folder, "--vector", vector, "--k", 30, "--prefer-tag", "object:dog")["hits"]
         assert [hit["frame_id"] for hit in told] == [hit.frame_id for hit in lean.hits]
 
-    def test_what_was_missed_is_told_with_its_reason(self, run, as_json, folder, vector):
-        narrow = ("search", folder, "--vector", vector, "--max-shards", 1, "--k", 8, "--missed")
+    def test_what_was_missed_is_told_with_its_reason(self, run, as_json, tmp_path, vector):
+        folder = tmp_path / "larger"
+        fill(folder, [make_video(i) for i in range(5)], n_shards=4).close()
+        narrow = ("search", folder, "--vector", vector, "--n-probe", 1, "--k", 8, "--missed")
         document = as_json(*narrow)
         exact = as_json("search", folder, "--vector", vector, "--exact", "--k", 8)["hits"]
         missed = [each["frame_id"] for each in document["missed"]]
         assert missed
         assert {*missed, *(hit["frame_id"] for hit in document["hits"])} >= {hit["frame_id"] for hit in exact}
-        assert {each["cause"] for each in document["missed"]} <= {"skipped", "capped", "cell"}
+        assert {each["cause"] for each in document["missed"]} <= {"skipped", "cell"}
         _, _, err = run(*narrow)
         assert f"Missed {len(missed)} of the 8 best." in err
         assert err.count("needed ") == len(missed)

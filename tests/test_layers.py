@@ -75,6 +75,7 @@ LAYERS = [
     "ingest",
     "tables",
     "aic",
+    "making",
     "sample",
     "likeness",
     "synthetic",
