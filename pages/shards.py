@@ -6,17 +6,14 @@ from engine.errors import EngineError
 from ui import filters, frames, hints, missed, query, resources, route, shards, viewer
 from ui.words import plain
 
-asking = st.container(horizontal=True, vertical_alignment="bottom")
-with asking:
-    text = query.box()
-
 opened = resources.opened()
 town = opened.collection
 wrong = query.complaints(town)
-with asking:
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    text = query.box()
     query.examples([example for example, _ in opened.examples])
     where = filters.popover(town)
-    chosen = query.settings(town)
+    chosen = query.settings(town, shots=False)
 query.complain(wrong)
 filters.chips(town)
 query.samples(opened)

@@ -56,12 +56,11 @@ def row(collection: Collection, text: str, where: Filter) -> tuple[Filter, Filte
     carried = Carried.of(collection)
     hints = _reader(tuple(sorted(carried.tags))).read(text)
     duration = next((v.duration for v in collection.videos() if v.video_id in where.videos), None)
-    with st.container(key="hints", horizontal=True, vertical_alignment="center", gap="small", height=44, border=False):
-        drawn = st.container(width="content")
-        modes = {_key(hint): "" for hint in hints}
-        for hint in {_key(hint): hint for hint in reversed(hints)}.values():
-            modes[_key(hint)] = _chip(hint, carried)
-        with drawn:
+    with st.container(key="hints", horizontal=True, vertical_alignment="center", gap="small"):
+        marked = st.container(width="content")
+        once = {_key(hint): hint for hint in reversed(hints)}
+        modes = {key: _chip(once[key], carried) for key in dict.fromkeys(map(_key, hints))}
+        with marked:
             _marked(text, hints, modes)
     by_mode = {mode: [hint for hint in hints if modes[_key(hint)] == mode] for mode in MODES}
     return _filters(by_mode, where, carried, duration if len(where.videos) == 1 else None)
@@ -104,7 +103,7 @@ def _chip(hint: Hint, carried: Carried) -> str:
         return ""
     mode = st.session_state.get(key) or st.query_params.get(key, PREFER)
     mode = mode if mode in MODES else PREFER
-    with st.popover(f"{plain(name)} · {mode}", icon=ICONS[mode], key=f"chip_{key}"):
+    with st.popover(plain(name), icon=ICONS[mode], key=f"chip_{key}", help=f"{mode.capitalize()}: click to change"):
         chosen = st.segmented_control(
             plain(_meaning(hint, carried)), MODES, default=PREFER, required=True, key=key, bind="query-params"
         )

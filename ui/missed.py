@@ -63,21 +63,22 @@ def strip(collection: Collection, search: Search, result: SearchResult) -> None:
     found = _compared(collection, search, result)
     if found is None:
         return
-    n = len(result.hits)
     if not found:
-        st.success(f"Nothing is missed: an exact search finds the same {count(n, 'frame')}.", icon=":material/check:")
+        st.success(
+            f"Nothing is missed: an exact search finds the same {count(len(result.hits), 'frame')}.",
+            icon=":material/check:",
+        )
         return
-    st.markdown(f"**{plain(_sentence(found, n))}**")
+    st.markdown(f"**{plain(_sentence(found))}**")
     with st.container(key="missed", horizontal=True, gap="medium"):
         for each in found[:SHOWN]:
             _card(collection, search, each)
 
 
-def _sentence(found: tuple[Missed, ...], n: int) -> str:
+def _sentence(found: tuple[Missed, ...]) -> str:
     shards = sorted({each.hit.shard for each in found})
-    more = f" The first {SHOWN} are shown." if len(found) > SHOWN else ""
-    were = "was" if len(found) == 1 else "were"
-    return f"{len(found)} of the {count(n, 'best frame')} {were} missed, in {names(shards)}.{more}"
+    more = f" The best {SHOWN} are shown." if len(found) > SHOWN else ""
+    return f"An exact search finds {count(len(found), 'frame')} that this one missed, in {names(shards)}.{more}"
 
 
 def _card(collection: Collection, search: Search, each: Missed) -> None:

@@ -91,7 +91,9 @@ class Search:
 
 
 def box() -> str:
-    """The query, without blanks around it. A new one closes the hit that is open."""
+    """The query, without blanks around it; the same on all pages. A new one closes the hit that is open."""
+    if "q" not in st.session_state and "q" not in st.query_params and st.session_state.get("kept_q"):
+        st.session_state.q = st.session_state.kept_q
     text = st.text_input(
         "Describe a moment",
         key="q",
@@ -101,6 +103,7 @@ def box() -> str:
         label_visibility="collapsed",
         on_change=forget,
     )
+    st.session_state.kept_q = text
     return text.strip()
 
 
@@ -197,14 +200,16 @@ def examples(queries: Sequence[str]) -> None:
         )
 
 
-def settings(collection: Collection) -> Settings:
-    """Result count and probes, in a popover."""
+def settings(collection: Collection, *, shots: bool = True) -> Settings:
+    """Result count and probes, in a popover; `shots` with a limit on the frames from one shot."""
     n_cells = collection.stats().n_cells
+    per_shot = "all"
     with st.popover("Settings", icon=":material/tune:", key="settings"):
         k = st.segmented_control("Frames to show", COUNTS, default="24", required=True, key="k", bind="query-params")
-        per_shot = st.segmented_control(
-            "At most from one shot", PER_SHOT, default="2", required=True, key="per_shot", bind="query-params"
-        )
+        if shots:
+            per_shot = st.segmented_control(
+                "At most from one shot", PER_SHOT, default="2", required=True, key="per_shot", bind="query-params"
+            )
         method = st.segmented_control(
             "Search",
             METHODS,
@@ -236,8 +241,8 @@ def settings(collection: Collection) -> Settings:
                 bind="query-params",
                 help="A cap bounds the time. What you prefer then helps to choose the shards; frames elsewhere are missed.",
             )
-    limits = (None if each == "all" else int(each) for each in (per_shot, cap))
-    return Settings(int(k), next(limits), method == "exact", probes, next(limits))
+    few = None if per_shot == "all" else int(per_shot)
+    return Settings(int(k), few, method == "exact", probes, None if cap == "all" else int(cap))
 
 
 def search(collection: Collection, question: Question, chosen: Settings, where: Filter, prefer: Filter) -> Search:

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from engine.inside import ShardContents
     from engine.preview import Preview, ShardPreview
 
-VIEWS = {"Map": ":material/grid_view:", "Tags": ":material/sell:", "Times": ":material/schedule:"}
+VIEWS = ["Map", "Tags", "Times"]
 HEIGHT = 380
 """Pixels of the figure, whichever is shown."""
 _MAP = component("treemap")
 _SEARCHED = (ShardState.OPENED, ShardState.CACHED)
-_LABELS = {ShardState.OPENED: "To open", ShardState.CACHED: "To search, in memory already"}
+_LABELS = {ShardState.OPENED: "To open", ShardState.CACHED: "To search in memory"}
+_MAY = {ShardState.OPENED: "May hold an answer", ShardState.CACHED: "May hold an answer, in memory"}
 
 
 def preview(collection: Collection, search: Search) -> Preview:
@@ -54,21 +55,18 @@ def headline(told: Preview) -> None:
         st.caption(plain(f"{told.reason} {hint}"))
         return
     held = told.count(ShardState.CACHED)
-    memory = f"{held} of them in memory already, " if held else ""
-    compared = (
-        f"about {told.vectors:,} frames to compare" if told.method == "routed" else "every frame that passes compared"
-    )
-    st.caption(
-        plain(f"{memory}{nbytes(told.to_read)} to read from disk, {compared}. {told.reason}".strip().capitalize())
-    )
+    said = [f"{held} of them in memory already"] if held else []
+    said.append(f"{nbytes(told.to_read)} to read from disk" if told.to_read else "nothing to read from disk")
+    said.append(f"{count(told.vectors, 'frame')} to compare")
+    first = ", ".join(said)
+    st.caption(plain(f"{first[:1].upper()}{first[1:]}. {told.reason}"))
 
 
 def switch() -> str:
     """Which picture of the shards is wanted."""
     chosen = st.segmented_control(
         "What to show",
-        list(VIEWS),
-        format_func=lambda view: f"{VIEWS[view]} {view}",
+        VIEWS,
         default="Map",
         required=True,
         key="view",
@@ -117,7 +115,7 @@ def _map(told: Preview) -> None:
                     "score": promised(shard.score),
                     "state": shard.state.value,
                     "weight": shard.n_frames,
-                    "lines": _story(shard),
+                    "lines": _story(told, shard),
                 }
                 for shard in told.shards
                 if shard.n_frames
@@ -127,9 +125,13 @@ def _map(told: Preview) -> None:
     )
 
 
-def _story(shard: ShardPreview) -> list[str]:
+def _label(told: Preview, state: ShardState) -> str:
+    return (_MAY if told.method == "filter" else _LABELS).get(state, LOOKS[state].label)
+
+
+def _story(told: Preview, shard: ShardPreview) -> list[str]:
     name = "" if shard.name == f"Shard {shard.shard}" else f" ({shard.name})"
-    lines = [f"Shard {shard.shard}{name}: {_LABELS.get(shard.state, LOOKS[shard.state].label).lower()}", shard.reason]
+    lines = [f"Shard {shard.shard}{name}: {_label(told, shard.state).lower()}", shard.reason]
     cached = f", {nbytes(shard.cached_nbytes)} of memory" if shard.cached_nbytes else ""
     lines.append(f"{count(shard.n_frames, 'frame')}, {nbytes(shard.nbytes)} on disk{cached}")
     if shard.state in _SEARCHED:
@@ -184,7 +186,7 @@ def _times(collection: Collection, told: Preview) -> None:
         return
     figure = charts.figure()
     most = max(each.n_frames for each in recordings)
-    for state, look in LOOKS.items():
+    for state in LOOKS:
         inside = {shard.shard for shard in told.shards if shard.state is state}
         mine = [each for each in recordings if each.shard in inside]
         if not mine:
@@ -194,7 +196,7 @@ def _times(collection: Collection, told: Preview) -> None:
                 x=[each.captured_at for each in mine],
                 y=[each.shard for each in mine],
                 mode="markers",
-                name=_LABELS.get(state, look.label),
+                name=_label(told, state),
                 marker={
                     "color": charts.fill(state),
                     "size": [6 + 14 * (each.n_frames / most) ** 0.5 for each in mine],

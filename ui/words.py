@@ -74,8 +74,11 @@ def share(part: float, whole: float) -> str:
 
 
 def promised(score: float | None) -> str:
-    """A predicted score: `.27`; empty for none."""
-    return "" if score is None else f"{score:.2f}".replace("0.", ".", 1) if abs(score) < 1 else f"{score:.2f}"
+    """A predicted score: `.27`, `-.05`, `1.30`; empty for none."""
+    if score is None:
+        return ""
+    told = f"{round(score, 2) + 0.0:.2f}"
+    return told.replace("0.", ".", 1) if abs(score) < 1 else told
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:
