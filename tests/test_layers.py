@@ -52,6 +52,7 @@ LAYERS = [
     "intake",
     "build",
     "export",
+    "gap",
     "generations",
     "reference",
     "report",
