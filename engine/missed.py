@@ -76,13 +76,14 @@ def _told(predicted: float | None, needed: float | None) -> str:
         return "its cell is in a group that was not looked into"
     if needed is None:
         return f"predicted {_score(predicted, 2)}"
-    places = 2 if _score(predicted, 2) != _score(needed, 2) else 4
+    places = next((n for n in (2, 3) if _score(predicted, n) != _score(needed, n)), 4)
     return f"predicted {_score(predicted, places)}, needed {_score(needed, places)}"
 
 
 def _score(value: float, places: int) -> str:
     """`.27`; `-1.20`."""
-    return f"{value:.{places}f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.{places}f}"
+    told = f"{round(value, places) + 0.0:.{places}f}"
+    return told.replace("0.", ".", 1) if abs(value) < 1 else told
 
 
 def missed(

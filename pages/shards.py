@@ -6,7 +6,7 @@ from engine.errors import EngineError
 from ui import filters, frames, hints, missed, query, resources, route, shards, viewer
 from ui.words import plain
 
-opened = resources.opened()
+opened = resources.heading("Shards")
 town = opened.collection
 wrong = query.complaints(town)
 with st.container(horizontal=True, vertical_alignment="bottom"):

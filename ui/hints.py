@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 IGNORE, PREFER, ONLY = "ignore", "prefer", "only"
 MODES = [IGNORE, PREFER, ONLY]
 ICONS = {IGNORE: ":material/visibility_off:", PREFER: ":material/thumb_up:", ONLY: ":material/filter_alt:"}
+_WIDEST = 520
+"""Pixels of the marked text at most."""
 _TEXT = component("hints")
 _HELP = (
     "**Prefer** puts such frames first among those with the same score, and their shards first where the number of shards "
@@ -57,7 +59,8 @@ def row(collection: Collection, text: str, where: Filter) -> tuple[Filter, Filte
     hints = _reader(tuple(sorted(carried.tags))).read(text)
     duration = next((v.duration for v in collection.videos() if v.video_id in where.videos), None)
     with st.container(key="hints", horizontal=True, vertical_alignment="center", gap="small"):
-        marked = st.container(width="content")
+        # A width of its own from the start, so that nothing moves when the text is drawn.
+        marked = st.container(width=min(_WIDEST, 122 + 7 * len(text) + 10 * len(hints)))
         once = {_key(hint): hint for hint in reversed(hints)}
         modes = {key: _chip(once[key], carried) for key in dict.fromkeys(map(_key, hints))}
         with marked:

@@ -92,8 +92,10 @@ class Search:
 
 def box() -> str:
     """The query, without blanks around it; the same on all pages. A new one closes the hit that is open."""
-    if "q" not in st.session_state and "q" not in st.query_params and st.session_state.get("kept_q"):
-        st.session_state.q = st.session_state.kept_q
+    here = (st.context.url or "").partition("?")[0]
+    if st.session_state.get("asked_on", here) != here and "q" not in st.query_params:
+        st.session_state.q = st.query_params["q"] = st.session_state.get("kept_q", "")
+    st.session_state.asked_on = here
     text = st.text_input(
         "Describe a moment",
         key="q",

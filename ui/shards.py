@@ -93,9 +93,7 @@ def _map(told: Preview) -> None:
 
     empty = sum(not shard.n_frames for shard in told.shards)
     looks = [
-        {"state": state.value, "count": told.count(state)}
-        | asdict(LOOKS[state])
-        | {"label": _LABELS.get(state, look.label)}
+        {"state": state.value, "count": told.count(state), **asdict(look), "label": _label(told, state)}
         for state, look in LOOKS.items()
     ]
     note = "Area: frames. Number: the shard"
@@ -131,7 +129,8 @@ def _label(told: Preview, state: ShardState) -> str:
 
 def _story(told: Preview, shard: ShardPreview) -> list[str]:
     name = "" if shard.name == f"Shard {shard.shard}" else f" ({shard.name})"
-    lines = [f"Shard {shard.shard}{name}: {_label(told, shard.state).lower()}", shard.reason]
+    why = shard.reason[:1].upper() + shard.reason[1:]
+    lines = [f"Shard {shard.shard}{name}: {_label(told, shard.state).lower()}", why]
     cached = f", {nbytes(shard.cached_nbytes)} of memory" if shard.cached_nbytes else ""
     lines.append(f"{count(shard.n_frames, 'frame')}, {nbytes(shard.nbytes)} on disk{cached}")
     if shard.state in _SEARCHED:
@@ -147,7 +146,7 @@ def _tags(collection: Collection) -> None:
     if not told.tags:
         st.info("No frame here carries a tag, so there is nothing to tell the shards apart by.")
         return
-    figure = charts.figure(margin={"l": 8, "r": 8, "t": 8, "b": 8})
+    figure = charts.figure()
     figure.add_trace(
         go.Heatmap(
             z=100 * told.shares,
@@ -163,8 +162,8 @@ def _tags(collection: Collection) -> None:
             colorbar={"title": {"text": "% of frames"}, "thickness": 12, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(tickangle=-40, showgrid=False)
-    figure.update_yaxes(title="Shard", autorange="reversed", type="category", showgrid=False)
+    figure.update_xaxes(tickangle=-40, showgrid=False, automargin=True)
+    figure.update_yaxes(title="Shard", autorange="reversed", type="category", showgrid=False, automargin=True)
     charts.show(
         figure,
         key="tags",
@@ -208,8 +207,14 @@ def _times(collection: Collection, told: Preview) -> None:
                 hovertemplate="Shard %{y}: %{text}<br>%{x|%a %d %b %Y, %H:%M}<extra></extra>",
             )
         )
-    figure.update_xaxes(title="Recorded")
-    figure.update_yaxes(title="Shard", autorange="reversed", dtick=max(1, len(told.shards) // 12))
+    figure.update_xaxes(title="Recorded", automargin=True)
+    figure.update_yaxes(
+        title="Shard",
+        range=[len(told.shards) - 0.3, -0.7],
+        dtick=max(1, len(told.shards) // 10),
+        zeroline=False,
+        automargin=True,
+    )
     charts.show(
         figure, key="times", alt="Shards against the time of recording, a dot for every recording.", height=HEIGHT
     )
