@@ -53,7 +53,7 @@ def _info(row: VideoRow, shards: Sequence[int]) -> VideoInfo:
 
 def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> CollectionStats:
     """Everything that the catalog and the cache know."""
-    shards = tuple(_shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
+    shards = tuple(shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
     settings = snapshot.settings
     return CollectionStats(
         path=str(path),
@@ -80,7 +80,8 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
     )
 
 
-def _shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
+def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
+    """What the catalog and the cache know of one shard."""
     each = [view.segment.row.stats for view in shard.segments]
     captured = stats.merge_range(one["captured"] for one in each)
     numbers = {int(number) for one in each for number in one["videos"]}
