@@ -46,6 +46,6 @@ library = st.Page(
     icon=":material/video_library:",
     help="What is in the collection, and how to make or import another.",
 )
-page = st.navigation({"": [search], "Lab": [shards, compare, memory, tune], " ": [library]}, position="top")
+page = st.navigation({"": [search, library], "Lab": [shards, compare, memory, tune]}, position="top")
 resources.picker(lab=page in (compare, memory, tune))
 page.run()

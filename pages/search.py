@@ -19,14 +19,16 @@ with asking:
     chosen = query.settings(town)
 query.complain(wrong)
 filters.chips(town)
+query.samples(opened)
 
-if not text:
+asked = query.question(opened, text)
+if not asked:
     welcome.show(opened)
     st.stop()
 
-query.notes(town, text)
+query.notes(town, asked.text)
 try:
-    result = query.answer(town, text, where, chosen)
+    result = query.answer(town, asked, where, chosen)
 except EngineError as error:
     st.error(plain(str(error)))
     st.stop()

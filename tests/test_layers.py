@@ -70,6 +70,7 @@ LAYERS = [
     "ingest",
     "tables",
     "aic",
+    "making",
     "sample",
     "likeness",
     "synthetic",

@@ -31,7 +31,7 @@ def show(opened: Opened) -> None:
         st.title("What do you want to see?", anchor=False, width="content")
         resources.badge(opened)
     st.markdown(
-        f"Describe a moment in a few words. {count(collection.n_frames, 'frame')} "
+        f"{'Choose a sample query.' if opened.textless else 'Describe a moment in a few words.'} {count(collection.n_frames, 'frame')} "
         f"of {count(len(collection.videos()), 'video')} are waiting"
         + ("; or start with one of these." if found else ".")
     )
