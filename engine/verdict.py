@@ -200,7 +200,9 @@ def numbers(standing: Standing) -> dict[str, str | float | None]:
 def as_csv(standings: Sequence[Standing]) -> str:
     """Everything that `Standing.document` tells, as a table for other programs: a head, and a line per standing."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Standing) if field.name != "queries"], lineterminator="\n")
+    writer = csv.DictWriter(
+        text, [field.name for field in fields(Standing) if field.name != "queries"], lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(each.document() for each in standings)
     return text.getvalue()
