@@ -20,7 +20,7 @@ if pressed and not wrong:
     compare.start(opened, chosen)
     st.rerun()
 
-with st.container(height=58, border=False):
+with st.container(height=46, border=False, vertical_alignment="center"):
     if job is not None and job.running:
         progress.watch(job)
     elif wrong:

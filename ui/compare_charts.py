@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -136,10 +137,11 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
     runs = [comparison, *earlier]
     for place, run in enumerate(runs):
         for name in run.verdict.names:
-            widths = sorted(
-                (each for each in run.verdict.standings if each.name == name), key=lambda each: each.fraction_scanned
-            )
-            _line(figure, name, widths, place == 0, run)
+            widths = sorted((each for each in run.verdict.standings if each.name == name), key=lambda each: each.work)
+            asked = [each for each in widths if each.recall_asked is not None]
+            given = [each for each in widths if each.recall_asked is None]
+            _line(figure, name, given, _Line(run, place == 0, CONTENDERS[name].label))
+            _line(figure, name, asked, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", "dash"))
     figure.add_hline(
         y=comparison.verdict.recall,
         line={"dash": "dot", "color": charts.faint(), "width": 1.5},
@@ -160,18 +162,29 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
     charts.show(figure, key="curve", alt=f"Recall against p50 milliseconds. {what}", height=380)
 
 
-def _line(figure: go.Figure, name: str, widths: Sequence[Standing], is_main: bool, run: Comparison) -> None:
-    seen = 1.0 if is_main else _FAINT
-    before = "" if is_main else f"<br>run of {escape(run.told)}"
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """How the widths of one contender in one run are drawn."""
+
+    run: Comparison
+    is_main: bool
+    label: str
+    dash: str = "solid"
+
+
+def _line(figure: go.Figure, name: str, widths: Sequence[Standing], line: _Line) -> None:
+    if not widths:
+        return
+    before = "" if line.is_main else f"<br>run of {escape(line.run.told)}"
     figure.add_scatter(
         x=[each.p50_ms for each in widths],
         y=[each.recall for each in widths],
         mode="lines+markers",
-        name=CONTENDERS[name].label,
-        showlegend=is_main,
-        opacity=seen,
-        line={"color": colour(name), "width": 2},
-        marker={"size": 9, "symbol": CONTENDERS[name].sign},
+        name=line.label,
+        showlegend=line.is_main,
+        opacity=1.0 if line.is_main else _FAINT,
+        line={"color": colour(name), "width": 2, "dash": line.dash},
+        marker={"size": 9, "symbol": CONTENDERS[name].sign + ("" if line.dash == "solid" else "-open")},
         customdata=[
             [each.setting or "everything", each.shards_probed, each.shards_total, each.fraction_scanned]
             for each in widths

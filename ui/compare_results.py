@@ -29,10 +29,10 @@ def headline(comparison: Comparison, *, mine: bool) -> None:
     said = verdict.summary
     st.subheader(plain(said[:1].upper() + said[1:]), anchor=False)
     whose = "" if mine else "The last comparison on this server. "
-    what = f"{verdict.n_queries:,} of the queries measured, {comparison.choices.settings_told}"
+    what = f"{'1 query' if verdict.n_queries == 1 else f'{verdict.n_queries:,} queries'}, {comparison.choices.settings_told}"
     st.caption(
         f"{whose}{what[0].upper()}{what[1:]}, on {verdict.n_frames:,} frames, made at {comparison.made:%H:%M:%S}. A dot is a "
-        "query; recall is the share found of what comparing every frame finds. Each contender ran in a process of its own."
+        "query; recall is the share found of what comparing every frame finds."
     )
 
 
@@ -94,7 +94,7 @@ def worst(collection: Collection, comparison: Comparison) -> None:
 def _both(collection: Collection, fall: Shortfall, label: str) -> None:
     left, right = st.columns(2)
     try:
-        got = [_picture(collection, each, "bad", "not among the best", each in fall.beside) for each in fall.found]
+        got = [_picture(collection, each, "", "not among the best", each in fall.beside) for each in fall.found]
         should = [_picture(collection, each, "bad", "missed", each in fall.missed) for each in fall.wanted]
     except NotFound:
         st.info("Frames of these answers have been deleted since; compare again to see them.")
@@ -105,7 +105,7 @@ def _both(collection: Collection, fall: Shortfall, label: str) -> None:
         )
         frames.grid(got, key="worst_found", label=f"What {label.lower()} found", on_pick=_nothing)
     with right:
-        st.markdown(f"**The exact answer**, of which {count(len(fall.missed), 'frame')} was missed")
+        st.markdown(f"**The exact answer**: {len(fall.missed)} of {count(len(fall.wanted), 'frame')} missed")
         frames.grid(should, key="worst_wanted", label="What should have been found", on_pick=_nothing)
 
 
@@ -152,4 +152,3 @@ def table(comparison: Comparison) -> None:
         },
         alt="A row per contender and width",
     )
-    st.caption(f"Found on {count(comparison.verdict.n_queries, 'query').replace('querys', 'queries')}.")

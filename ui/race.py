@@ -26,7 +26,7 @@ def show(comparison: Comparison) -> None:
     from engine.heat import Heat, typical
 
     verdict = comparison.verdict
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader("The race", anchor=False, width="content")
         query = st.selectbox(
             "Query of the race",
