@@ -51,6 +51,7 @@ LAYERS = [
     "intake",
     "build",
     "export",
+    "gap",
     "generations",
     "reference",
     "report",
