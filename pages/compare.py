@@ -5,11 +5,7 @@ import streamlit as st
 from ui import compare, compare_charts, compare_form, compare_results, progress, race, resources
 from ui.words import plain
 
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.title("Compare", anchor=False, width="content")
-    opened = resources.opened()
-    resources.badge(opened)
-
+opened = resources.heading("Compare")
 job = compare.job(opened.place.key)
 with st.container(horizontal=True, vertical_alignment="center"):
     chosen = compare_form.choices(opened)

@@ -17,7 +17,6 @@ from engine.__main__ import main
 from engine.bench import COLD_QUERIES
 from engine.contenders import NAMES
 from engine.heat import Heat, typical
-from engine.verdict import Verdict
 from tests.test_pages import checked, drawn, said, town, visit  # noqa: F401  # fixtures
 from ui import compare, resources, words
 from ui.compare import Choices, Comparison
@@ -76,6 +75,24 @@ def page(visit: Any) -> Callable[[], AppTest]:  # noqa: F811
     return opened
 
 
+@pytest.fixture(scope="module")
+def made(town: Collection) -> Comparison:  # noqa: F811
+    """A comparison on the town, made once."""
+    opened = resources.board().get("open town")
+    assert opened is not None
+    ran = Job(lambda report: compare._compare(opened.value(), Choices(n=10), report))
+    assert ran.wait(90)
+    return ran.value()
+
+
+@pytest.fixture
+def after(page: Any, made: Comparison) -> AppTest:
+    """The page of a visitor who has compared once."""
+    app = page()
+    app.session_state["comparisons"] = [made]
+    return checked(app.run())
+
+
 class TestBefore:
     def test_it_says_who_is_compared_and_how_long_that_takes(self, page: Any) -> None:
         app = page()
@@ -101,13 +118,9 @@ class TestBefore:
 
 
 class TestARun:
-    @pytest.fixture
-    def ran(self, page: Any) -> tuple[AppTest, Verdict]:
+    def test_every_part_of_the_page_says_what_the_engine_found(self, page: Any) -> None:
         app = compared(page())
-        return app, job().value().verdict
-
-    def test_every_part_of_the_page_says_what_the_engine_found(self, ran: tuple[AppTest, Verdict]) -> None:
-        app, verdict = ran
+        verdict = job().value().verdict
         assert verdict.n_queries == 10
         headline = verdict.summary[:1].upper() + verdict.summary[1:]
         assert app.subheader[0].value == words.plain(headline)
@@ -148,8 +161,8 @@ class TestARun:
         assert len(worst.missed) == round(10 * (1 - worst.recall)) > 0
         assert all(each["mark"] == f"shard {town.frame(int(each['id'])).shard}" for each in wanted)
 
-    def test_another_query_can_be_raced(self, ran: tuple[AppTest, Verdict]) -> None:
-        app, verdict = ran
+    def test_another_query_can_be_raced(self, after: AppTest, made: Comparison) -> None:
+        app, verdict = after, made.verdict
         box = next(each for each in app.selectbox if each.label == "Query of the race")
         other = (typical(verdict) + 1) % 10
         checked(box.select_index(other).run())
@@ -157,33 +170,30 @@ class TestARun:
             verdict.pick(name).queries[other].ms for name in verdict.names
         ]
 
-    def test_an_earlier_run_is_laid_over(self, ran: tuple[AppTest, Verdict]) -> None:
-        app, _ = ran
-        first = job().value()
+    def test_an_earlier_run_is_laid_over(self, after: AppTest, made: Comparison) -> None:
+        app = after
         checked(app.number_input(key="compare_k").set_value(3).run())
         compared(app)
         second = job().value()
         assert second.verdict.k == 3
         assert len(figure(app, "times")["data"]) == 9
         over = app.multiselect(key="compare_over")
-        assert over.options == [first.told]
-        checked(over.set_value([first.made.isoformat()]).run())
+        assert over.options == [made.told]
+        checked(over.set_value([made.made.isoformat()]).run())
         assert len(figure(app, "times")["data"]) == 18
 
-    def test_another_visitor_finds_the_last_run_unless_it_was_on_typed_texts(
-        self, ran: tuple[AppTest, Verdict], page: Any
-    ) -> None:
-        app, verdict = ran
+    def test_another_visitor_finds_the_last_run_unless_it_was_on_typed_texts(self, page: Any, made: Comparison) -> None:
+        compare._latest()["town"] = made
+        app, verdict = page(), made.verdict
         whose = "The last comparison on this server"
-        assert whose not in " ".join(each.value for each in app.caption)
+        assert app.subheader[0].value == words.plain(verdict.summary[:1].upper() + verdict.summary[1:])
+        assert whose in " ".join(each.value for each in app.caption)
         checked(app.segmented_control(key="compare_source").set_value("typed").run())
         checked(app.text_area(key="compare_text").set_value("a dog").run())
         compared(app)
         assert job().value().labels == ("a dog",)
-        forget()
-        other = page()
-        assert other.subheader[0].value == words.plain(verdict.summary[:1].upper() + verdict.summary[1:])
-        assert whose in " ".join(each.value for each in other.caption)
+        assert whose not in " ".join(each.value for each in app.caption)
+        assert compare.newest("town", []) is made
 
 
 class TestChoices:
