@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from engine.contenders import CHOOSING
@@ -58,9 +59,13 @@ class Heat:
 
 
 def typical(verdict: Verdict) -> int:
-    """The query on which the best contender took the time nearest to its median."""
-    best = verdict.champion
-    return min(range(len(best.queries)), key=lambda i: abs(best.queries[i].ms - best.p50_ms))
+    """The query on which all contenders together took the times nearest to their medians."""
+    picks = [verdict.pick(name) for name in verdict.names]
+
+    def apart(query: int) -> float:
+        return sum(abs(math.log(each.queries[query].ms / each.p50_ms)) for each in picks)
+
+    return min(range(verdict.n_queries), key=apart)
 
 
 def _entrant(standing: Standing, query: int) -> Entrant:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from test_bench import standing
 
@@ -28,11 +30,12 @@ def test_every_contender_runs_its_own_time(verdict: Verdict) -> None:
 
 
 def test_only_who_chooses_takes_time_to_choose(verdict: Verdict) -> None:
-    from dataclasses import replace
-
     rows = tuple(replace(each, router="learned" if each.name == "routed" else "") for each in verdict.standings)
     assert [each.chosen_ms for each in Heat.of(replace(verdict, standings=rows), 0).entrants] == [0.0, 0.3]
 
 
-def test_the_typical_query_is_the_one_at_the_median_of_the_best(verdict: Verdict) -> None:
+def test_the_typical_query_is_the_one_at_the_medians(verdict: Verdict) -> None:
     assert typical(verdict) == 2
+    one = replace(verdict.standings[0].queries[2], ms=70.0)
+    spoilt = replace(verdict.standings[0], queries=(*verdict.standings[0].queries[:2], one))
+    assert typical(replace(verdict, standings=(spoilt, verdict.standings[1]))) != 2

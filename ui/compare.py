@@ -66,7 +66,7 @@ class Choices:
     def queries_told(self) -> str:
         """`100 sample texts`."""
         if self.source == "typed":
-            return f"{count(self.n_queries, 'text')} of my own"
+            return f"{count(self.n_queries, 'text')} of my own" if self.n_queries else "my own texts"
         return count(self.n_queries, "sample text" if self.source == "sample" else "stored frame")
 
     @property
