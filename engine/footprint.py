@@ -10,6 +10,7 @@ from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _MAPS = Path("/proc/self/maps")
+_SMAPS = Path("/proc/self/smaps")
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -29,6 +30,29 @@ def resident() -> Resident | None:
     if "RssAnon" not in told:
         return None
     return Resident(told["RssAnon"], told["RssFile"])
+
+
+def mapped(folder: Path) -> dict[Path, int] | None:
+    """Resident bytes of the mapped files under a folder, by file; None where the system does not tell.
+
+    A page that is mapped twice counts twice, as it does in what the system says of the whole process. Files that were
+    removed since count as long as they are mapped.
+    """
+    inside = f"{folder.resolve()}{os.sep}"
+    found: dict[Path, int] = {}
+    try:
+        lines = _SMAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    current: Path | None = None
+    for line in lines:
+        if current is not None and line.startswith("Rss:"):
+            found[current] = found.get(current, 0) + int(line.split()[1]) * 1024
+        elif "-" in line.split(" ", 1)[0]:  # The first line of a map; those on it start with a name and a colon.
+            words = line.split(maxsplit=5)
+            name = words[5].removesuffix(" (deleted)") if len(words) == 6 else ""
+            current = Path(name) if name.startswith(inside) else None
+    return found
 
 
 def free_memory() -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.account import MemoryAccount, account
 from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.contents import Contents
@@ -181,6 +182,11 @@ class Searcher(Contents):
         """
         with self._generations.reading() as snapshot:
             return snapshot.vector(frame_id)
+
+    def memory(self) -> MemoryAccount:
+        """Where the bytes of the collection are now: on disk, mapped, in memory, whole and by shard."""
+        with self._generations.reading() as snapshot:
+            return account(self.path, snapshot, self.cache, self.residency)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:
