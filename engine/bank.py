@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,7 +92,7 @@ def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[
 
     Only prompts of which the encoder knows all words: with a word left out, many would be alike. None if these are too few.
     """
-    known = [text for text in read_prompts() if _knows(encoder, text)][: MOST_TEXTS - len(past)]  # They come shuffled.
+    known = known_to(encoder, read_prompts())[: MOST_TEXTS - len(past)]  # They come shuffled.
     if len(known) < LEAST_TEXTS:
         return None
     vectors = [past]
@@ -103,10 +103,10 @@ def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[
     return Bank.of(np.concatenate(vectors), joined)
 
 
-def _knows(encoder: Encoder, text: str) -> bool:
-    """Whether all of a text counts; an encoder that does not tell is taken at its word."""
+def known_to(encoder: Encoder, texts: Iterable[str]) -> list[str]:
+    """The texts of which all counts; an encoder that does not tell is taken at its word."""
     unknown, too_long = (getattr(encoder, name, None) for name in ("unknown_words", "too_long"))
-    return not (unknown and unknown(text)) and not (too_long and too_long(text))
+    return [text for text in texts if not (unknown and unknown(text)) and not (too_long and too_long(text))]
 
 
 def unit(rows: Floats) -> Floats:

@@ -21,7 +21,7 @@ from engine.manifest import Settings
 from engine.report import collection_stats, video_info
 from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Frame, VideoInfo
-from engine.vectorindex import Lists
+from engine.vectorindex import Floats, Lists
 
 
 class Contents:
@@ -53,6 +53,20 @@ class Contents:
         """Up to n frames before and n after a frame in the same video, by time."""
         with self._generations.reading() as snapshot:
             return snapshot.neighbours(frame_id, n)
+
+    def some_frames(self, n: int, rng: np.random.Generator) -> list[int]:
+        """Ids of up to n frames at random, rising."""
+        with self._generations.reading() as snapshot:
+            ids = [view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views() if view.n_live]
+        every = np.concatenate(ids) if ids else np.zeros(0, np.int64)
+        chosen: list[int] = np.sort(rng.choice(every, min(n, len(every)), replace=False)).tolist()
+        return chosen
+
+    def stored_texts(self) -> Floats | None:
+        """Vectors (n, dim) of the single texts that the router was fitted on; None where there is no such router."""
+        with self._generations.reading() as snapshot:
+            bank = None if snapshot.router is None else snapshot.router.bank
+            return None if bank is None else bank.vectors[: bank.n_texts]
 
     def videos(self) -> list[VideoInfo]:
         """All videos, in the order in which they were added."""
