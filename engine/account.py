@@ -28,7 +28,7 @@ ID_NBYTES = 8
 """Of a frame's number beside its vector."""
 _FRESH_NS = 2_000_000_000
 """A folder that changed within these nanoseconds may change again without its time of change showing it."""
-_PICTURES = ("media", "pictures", "clips")
+_PICTURES = ("media", "pictures", "clips", "parents")
 _HELD = "engine."
 """Modules whose objects are looked into for arrays."""
 _NOT_HELD = "engine.manifest"
@@ -127,6 +127,27 @@ class MemoryAccount:
         ]
         sums = {"anonymous_nbytes": self.anonymous_nbytes, "disk": _disk_document(self.disk)}
         return asdict(self) | sums | {"shards": shards}
+
+
+def describe(told: MemoryAccount) -> str:
+    """An account in a few lines for a terminal."""
+
+    def size(nbytes: int | None) -> str:
+        return "not known here" if nbytes is None else f"{nbytes / 1e6:,.1f} MB"
+
+    disk = asdict(told.disk) | {"in shards": told.disk.shards}
+    parts = ", ".join(f"{size(disk[name])} {name}" for name in ("in shards", "cells", "router", "pictures", "other"))
+    process = told.process
+    lines = [
+        f"{told.n_frames:,} frames of {told.dim} dimensions",
+        f"as float32 in memory  {size(told.float32_nbytes)}",
+        f"on disk               {size(told.disk.total)}: {parts}",
+        f"mapped now            {size(told.mapped_nbytes)}",
+        f"in memory now         {size(told.anonymous_nbytes)}: {size(told.cached_nbytes)} of opened shards, {size(told.arrays_nbytes)} of arrays",
+        f"cache budget          {size(told.budget)}; every shard open takes {size(told.open_nbytes)}",
+        f"the whole process     {size(process and process.anonymous)} of its own, {size(process and process.file)} of mapped files",
+    ]
+    return "\n".join(lines)
 
 
 def _disk_document(disk: Disk) -> dict[str, int]:
