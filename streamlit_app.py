@@ -1,27 +1,51 @@
-"""Front door: page settings and navigation."""
+"""Front door: page settings, navigation, and the choice of a collection."""
 
 from pathlib import Path
 
 import streamlit as st
 
+from ui import resources
+
 ICON = Path(__file__).parent / "ui" / "icon.svg"
 
-st.set_page_config(page_title="Frame search", page_icon=ICON, layout="wide")
-st.navigation(
-    [
-        st.Page(
-            "pages/search.py",
-            title="Search",
-            icon=":material/image_search:",
-            default=True,
-            help="Describe a moment and see the frames that show it.",
-        ),
-        st.Page(
-            "pages/library.py",
-            title="Library",
-            icon=":material/video_library:",
-            help="The videos in the collection, and how to add one.",
-        ),
-    ],
-    position="top",
-).run()
+st.set_page_config(page_title="Frame search", page_icon=ICON, layout="wide", initial_sidebar_state="collapsed")
+search = st.Page(
+    "pages/search.py",
+    title="Search",
+    icon=":material/image_search:",
+    default=True,
+    help="Describe a moment and see the frames that show it.",
+)
+shards = st.Page(
+    "pages/shards.py",
+    title="Shards",
+    icon=":material/grid_view:",
+    help="Which shards a query or a filter would open, before anything is searched.",
+)
+compare = st.Page(
+    "pages/compare.py",
+    title="Compare",
+    icon=":material/speed:",
+    help="The naive full scan beside smart routing: time and recall.",
+)
+memory = st.Page(
+    "pages/memory.py",
+    title="Memory",
+    icon=":material/memory:",
+    help="What lies on disk, what is in memory, and the cache at work.",
+)
+tune = st.Page(
+    "pages/tune.py",
+    title="Tune",
+    icon=":material/tune:",
+    help="What other shard counts and placements would do.",
+)
+library = st.Page(
+    "pages/library.py",
+    title="Library",
+    icon=":material/video_library:",
+    help="What is in the collection, and how to make or import another.",
+)
+page = st.navigation({"": [search, library], "Lab": [shards, compare, memory, tune]}, position="top")
+resources.picker(lab=page in (compare, memory, tune))
+page.run()

@@ -6,7 +6,7 @@ from ui import library, resources
 
 heading = st.container(horizontal=True, vertical_alignment="bottom")
 heading.title("Library", anchor=False)
-town = resources.town()
+town = resources.collection()
 with heading:
     outcome = library.add_form(town)
 library.outcome(outcome)

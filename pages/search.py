@@ -10,22 +10,25 @@ asking = st.container(horizontal=True, vertical_alignment="bottom")
 with asking:
     text = query.box()
 
-town = resources.town()
+opened = resources.opened()
+town = opened.collection
 wrong = query.complaints(town)
 with asking:
-    query.examples(resources.example_queries())
+    query.examples([example for example, _ in opened.examples])
     where = filters.popover(town)
     chosen = query.settings(town)
 query.complain(wrong)
 filters.chips(town)
+query.samples(opened)
 
-if not text:
-    welcome.show(town)
+asked = query.question(opened, text)
+if not asked:
+    welcome.show(opened)
     st.stop()
 
-query.notes(town, text)
+query.notes(town, asked.text)
 try:
-    result = query.answer(town, text, where, chosen)
+    result = query.answer(town, asked, where, chosen)
 except EngineError as error:
     st.error(plain(str(error)))
     st.stop()
@@ -38,16 +41,16 @@ if result.hits:
 else:
     filters.nothing(town)
 
-opened = query.hit(town)
-left, right = st.columns([8, 5]) if opened else (st.container(), None)
+hit = query.hit(town)
+left, right = st.columns([8, 5]) if hit else (st.container(), None)
 with left:
     frames.grid(
         [frames.of_frame(town, hit) for hit in result.hits],
         key="hits",
         label="Frames found, best first",
         on_pick=query.open_hit,
-        picked=str(opened.frame_id) if opened else None,
+        picked=str(hit.frame_id) if hit else None,
     )
-if opened and right:
+if hit and right:
     with right:
-        viewer.show(town, opened)
+        viewer.show(town, hit)

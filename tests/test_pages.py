@@ -27,7 +27,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     folder = tmp_path_factory.getbasetemp() / "town"
     with sample_collection(folder) as collection, pytest.MonkeyPatch.context() as patch:
         patch.setenv(resources.FOLDER_SETTING, str(folder))
-        resources.board().once("town", resources.open_town).wait(120)
+        shelf = resources.shelf()
+        shelf.open(shelf.places()["town"]).wait(120)
         yield collection
 
 

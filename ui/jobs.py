@@ -4,33 +4,96 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from engine.errors import Stopped
+
 T = TypeVar("T")
-Report = Callable[[float, str], None]
-"""Takes the fraction done, 0 to 1, and a few words on what is happening."""
+MEASURE = "measure"
+"""The lane for what measures time or memory: two at once would measure each other."""
+_KEPT = 3600.0
+"""Seconds that an ended job is kept for those who want to know how it ended."""
+
+
+class Report:
+    """What a job is told to say how far it is."""
+
+    def __init__(self, job: Job[Any]) -> None:
+        self._job = job
+
+    def __call__(self, fraction: float, note: str) -> None:
+        """Say the share done, 0 to 1, and a few words on what is happening.
+
+        Raises
+        ------
+        Stopped
+            If somebody asked the job to end.
+        """
+        self._job.fraction, self._job.note = min(max(fraction, 0.0), 1.0), note
+        self.check()
+
+    def check(self) -> None:
+        """Raise `Stopped` if somebody asked the job to end."""
+        if self._job.stopping:
+            raise Stopped("It was stopped.")
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Have something called at once when the job is asked to end, from another thread."""
+        self._job.on_stop(callback)
 
 
 class Job(Generic[T]):
-    """One piece of work, started at once in a daemon thread."""
+    """One piece of work in a daemon thread; it begins when the jobs before it in its lane have ended."""
 
-    def __init__(self, work: Callable[[Report], T]) -> None:
+    def __init__(self, work: Callable[[Report], T], lane: Lane | None = None) -> None:
         self.fraction = 0.0
         """Share done, 0 to 1."""
         self.note = ""
         """What is happening, a few words."""
         self.started = time.monotonic()
         """Seconds of the monotonic clock."""
+        self.ended: float | None = None
+        self.stopping = False
         self.result: T | None = None
         self.error: Exception | None = None
         self._work = work
+        self._lane = lane
+        self._callbacks: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        if lane is not None:
+            lane.enter(self)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property
     def running(self) -> bool:
+        """Whether it has not ended; it may still be waiting for its turn."""
         return self._thread.is_alive()
+
+    @property
+    def place(self) -> int:
+        """Jobs before it in its lane; 0 once it is at work."""
+        return 0 if self._lane is None else self._lane.before(self)
+
+    def stop(self) -> None:
+        """Ask it to end; its value is then the exception `Stopped`."""
+        with self._lock:
+            self.stopping = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+        if self._lane is not None:
+            self._lane.wake()
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """See `Report.on_stop`."""
+        with self._lock:
+            if not self.stopping:
+                self._callbacks.append(callback)
+                return
+        callback()
 
     def wait(self, seconds: float) -> bool:
         """Wait at most so long for the end; true if it came."""
@@ -45,14 +108,50 @@ class Job(Generic[T]):
             raise self.error
         return self.result  # type: ignore[return-value]  # T may itself be optional
 
-    def _report(self, fraction: float, note: str) -> None:
-        self.fraction, self.note = min(max(fraction, 0.0), 1.0), note
-
     def _run(self) -> None:
+        report = Report(self)
         try:
-            self.result = self._work(self._report)
+            if self._lane is not None:
+                self._lane.wait_turn(self)
+            report.check()
+            self.result = self._work(report)
         except Exception as error:  # kept whole: `value` raises it again in the script that asks
             self.error = error
+        finally:
+            self.ended = time.monotonic()
+            self._callbacks.clear()
+            if self._lane is not None:
+                self._lane.leave(self)
+
+
+class Lane:
+    """Jobs one at a time, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Job[Any]] = []
+        self._turn = threading.Condition()
+
+    def enter(self, job: Job[Any]) -> None:
+        with self._turn:
+            self._jobs.append(job)
+
+    def leave(self, job: Job[Any]) -> None:
+        with self._turn:
+            self._jobs.remove(job)
+            self._turn.notify_all()
+
+    def wake(self) -> None:
+        """Have those who wait look again whether they were asked to end."""
+        with self._turn:
+            self._turn.notify_all()
+
+    def wait_turn(self, job: Job[Any]) -> None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._jobs[0] is job or job.stopping)
+
+    def before(self, job: Job[Any]) -> int:
+        with self._turn:
+            return self._jobs.index(job) if job in self._jobs else 0
 
 
 class Board:
@@ -60,6 +159,7 @@ class Board:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job[Any]] = {}
+        self._lanes: dict[str, Lane] = defaultdict(Lane)
         self._lock = threading.Lock()
 
     def get(self, name: str) -> Job[Any] | None:
@@ -73,13 +173,14 @@ class Board:
                 job = self._jobs[name] = Job(work)
             return job
 
-    def start(self, name: str, work: Callable[[Report], T]) -> Job[T] | None:
-        """A new job of this name; None if one is still running."""
+    def start(self, name: str, work: Callable[[Report], T], lane: str = "") -> Job[T] | None:
+        """A new job of this name; None if one is still running. In a lane, it waits for those before it."""
         with self._lock:
             job = self._jobs.get(name)
             if job is not None and job.running:
                 return None
-            self._jobs[name] = started = Job(work)
+            self._forget_old()
+            self._jobs[name] = started = Job(work, self._lanes[lane] if lane else None)
             return started
 
     def forget(self, name: str) -> None:
@@ -87,4 +188,18 @@ class Board:
         with self._lock:
             job = self._jobs.get(name)
             if job is not None and not job.running:
+                del self._jobs[name]
+
+    def leave(self, prefix: str) -> None:
+        """Stop and let go of all jobs whose name begins like this: nobody is left to look at them."""
+        with self._lock:
+            names = [name for name in self._jobs if name.startswith(prefix)]
+            jobs = [self._jobs.pop(name) for name in names]
+        for job in jobs:
+            job.stop()
+
+    def _forget_old(self) -> None:
+        """Let go of jobs that ended long ago; the caller has the lock. What opened a collection is kept by its name."""
+        for name, job in list(self._jobs.items()):
+            if not name.startswith("open ") and job.ended is not None and time.monotonic() - job.ended > _KEPT:
                 del self._jobs[name]

@@ -11,7 +11,8 @@ from engine.errors import EngineError
 from engine.types import VideoInfo
 from ui import filters, frames
 from ui.jobs import Job, Report
-from ui.resources import board, told
+from ui.resources import board
+from ui.shelf import told
 from ui.words import count, duration, listed, plain, when
 
 if TYPE_CHECKING:

@@ -6,16 +6,19 @@ Widgets bound to the address bar replace a bad value by their default without a 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from engine.errors import NotFound
 from engine.types import DAYPARTS, Filter, Frame, SearchResult
 from ui.filters import labels, longest, names
-from ui.words import listed, plain
+from ui.shelf import Opened
+from ui.words import clock, listed, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 COUNTS = ["12", "24", "48", "96"]
 PER_SHOT = ["1", "2", "5", "all"]
 METHODS = ["auto", "routed", "exact"]
+SAMPLES = 12
+"""Stored texts, and frames, that are offered where words cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,27 @@ class Settings:
     """Cells to probe; None leaves it to the collection."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for: words, frames like a stored one, or what a stored text vector asks for."""
+
+    text: str = ""
+    like: int | None = None
+    """Id of the frame."""
+    stored: int | None = None
+    """Number of the text vector, from 1."""
+
+    def __bool__(self) -> bool:
+        return bool(self.text) or self.like is not None or self.stored is not None
+
+    def value(self, collection: Collection) -> str | int | NDArray[np.float32]:
+        """As `Collection.search` takes it."""
+        if self.like is not None:
+            return self.like
+        vectors = collection.stored_texts() if self.stored is not None else None
+        return self.text if vectors is None else vectors[(self.stored or 1) - 1]
+
+
 def box() -> str:
     """The query, without blanks around it. A new one closes the hit that is open."""
     text = st.text_input(
@@ -45,7 +71,7 @@ def box() -> str:
         placeholder="Describe a moment, for example: snowy street at night",
         icon=":material/search:",
         label_visibility="collapsed",
-        on_change=close_hit,
+        on_change=forget,
     )
     return text.strip()
 
@@ -53,7 +79,82 @@ def box() -> str:
 def ask(text: str) -> None:
     """Put a query into the box; for callbacks."""
     st.session_state.q = text
+    forget()
+
+
+def ask_like(frame_id: int) -> None:
+    """Look for frames like a stored one; for callbacks."""
+    forget()
+    st.session_state.q = ""
+    st.query_params["like"] = str(frame_id)
+
+
+def ask_stored(number: int) -> None:
+    """Ask what a stored text vector asks for; for callbacks."""
+    forget()
+    st.session_state.q = ""
+    st.query_params["stored"] = str(number)
+
+
+def forget() -> None:
+    """Let go of the frame or the stored text that was asked for, and of the hit that is open; for callbacks."""
+    for name in ("like", "stored"):
+        st.query_params.pop(name, None)
     close_hit()
+
+
+def question(opened: Opened, text: str) -> Question:
+    """What is asked, from the box and the address bar; says what is asked if it is not words, and why words do not do if so."""
+    collection = opened.collection
+    like, stored = (_number(st.query_params.get(name, "")) for name in ("like", "stored"))
+    texts = collection.stored_texts() if opened.textless else None
+    if text and not opened.textless:
+        return Question(text)
+    if like is not None and (frame := _frame(collection, like)) is not None:
+        _chip(f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}")
+        return Question(like=like)
+    if stored is not None and texts is not None and 1 <= stored <= len(texts):
+        _chip(f"Stored text {stored}")
+        return Question(stored=stored)
+    return Question()
+
+
+def samples(opened: Opened) -> None:
+    """What can be asked where words cannot: stored texts and stored frames, in a menu, and why words cannot."""
+    if not opened.textless:
+        return
+    st.warning(plain(opened.textless))
+    collection = opened.collection
+    choices: dict[str, tuple[Callable[[int], None], int]] = {}
+    texts = collection.stored_texts()
+    for number in range(1, 1 + min(SAMPLES, 0 if texts is None else len(texts))):
+        choices[f"Stored text {number}"] = (ask_stored, number)
+    for frame_id in collection.some_frames(SAMPLES, np.random.default_rng(0)):
+        frame = collection.frame(frame_id)
+        choices[f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}"] = (ask_like, frame_id)
+
+    def chosen() -> None:
+        act, number = choices[st.session_state.samples]
+        act(number)
+
+    if choices:
+        st.menu_button("Sample queries", list(choices), icon=":material/lightbulb:", key="samples", on_click=chosen)
+
+
+def _chip(words: str) -> None:
+    """What is asked in place of words; a click lets go of it."""
+    st.button(plain(words), key="asked_for", icon=":material/close:", on_click=forget, help="Ask something else")
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def _frame(collection: Collection, frame_id: int) -> Frame | None:
+    try:
+        return collection.frame(frame_id)
+    except NotFound:
+        return None
 
 
 def examples(queries: Sequence[str]) -> None:
@@ -99,13 +200,18 @@ def settings(collection: Collection) -> Settings:
     return Settings(int(k), None if per_shot == "all" else int(per_shot), method == "exact", probes)
 
 
-def answer(collection: Collection, text: str, where: Filter, chosen: Settings) -> SearchResult:
+def answer(collection: Collection, asked_for: Question, where: Filter, chosen: Settings) -> SearchResult:
     """Search, once for each question of this visitor: opening a hit must not search again and change the trace."""
-    asked = (text, where, chosen, str(collection.path), collection.generation)
+    asked = (asked_for, where, chosen, str(collection.path), collection.generation)
     kept = st.session_state.get("answer")
     if kept is None or kept[0] != asked:
         found = collection.search(
-            text, chosen.k, exact=chosen.exact, n_probe=chosen.n_probe, where=where, per_shot=chosen.per_shot
+            asked_for.value(collection),
+            chosen.k,
+            exact=chosen.exact,
+            n_probe=chosen.n_probe,
+            where=where,
+            per_shot=chosen.per_shot,
         )
         st.session_state.answer = kept = (asked, found)
     return kept[1]
@@ -113,6 +219,8 @@ def answer(collection: Collection, text: str, where: Filter, chosen: Settings) -
 
 def notes(collection: Collection, text: str) -> None:
     """What the encoder cannot make of this query, if anything."""
+    if not text:
+        return
     encoder = collection.encoder
     unknown = getattr(encoder, "unknown_words", lambda _: ())(text)
     if unknown:
@@ -137,13 +245,8 @@ def close_hit() -> None:
 
 def hit(collection: Collection) -> Frame | None:
     """The frame that the address bar names, if the collection has it."""
-    asked = st.query_params.get("hit", "")
-    if not asked.isdecimal():
-        return None
-    try:
-        return collection.frame(int(asked))
-    except NotFound:
-        return None
+    asked = _number(st.query_params.get("hit", ""))
+    return None if asked is None else _frame(collection, asked)
 
 
 def complaints(collection: Collection) -> list[str]:

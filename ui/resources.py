@@ -1,39 +1,32 @@
-"""What all visitors share: the sample collection and its encoder, loaded once per process.
+"""What the visitor uses: a collection of the shelf, chosen in the sidebar, and the jobs of this process.
 
 Heavy imports happen in the loading thread, after the first page can be read.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass
+import uuid
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError
-from engine.types import Frame
-from ui.jobs import Board, Job, Report
-from ui.words import plain
+from engine.errors import EngineError, Stopped
+from ui import shelf as shelves
+from ui.jobs import Board
+from ui.shelf import LARGE, TOWN, Opened, Place, Shelf
+from ui.words import duration, nbytes, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.ingest import Progress
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FOLDER_SETTING = "TOWN_COLLECTION"
 """Environment variable that names another folder for the sample collection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Town:
-    """The sample collection, loaded."""
-
-    collection: Collection
-    examples: list[tuple[str, Frame]]
+ROOT_SETTING = "COLLECTIONS"
+"""Environment variable that names the folder whose collections may be chosen."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -42,80 +35,147 @@ def board() -> Board:
     return Board()
 
 
-def town() -> Collection:
-    """The sample collection with its encoder ready; until then this shows progress and ends the page."""
-    job: Job[Town] | None = board().get("town")
+@st.cache_resource(show_spinner=False)
+def shelf() -> Shelf:
+    """The collections of this server."""
+    local = REPOSITORY / ".local"
+    town = Path(os.environ.get(FOLDER_SETTING) or local / "town")
+    return Shelf(board(), town, Path(os.environ.get(ROOT_SETTING) or local / "collections"))
+
+
+def _gone(visitor: str) -> None:
+    board().leave(visitor)
+    shelf().leave(visitor)
+
+
+@st.cache_resource(scope="session", on_release=_gone, show_spinner=False)
+def visitor() -> str:
+    """A name for this visitor, as long as the page stays open."""
+    return uuid.uuid4().hex
+
+
+def mine(name: str) -> str:
+    """A name for a job that is this visitor's own; it is stopped when the visitor leaves."""
+    return f"{visitor()} {name}"
+
+
+def picker(*, lab: bool) -> None:
+    """The choice of a collection, in the sidebar; pages of the lab begin with the large town, others with the sample."""
+    places = shelf().places()
+    state = st.session_state
+    if "picked" not in state and st.query_params.get("collection") in places:
+        state.picked = st.query_params["collection"]
+    if state.get("picked") not in places:
+        state.pop("picked", None)
+    state.collection = state.get("picked") or (LARGE if lab else TOWN)
+    with st.sidebar:
+        st.selectbox(
+            "Collection",
+            list(places),
+            format_func=lambda key: places[key].name,
+            key="collection",
+            on_change=_pick,
+            help="What the pages show. Others see their own choice.",
+        )
+        st.caption("Make or import another one in the library.")
+    if "picked" in state:
+        st.query_params["collection"] = state.picked
+
+
+def choose(key: str) -> None:
+    """Choose a collection; for callbacks."""
+    st.session_state.collection = key
+    _pick()
+
+
+def _pick() -> None:
+    st.session_state.picked = st.session_state.collection
+    for kept in ("answer", "asked"):
+        st.session_state.pop(kept, None)
+    st.query_params.pop("hit", None)
+
+
+def place() -> Place:
+    """The collection that the visitor has chosen."""
+    return shelf().places()[st.session_state.get("collection", TOWN)]
+
+
+def opened() -> Opened:
+    """The visitor's collection, ready; until then this shows progress and ends the page."""
+    chosen = place()
+    shelf().take(visitor(), chosen)
+    job = shelf().job(chosen)
+    if job is None and chosen.kind == "large" and not chosen.made:
+        _offer(chosen)
+        st.stop()
     if job is None or job.running:
-        _watch_opening()
+        _watch_opening(chosen)
         st.stop()
     try:
-        return job.value().collection
+        return job.value()
+    except Stopped:
+        shelf().again(chosen)
+        st.rerun()
     except EngineError as error:
-        st.error(plain(str(error)), title="The sample collection could not be opened")
-        st.button("Try again", icon=":material/refresh:", on_click=lambda: board().forget("town"))
+        st.error(plain(str(error)), title=f"{chosen.name} could not be opened")
+        st.button("Try again", icon=":material/refresh:", on_click=lambda: shelf().again(chosen))
         st.stop()
 
 
-def told(progress: Progress) -> str:
-    """A progress report in a few words."""
-    if progress.stage == "build":
-        return f"Sorting {progress.frames:,} frames into shards"
-    return f"Looking at {plain(progress.video)} ({progress.video_number} of {progress.n_videos})"
+def collection() -> Collection:
+    """The visitor's collection itself; see `opened`."""
+    return opened().collection
+
+
+def badge(current: Opened) -> None:
+    """Which collection the page shows."""
+    st.badge(
+        f"{current.name} · {current.collection.n_frames:,} frames" + (" · synthetic" if current.synthetic else ""),
+        icon=":material/auto_awesome:" if current.synthetic else ":material/video_library:",
+        color="violet" if current.synthetic else "gray",
+        help="Choose another collection in the sidebar, at the top left."
+        + (" These frames were made up from those of the sample town." if current.kind == "large" else ""),
+    )
 
 
 @cache
 def example_queries() -> list[str]:
     """Queries that are known to work on the sample; empty if none are shipped."""
-    path = REPOSITORY / "data" / "examples.json"
-    if not path.is_file():
-        return []
-    return [str(example["query"]) for example in json.loads(path.read_text("utf-8"))]
+    return shelves.example_queries()
 
 
-def example_frames() -> list[tuple[str, Frame]]:
-    """Each example query with a frame that answers it; call it after `town`."""
-    job: Job[Town] | None = board().get("town")
-    return job.value().examples if job is not None else []
+def _offer(chosen: Place) -> None:
+    """What making the large town takes, and the button that does it."""
+    from engine.large_town import expected
+
+    disk, seconds = expected(shelves.LARGE_FRAMES)
+    st.title("The large town is not made yet", anchor=False)
+    st.markdown(
+        "On the few frames of the sample town an exact search is instant, so there is little to see. The large town has "
+        f"{shelves.LARGE_FRAMES:,} frames in the same space: each is a sample frame moved about as far as frames with the same "
+        f"tags lie apart. Making it takes about {duration(seconds)} and {nbytes(disk)} of disk. It is synthetic, and says so."
+    )
+    with st.container(horizontal=True):
+        st.button(
+            "Make the large town",
+            type="primary",
+            icon=":material/location_city:",
+            on_click=lambda: shelf().open(chosen),
+        )
+        st.button("Use the sample town", on_click=choose, args=(TOWN,))
 
 
 @st.fragment(run_every=0.7)
-def _watch_opening() -> None:
+def _watch_opening(chosen: Place) -> None:
     """Progress of the opening. It begins with the second look, when this page is on a screen: its imports are heavy."""
-    job: Job[Town] | None = board().get("town")
+    job = shelf().job(chosen)
     if job is None and st.session_state.setdefault("seen_opening", False):
-        job = board().once("town", open_town)
+        job = shelf().open(chosen)
     st.session_state.seen_opening = True
     if job is not None and not job.running:
         st.rerun()
     st.progress(job.fraction if job else 0.0, text=job.note if job and job.note else "Starting")
-    st.caption("The first start builds the sample collection, once. After that it opens in a few seconds.")
-
-
-def open_town(report: Report) -> Town:
-    """Open the sample collection, making it first if need be, and its encoder."""
-    from engine.sample import sample_collection
-
-    report(0.0, "Loading the encoder")
-    folder = Path(os.environ.get(FOLDER_SETTING) or REPOSITORY / ".local" / "town")
-    collection = sample_collection(folder, lambda progress: report(0.03 + 0.94 * progress.fraction, told(progress)))
-    report(0.97, "Trying the examples")
-    return Town(collection, _tried(collection))
-
-
-def _tried(collection: Collection) -> list[tuple[str, Frame]]:
-    """The examples with a frame each, no frame twice.
-
-    They are searched through a handle of their own, so that the cache of the shared one is still empty and the first
-    search of a visitor shows what it costs.
-    """
-    with type(collection).open(collection.path) as scout:
-        scout.use_encoder(collection.encoder)
-        scout.search("a street", 1)
-        found: dict[str, Frame] = {}
-        for query in example_queries():
-            hits = scout.search(query, 4, per_shot=1).hits
-            taken = {frame.frame_id for frame in found.values()}
-            fresh = next((hit for hit in hits if hit.frame_id not in taken), None)
-            if fresh is not None:
-                found[query] = fresh
-    return list(found.items())
+    if chosen.kind == "large" and job is not None:
+        st.button("Stop", icon=":material/stop_circle:", key="stop_opening", on_click=job.stop)
+    else:
+        st.caption("The first start builds the sample collection, once. After that it opens in a few seconds.")

@@ -38,6 +38,13 @@ def show(collection: Collection, frame: Frame) -> None:
                 for tag in frame.tags:
                     st.badge(plain(label(tag)), color="gray")
         st.code(f"{frame.video_id},{frame.frame_index}", language=None)
+        st.button(
+            "Find frames like this",
+            icon=":material/filter_center_focus:",
+            key="alike",
+            on_click=query.ask_like,
+            args=(frame.frame_id,),
+        )
         around = sorted([frame, *collection.neighbours(frame.frame_id, n=2)], key=lambda other: other.seconds)
         if len(around) > 1:
             frames.grid(

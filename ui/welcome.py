@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from ui import frames, query, resources
+from ui.shelf import Opened
 from ui.words import count
 
 if TYPE_CHECKING:
@@ -23,15 +24,17 @@ collection with a larger encoder.
 """
 
 
-def show(collection: Collection) -> None:
+def show(opened: Opened) -> None:
     """Examples as pictures; a click asks."""
-    st.title("What do you want to see?", anchor=False)
+    collection, found = opened.collection, opened.examples
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title("What do you want to see?", anchor=False, width="content")
+        resources.badge(opened)
     st.markdown(
-        f"Describe a moment in a few words. {count(collection.n_frames, 'frame')} "
+        f"{'Choose a sample query.' if opened.textless else 'Describe a moment in a few words.'} {count(collection.n_frames, 'frame')} "
         f"of {count(len(collection.videos()), 'video')} are waiting"
-        + ("; or start with one of these." if resources.example_frames() else ".")
+        + ("; or start with one of these." if found else ".")
     )
-    found = resources.example_frames()
     if found:
         frames.grid(
             [

@@ -1,0 +1,33 @@
+"""A running job on the page: how far it is, how many are before it, and a button that ends it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import streamlit as st
+
+from ui.jobs import Job
+from ui.words import count
+
+_EVERY = 0.4
+"""Seconds between looks."""
+
+
+@st.fragment(run_every=_EVERY)
+def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
+    """Draw a job until it ends, and then run the page again."""
+    if not job.running:
+        st.rerun()
+    before = job.place
+    note = f"Waiting for {count(before, 'measurement')} of other visitors to end" if before else job.note or waiting
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction, text=f"{note} · {time.monotonic() - job.started:.0f} s")
+        if stop:
+            st.button(
+                "Stopping" if job.stopping else "Stop",
+                icon=":material/stop_circle:",
+                key="stop",
+                on_click=job.stop,
+                disabled=job.stopping,
+            )
