@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import account, planner
-from engine.aic import import_aic, survey
 from engine.bench import Bench, Request
 from engine.collection import Collection
-from engine.ingest import IngestReport, ingest
-from engine.manifest import Settings
+from engine.ingest import IngestReport
+from engine.making import filled, from_aic, from_table, from_videos
 from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
-from engine.tables import ImportReport, check_rows, import_table, load_array, open_vectors
+from engine.tables import ImportReport, check_rows, load_array
 from engine.terminal import Line, print_json, print_result, search_document
 from engine.types import Filter
 from engine.verdict import table
@@ -32,22 +28,11 @@ Query = str | int | NDArray[np.floating]
 
 def run_ingest(options: argparse.Namespace) -> int:
     """Store frames of videos."""
-    from engine.encoder import SHIPPED, load_encoder
-
-    if not options.every > 0:
-        raise ValueError(f"The step between frames is {options.every} s; give a positive number.")
-    asked = _layout_of(options) | _given(encoder=options.encoder)
-    if _is_collection(options.into):
-        collection = _existing(options.into, asked)
-    else:
-        asked.setdefault("encoder", SHIPPED)
-        encoder = load_encoder(asked["encoder"])
-        collection = Collection.create(options.into, dim=encoder.dim, **asked)
-        collection.use_encoder(encoder)
-    with collection, Line() as line:
-        report = ingest(
-            collection,
+    with Line() as line:
+        report = from_videos(
+            options.into,
             options.videos,
+            _layout_of(options) | _given(encoder=options.encoder),
             every=options.every,
             shots=options.shots,
             build=not options.no_build,
@@ -59,33 +44,31 @@ def run_ingest(options: argparse.Namespace) -> int:
 def run_import(options: argparse.Namespace) -> int:
     """Store vectors with the table of their frames."""
     asked = _layout_of(options) | _import_settings(options)
-    with _filled(options.into, asked, lambda: open_vectors(options.vectors).shape[1]) as collection, Line() as line:
-        _fit_on(collection, options)
-        report = import_table(
-            collection, options.vectors, options.frames, build=not options.no_build, progress=line.show
+    with Line() as line:
+        report = from_table(
+            options.into,
+            options.vectors,
+            options.frames,
+            asked,
+            queries=_fit_on(options),
+            build=not options.no_build,
+            progress=line.show,
         )
     return _report(options, report)
 
 
 def run_import_aic(options: argparse.Namespace) -> int:
     """Store an archive in the AI Challenge layout."""
-    archive = survey(options.folder, options.features)
-
-    def dim() -> int:
-        found = archive.dim()
-        if found is not None:
-            return found
-        if options.encoder is None:
-            raise ValueError(
-                f"{options.folder} holds no features that can be read; name an --encoder to embed its keyframe images."
-            )
-        from engine.encoder import load_encoder
-
-        return load_encoder(options.encoder).dim
-
-    with _filled(options.into, _layout_of(options) | _import_settings(options), dim) as collection, Line() as line:
-        _fit_on(collection, options)
-        report = import_aic(collection, archive, build=not options.no_build, progress=line.show)
+    with Line() as line:
+        report = from_aic(
+            options.into,
+            options.folder,
+            _layout_of(options) | _import_settings(options),
+            features=options.features,
+            queries=_fit_on(options),
+            build=not options.no_build,
+            progress=line.show,
+        )
     return _report(options, report)
 
 
@@ -94,35 +77,13 @@ def run_synthetic(options: argparse.Namespace) -> int:
     world = World(options.dim, options.seed)
     if options.queries_to is not None:
         options.queries_to.mkdir(parents=True, exist_ok=True)
-    with _filled(options.into, _layout_of(options), lambda: world.dim) as collection, Line() as line:
+    with filled(options.into, _layout_of(options), lambda: world.dim) as collection, Line() as line:
         report = write_synthetic(collection, world, options.frames, build=not options.no_build, progress=line.show)
     if options.queries_to is not None:
         np.save(options.queries_to / "text.npy", world.text_queries(1000, seed=1))
         np.save(options.queries_to / "image.npy", world.image_queries(1000, options.frames, seed=1))
         np.save(options.queries_to / "bank.npy", world.text_queries(4000, seed=2))
     return _report(options, report)
-
-
-@contextmanager
-def _filled(into: Path, asked: dict[str, Any], dim: Callable[[], int]) -> Iterator[Collection]:
-    """The collection to import into; one that is made for it goes again if the import fails with nothing stored."""
-    if _is_collection(into):
-        with _existing(into, asked) as collection:
-            yield collection
-        return
-    was_there = into.exists()
-    with Collection.create(into, dim=dim(), **asked) as collection:
-        try:
-            yield collection
-        except BaseException:
-            empty = not collection.n_frames
-            collection.close()
-            if empty:
-                # Everything in the folder is ours: it was empty before, or not there.
-                shutil.rmtree(into, ignore_errors=True)
-                if was_there:
-                    into.mkdir(exist_ok=True)
-            raise
 
 
 def _report(options: argparse.Namespace, report: IngestReport | ImportReport) -> int:
@@ -160,46 +121,16 @@ def _import_settings(options: argparse.Namespace) -> dict[str, Any]:
     return _given(metric=options.metric, encoder=options.encoder, store=options.store)
 
 
-def _is_collection(path: Path) -> bool:
-    return (path / "catalog.sqlite").is_file()
-
-
-def _existing(path: Path, asked: dict[str, Any]) -> Collection:
-    """An existing collection, if it is what was asked for."""
-    collection = Collection.open(path)
-    try:
-        _agree(path, collection.settings, asked)
-    except ValueError:
-        collection.close()
-        raise
-    return collection
-
-
-def _agree(path: Path, settings: Settings, asked: dict[str, Any]) -> None:
-    for name in ("encoder", "metric", "store"):
-        if name in asked and asked[name] != getattr(settings, name):
-            raise ValueError(
-                f"{path} was made with the {name} {getattr(settings, name)!r}; leave --{name} out or use another folder."
-            )
-    for name, value in asked.items():
-        if value != getattr(settings, name):
-            raise ValueError(
-                f"{path} has {name}={getattr(settings, name)}, not {value}; change that with `python -m engine build`."
-            )
-
-
 def run_build(options: argparse.Namespace) -> int:
     """Train cells and place every frame anew."""
     with Collection.open(options.collection) as collection, Line() as line:
-        _fit_on(collection, options)
-        collection.build(**_layout_of(options), progress=line.show)
+        collection.build(**_layout_of(options), queries=_fit_on(options), progress=line.show)
         return _built(options, collection, "Built")
 
 
-def _fit_on(collection: Collection, options: argparse.Namespace) -> None:
-    """Fit the router on the queries that were given, if any."""
-    if options.queries is not None:
-        collection.use_queries(np.atleast_2d(_queries(options.queries)))
+def _fit_on(options: argparse.Namespace) -> NDArray[np.floating] | None:
+    """The queries (m, dim) to fit the router on, if any were given."""
+    return None if options.queries is None else np.atleast_2d(_queries(options.queries))
 
 
 def run_reshard(options: argparse.Namespace) -> int:

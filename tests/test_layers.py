@@ -73,6 +73,7 @@ LAYERS = [
     "ingest",
     "tables",
     "aic",
+    "making",
     "sample",
     "loads",
     "replay",
