@@ -137,7 +137,7 @@ def describe(told: MemoryAccount) -> str:
 
     disk = asdict(told.disk) | {"in shards": told.disk.shards}
     parts = ", ".join(f"{size(disk[name])} {name}" for name in ("in shards", "cells", "router", "pictures", "other"))
-    process = told.process
+    own, files = (None, None) if told.process is None else (told.process.anonymous, told.process.file)
     lines = [
         f"{told.n_frames:,} frames of {told.dim} dimensions",
         f"as float32 in memory  {size(told.float32_nbytes)}",
@@ -145,7 +145,7 @@ def describe(told: MemoryAccount) -> str:
         f"mapped now            {size(told.mapped_nbytes)}",
         f"in memory now         {size(told.anonymous_nbytes)}: {size(told.cached_nbytes)} of opened shards, {size(told.arrays_nbytes)} of arrays",
         f"cache budget          {size(told.budget)}; every shard open takes {size(told.open_nbytes)}",
-        f"the whole process     {size(process and process.anonymous)} of its own, {size(process and process.file)} of mapped files",
+        f"the whole process     {size(own)} of its own, {size(files)} of mapped files",
     ]
     return "\n".join(lines)
 

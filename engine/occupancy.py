@@ -77,6 +77,11 @@ class Occupancy:
         asked = int(self.hits.sum() + self.misses.sum())
         return int(self.hits.sum()) / asked if asked else None
 
+    @property
+    def median_ms(self) -> float:
+        """Of a step; 0 before the first."""
+        return float(np.median(self.ms)) if self.steps else 0.0
+
     def seen(self) -> NDArray[np.uint8]:
         """(t, s) what is seen of each shard, as `Seen`: reading before going, that before being found, that before being held."""
         conditions = [self.flags & bit != 0 for bit in (READ, GONE, FOUND, HELD)]
