@@ -31,6 +31,8 @@ class Contents:
         self.path = path
         self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
         self._catalog = catalog
+        self._infos: tuple[int, list[VideoInfo]] = (0, [])
+        """What `videos` told last, and of which generation: pages ask for it again and again."""
         try:
             self._generations = Generations(path, catalog, self.cache)
         except BaseException:
@@ -71,7 +73,11 @@ class Contents:
     def videos(self) -> list[VideoInfo]:
         """All videos, in the order in which they were added."""
         with self._generations.reading() as snapshot:
-            return [video_info(snapshot, row) for row in snapshot.manifest.videos]
+            generation, infos = self._infos
+            if generation != snapshot.generation:
+                infos = [video_info(snapshot, row) for row in snapshot.manifest.videos]
+                self._infos = (snapshot.generation, infos)
+            return list(infos)
 
     def video(self, video_id: str) -> VideoInfo:
         """One video by its id.

@@ -6,6 +6,7 @@ Heavy imports happen in the loading thread, after the first page can be read.
 from __future__ import annotations
 
 import os
+import runpy
 import uuid
 from functools import cache
 from pathlib import Path
@@ -59,8 +60,28 @@ def mine(name: str) -> str:
     return f"{visitor()} {name}"
 
 
-def picker(*, lab: bool) -> None:
-    """The choice of a collection, in the sidebar; pages of the lab begin with the large town, others with the sample."""
+def enter(*, lab: bool) -> None:
+    """What stands beside every page: the choice of a collection. Pages of the lab begin with the large town, others with the sample."""
+    global _entered
+    _entered = True
+    _picker(lab=lab)
+
+
+_entered = False
+"""Whether this process has run its front door yet."""
+
+
+def _by_the_front_door() -> None:
+    """Run the front door, and end the page.
+
+    Beside a folder `pages`, Streamlit runs the very first page that is asked for by itself, as long as nothing has called
+    `st.navigation`: a link to a page of ours would lack all that the front door does.
+    """
+    runpy.run_path(str(REPOSITORY / "streamlit_app.py"))
+    st.stop()
+
+
+def _picker(*, lab: bool) -> None:
     places = shelf().places()
     state = st.session_state
     if "picked" not in state and st.query_params.get("collection") in places:
@@ -102,6 +123,8 @@ def place() -> Place:
 
 def opened() -> Opened:
     """The visitor's collection, ready; until then this shows progress and ends the page."""
+    if not _entered:
+        _by_the_front_door()
     chosen = place()
     shelf().take(visitor(), chosen)
     job = shelf().job(chosen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ LARGE_FRAMES = 100_000
 """Frames of that one."""
 GRACE = 20.0
 """Seconds that a collection stays open after its last visitor: long enough for what is still being drawn."""
+_NAME = re.compile(r"[^\W_][\w .-]{0,59}")
 EXAMPLES = Path(__file__).resolve().parent.parent / "data" / "examples.json"
 
 
@@ -103,6 +105,24 @@ class Shelf:
     def large_path(self, n_frames: int) -> Path:
         """Where the large town of so many frames is, or will be."""
         return self._town.parent / f"{LARGE}-{n_frames}"
+
+    def new_path(self, name: str) -> Path:
+        """Where a new collection of this name goes.
+
+        Raises
+        ------
+        ValueError
+            If the name cannot be that of a folder everywhere, or is taken.
+        """
+        name = name.strip()
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                "Name the collection with letters, digits, spaces, dots, - and _ (at most 60, the first a letter or a digit)."
+            )
+        if (self.root / name).exists():
+            raise ValueError(f"There is something called {name} already; choose another name.")
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self.root / name
 
     def take(self, visitor: str, place: Place) -> None:
         """Note that a visitor uses this collection from now on, and no other."""
