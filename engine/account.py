@@ -101,7 +101,7 @@ class MemoryAccount:
     disk: Disk
     """Every file of the folder."""
     mapped_nbytes: int | None
-    """Pages of its mapped files that are in memory now, of all handles of this process; None where the system does not tell."""
+    """Pages of its mapped files that this process has in memory now, by whichever handle; None where the system does not tell."""
     cached_nbytes: int
     """Opened shards in the cache: codes or rows, and ids. What FAISS adds per list is not in it."""
     arrays_nbytes: int

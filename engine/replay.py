@@ -94,6 +94,7 @@ class Replay:
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._collection: Collection | None = None
+        self._stats: CacheStats | None = None
         self._budget = 0
         self.set_budget(round(self.open_nbytes * USUAL_SHARE) if request.budget is None else request.budget)
 
@@ -126,9 +127,9 @@ class Replay:
         return self._log.so_far()
 
     def cache(self) -> CacheStats | None:
-        """Counters of the replay's cache; None before `run`."""
-        collection = self._collection
-        return None if collection is None else collection.cache.stats()
+        """Counters of the replay's cache, the last ones once it has ended; None before `run`."""
+        with self._lock:
+            return self._stats if self._collection is None else self._collection.cache.stats()
 
     def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Occupancy:
         """Ask all queries; `progress` is told after each how many are done and of how many, and may raise to end it.
@@ -146,18 +147,25 @@ class Replay:
             with self._lock:
                 self._collection = collection
                 collection.cache.set_budget(self._budget)
-            written = 0
-            for done, which in enumerate(self._order.tolist(), 1):
-                started = time.monotonic()
-                trace = collection.search(request.queries[which], request.k, kind=request.kind, **self._width).trace
-                if trace.generation != self._generation:
-                    raise CollectionError("The collection was changed meanwhile; start the replay again.")
-                events = journal.since(written)
-                written = events[-1].number + 1 if events else written
-                self._log.add(events, which=which, budget=collection.cache.stats().budget, ms=trace.ms["total"])
-                progress(done, request.n)
-                self._awake.wait(max(0.0, started + self.pace - time.monotonic()))
+            try:
+                self._ask(collection, journal, progress)
+            finally:
+                with self._lock:  # What was opened goes with the handle, however long somebody looks at the outcome.
+                    self._stats, self._collection = collection.cache.stats(), None
         return self.so_far()
+
+    def _ask(self, collection: Collection, journal: Journal, progress: Callable[[int, int], None]) -> None:
+        request, written = self._request, 0
+        for done, which in enumerate(self._order.tolist(), 1):
+            started = time.monotonic()
+            trace = collection.search(request.queries[which], request.k, kind=request.kind, **self._width).trace
+            if trace.generation != self._generation:
+                raise CollectionError("The collection was changed meanwhile; start the replay again.")
+            events = journal.since(written)
+            written = events[-1].number + 1 if events else written
+            self._log.add(events, which=which, budget=collection.cache.stats().budget, ms=trace.ms["total"])
+            progress(done, request.n)
+            self._awake.wait(max(0.0, started + self.pace - time.monotonic()))
 
 
 def _check(request: Request, snapshot: Snapshot) -> None:

@@ -165,6 +165,14 @@ class TestMemory:
             footprint.let_go(collection.path)
             assert collection.memory().mapped_nbytes == 0
 
+    @needs_smaps
+    def test_pages_that_two_handles_have_mapped_count_once(self, tmp_path):
+        with fill(tmp_path / "c", VIDEOS) as one, Collection.open(tmp_path / "c") as other:
+            one.search(queries(1)[0], 5, exact=True)
+            told = one.memory().mapped_nbytes
+            other.search(queries(1)[0], 5, exact=True)
+            assert one.memory().mapped_nbytes == told == other.memory().mapped_nbytes
+
     def test_where_the_system_does_not_tell_nothing_is_made_up(self, collection, monkeypatch, capsys):
         monkeypatch.setattr(footprint, "_SMAPS", collection.path / "nothing")
         monkeypatch.setattr(footprint, "_STATUS", collection.path / "nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter
 
@@ -138,6 +139,14 @@ class TestReplay:
         assert told.hit_rate == 0.0
         assert told.nbytes.sum() == 0
         assert set(np.unique(told.seen())) == {Seen.ABSENT, Seen.LOADED}
+
+    def test_once_it_has_ended_nothing_of_its_handle_is_left(self, tmp_path):
+        with fill(tmp_path / "c", VIDEOS) as collection:
+            replay = ask(collection)
+            replay.run()
+            assert replay._collection is None
+            gc.collect()
+            assert collection.memory().mapped_nbytes in (0, None)
 
     def test_nobody_elses_cache_is_touched(self, many):
         many.search(queries(1)[0], 5, n_probe=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 WHOLE, SHARDS = "The collection", "Shard by shard"
 TINY = 20_000
 """Frames below which all shards fit into any cache, so that there is little to see."""
-HEIGHT = 300
+HEIGHT = 270
 """Pixels of the first figure."""
 _CODECS = ["sq8", "sq4", "fp16", "fp32"]
 
 
 def headline(account: MemoryAccount) -> None:
     """The collection in one sentence."""
-    st.markdown(
-        f"As plain float32 in memory these **{count(account.n_frames, 'frame')}** would take "
-        f"**{nbytes(account.float32_nbytes)}**; now **{nbytes(account.cached_nbytes)}** of the "
-        f"{nbytes(account.budget)} cache budget are held, and {nbytes(account.disk.total)} lie on disk, "
-        f"{nbytes(account.disk.shards)} of them in shards."
+    st.subheader(
+        f"As plain float32 in memory these {count(account.n_frames, 'frame')} would take "
+        f"{nbytes(account.float32_nbytes)}; now {nbytes(account.cached_nbytes)} of the {nbytes(account.budget)} budget are held, "
+        f"{nbytes(account.disk.total)} lie on disk, {nbytes(account.disk.shards)} of them in shards.",
+        anchor=False,
     )
 
 
@@ -58,6 +58,7 @@ def bars(account: MemoryAccount) -> None:
             key="look_again",
             help="Count anew what is held now.",
         )
+        _table(account)
     if shown == WHOLE:
         charts.show(memory_charts.whole(account), key="bytes_whole", alt=_alt(account), height=HEIGHT)
     else:
@@ -73,19 +74,46 @@ def notes(current: Opened, account: MemoryAccount) -> None:
     """What the figure counts, and the counters of the cache that visitors share."""
     cache = current.collection.cache.stats()
     process = (
-        ""
-        if account.process is None
-        else f" The whole process, with encoder and libraries, occupies {nbytes(account.process.anonymous)} of its own."
+        "" if account.process is None else f" The whole process has {nbytes(account.process.anonymous)} of its own."
     )
     st.caption(
-        "The outline is what a flat index would hold. Mapped pages belong to the system, which takes them back when it "
-        f"needs room; in memory is what this collection holds: opened shards and arrays such as centroids.{process}"
+        "Mapped pages belong to the system, which takes them back when it needs room. In memory is what this collection "
+        f"holds: opened shards ({nbytes(account.open_nbytes)} for all of them) and arrays such as centroids.{process}"
     )
     st.caption(
-        f"The cache that visitors of this collection share: {count(cache.entries, 'segment')} of "
-        f"{nbytes(cache.nbytes)} held (all of them would take {nbytes(account.open_nbytes)}), {count(cache.hits, 'hit')}, "
-        f"{cache.misses:,} read from files, {count(cache.evictions, 'eviction')}. Nothing below touches it."
+        f"The cache that visitors share: {count(cache.hits, 'hit')}, {cache.misses:,} missed and loaded, "
+        f"{count(cache.evictions, 'eviction')}, {count(cache.entries, 'segment')} held. Nothing below touches it."
     )
+
+
+def _table(account: MemoryAccount) -> None:
+    """Exact values, one click away."""
+    with st.popover(
+        "As a table", icon=":material/table_rows:", type="tertiary", key="bytes_table", on_change="rerun"
+    ) as opened:
+        if not opened.open:
+            return
+        told = account.document()
+        st.dataframe(
+            [_row("The collection", told)] + [_row(shard["name"], shard) for shard in told["shards"]],
+            hide_index=True,
+            alt="Bytes of the collection and of each shard",
+        )
+
+
+def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
+    disk = {f"{words[:1].upper()}{words[1:]} (B)": told["disk"][part] for part, words in memory_charts.PARTS.items()}
+    return {
+        "Of": name,
+        "Frames": told["n_frames"],
+        "As float32 (B)": told["float32_nbytes"],
+        "On disk (B)": told["disk"]["total"],
+        "Mapped (B)": told["mapped_nbytes"],
+        "Cached (B)": told["cached_nbytes"],
+        "Arrays (B)": told["arrays_nbytes"],
+        "All open (B)": told["open_nbytes"],
+        **disk,
+    }
 
 
 def planner() -> None:

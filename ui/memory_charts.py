@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from engine.planner import ShardPlan
 
 MB = 1e6
+_TITLE = {"size": 13}
 _OFF_SCALE = 1.6
 """A budget this many times longer than the longest bar is named at the edge and not drawn to scale."""
-_PARTS = {
+PARTS = {
     "rows": "vectors as stored",
     "codes": "codes",
     "columns": "frame columns",
@@ -32,16 +33,21 @@ _PARTS = {
 """What lies on disk, in the order in which it is drawn."""
 _ROW = 20
 """Pixels of a shard in the picture of a cache."""
-SEEN = ("absent", "held", "found", "read", "evicted")
+SEEN = ("absent", "held", "hit", "loaded", "evicted")
 """Words for what is seen of a shard, by number."""
 
 
 def whole(account: MemoryAccount) -> go.Figure:
     """A bar each for plain float32, disk, mapped pages and memory, and a line at the budget."""
     rows = ["In memory now", "Mapped now", "On disk", "All as float32<br>in memory"]
-    figure = charts.figure(barmode="stack", showlegend=False, uniformtext={"mode": "hide", "minsize": 12})
+    figure = charts.figure(
+        barmode="stack",
+        showlegend=False,
+        uniformtext={"mode": "hide", "minsize": 12},
+        margin={"l": 8, "r": 8, "t": 26, "b": 8},
+    )
     figure.add_bar(**_outline(account.float32_nbytes, rows[3]))
-    for i, (name, words) in enumerate(_PARTS.items()):
+    for i, (name, words) in enumerate(PARTS.items()):
         size = getattr(account.disk, name)
         figure.add_bar(**_part(rows[2], size, words, _shade(i), charts.ink()))
     if account.mapped_nbytes is not None:
@@ -49,17 +55,17 @@ def whole(account: MemoryAccount) -> go.Figure:
         figure.add_bar(**_part(rows[1], account.mapped_nbytes, "mapped pages", looks, "#ffffff"))
     held = (
         (account.cached_nbytes, "opened shards", {"color": charts.fill(ShardState.CACHED)}),
-        (account.arrays_nbytes, "centroids and other arrays", charts.marker(ShardState.CACHED)),
+        (account.arrays_nbytes, "centroids and other arrays", {"color": colours()[1]}),
     )
-    for size, words, looks in held:
-        figure.add_bar(**_part(rows[0], size, words, looks, "#ffffff"))
+    for (size, words, looks), letters in zip(held, ("#ffffff", charts.ink()), strict=True):
+        figure.add_bar(**_part(rows[0], size, words, looks, letters))
     sums = (account.anonymous_nbytes, account.mapped_nbytes, account.disk.total, account.float32_nbytes)
     longest = max(size or 0 for size in sums)
     for row, size in zip(rows, sums, strict=True):
         text = "not known on this system" if size is None else f" <b>{nbytes(size)}</b>"
         figure.add_annotation(x=(size or 0) / MB, y=row, text=text, showarrow=False, xanchor="left", yanchor="middle")
     end = _budget(figure, account.budget, longest)
-    figure.update_xaxes(title="megabytes", range=[0, end / MB])
+    _fit(figure, "megabytes", range=[0, end / MB])
     figure.update_yaxes(categoryorder="array", categoryarray=rows, showgrid=False, tickfont={"color": charts.ink()})
     return figure
 
@@ -97,7 +103,7 @@ def by_shard(account: MemoryAccount) -> go.Figure:
             customdata=[nbytes(size) for size in sizes],
             hovertemplate=f"%{{y}}<br>{name.lower()}: %{{customdata}}<extra></extra>",
         )
-    figure.update_xaxes(title="megabytes", rangemode="tozero")
+    _fit(figure, "megabytes", rangemode="tozero")
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], showgrid=False)
     return figure
 
@@ -105,6 +111,12 @@ def by_shard(account: MemoryAccount) -> go.Figure:
 def by_shard_height(n_shards: int) -> int:
     """Pixels."""
     return max(300, 90 + 26 * n_shards)
+
+
+def _fit(figure: go.Figure, title: str, **axis: Any) -> None:
+    """Name the horizontal axis, and make room for what is written at both."""
+    figure.update_xaxes(title={"text": title, "font": _TITLE, "standoff": 6}, automargin=True, **axis)
+    figure.update_yaxes(automargin=True)
 
 
 def _outline(size: int | list[int], row: str | list[str]) -> dict[str, Any]:
@@ -156,7 +168,7 @@ def _budget(figure: go.Figure, budget: int, longest: int) -> float:
             text=f"cache budget {nbytes(budget)}",
             font={"color": line},
         )
-        return max(budget * 1.08, longest * 1.15)
+        return max(budget * 1.08, longest * 1.25)
     figure.add_annotation(
         x=1.0,
         xref="paper",
@@ -168,7 +180,7 @@ def _budget(figure: go.Figure, budget: int, longest: int) -> float:
         text=f"cache budget {nbytes(budget)}, beyond this scale →",
         font={"color": line},
     )
-    return longest * 1.15
+    return longest * 1.25
 
 
 def colours() -> list[str]:
@@ -204,9 +216,9 @@ def over_time(told: Occupancy | None, n: int, n_shards: int, *, exact: bool) -> 
         _cells(figure, told, colour, exact)
         _bytes(figure, told)
     figure.update_xaxes(range=[0.5, n + 0.5], showgrid=False, zeroline=False)
-    figure.update_xaxes(title="query", row=2, col=1)
+    figure.update_xaxes(title={"text": "query", "font": _TITLE, "standoff": 6}, row=2, col=1)
     figure.update_yaxes(
-        title="shard",
+        title={"text": "shard", "font": _TITLE, "standoff": 6},
         range=[n_shards - 0.5, -0.5],
         showgrid=False,
         zeroline=False,
@@ -215,7 +227,14 @@ def over_time(told: Occupancy | None, n: int, n_shards: int, *, exact: bool) -> 
         col=1,
     )
     top = 1.0 if told is None else float(max(told.open_nbytes.sum(), told.nbytes.max(initial=0))) / MB
-    figure.update_yaxes(title="MB held", range=[0, 1.05 * top], zeroline=False, nticks=4, row=2, col=1)
+    figure.update_yaxes(
+        title={"text": "MB held", "font": _TITLE, "standoff": 6},
+        range=[0, 1.05 * top],
+        zeroline=False,
+        nticks=4,
+        row=2,
+        col=1,
+    )
     figure.update_layout(
         uirevision="replay",
         legend={
@@ -226,10 +245,10 @@ def over_time(told: Occupancy | None, n: int, n_shards: int, *, exact: bool) -> 
             "itemclick": False,
             "itemdoubleclick": False,
         },
-        margin={"l": 8, "r": 8, "t": 30, "b": 8},
+        margin={"l": 56, "r": 8, "t": 30, "b": 44},
     )
     figure.update_xaxes(linecolor=charts.grid(), mirror=True)
-    figure.update_yaxes(linecolor=charts.grid(), mirror=True, showline=True)
+    figure.update_yaxes(linecolor=charts.grid(), gridcolor=charts.grid(), mirror=True, showline=True)
     return figure
 
 
@@ -303,7 +322,7 @@ def of_plan(plan: ShardPlan) -> go.Figure:
     shards = plan.shards_in_memory * plan.shard_nbytes
     parts = (
         (shards, f"{plan.shards_in_memory:,} of {plan.n_shards:,} shards", {"color": charts.fill(ShardState.CACHED)}),
-        (plan.columns_nbytes, "frame columns", charts.marker(ShardState.CACHED)),
+        (plan.columns_nbytes, "frame columns", {"color": colours()[1]}),
         (plan.centroids_nbytes, "centroids", {"color": charts.fill(ShardState.OPENED)}),
         (
             max(0, plan.ram - plan.resident_nbytes),
@@ -316,6 +335,6 @@ def of_plan(plan: ShardPlan) -> go.Figure:
         share = _part("", size, words, looks, charts.ink() if words == "left" else "#ffffff")
         share |= {"x": [size / plan.ram * 100], "text": [f"{words} {readable_bytes(size)}"]}
         figure.add_bar(**share)
-    figure.update_xaxes(range=[0, 100], ticksuffix=" %", title=f"of {readable_bytes(plan.ram)}")
+    _fit(figure, f"of {readable_bytes(plan.ram)}", range=[0, 100], ticksuffix=" %")
     figure.update_yaxes(showticklabels=False)
     return figure

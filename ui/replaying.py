@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError, Stopped
+from engine.errors import EncoderError, EngineError, Stopped
 from ui import charts, memory_charts, resources
 from ui.jobs import MEASURE, Job, Report
 from ui.shelf import Opened
@@ -15,8 +16,11 @@ from ui.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
     from engine.account import MemoryAccount
+    from engine.calibration import Kind
+    from engine.collection import Collection
     from engine.occupancy import Occupancy
     from engine.replay import Replay
+    from engine.vectorindex import Floats
 
 JOB = "replay"
 LOADS = {"uniform": "Uniform", "skewed": "Skewed", "session": "Session-like"}
@@ -39,7 +43,8 @@ class Player:
 
     def __init__(self, current: Opened, load: str, n: int, budget: int, pace: float) -> None:
         self._current = current
-        self.load, self.n, self.pace = load, n, pace
+        self.load, self.n = load, n
+        self._pace = pace
         self.path = current.collection.path
         self._budget = budget
         self._replay: Replay | None = None
@@ -48,19 +53,13 @@ class Player:
     def work(self, report: Report) -> Occupancy:
         """Find queries, and replay them."""
         from engine.replay import Replay, Request
-        from engine.samples import sample_queries
 
         report(0.0, "Choosing queries")
-        collection = self._current.collection
-        kind = "text"
-        try:
-            samples = sample_queries(collection, _QUERIES, "text")
-        except EngineError:  # No encoder, and no stored text: frames are queries too.
-            kind = "image"
-            samples = sample_queries(collection, _QUERIES, "image")
-        replay = Replay(Request(self.path, samples.vectors, self.load, self.n, kind=kind, pace=self.pace))
+        queries, kind = _queries(self._current.collection)
+        replay = Replay(Request(self.path, queries, self.load, self.n, kind=kind, pace=self._pace))
         with self._lock:
             self._replay = replay
+            replay.pace = self._pace
             replay.set_budget(self._budget)
         report.on_stop(replay.wake)
         return replay.run(lambda done, total: report(done / total, f"Query {done:,} of {total:,}"))
@@ -72,9 +71,35 @@ class Player:
             if self._replay is not None:
                 self._replay.set_budget(budget)
 
+    def set_pace(self, pace: float) -> None:
+        """Leave at least so many seconds from one search to the next."""
+        with self._lock:
+            self._pace = pace
+            if self._replay is not None:
+                self._replay.pace = pace
+
     def so_far(self) -> Occupancy | None:
         """What has happened until now; None before the first query."""
         return None if self._replay is None else self._replay.so_far()
+
+
+_chosen: dict[Path, tuple[int, Floats, Kind]] = {}
+"""Queries by collection, with the generation that they were chosen in: embedding them takes a second."""
+
+
+def _queries(collection: Collection) -> tuple[Floats, Kind]:
+    """Queries to draw from, the same ones each time: texts, or stored frames where there is neither an encoder nor a stored text."""
+    from engine.samples import sample_queries
+
+    generation = collection.generation
+    known = _chosen.get(collection.path)
+    if known is None or known[0] != generation:
+        try:
+            known = (generation, sample_queries(collection, _QUERIES, "text").vectors, "text")
+        except EncoderError:
+            known = (generation, sample_queries(collection, _QUERIES, "image").vectors, "image")
+        _chosen[collection.path] = known
+    return known[1], known[2]
 
 
 def show(current: Opened, account: MemoryAccount) -> None:
@@ -107,7 +132,7 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
         )
         n = st.segmented_control("Queries", COUNTS, default=300, required=True, key="replay_n", disabled=running)
         pace = st.segmented_control(
-            "Pace", list(PACES), default="Watch", required=True, key="replay_pace", disabled=running
+            "Pace", list(PACES), default="Watch", required=True, key="replay_pace", on_change=_hurry
         )
         budget = st.slider(
             "Budget of its cache, % of all shards open",
@@ -147,6 +172,12 @@ def _steer(open_nbytes: int) -> None:
         player.set_budget(share(st.session_state.replay_budget, open_nbytes))
 
 
+def _hurry() -> None:
+    player: Player | None = st.session_state.get("player")
+    if player is not None:
+        player.set_pace(PACES[st.session_state.replay_pace])
+
+
 def _picture(player: Player | None, job: Job[Occupancy] | None, n_shards: int) -> None:
     """Counts and picture of what runs or ran last; runs again by itself while it runs."""
     running = job is not None and job.running
@@ -158,6 +189,11 @@ def _picture(player: Player | None, job: Job[Occupancy] | None, n_shards: int) -
         key="cache_over_time",
         alt=_alt(told),
         height=memory_charts.over_time_height(n_shards),
+    )
+    st.caption(
+        "A column is a query, a row a shard. Blue is what had to be read, green what was there; a pale band is memory that "
+        "waits for its next use, grey its end. Searches are routed at recall 0.95, 10 frames each, and files are mostly in the "
+        "system's page cache, so times are warm."
     )
     if job is not None and not running and not st.session_state.get("replay_seen_end", True):
         st.session_state.replay_seen_end = True
@@ -188,23 +224,24 @@ def _counts(told: Occupancy | None) -> None:
     nothing = told is None or not told.steps
     values = {
         "Queries": "–" if nothing else f"{told.steps:,}",
-        "Found in the cache": "–" if nothing else f"{told.hits.sum():,}",
-        "Missed": "–" if nothing else f"{told.misses.sum():,}",
-        "Read": "–" if nothing else f"{told.loads.sum():,} · {nbytes(int(told.loaded_nbytes.sum()))}",
-        "Evicted": "–" if nothing else f"{told.evictions.sum():,}",
+        "Hits": "–" if nothing else f"{told.hits.sum():,}",
+        "Misses": "–" if nothing else f"{told.misses.sum():,}",
         "Hit rate": "–" if nothing or told.hit_rate is None else f"{told.hit_rate:.0%}",
+        "Loads": "–" if nothing else f"{told.loads.sum():,}",
+        "Loaded": "–" if nothing else nbytes(int(told.loaded_nbytes.sum())),
+        "Evictions": "–" if nothing else f"{told.evictions.sum():,}",
         "Held now": "–" if nothing else nbytes(int(told.nbytes[-1])),
         "Median query": "–" if nothing else milliseconds(told.median_ms),
     }
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="small"):
         for name, value in values.items():
-            st.metric(name, value, width="content")
+            st.metric(name, value, width=112)
 
 
 def _alt(told: Occupancy | None) -> str:
     if told is None or not told.steps:
         return "Shards against queries; nothing was replayed yet."
     return (
-        f"Shards against {count(told.steps, 'query').replace('querys', 'queries')}: {told.hits.sum():,} found in the cache, "
-        f"{told.loads.sum():,} read, {told.evictions.sum():,} evicted; below, bytes in the cache under its budget."
+        f"Shards against {count(told.steps, 'query').replace('querys', 'queries')}: {told.hits.sum():,} hits, "
+        f"{told.loads.sum():,} loads, {told.evictions.sum():,} evictions; below, bytes in the cache under its budget."
     )
