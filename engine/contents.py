@@ -15,6 +15,7 @@ from engine.cells import read_cells
 from engine.clip import Clip
 from engine.errors import CollectionError
 from engine.export import export
+from engine.gap import Gap, modality_gap
 from engine.generations import Generations
 from engine.learned import read_learned
 from engine.manifest import Settings
@@ -22,6 +23,9 @@ from engine.report import collection_stats, video_info
 from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Frame, VideoInfo
 from engine.vectorindex import Floats, Lists
+
+_GAP_FRAMES = 500
+"""Frames that stand for all in the modality gap."""
 
 
 class Contents:
@@ -69,6 +73,15 @@ class Contents:
         with self._generations.reading() as snapshot:
             bank = None if snapshot.router is None else snapshot.router.bank
             return None if bank is None else bank.vectors[: bank.n_texts]
+
+    def modality_gap(self) -> Gap | None:
+        """How far texts lie from frames here, on the texts that the router was fitted on; None where there is no such router."""
+        texts = self.stored_texts()
+        ids = self.some_frames(_GAP_FRAMES, np.random.default_rng(0))
+        if texts is None or len(ids) < 2:
+            return None
+        with self._generations.reading() as snapshot:
+            return modality_gap(texts, np.stack([snapshot.vector(frame_id) for frame_id in ids]))
 
     def videos(self) -> list[VideoInfo]:
         """All videos, in the order in which they were added."""

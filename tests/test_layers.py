@@ -53,6 +53,7 @@ LAYERS = [
     "intake",
     "build",
     "export",
+    "gap",
     "generations",
     "reference",
     "report",

@@ -18,6 +18,7 @@ from ui.words import plain
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.encoder import Encoder
+    from engine.gap import Gap
     from engine.ingest import Progress
 
 Kind = Literal["town", "large", "folder"]
@@ -60,6 +61,8 @@ class Opened:
     """Whether its vectors were made up."""
     textless: str
     """Why it cannot be searched by typed words, one sentence; empty where it can."""
+    gap: Gap | None
+    """How far texts lie from frames; None where no texts are stored."""
 
     @property
     def name(self) -> str:
@@ -204,7 +207,7 @@ class Shelf:
             textless = str(error)
         made_up = any(video.about.get("made") == "synthetic" for video in collection.videos()[:1])
         examples = () if textless or name != self._shipped() else _tried(collection)
-        return Opened(place, collection, examples, made_up, textless)
+        return Opened(place, collection, examples, made_up, textless, collection.modality_gap())
 
     def _open_town(self, place: Place, report: Report) -> Opened:
         from engine.sample import sample_collection
@@ -215,7 +218,9 @@ class Shelf:
             place.path, lambda progress: report(0.03 + 0.94 * progress.fraction, told(progress)), encoder
         )
         report(0.97, "Trying the examples")
-        return Opened(place, collection, _tried(collection), synthetic=False, textless="")
+        return Opened(
+            place, collection, _tried(collection), synthetic=False, textless="", gap=collection.modality_gap()
+        )
 
     def _open_large(self, place: Place, report: Report) -> Opened:
         from engine.large_town import large_town
@@ -228,7 +233,7 @@ class Shelf:
             place.path, town.value().collection, size, lambda what, fraction: report(fraction, f"{what.capitalize()}")
         )
         collection.use_encoder(self._encoder(self._shipped()))
-        return Opened(place, collection, _tried(collection), synthetic=True, textless="")
+        return Opened(place, collection, _tried(collection), synthetic=True, textless="", gap=collection.modality_gap())
 
     def _encoder(self, name: str) -> Encoder:
         """An encoder, loaded once for all collections."""
