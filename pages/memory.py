@@ -4,13 +4,7 @@ import streamlit as st
 
 from ui import memory, replaying, resources
 
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.title("Memory", anchor=False)
-    badge = st.container()
-
-current = resources.opened()
-with badge:
-    resources.badge(current)
+current = resources.heading("Memory")
 account = current.collection.memory()
 memory.headline(account)
 memory.tiny(current, account)
