@@ -13,7 +13,7 @@ from ui.words import count, listed, nbytes, plain
 if TYPE_CHECKING:
     from engine.account import MemoryAccount
 
-WHOLE, SHARDS = "The collection", "Shard by shard"
+WHOLE, SHARDS = "Whole", "By shard"
 TINY = 20_000
 """Frames below which all shards fit into any cache, so that there is little to see."""
 HEIGHT = 270
@@ -89,7 +89,7 @@ def notes(current: Opened, account: MemoryAccount) -> None:
 def _table(account: MemoryAccount) -> None:
     """Exact values, one click away."""
     with st.popover(
-        "As a table", icon=":material/table_rows:", type="tertiary", key="bytes_table", on_change="rerun"
+        "Table", icon=":material/table_rows:", type="tertiary", key="bytes_table", on_change="rerun"
     ) as opened:
         if not opened.open:
             return

@@ -117,8 +117,7 @@ def show(current: Opened, account: MemoryAccount) -> None:
 @st.fragment
 def _controls(current: Opened, account: MemoryAccount) -> None:
     """What to replay, and the budget, which acts at once on what runs."""
-    board, name = resources.board(), resources.mine(JOB)
-    job = board.get(name)
+    job = resources.board().get(resources.mine(JOB))
     running = job is not None and job.running
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         load = st.segmented_control(
@@ -130,10 +129,8 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
             key="replay_load",
             disabled=running,
         )
-        n = st.segmented_control("Queries", COUNTS, default=300, required=True, key="replay_n", disabled=running)
-        pace = st.segmented_control(
-            "Pace", list(PACES), default="Watch", required=True, key="replay_pace", on_change=_hurry
-        )
+        st.segmented_control("Queries", COUNTS, default=300, required=True, key="replay_n", disabled=running)
+        st.segmented_control("Pace", list(PACES), default="Watch", required=True, key="replay_pace", on_change=_hurry)
         budget = st.slider(
             "Budget of its cache, % of all shards open",
             0,
@@ -147,18 +144,36 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
             help=f"All shards open take {nbytes(account.open_nbytes)}. Move it while the replay runs: the cache lets go at once.",
         )
         if running:
-            stop = st.button("Stop", icon=":material/stop_circle:", key="replay_stop", disabled=job.stopping)
+            st.button(
+                "Stopping" if job.stopping else "Stop",
+                icon=":material/stop_circle:",
+                key="replay_stop",
+                on_click=job.stop,
+                disabled=job.stopping,
+                width=120,
+            )
         else:
-            stop = st.button("Start", icon=":material/play_arrow:", type="primary", key="replay_start")
+            st.button(
+                "Start",
+                icon=":material/play_arrow:",
+                type="primary",
+                key="replay_start",
+                on_click=_start,
+                args=(current, account.open_nbytes),
+                width=120,
+            )
     st.caption(f"{plain(STORIES[load])} Budget: {nbytes(share(budget, account.open_nbytes))}.")
-    if stop and running:
-        job.stop()
-        st.rerun()
-    elif stop:
-        player = Player(current, load, n, share(budget, account.open_nbytes), PACES[pace])
-        st.session_state.player = player
-        board.start(name, player.work, MEASURE)
-        st.rerun()
+    if st.session_state.pop("replay_started", False):
+        st.rerun()  # The picture is to run again by itself from now on.
+
+
+def _start(current: Opened, open_nbytes: int) -> None:
+    """Begin a replay with what is chosen; for callbacks."""
+    state = st.session_state
+    budget = share(state.replay_budget, open_nbytes)
+    player = Player(current, state.replay_load, state.replay_n, budget, PACES[state.replay_pace])
+    if resources.board().start(resources.mine(JOB), player.work, MEASURE) is not None:
+        state.player, state.replay_started = player, True
 
 
 def share(percent: int, open_nbytes: int) -> int:
