@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--frames", required=True, type=Path, metavar="F.parquet", help="Parquet, Arrow or CSV by its ending"
     )
     _on_collection(commands, "stats", run.run_stats, "what is in a collection, shard by shard")
+    _on_collection(commands, "memory", run.run_memory, "where its bytes are: on disk, mapped, in memory")
     _on_collection(commands, "check", run.run_check, "compare every stored file with its checksum")
     _bench_options(_on_collection(commands, "bench", run.run_bench, "compare ways to answer the same queries"))
     _plan_options(_command(commands, "plan", run.run_plan, "how many shards fit some memory, before anything is made"))

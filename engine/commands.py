@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import planner
+from engine import account, planner
 from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport
@@ -285,6 +285,13 @@ def run_stats(options: argparse.Namespace) -> int:
     for note in stats.notes:
         print(note)
     return 0
+
+
+def run_memory(options: argparse.Namespace) -> int:
+    """Say where the bytes of a collection are."""
+    with Collection.open(options.collection) as collection:
+        told = collection.memory()
+    return _say(options, account.describe(told), **told.document())
 
 
 def run_check(options: argparse.Namespace) -> int:

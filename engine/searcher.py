@@ -13,6 +13,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.account import MemoryAccount, account
 from engine.approach import Approach, Wanted
 from engine.calibration import Kind
 from engine.catalog import Catalog
@@ -233,6 +234,11 @@ class Searcher(Contents):
         """
         with self._generations.reading() as snapshot:
             return snapshot.vector(frame_id)
+
+    def memory(self) -> MemoryAccount:
+        """Where the bytes of the collection are now: on disk, mapped, in memory, whole and by shard."""
+        with self._generations.reading() as snapshot:
+            return account(self.path, snapshot, self.cache, self.residency)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:
