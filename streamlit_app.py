@@ -47,5 +47,5 @@ library = st.Page(
     help="What is in the collection, and how to make or import another.",
 )
 page = st.navigation({"": [search, library], "Lab": [shards, compare, memory, tune]}, position="top")
-resources.picker(lab=page in (compare, memory, tune))
+resources.enter(lab=page in (compare, memory, tune))
 page.run()

@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         "--frames", required=True, type=Path, metavar="F.parquet", help="Parquet, Arrow or CSV by its ending"
     )
     _on_collection(commands, "stats", run.run_stats, "what is in a collection, shard by shard")
+    _on_collection(commands, "memory", run.run_memory, "where its bytes are: on disk, mapped, in memory")
     _on_collection(commands, "check", run.run_check, "compare every stored file with its checksum")
     _bench_options(_on_collection(commands, "bench", run.run_bench, "compare ways to answer the same queries"))
     _tune_options(
@@ -241,6 +242,22 @@ def _search_options(command: argparse.ArgumentParser) -> None:
         metavar="H",
         help="only recorded in these hours: 7,8,9 or 18-22 (until 22:00); 22-3 wraps midnight",
     )
+    command.add_argument(
+        "--prefer-tag",
+        action="append",
+        default=[],
+        metavar="KIND:LABEL",
+        help="of hits with the same score those with this tag first; under --max-shards, shards that carry it earlier",
+    )
+    command.add_argument(
+        "--also",
+        action="append",
+        type=int,
+        default=[],
+        metavar="SHARD",
+        help="open this shard whole, too; repeat for more",
+    )
+    command.add_argument("--missed", action="store_true", help="say what an exact search finds beyond this, and why")
     for name, what in (("any", "any of these tags"), ("all", "all of these tags"), ("none", "none of these tags")):
         command.add_argument(
             f"--tag-{name}", action="append", default=[], metavar="KIND:LABEL", help=f"only frames with {what}"

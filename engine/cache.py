@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from engine.journal import Journal, What
 from engine.types import CacheStats
 
 
@@ -51,6 +52,17 @@ class ByteLRU(Generic[V]):
         self._loads: dict[Hashable, _Load[V]] = {}
         self._lock = threading.Lock()
         self._nbytes = self._hits = self._misses = self._evictions = 0
+        self._journal: Journal | None = None
+
+    def tell(self, journal: Journal | None) -> None:
+        """Write down from now on what happens, in the order in which it does; None stops that."""
+        with self._lock:
+            self._journal = journal
+
+    def _note(self, what: What, key: Hashable, nbytes: int = 0) -> None:
+        """Write down one event, if anybody wants to know; the caller has the lock."""
+        if self._journal is not None:
+            self._journal.add(what, key, nbytes)
 
     @contextmanager
     def use(self, key: Hashable, load: Callable[[], V]) -> Iterator[tuple[V, bool]]:
@@ -69,11 +81,13 @@ class ByteLRU(Generic[V]):
                     self._entries.move_to_end(key)
                     entry.pins += 1
                     self._hits += 1
+                    self._note(What.HIT, key, entry.value.nbytes)
                     return entry.value, True
                 waiting = self._loads.get(key)
                 if waiting is None:
                     mine = self._loads[key] = _Load()
                     self._misses += 1
+                    self._note(What.MISS, key)
                     break
             waiting.done.wait()
             if waiting.error is not None:
@@ -81,6 +95,7 @@ class ByteLRU(Generic[V]):
             if waiting.value is not None:
                 with self._lock:
                     self._hits += 1
+                    self._note(What.HIT, key, waiting.value.nbytes)
                 return waiting.value, True
         try:
             value = load()
@@ -94,9 +109,11 @@ class ByteLRU(Generic[V]):
             del self._loads[key]
             if value.nbytes > self._budget:
                 mine.value = value
+                self._note(What.PASSED, key, value.nbytes)
             else:
                 self._entries[key] = _Entry(value, pins=1)
                 self._nbytes += value.nbytes
+                self._note(What.LOADED, key, value.nbytes)
                 self._evict()
         mine.done.set()
         return value, False
@@ -113,8 +130,10 @@ class ByteLRU(Generic[V]):
         if self._nbytes <= self._budget:
             return
         for key in [key for key, entry in self._entries.items() if entry.pins == 0]:
-            self._nbytes -= self._entries.pop(key).value.nbytes
+            nbytes = self._entries.pop(key).value.nbytes
+            self._nbytes -= nbytes
             self._evictions += 1
+            self._note(What.EVICTED, key, nbytes)
             if self._nbytes <= self._budget:
                 return
 
@@ -122,7 +141,9 @@ class ByteLRU(Generic[V]):
         """Forget unpinned entries whose key is not to be kept, without counting them as evictions."""
         with self._lock:
             for key in [key for key, entry in self._entries.items() if entry.pins == 0 and not keep(key)]:
-                self._nbytes -= self._entries.pop(key).value.nbytes
+                nbytes = self._entries.pop(key).value.nbytes
+                self._nbytes -= nbytes
+                self._note(What.DROPPED, key, nbytes)
 
     def nbytes_of(self, key: Hashable) -> int:
         """Bytes that this key occupies now; 0 if it is not held."""

@@ -15,13 +15,18 @@ from engine.cells import read_cells
 from engine.clip import Clip
 from engine.errors import CollectionError
 from engine.export import export
+from engine.gap import Gap, modality_gap
 from engine.generations import Generations
+from engine.inside import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
 from engine.learned import read_learned
 from engine.manifest import Settings
-from engine.report import collection_stats, video_info
+from engine.report import collection_stats, video_info, video_infos
 from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Frame, VideoInfo
 from engine.vectorindex import Floats, Lists
+
+_GAP_FRAMES = 500
+"""Frames that stand for all in the modality gap."""
 
 
 class Contents:
@@ -31,6 +36,8 @@ class Contents:
         self.path = path
         self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
         self._catalog = catalog
+        self._infos: tuple[int, list[VideoInfo]] = (0, [])
+        """What `videos` told last, and of which generation: pages ask for it again and again."""
         try:
             self._generations = Generations(path, catalog, self.cache)
         except BaseException:
@@ -68,10 +75,23 @@ class Contents:
             bank = None if snapshot.router is None else snapshot.router.bank
             return None if bank is None else bank.vectors[: bank.n_texts]
 
+    def modality_gap(self) -> Gap | None:
+        """How far texts lie from frames here, on the texts that the router was fitted on; None where there is no such router."""
+        texts = self.stored_texts()
+        ids = self.some_frames(_GAP_FRAMES, np.random.default_rng(0))
+        if texts is None or len(ids) < 2:
+            return None
+        with self._generations.reading() as snapshot:
+            return modality_gap(texts, np.stack([snapshot.vector(frame_id) for frame_id in ids]))
+
     def videos(self) -> list[VideoInfo]:
         """All videos, in the order in which they were added."""
         with self._generations.reading() as snapshot:
-            return [video_info(snapshot, row) for row in snapshot.manifest.videos]
+            generation, infos = self._infos
+            if generation != snapshot.generation:
+                infos = video_infos(snapshot)
+                self._infos = (snapshot.generation, infos)
+            return list(infos)
 
     def video(self, video_id: str) -> VideoInfo:
         """One video by its id.
@@ -122,6 +142,27 @@ class Contents:
         """What is in the collection, shard by shard, and the cache's counters."""
         with self._generations.reading() as snapshot:
             return collection_stats(self.path, snapshot, self.cache)
+
+    def shard(self, number: int, samples: int = 12) -> ShardContents:
+        """What is in one shard: videos, tags, times, cells, and some of its frames.
+
+        Raises
+        ------
+        ValueError
+            If there is no such shard.
+        """
+        with self._generations.reading() as snapshot:
+            return shard_contents(snapshot, number, self.cache, samples)
+
+    def tag_shares(self, most: int = 24) -> TagShares:
+        """Shards beside each other by the tags that tell them apart best."""
+        with self._generations.reading() as snapshot:
+            return tag_shares(snapshot, most)
+
+    def recordings(self) -> tuple[Recording, ...]:
+        """Shards beside each other by when their frames were recorded."""
+        with self._generations.reading() as snapshot:
+            return recordings(snapshot)
 
     def check(self) -> list[str]:
         """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""

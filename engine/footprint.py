@@ -10,6 +10,7 @@ from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _MAPS = Path("/proc/self/maps")
+_SMAPS = Path("/proc/self/smaps")
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -29,6 +30,32 @@ def resident() -> Resident | None:
     if "RssAnon" not in told:
         return None
     return Resident(told["RssAnon"], told["RssFile"])
+
+
+def mapped(folder: Path) -> dict[Path, int] | None:
+    """Resident bytes of the mapped files under a folder, by file; None where the system does not tell.
+
+    A file that is mapped several times shares its pages, so for each part of it the map with the most of them counts. Files that
+    were removed since count as long as they are mapped.
+    """
+    inside = f"{folder.resolve()}{os.sep}"
+    try:
+        lines = _SMAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    most: dict[tuple[Path, str], int] = {}
+    current: tuple[Path, str] | None = None
+    for line in lines:
+        if current is not None and line.startswith("Rss:"):
+            most[current] = max(most.get(current, 0), int(line.split()[1]) * 1024)
+        elif "-" in line.split(" ", 1)[0]:  # The first line of a map; those about it start with a name and a colon.
+            words = line.split(maxsplit=5)
+            name = words[5].removesuffix(" (deleted)") if len(words) == 6 else ""
+            current = (Path(name), words[2]) if name.startswith(inside) else None
+    found: dict[Path, int] = {}
+    for (path, _), nbytes in most.items():
+        found[path] = found.get(path, 0) + nbytes
+    return found
 
 
 def free_memory() -> int | None:

@@ -11,7 +11,7 @@ from engine.arrangement import Arrangement
 from engine.cache import ByteLRU
 from engine.cost import Values, Work
 from engine.merge import rescore_depth
-from engine.opening import best_held, open_best
+from engine.opening import best_held, in_shards, winners
 from engine.plan import Plan
 from engine.sounding import Sounding
 from engine.vectorindex import Rows
@@ -89,7 +89,8 @@ def _step(
     counts = arrangement.counts[:, chosen]
     held = counts > 0
     used = np.logical_or.reduce(held, axis=2)
-    _, _, opened = open_best(used, best_held(held, of_chosen), arrangement.starts, plan.max_shards)
+    predicted, wanted_here = in_shards(used, best_held(held, of_chosen), arrangement.starts)
+    opened = winners(wanted_here, predicted, plan.max_shards)
     probing = used & opened[arrangement.shard_of]
     held &= probing[:, :, None]
     per_segment = np.where(probing, counts.sum(axis=2, dtype=np.int64), 0)

@@ -27,8 +27,8 @@ from engine.vectorindex import Floats
 LEAST, USUAL, MOST = 10_000, 100_000, 5_000_000
 """Frames of a large town."""
 N_SHARDS = 20
-BYTES_PER_FRAME = 560
-"""Disk that a frame takes at the most: row, codes, columns, and the router's share."""
+BYTES, BYTES_PER_FRAME = 25_000_000, 950
+"""Disk that is taken at the most: pictures; and for each frame its row, codes, columns and the router's share."""
 FRAMES_PER_SECOND = 4_000
 """Frames made, stored and built in a second on two cores, about."""
 PARENTS = "parents"
@@ -80,10 +80,10 @@ def large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Pr
         collection.close()
         shutil.rmtree(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if free < n_frames * BYTES_PER_FRAME + _ROOM:
+    free, wanted = shutil.disk_usage(path.parent).free, expected(n_frames)[0]
+    if free < wanted + _ROOM:
         raise StorageFull(
-            f"A large town of {n_frames:,} frames takes {n_frames * BYTES_PER_FRAME / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            f"A large town of {n_frames:,} frames takes {wanted / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
             f"are free in {path.parent}; make a smaller one or make room."
         )
     settings = town.settings
@@ -100,7 +100,7 @@ def large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Pr
 
 def expected(n_frames: int) -> tuple[int, float]:
     """Bytes of disk and seconds that a large town of so many frames takes, about."""
-    return n_frames * BYTES_PER_FRAME, n_frames / FRAMES_PER_SECOND
+    return BYTES + n_frames * BYTES_PER_FRAME, n_frames / FRAMES_PER_SECOND
 
 
 def _fill(collection: Collection, town: Collection, n_frames: int, progress: Progress) -> None:

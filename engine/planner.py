@@ -442,6 +442,29 @@ def parse_bytes(text: str) -> int:
     return int(whole + digits) * scale // int(10 ** len(digits))
 
 
+_COUNT = re.compile(r"([0-9]{1,15}|[0-9]{1,3}(?:[, ][0-9]{3}){1,4})(?:\.([0-9]{1,9}))?\s*(k|m|million)?", re.IGNORECASE)
+
+
+def parse_count(text: str) -> int:
+    """A number from what people write: `3,000,000`, `3 000 000`, `3 M`, `3 million`, `250k`, `1.5 M`.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a whole number of things.
+    """
+    match = _COUNT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a number of frames; write it as 3,000,000 or 3 M.")
+    whole, fraction, unit = match.groups()
+    scale = 1 if not unit else 1000 if unit in "kK" else 1_000_000
+    digits = fraction or ""
+    count, rest = divmod(int(re.sub("[, ]", "", whole) + digits) * scale, 10 ** len(digits))
+    if rest:
+        raise ValueError(f"{text!r} is not a whole number of frames; write it as 3,000,000 or 3 M.")
+    return int(count)
+
+
 def readable_bytes(n: int, *, up: bool = False) -> str:
     """Bytes as people read them, two or three digits and a unit of powers of two: `512 MB`, `2.3 GB`; rounded up if asked."""
     power = 0

@@ -87,17 +87,26 @@ class Truth:
                 report(done, snapshot.n_live)
         return cls(ids, scores, k, snapshot.metric)
 
-    def right(self) -> NDArray[np.bool_]:
-        """(m, k + TIES) which frames are the k best, or as good as the last of them."""
+    def right(self, i: int) -> tuple[int, ...]:
+        """The ids of the k best for query i, best first, and behind them of those as good as the last, which are as right."""
+        k = min(self.k, len(self.ids[i]))
+        last = float(self.scores[i, k - 1])
+        least = last - tolerance(last, self.metric)
+        return tuple(self.ids[i, self.scores[i] >= least].tolist())
+
+    def all_right(self) -> NDArray[np.bool_]:
+        """(m, k + TIES) the same for all queries at once: which of `ids` are right."""
         last = self.scores[:, min(self.k, self.scores.shape[1]) - 1, None]
-        least = last - _TOLERANCE * (1.0 if self.metric == "ip" else np.abs(last))
+        least = last - np.array([[tolerance(float(each), self.metric)] for each in last[:, 0]], np.float32)
         found: NDArray[np.bool_] = self.scores >= least
         return found
 
     def recall(self, i: int, found: Sequence[int]) -> float:
         """Share of the k best that were found for query i; a frame as good as the last of them is as right."""
         k = min(self.k, len(self.ids[i]))
-        last = float(self.scores[i, k - 1])
-        least = last - _TOLERANCE * (1.0 if self.metric == "ip" else abs(last))
-        right = set(self.ids[i, self.scores[i] >= least].tolist())
-        return min(k, len(right.intersection(found))) / k
+        return min(k, len(set(self.right(i)).intersection(found))) / k
+
+
+def tolerance(score: float, metric: str) -> float:
+    """By how much a score may differ from this one and still be as good."""
+    return _TOLERANCE * (1.0 if metric == "ip" else abs(score))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.approach import Wanted
 from engine.arrangement import Arrangement, Arranger
 from engine.build import Gathered
 from engine.cost import Load, Timed, Values, Work
@@ -50,7 +51,8 @@ def timed_searches(
     """
     prober = Prober(ShardCache(EVERYTHING) if cache is None else cache)
     rounds = [
-        [search(snapshot, query[None], plan, Filter(), prober)[0] for query in queries] for _ in range(repeats + 1)
+        [search(snapshot, query[None], plan, Wanted(Filter()), prober)[0] for query in queries]
+        for _ in range(repeats + 1)
     ][1:]
     ms = np.median([[each.trace.ms["total"] for each in answers] for answers in rounds], axis=0)
     return rounds[0], ms
@@ -76,7 +78,9 @@ def taken_in_turns(turns: Sequence[Turn], progress: Progress, repeats: int = REP
         for j, turn in enumerate(turns):
             progress((i + j / len(turns)) / (repeats + 1), f"Timing searches, round {i + 1} of {repeats + 1}")
             prober = Prober(turn.cache)
-            answers[j] = [search(turn.snapshot, query[None], turn.plan, Filter(), prober)[0] for query in turn.queries]
+            answers[j] = [
+                search(turn.snapshot, query[None], turn.plan, Wanted(Filter()), prober)[0] for query in turn.queries
+            ]
             if i:
                 ms[j].append(np.array([each.trace.ms["total"] for each in answers[j]]))
     return [

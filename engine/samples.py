@@ -63,7 +63,7 @@ def _texts(collection: Collection, n: int, rng: np.random.Generator) -> Samples:
         rows = np.sort(rng.permutation(len(stored))[:n])
         return Samples(stored[rows], tuple(f"stored text {row + 1}" for row in rows.tolist()), unseen=False)
     unseen = known_to(encoder, read_prompts())[MOST_TEXTS:]
-    # People wrap what they look for in words that an encoder may not know; those count for nothing, the others do.
+    # Words that the encoder does not know do not count, as with what people type.
     texts = unseen if len(unseen) >= n else [*unseen, *read_prompts(QUERIES)]
     chosen = [texts[i] for i in np.sort(rng.permutation(len(texts))[:n]).tolist()]
     return Samples(encoder.encode_text(chosen), tuple(chosen), unseen=True)

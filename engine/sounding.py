@@ -118,7 +118,7 @@ def sound(
     progress(0.6, "Looking where they lie")
     columns = Gathered.of(list(snapshot.views())).columns
     places = places_of(columns.frame_id, truth.ids)
-    right = truth.right()
+    right = truth.all_right()
     cells = snapshot.cells
     assert cells is not None
     kept = kept_by_codes(

@@ -31,7 +31,7 @@ CODECS: dict[str, int | None] = {
     "fp32": None,
 }
 """Codes of the inverted lists. 8 bits per dimension lose next to nothing; 4 halve the memory and want more re-scoring."""
-_PER_LIST = 160
+PER_MAPPED_LIST = 160
 """Bytes of memory that a list takes whose ids and codes stay in the file."""
 _DENSE = 0.2
 """Share of rows passing a mask from which it is faster to score them all and drop the others afterwards: testing every
@@ -427,5 +427,5 @@ def read_lists(path: Path, *, exact: bool, checksums: NDArray[np.uint32] | None 
         raise CorruptData(
             f"{path.name} in {path.parent.name} cannot be read by FAISS; run a build to make it anew."
         ) from error
-    nbytes = path.stat().st_size if checksums is None else _PER_LIST * index.nlist
+    nbytes = path.stat().st_size if checksums is None else PER_MAPPED_LIST * index.nlist
     return Lists(index, nbytes, exact=exact, checksums=checksums)

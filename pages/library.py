@@ -1,15 +1,19 @@
-"""Library: the videos in the collection, and how to add one."""
+"""Library: what is in the collection, how to add to it, and how to make another."""
 
 import streamlit as st
 
-from ui import library, resources
+from ui import library, making, resources
 
-heading = st.container(horizontal=True, vertical_alignment="bottom")
-heading.title("Library", anchor=False)
-town = resources.collection()
+opened = resources.opened()
+collection = opened.collection
+heading = st.container(horizontal=True, vertical_alignment="center")
+heading.title("Library", anchor=False, width="content")
 with heading:
-    outcome = library.add_form(town)
+    resources.badge(opened)
+    outcome = library.add_form(opened)
+    making.form()
 library.outcome(outcome)
-library.headline(town)
-library.posters(town)
-library.table(town)
+making.outcome()
+library.headline(collection)
+library.posters(collection)
+library.table(collection)

@@ -18,6 +18,23 @@ def _quick():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _front_door_stands():
+    """Pages run as on a server that has been asked for one before: `AppTest` begins each run like a new server, which takes the
+    files in `pages` for pages of their own until something calls `st.navigation`."""
+    from streamlit.runtime.pages_manager import PagesManager
+    from streamlit.testing.v1 import app_test
+
+    class Running(PagesManager):
+        def __init__(self, *given, **named):
+            PagesManager.uses_pages_directory = False
+            super().__init__(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app_test, "PagesManager", Running)
+        yield
+
+
 @pytest.fixture
 def coded(monkeypatch):
     """Segments get codes however small they are."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from engine.cache import ByteLRU
+from engine.journal import Event, Journal, What
 
 
 @dataclass(eq=False)
@@ -25,6 +27,32 @@ class Thing:
 def touch(cache: ByteLRU[Thing], key: str, nbytes: int = 10) -> bool:
     with cache.use(key, lambda: Thing(nbytes)) as (_, was_there):
         return was_there
+
+
+def replayed(events: Iterable[Event]) -> tuple[OrderedDict[str, int], Counter[What]]:
+    """What a cache must hold after these events, least recently used first, and how often each thing happened."""
+    held: OrderedDict[str, int] = OrderedDict()
+    counts: Counter[What] = Counter()
+    for event in events:
+        counts[event.what] += 1
+        key = str(event.key)
+        if event.what is What.LOADED:
+            assert key not in held
+            held[key] = event.nbytes
+        elif event.what is What.HIT and key in held:
+            assert held[key] == event.nbytes
+            held.move_to_end(key)
+        elif event.what in (What.EVICTED, What.DROPPED):
+            assert held.pop(key) == event.nbytes
+    return held, counts
+
+
+def assert_agree(cache: ByteLRU[Thing], journal: Journal) -> None:
+    held, counts = replayed(journal.since(0))
+    stats = cache.stats()
+    assert list(held) == list(cache._entries)
+    assert (sum(held.values()), len(held)) == (stats.nbytes, stats.entries)
+    assert (counts[What.HIT], counts[What.MISS], counts[What.EVICTED]) == (stats.hits, stats.misses, stats.evictions)
 
 
 def test_the_least_recently_used_goes_first():
@@ -175,12 +203,91 @@ def test_a_negative_budget_is_refused(budget):
         ByteLRU[Thing](1).set_budget(budget)
 
 
+class TestJournal:
+    def test_it_tells_in_order_what_happened_and_to_how_many_bytes(self):
+        cache, journal = ByteLRU[Thing](25), Journal()
+        cache.tell(journal)
+        touch(cache, "a")
+        touch(cache, "a")
+        touch(cache, "b")
+        touch(cache, "c")
+        touch(cache, "big", 100)
+        cache.drop(lambda key: key == "b")
+        told = [(event.number, event.what.value, event.key, event.nbytes) for event in journal.since(0)]
+        assert told == [
+            (0, "miss", "a", 0),
+            (1, "loaded", "a", 10),
+            (2, "hit", "a", 10),
+            (3, "miss", "b", 0),
+            (4, "loaded", "b", 10),
+            (5, "miss", "c", 0),
+            (6, "loaded", "c", 10),
+            (7, "evicted", "a", 10),
+            (8, "miss", "big", 0),
+            (9, "passed", "big", 100),
+            (10, "dropped", "c", 10),
+        ]
+        assert [event.number for event in journal.since(9)] == [9, 10]
+        assert journal.since(journal.next) == ()
+
+    def test_nothing_is_told_once_nobody_asks(self):
+        cache, journal = ByteLRU[Thing](25), Journal()
+        touch(cache, "a")
+        cache.tell(journal)
+        cache.tell(None)
+        touch(cache, "a")
+        assert journal.since(0) == ()
+        assert cache.stats().hits == 1
+
+    def test_a_failed_load_is_a_miss_that_nothing_follows(self):
+        cache, journal = ByteLRU[Thing](25), Journal()
+        cache.tell(journal)
+
+        def fail() -> Thing:
+            raise OSError("bad disk")
+
+        with pytest.raises(OSError, match="bad disk"), cache.use("a", fail):
+            pass
+        assert [event.what for event in journal.since(0)] == [What.MISS]
+
+    def test_it_keeps_the_newest_and_numbers_go_on(self):
+        cache, journal = ByteLRU[Thing](100), Journal(3)
+        cache.tell(journal)
+        for _ in range(5):
+            touch(cache, "a")
+        assert [event.number for event in journal.since(0)] == [3, 4, 5]
+        assert [event.number for event in journal.since(4)] == [4, 5]
+        with pytest.raises(ValueError, match="keeps nothing"):
+            Journal(0)
+
+    def test_replayed_it_gives_the_entries_and_counts_whatever_the_threads_did(self):
+        cache, journal = ByteLRU[Thing](60), Journal(100_000)
+        cache.tell(journal)
+        gate = threading.Barrier(8)
+
+        def work(seed: int) -> None:
+            gate.wait()
+            for i in range(400):
+                touch(cache, str((seed * 31 + i * 17) % 12), 7 + (seed + i) % 3)
+                if i % 50 == seed:
+                    cache.set_budget(20 + 10 * (i % 5))
+                if i % 97 == seed:
+                    cache.drop(lambda key: key != str(seed))
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+        assert cache.stats().hits + cache.stats().misses == 8 * 400
+        assert_agree(cache, journal)
+
+
 class AgainstAModel(RuleBasedStateMachine):
     """Any order of uses, pins and budgets keeps bytes, entries and counters in step with what is really held."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cache = ByteLRU[Thing](50)
+        self.journal = Journal(100_000)
+        self.cache.tell(self.journal)
         self.budget, self.asked = 50, 0
         self.pins = ExitStack()
         self.pinned = 0
@@ -217,6 +324,7 @@ class AgainstAModel(RuleBasedStateMachine):
         assert stats.nbytes == sum(self.cache.nbytes_of(str(key)) for key in range(10))
         if not self.pinned:
             assert stats.nbytes <= self.budget
+        assert_agree(self.cache, self.journal)
 
     def teardown(self) -> None:
         self.pins.close()

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_tuning import QUERIES, made, quiet, tuner_of
+from tuned import QUERIES, made, quiet, tuner_of, tuner_small
 from worlds import FEW, fill, flip
 
 from engine import ladder, preparing
@@ -99,8 +99,6 @@ class TestCells:
             climbed(collection.path, tuner_of(collection.path), stop)
 
     def test_without_a_fitted_router_it_says_what_to_do(self, tmp_path):
-        from test_tuning import tuner_small
-
         with fill(tmp_path / "c", FEW) as collection, pytest.raises(EngineError, match="build it with queries"):
             climbed(collection.path, tuner_small(collection.path), quiet)
 

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from engine import Collection
 from engine.sample import sample_collection
 from engine.types import ShardState
-from ui import resources, words
+from ui import resources, shelf, words
 from ui.library import ADDING
 from ui.looks import LOOKS
 
@@ -27,8 +27,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     folder = tmp_path_factory.getbasetemp() / "town"
     with sample_collection(folder) as collection, pytest.MonkeyPatch.context() as patch:
         patch.setenv(resources.FOLDER_SETTING, str(folder))
-        shelf = resources.shelf()
-        shelf.open(shelf.places()["town"]).wait(120)
+        resources.shelf().open(resources.shelf().places()["town"]).wait(120)
         yield collection
 
 
@@ -70,7 +69,7 @@ class TestSearch:
         app = visit()
         assert app.title[0].value == "What do you want to see?"
         cards = drawn(app, "frames")["items"]
-        assert [card["title"] for card in cards] == resources.example_queries()
+        assert [card["title"] for card in cards] == shelf.example_queries()
         assert all(card["src"].startswith("data:image/jpeg;base64,") for card in cards)
 
     def test_a_query_shows_24_frames_best_first_at_most_two_per_shot(self, visit: Any, town: Collection) -> None:
@@ -188,7 +187,7 @@ class TestLibrary:
         posters = drawn(library, "frames")["items"]
         assert [poster["id"] for poster in posters] == [video.video_id for video in town.videos()]
         assert all(poster["src"] for poster in posters)
-        assert "12 shards" in library.markdown[0].value
+        assert any("12 shards" in part.value for part in library.markdown)
 
     def test_a_broken_video_is_refused_in_one_sentence_and_changes_nothing(
         self, library: AppTest, town: Collection, tmp_path: Path

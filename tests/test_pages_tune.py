@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_tuning import made
+from tuned import made
 from worlds import FEW, fill
 
 from engine import preparing, tuning

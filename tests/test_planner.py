@@ -406,3 +406,31 @@ def test_bytes_are_shown_with_two_or_three_digits_and_a_unit(nbytes, expected):
 def test_a_shown_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nbytes):
     assert parse_bytes(readable_bytes(nbytes)) == pytest.approx(nbytes, rel=0.05)
     assert parse_bytes(readable_bytes(nbytes, up=True)) >= nbytes
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("3,000,000", 3_000_000),
+        ("3 000 000", 3_000_000),
+        ("3000000", 3_000_000),
+        ("3 M", 3_000_000),
+        ("3m", 3_000_000),
+        (" 3 million ", 3_000_000),
+        ("1.5M", 1_500_000),
+        ("250k", 250_000),
+        ("7", 7),
+        ("1,234", 1_234),
+        ("1.000001 M", 1_000_001),
+    ],
+)
+def test_counts_are_read_as_people_write_them(text, count):
+    assert planner.parse_count(text) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["", "many", "-3", "3,00", "1,2345", "3 G", "3 killion", "3 illion", "0.5", "1.0000001 M", "3 MB", "1e6"]
+)
+def test_what_is_not_a_count_is_refused_in_one_sentence(text):
+    with pytest.raises(ValueError, match="write it as 3,000,000 or 3 M"):
+        planner.parse_count(text)

@@ -7,37 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tuned import QUERIES, WORLD, made, quiet, tuner_of, tuner_small
 from worlds import FEW, fill, folders
 
 from engine import Collection, applying, preparing, tuning
 from engine.__main__ import main
-from engine.cost import CostModel
 from engine.errors import EngineError, Stopped
 from engine.forecast import forecast, held
 from engine.placement import PLACEMENTS
-from engine.preparing import current, measured, prepare
+from engine.preparing import measured, prepare
 from engine.reference import reading
 from engine.sounding import sound
-from engine.synthetic import World, write_synthetic
-from engine.tuning import Setting, Tuner
-
-WORLD = World(32, seed=3)
-N = 4000
-QUERIES = WORLD.text_queries(24, seed=9)
-SHARDS = 5
-
-
-def quiet(fraction, what):
-    """Nobody looks."""
-
-
-def made(path, n_shards=SHARDS, placement="semantic", **settings):
-    """A built collection whose router was fitted on other texts."""
-    told = {"dim": WORLD.dim, "n_shards": n_shards, "placement": placement, "route": "routed", **settings}
-    collection = Collection.create(path, **told)
-    write_synthetic(collection, WORLD, N, build=False)
-    collection.build(queries=WORLD.text_queries(300, seed=2))
-    return collection
+from engine.tuning import Setting
 
 
 @pytest.fixture(scope="module", params=["stored rows", "codes"])
@@ -49,15 +30,6 @@ def world(request, tmp_path_factory):
         path = tmp_path_factory.mktemp("tuning") / "c"
         with made(path, n_cells=256, placement="hierarchical") as collection:
             yield collection
-
-
-def tuner_of(path) -> Tuner:
-    """Answers without times, which takes no timing."""
-    with reading(path) as snapshot:
-        sounding = sound(snapshot, QUERIES, "text", 10, quiet)
-        none = np.zeros(10)
-        cost = CostModel(none, none, (none[:3], none[:3]), 0.1)
-        return Tuner(sounding, cost, measured(snapshot, sounding, current(snapshot)))
 
 
 ASKED = (
@@ -208,18 +180,6 @@ class TestTheTuner:
         fill(tmp_path / "c", videos, built=False).close()
         with reading(tmp_path / "c") as snapshot, pytest.raises(EngineError, match=said):
             sound(snapshot, np.ones((2, 8), np.float32), "text", 10, quiet)
-
-
-def tuner_small(path) -> Tuner:
-    queries = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
-    with reading(path) as snapshot:
-        sounding = sound(snapshot, queries, "text", 10, quiet)
-        none = np.zeros(10)
-        return Tuner(
-            sounding,
-            CostModel(none, none, (none[:3], none[:3]), 0.1),
-            measured(snapshot, sounding, current(snapshot)),
-        )
 
 
 @pytest.fixture

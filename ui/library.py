@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError
+from engine.errors import EngineError, Stopped
 from engine.types import VideoInfo
 from ui import filters, frames
 from ui.jobs import Job, Report
+from ui.progress import watch
 from ui.resources import board
-from ui.shelf import told
+from ui.shelf import Opened, told
 from ui.words import count, duration, listed, plain, when
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from engine.ingest import IngestReport
 
 ADDING = "adding a video"
+PAGE = 48
+"""Posters at a time."""
 QUOTES = " \t'\""
 """What a pasted path may come wrapped in."""
 
@@ -40,8 +43,10 @@ def headline(collection: Collection) -> None:
 def posters(collection: Collection) -> None:
     """A poster for each video; a click goes to the search page, filtered to it."""
     by_id = {video_id: name for name, video_id in filters.names(collection).items()}
+    videos = collection.videos()
+    number = st.pagination(-(-len(videos) // PAGE), key="poster_page") if len(videos) > PAGE else 1
     frames.grid(
-        [_poster(collection, video) for video in collection.videos()],
+        [_poster(collection, video) for video in videos[(number - 1) * PAGE : number * PAGE]],
         key="posters",
         label="Videos",
         on_pick=lambda video_id: st.session_state.update(go_to=by_id[video_id]),
@@ -60,9 +65,11 @@ def table(collection: Collection) -> None:
             )
 
 
-def add_form(collection: Collection) -> Job[IngestReport] | None:
+def add_form(opened: Opened) -> Job[IngestReport] | None:
     """The form that adds a video by path, in a popover; the addition of this process, running or ended."""
     job: Job[IngestReport] | None = board().get(ADDING)
+    if opened.synthetic or opened.textless:  # Nothing could embed its frames, or it would be no likeness any more.
+        return job
     with (
         st.popover("Add a video", icon=":material/add:", type="primary", key="add"),
         st.form("adding", border=False, clear_on_submit=False),
@@ -71,7 +78,7 @@ def add_form(collection: Collection) -> Job[IngestReport] | None:
         st.caption("One frame a second is looked at. The file stays where it is.")
         sent = st.form_submit_button("Add", type="primary", disabled=job is not None and job.running)
     if sent and path.strip(QUOTES):
-        job = start(collection, Path(path.strip(QUOTES)).expanduser())
+        job = start(opened.collection, Path(path.strip(QUOTES)).expanduser())
     elif sent:
         st.error("Type the path of a video file first.")
     return job
@@ -93,7 +100,7 @@ def outcome(job: Job[IngestReport] | None) -> None:
     if job is None:
         return
     if job.running:
-        _watch(job)
+        watch(job, waiting="Opening the file")
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
@@ -104,6 +111,9 @@ def outcome(job: Job[IngestReport] | None) -> None:
 def _ended(job: Job[IngestReport]) -> None:
     try:
         report = job.value()
+    except Stopped:
+        st.info("Stopped; the collection is as it was.")
+        return
     except EngineError as error:
         st.error(plain(str(error)))
         return
@@ -113,13 +123,6 @@ def _ended(job: Job[IngestReport]) -> None:
         st.info(f"{plain(video_id)} is in the collection already.")
     for video_id in report.added:
         st.success(f"Added {plain(video_id)}: {count(report.n_frames, 'frame')} in {report.seconds:.1f} s.")
-
-
-@st.fragment(run_every=0.7)
-def _watch(job: Job[IngestReport]) -> None:
-    if not job.running:
-        st.rerun()
-    st.progress(job.fraction, text=job.note or "Opening the file")
 
 
 def _poster(collection: Collection, video: VideoInfo) -> frames.Picture:

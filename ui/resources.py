@@ -6,8 +6,8 @@ Heavy imports happen in the loading thread, after the first page can be read.
 from __future__ import annotations
 
 import os
+import runpy
 import uuid
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,28 @@ def mine(name: str) -> str:
     return f"{visitor()} {name}"
 
 
-def picker(*, lab: bool) -> None:
-    """The choice of a collection, in the sidebar; pages of the lab begin with the large town, others with the sample."""
+def enter(*, lab: bool) -> None:
+    """What stands beside every page: the choice of a collection. Pages of the lab begin with the large town, others with the sample."""
+    global _entered
+    _entered = True
+    _picker(lab=lab)
+
+
+_entered = False
+"""Whether this process has run its front door yet."""
+
+
+def _by_the_front_door() -> None:
+    """Run the front door, and end the page.
+
+    Beside a folder `pages`, Streamlit runs the very first page that is asked for by itself, as long as nothing has called
+    `st.navigation`: a link to a page of ours would lack all that the front door does.
+    """
+    runpy.run_path(str(REPOSITORY / "streamlit_app.py"))
+    st.stop()
+
+
+def _picker(*, lab: bool) -> None:
     places = shelf().places()
     state = st.session_state
     if "picked" not in state and st.query_params.get("collection") in places:
@@ -102,6 +122,8 @@ def place() -> Place:
 
 def opened() -> Opened:
     """The visitor's collection, ready; until then this shows progress and ends the page."""
+    if not _entered:
+        _by_the_front_door()
     chosen = place()
     shelf().take(visitor(), chosen)
     job = shelf().job(chosen)
@@ -122,6 +144,17 @@ def opened() -> Opened:
         st.stop()
 
 
+def heading(title: str) -> Opened:
+    """The head of a page: its title, and which collection it shows; until that is ready, as `opened`."""
+    if not _entered:
+        _by_the_front_door()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.title(title, anchor=False, width="content")
+        current = opened()
+        badge(current)
+    return current
+
+
 def collection() -> Collection:
     """The visitor's collection itself; see `opened`."""
     return opened().collection
@@ -129,19 +162,20 @@ def collection() -> Collection:
 
 def badge(current: Opened) -> None:
     """Which collection the page shows."""
+    told = ["Choose another collection in the sidebar, at the top left."]
+    if current.kind == "large":
+        told.append("These frames were made up: each is one of the sample town, moved about as its likes lie apart.")
+    if current.gap is not None:
+        told.append(
+            f"Modality gap: the means of texts and frames lie {current.gap.distance:.2f} apart, so a text and a frame have a cosine of "
+            f"{current.gap.across:.2f} on average where two frames have {current.gap.within:.2f}."
+        )
     st.badge(
         f"{current.name} · {current.collection.n_frames:,} frames" + (" · synthetic" if current.synthetic else ""),
         icon=":material/auto_awesome:" if current.synthetic else ":material/video_library:",
         color="violet" if current.synthetic else "gray",
-        help="Choose another collection in the sidebar, at the top left."
-        + (" These frames were made up from those of the sample town." if current.kind == "large" else ""),
+        help=" ".join(told),
     )
-
-
-@cache
-def example_queries() -> list[str]:
-    """Queries that are known to work on the sample; empty if none are shipped."""
-    return shelves.example_queries()
 
 
 def _offer(chosen: Place) -> None:
@@ -155,6 +189,13 @@ def _offer(chosen: Place) -> None:
         f"{shelves.LARGE_FRAMES:,} frames in the same space: each is a sample frame moved about as far as frames with the same "
         f"tags lie apart. Making it takes about {duration(seconds)} and {nbytes(disk)} of disk. It is synthetic, and says so."
     )
+    town = shelf().job(shelf().places()[TOWN])
+    gap = town.value().gap if town is not None and not town.running and town.error is None else None
+    if gap is not None:
+        st.caption(
+            f"The modality gap of the shipped encoder: texts and frames lie {gap.distance:.2f} apart on average (means of unit "
+            "vectors). The large town has it as well, so texts are as hard to route in it as in the sample."
+        )
     with st.container(horizontal=True):
         st.button(
             "Make the large town",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ui.words import plain
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.encoder import Encoder
+    from engine.gap import Gap
     from engine.ingest import Progress
 
 Kind = Literal["town", "large", "folder"]
@@ -26,6 +28,7 @@ LARGE_FRAMES = 100_000
 """Frames of that one."""
 GRACE = 20.0
 """Seconds that a collection stays open after its last visitor: long enough for what is still being drawn."""
+_NAME = re.compile(r"[^\W_][\w .-]{0,59}")
 EXAMPLES = Path(__file__).resolve().parent.parent / "data" / "examples.json"
 
 
@@ -58,6 +61,8 @@ class Opened:
     """Whether its vectors were made up."""
     textless: str
     """Why it cannot be searched by typed words, one sentence; empty where it can."""
+    gap: Gap | None
+    """How far texts lie from frames; None where no texts are stored."""
 
     @property
     def name(self) -> str:
@@ -103,6 +108,24 @@ class Shelf:
     def large_path(self, n_frames: int) -> Path:
         """Where the large town of so many frames is, or will be."""
         return self._town.parent / f"{LARGE}-{n_frames}"
+
+    def new_path(self, name: str) -> Path:
+        """Where a new collection of this name goes.
+
+        Raises
+        ------
+        ValueError
+            If the name cannot be that of a folder everywhere, or is taken.
+        """
+        name = name.strip()
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                "Name the collection with letters, digits, spaces, dots, - and _ (at most 60, the first a letter or a digit)."
+            )
+        if (self.root / name).exists():
+            raise ValueError(f"There is something called {name} already; choose another name.")
+        self.root.mkdir(parents=True, exist_ok=True)
+        return self.root / name
 
     def take(self, visitor: str, place: Place) -> None:
         """Note that a visitor uses this collection from now on, and no other."""
@@ -184,7 +207,7 @@ class Shelf:
             textless = str(error)
         made_up = any(video.about.get("made") == "synthetic" for video in collection.videos()[:1])
         examples = () if textless or name != self._shipped() else _tried(collection)
-        return Opened(place, collection, examples, made_up, textless)
+        return Opened(place, collection, examples, made_up, textless, collection.modality_gap())
 
     def _open_town(self, place: Place, report: Report) -> Opened:
         from engine.sample import sample_collection
@@ -195,7 +218,9 @@ class Shelf:
             place.path, lambda progress: report(0.03 + 0.94 * progress.fraction, told(progress)), encoder
         )
         report(0.97, "Trying the examples")
-        return Opened(place, collection, _tried(collection), synthetic=False, textless="")
+        return Opened(
+            place, collection, _tried(collection), synthetic=False, textless="", gap=collection.modality_gap()
+        )
 
     def _open_large(self, place: Place, report: Report) -> Opened:
         from engine.large_town import large_town
@@ -208,7 +233,7 @@ class Shelf:
             place.path, town.value().collection, size, lambda what, fraction: report(fraction, f"{what.capitalize()}")
         )
         collection.use_encoder(self._encoder(self._shipped()))
-        return Opened(place, collection, _tried(collection), synthetic=True, textless="")
+        return Opened(place, collection, _tried(collection), synthetic=True, textless="", gap=collection.modality_gap())
 
     def _encoder(self, name: str) -> Encoder:
         """An encoder, loaded once for all collections."""

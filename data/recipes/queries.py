@@ -1,4 +1,4 @@
-"""Writes texts to measure searches with: what people might type about the town, worded as neither the encoder nor a router has seen.
+"""Writes texts to measure searches with: what people might type about the town, none of them a prompt that routers are fitted on.
 
 python -m data.recipes.queries
 """
@@ -29,7 +29,7 @@ def queries() -> list[str]:
     while len(found) < COUNT:
         rng = random.Random(seed)
         shot = cast(rng, seconds=SECONDS)
-        caption = Captioner(rng, held_out=True).caption(facts(shot, SECONDS))
+        caption = Captioner(rng).caption(facts(shot, SECONDS))
         if caption.needs and caption.text.lower() not in known and len(caption.text.split()) <= _MOST_WORDS:
             found[caption.text] = None
         seed += 1
