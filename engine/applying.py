@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.collection import Collection
-from engine.errors import Stopped
+from engine.errors import EngineError, Stopped
 from engine.preparing import measured, prepare
 from engine.reference import reading
 from engine.sounding import Progress, within
@@ -29,8 +30,8 @@ class Applied:
 def apply(path: Path, tuner: Tuner, setting: Setting, progress: Progress) -> Applied:
     """Change a collection, and measure what came of it with the queries that foresaw it.
 
-    Whoever reads the collection meanwhile goes on with what there was. If `progress` raises before all is written, nothing has
-    changed.
+    Whoever reads the collection meanwhile goes on with what there was. If `progress` raises `Stopped` before all is written,
+    nothing has changed; afterwards it is not heard.
 
     Raises
     ------
@@ -46,9 +47,13 @@ def apply(path: Path, tuner: Tuner, setting: Setting, progress: Progress) -> App
     predicted = tuner.predict(setting)
     today = tuner.today.setting
     with Collection.open(path) as collection:
+        if collection.generation != tuner.generation:
+            raise EngineError(
+                "The collection was changed by somebody else meanwhile; see what it is like now, and apply then."
+            )
         if (setting.n_shards, setting.placement) != (today.n_shards, today.placement) or setting.rebuilds:
             _change(collection, setting, within(progress, 0.0, _WRITTEN))
-    # From here on it is done: a stop only leaves out what is measured.
+    progress = _to_the_end(progress)
     sounding = tuner.sounding
     if setting.rebuilds:
         progress(_WRITTEN, "Measuring it anew")
@@ -69,6 +74,16 @@ def apply(path: Path, tuner: Tuner, setting: Setting, progress: Progress) -> App
         usual = Setting(setting.n_shards, setting.placement)
         outcome = found if setting == usual else measured(snapshot, fresh.sounding, usual)
     return Applied(predicted, found, replace(fresh, today=outcome, _known={}))
+
+
+def _to_the_end(progress: Progress) -> Progress:
+    """From here on it is written, and to say that it was stopped would not be true."""
+
+    def told(fraction: float, what: str) -> None:
+        with suppress(Stopped):
+            progress(fraction, what)
+
+    return told
 
 
 def _change(collection: Collection, setting: Setting, progress: Progress) -> None:

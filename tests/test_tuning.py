@@ -168,8 +168,9 @@ class TestTheTuner:
             with pytest.raises(ValueError, match="two levels"):
                 tuner.predict(Setting(2, "hierarchical"))
 
-    def test_without_a_calibration_everything_is_scanned_and_said(self, tmp_path):
-        with fill(tmp_path / "c", FEW) as collection:
+    @pytest.mark.parametrize("metric", ["ip", "l2"])
+    def test_without_a_calibration_everything_is_scanned_and_said(self, tmp_path, metric):
+        with fill(tmp_path / "c", FEW, metric=metric) as collection:
             outcome = tuner_small(collection.path).predict(Setting(4, "semantic"))
             assert outcome.exact
             assert "was not measured" in outcome.reason
@@ -258,6 +259,18 @@ class TestApplying:
         assert collection.generation == before
         assert {name: folders(collection, name) for name in ("segments", "cells")} == kept
         assert collection.check() == []
+
+    def test_a_stop_that_comes_after_it_is_written_does_not_deny_it(self, small):
+        collection, tuner = small
+        before = collection.generation
+
+        def stop(fraction, what):
+            if what == "Measuring it":
+                raise Stopped("It was stopped.")
+
+        applied = applying.apply(collection.path, tuner, Setting(3, "round_robin"), stop)
+        assert collection.generation > before
+        assert applied.measured.shards_total == 3
 
     def test_a_search_setting_alone_writes_nothing(self, small):
         collection, tuner = small

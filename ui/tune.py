@@ -86,15 +86,15 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
     return work
 
 
-def _failed(error: Exception, title: str, name: str) -> None:
-    """Why a job did not come to its end, and a way to begin again."""
+def _failed(error: Exception, title: str, name: str, button: str = "Try again") -> None:
+    """Why a job did not come to its end, and a button that forgets it."""
     if isinstance(error, Stopped):
         st.info("It was stopped; nothing was changed.")
     elif isinstance(error, (EngineError, ValueError)):
         st.error(plain(str(error)), title=title)
     else:
         raise error
-    st.button("Try again", icon=":material/refresh:", on_click=resources.board().forget, args=(name,))
+    st.button(button, key=f"forget {name}", on_click=resources.board().forget, args=(name,))
 
 
 def _name(current: Opened, what: str) -> str:
@@ -111,6 +111,10 @@ def wait_for_layouts(current: Opened, tuner: Tuner, setting: Setting) -> None:
     if not tuner.slow(setting):
         return
     name = _name(current, f"lay out {setting.placement} {setting.n_cells}")
+    ended = resources.board().get(name)
+    if ended is not None and not ended.running and ended.error is not None:
+        _failed(ended.error, "These shards could not be laid out", name)
+        st.stop()
     job = resources.board().start(name, lambda report: tuner.lay_out(setting, report)) or resources.board().get(name)
     st.caption("This placement is laid out for the first time; after that each setting is answered at once.")
     if job is not None:
@@ -315,9 +319,9 @@ def apply(current: Opened, tuner: Tuner, outcome: Outcome) -> None:
     frames = count(current.collection.n_frames, "frame")
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
-            "Apply" if writes else "Measure this",
+            "Apply" if writes or setting == today else "Measure this",
             type="primary",
-            icon=":material/check:" if writes else ":material/timer:",
+            icon=":material/check:" if writes or setting == today else ":material/timer:",
             disabled=setting == today,
             on_click=_start_applying,
             args=(current, tuner, setting, _tuners()),
@@ -363,7 +367,7 @@ def _watch_applying(job: Job[Any]) -> None:
 def _outcome_of(current: Opened, job: Job[Any]) -> None:
     """Predicted beside measured, or why it did not come to that."""
     if job.error is not None:
-        _failed(job.error, "It was not applied", _name(current, "apply"))
+        _failed(job.error, "It was not applied", _name(current, "apply"), "Dismiss")
         return
     applied: Applied = job.value()
     told, found = applied.predicted, applied.measured
@@ -394,7 +398,7 @@ def cells_to_try(current: Opened, tuner: Tuner) -> None:
             key="tune_try_cells",
         )
         if job is not None and job.error is not None:
-            _failed(job.error, "No other cells were tried", _name(current, "cells"))
+            _failed(job.error, "No other cells were tried", _name(current, "cells"), "Dismiss")
 
 
 def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> None:
