@@ -20,7 +20,7 @@ from engine.generations import Generations
 from engine.inside import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
 from engine.learned import read_learned
 from engine.manifest import Settings
-from engine.report import collection_stats, video_info
+from engine.report import collection_stats, video_info, video_infos
 from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Frame, VideoInfo
 from engine.vectorindex import Floats, Lists
@@ -89,7 +89,7 @@ class Contents:
         with self._generations.reading() as snapshot:
             generation, infos = self._infos
             if generation != snapshot.generation:
-                infos = [video_info(snapshot, row) for row in snapshot.manifest.videos]
+                infos = video_infos(snapshot)
                 self._infos = (snapshot.generation, infos)
             return list(infos)
 
