@@ -237,6 +237,22 @@ def _search_options(command: argparse.ArgumentParser) -> None:
         metavar="H",
         help="only recorded in these hours: 7,8,9 or 18-22 (until 22:00); 22-3 wraps midnight",
     )
+    command.add_argument(
+        "--prefer-tag",
+        action="append",
+        default=[],
+        metavar="KIND:LABEL",
+        help="of hits with the same score those with this tag first; under --max-shards, shards that carry it earlier",
+    )
+    command.add_argument(
+        "--also",
+        action="append",
+        type=int,
+        default=[],
+        metavar="SHARD",
+        help="open this shard whole, too; repeat for more",
+    )
+    command.add_argument("--missed", action="store_true", help="say what an exact search finds beyond this, and why")
     for name, what in (("any", "any of these tags"), ("all", "all of these tags"), ("none", "none of these tags")):
         command.add_argument(
             f"--tag-{name}", action="append", default=[], metavar="KIND:LABEL", help=f"only frames with {what}"

@@ -133,6 +133,8 @@ class Bench:
             self._stats.n_frames,
             request.cold,
             tuple(self._notes),
+            tuple(self._rows),
+            tuple(truth.right(i) for i in range(len(self._queries))),
         )
 
     # Looking first
@@ -156,11 +158,7 @@ class Bench:
 
     def _chosen(self) -> tuple[str, ...]:
         """The contenders asked for, or all that fit."""
-        unfit = {}
-        if not self._stats.n_cells:
-            unfit = dict.fromkeys(ROUTED, "the collection has not been built, so there is nothing to route by")
-        elif self._stats.metric == "l2":
-            unfit = dict.fromkeys(("spread", "routed"), "this router is for inner products")
+        unfit = unfit_for(self._stats.n_cells, self._stats.metric)
         for name in self._request.contenders:
             if name not in NAMES:
                 raise ValueError(f"There is no contender {name!r}; there are {', '.join(NAMES)}.")
@@ -182,6 +180,7 @@ class Bench:
                 )
         queries = self._checked(request.queries, "the queries")
         finds = request.n_probe is None and not request.sweep and any(name in ROUTED for name in self.names)
+        self._rows = range(len(queries))[:limit]
         if not finds:
             self._queries, self._others = queries[:limit], queries[:0]
         elif request.calibrate is not None:
@@ -193,6 +192,7 @@ class Bench:
             self._queries = self._others = queries
             self._notes.append("Widths were found on the query that was measured: there is no other.")
         else:
+            self._rows = range(len(queries))[1::2][:limit]
             self._queries, self._others = queries[1::2][:limit], queries[::2]
 
     def _checked(self, queries: NDArray[np.floating], what: str) -> Floats:
@@ -286,6 +286,13 @@ class Bench:
             for runner in runners:
                 runner.run(block, cold=self._request.cold)
                 progress(runner.name, block.stop, n)
+
+
+def unfit_for(n_cells: int, metric: str) -> dict[str, str]:
+    """Contenders that cannot take part on a collection with so many cells, and why."""
+    if not n_cells:
+        return dict.fromkeys(ROUTED, "the collection has not been built, so there is nothing to route by")
+    return dict.fromkeys(("spread", "routed"), "this router is for inner products") if metric == "l2" else {}
 
 
 def _ladder(n_cells: int, *, halves: bool) -> list[int]:

@@ -16,14 +16,13 @@ from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport
 from engine.making import filled, from_aic, from_table, from_videos
+from engine.searcher import How, Query
 from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, load_array
 from engine.terminal import Line, print_json, print_result, search_document
 from engine.types import Filter
 from engine.verdict import table
-
-Query = str | int | NDArray[np.floating]
 
 
 def run_ingest(options: argparse.Namespace) -> int:
@@ -185,27 +184,32 @@ def run_search(options: argparse.Namespace) -> int:
             _ = collection.encoder  # Loaded before the clock of the search starts.
         if many and read.shape[1] == collection.settings.dim:
             check_rows(read, collection.settings.metric, "fp32", str(options.vector))
-        results = collection.search_many(
-            queries,
-            options.k,
-            exact=options.exact,
-            recall=options.recall,
-            n_probe=options.n_probe,
-            max_shards=options.max_shards,
-            router=options.router,
-            kind=options.kind,
-            per_shot=options.per_shot,
-            where=where,
-            allow_partial=options.allow_partial,
-        )
+        how: How = {
+            "exact": options.exact,
+            "recall": options.recall,
+            "n_probe": options.n_probe,
+            "max_shards": options.max_shards,
+            "router": options.router,
+            "kind": options.kind,
+            "per_shot": options.per_shot,
+            "where": where,
+            "allow_partial": options.allow_partial,
+            "prefer": Filter(tags_all=tuple(options.prefer_tag)),
+            "also": tuple(options.also),
+        }
+        results = collection.search_many(queries, options.k, **how)
+        missed = [
+            collection.missed(query, result, **how) if options.missed else None
+            for query, result in zip(queries, results, strict=True)
+        ]
     if options.json:
-        documents = [search_document(result) for result in results]
+        documents = [search_document(*each) for each in zip(results, missed, strict=True)]
         print_json(documents if many else documents[0])
     else:
-        for i, result in enumerate(results):
+        for i, each in enumerate(zip(results, missed, strict=True)):
             if many:
                 print(f"Query {i}")
-            print_result(result)
+            print_result(*each)
     return 1 if any(result.trace.missing for result in results) else 0
 
 

@@ -20,12 +20,15 @@ from engine.columns import import_companions
 from engine.durable import remove_folder, storage_errors
 from engine.reference import Truth, float_rows, reading
 from engine.snapshot import ShardView
+from engine.types import ShardState, Trace
 from engine.vectorindex import FlatRows, Floats, Rows
 
 ROUTED = ("centroid", "spread", "routed")
 """Contenders that open some shards only: by two routers that know no texts, and by the one that learned from some."""
 SHARDS = "shards"
 """Folder of the naive loop's files in the one that is shared."""
+CHOOSING = -1
+"""Stands for a shard in the steps of an answer: until then it was decided which to open."""
 _EVERYTHING = 1 << 40
 """Cache budget, bytes: what was opened stays."""
 
@@ -65,6 +68,9 @@ class Answer:
     """Why it was searched so wide, one sentence."""
     n_probe: int = 0
     expected_recall: float | None = None
+    steps: Sequence[tuple[int, float]] = ()
+    """Shards in the order they were searched, and the milliseconds since the question at which each was done; the rest of
+    the time went into merging. Empty where shards were not searched one after another."""
 
 
 class Contender(Protocol):
@@ -141,7 +147,7 @@ class Naive:
 
     def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
         started = time.perf_counter()
-        ids, scores, n_bytes = [], [], 0
+        ids, scores, n_bytes, steps = [], [], 0, []
         for file, names in self._shards:
             index = FlatRows.read(file, self._metric)
             found = index.search(query[None], k)
@@ -151,12 +157,14 @@ class Naive:
                 self._memory.look()
             del index
             n_bytes += file.stat().st_size
+            steps.append((int(file.stem), (time.perf_counter() - started) * 1e3))
         best = np.argsort(-np.concatenate(scores), kind="stable")[:k]
         hits = np.concatenate(ids)[best].tolist()
         ms = (time.perf_counter() - started) * 1e3
         self._looked = True
         n = sum(len(names) for _, names in self._shards)
-        return Answer(ms, hits, self._total, len(self._shards), n, n, n_bytes, self._generation)
+        total, opened = self._total, len(self._shards)
+        return Answer(ms, hits, total, opened, n, n, n_bytes, self._generation, steps=steps)
 
     def forget(self) -> None:
         footprint.drop(self._folder)
@@ -185,7 +193,7 @@ class RamFlat:
         hits = self._ids[found.rows[0]].tolist()
         ms = (time.perf_counter() - started) * 1e3
         n = len(self._ids)
-        return Answer(ms, hits, 1, 1, n, n, 0, self._generation)
+        return Answer(ms, hits, 1, 1, n, n, 0, self._generation, steps=[(0, ms)])
 
     def forget(self) -> None:
         """Nothing is read again."""
@@ -222,12 +230,26 @@ class Engine:
             trace.reason,
             trace.n_probe,
             trace.expected_recall,
+            steps_of(trace, ms),
         )
 
     def forget(self) -> None:
         self._collection.cache.drop(lambda key: False)
         gc.collect()
         footprint.drop(self._path)
+
+
+def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
+    """The steps of a search that took so many milliseconds as a whole, from the times that its trace tells."""
+    if trace.workers > 1:
+        return []
+    at = ms - trace.ms["total"] + trace.ms["filter"] + trace.ms["route"]
+    steps = [(CHOOSING, at)]
+    for shard in trace.shards:
+        if shard.state in (ShardState.OPENED, ShardState.CACHED):
+            at = min(ms, at + shard.ms)
+            steps.append((shard.shard, at))
+    return steps
 
 
 def settings_of(name: str, kind: str, setting: Setting) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from engine.errors import CollectionError
 from engine.export import export
 from engine.gap import Gap, modality_gap
 from engine.generations import Generations
+from engine.inside import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
 from engine.learned import read_learned
 from engine.manifest import Settings
-from engine.report import collection_stats, video_info
+from engine.report import collection_stats, video_info, video_infos
 from engine.snapshot import Snapshot
 from engine.types import CollectionStats, Frame, VideoInfo
 from engine.vectorindex import Floats, Lists
@@ -88,7 +89,7 @@ class Contents:
         with self._generations.reading() as snapshot:
             generation, infos = self._infos
             if generation != snapshot.generation:
-                infos = [video_info(snapshot, row) for row in snapshot.manifest.videos]
+                infos = video_infos(snapshot)
                 self._infos = (snapshot.generation, infos)
             return list(infos)
 
@@ -141,6 +142,27 @@ class Contents:
         """What is in the collection, shard by shard, and the cache's counters."""
         with self._generations.reading() as snapshot:
             return collection_stats(self.path, snapshot, self.cache)
+
+    def shard(self, number: int, samples: int = 12) -> ShardContents:
+        """What is in one shard: videos, tags, times, cells, and some of its frames.
+
+        Raises
+        ------
+        ValueError
+            If there is no such shard.
+        """
+        with self._generations.reading() as snapshot:
+            return shard_contents(snapshot, number, self.cache, samples)
+
+    def tag_shares(self, most: int = 24) -> TagShares:
+        """Shards beside each other by the tags that tell them apart best."""
+        with self._generations.reading() as snapshot:
+            return tag_shares(snapshot, most)
+
+    def recordings(self) -> tuple[Recording, ...]:
+        """Shards beside each other by when their frames were recorded."""
+        with self._generations.reading() as snapshot:
+            return recordings(snapshot)
 
     def check(self) -> list[str]:
         """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.calibration import Stop
+from engine.preference import Preference
 from engine.probe import Part, Task
 from engine.promise import Scorer
 from engine.router import Route, groups_for
@@ -33,6 +35,48 @@ class Opening:
     """(m,) cells probed."""
     cells_scored: Rows
     """(m,) cells and groups that were scored."""
+    lifts: dict[int, Floats] = field(default_factory=dict)
+    """Per shard, (m,) by how much it counts for more because of what is preferred, where a cap chooses among shards."""
+    choice: Choice | None = None
+    """How the cells were chosen; None where nothing was routed."""
+
+    def clause(self, task: Task, i: int, cells: int) -> str:
+        """What is done in a shard that query i opens."""
+        if task.shard.shard not in self.predicted:
+            return "every frame that passes is compared"
+        if all(part.lists is None for part in task.parts):
+            return "opened whole, as asked"
+        lift = self.lifts.get(task.shard.shard)
+        why = f", ranked {lift[i]:.3f} higher for what is preferred" if lift is not None and lift[i] > 0 else ""
+        return f"{cells} of the chosen cells {'is' if cells == 1 else 'are'} here{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which cells are probed for m queries, and among which they were chosen."""
+
+    route: Route
+    chosen: Rows
+    """(m, width) cells, -1 for none."""
+    lying: CellMap
+    stop: Stop | None
+
+    def needed(self, i: int, cell: int) -> float | None:
+        """The predicted score from which query i would have probed a cell; None where nothing was probed.
+
+        Where cells are probed until a recall is expected, a cell that makes many rows be compared must promise more.
+        """
+        mine = self.chosen[i][self.chosen[i] >= 0]
+        if not len(mine):
+            return None
+        least = finite(self.route.scores[i, mine].min())
+        if self.stop is None or not np.isfinite(self.route.scores[i, cell]):
+            return least
+        cells, worths = self.route.worths(i, self.stop, self.lying.rows, self.lying.log_rows)
+        if not np.isin(mine, cells[worths >= self.stop.threshold]).all():
+            return least  # More cells were needed for enough rows, and they were taken by their scores alone.
+        short = self.stop.threshold - worths[np.searchsorted(cells, cell)]
+        return float(self.route.scores[i, cell] + self.stop.temperature * short)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +107,16 @@ def routed(
     max_shards: int | None,
     *,
     whole: bool,
+    preference: Preference | None = None,
+    also: AbstractSet[int] = frozenset(),
 ) -> Opening:
     """Choose cells over all shards, then the shards that hold them.
 
     Parameters
     ----------
     whole : nothing is filtered or broken, so what the snapshot knows of all its segments serves
+    preference : what counts for a shard beside its prediction, where `max_shards` chooses among shards
+    also : shards of which every frame that passes is compared; they do not count among `max_shards`
     """
     cells = snapshot.cells
     assert cells is not None
@@ -89,7 +137,16 @@ def routed(
     first = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T  # Chosen cells come best first.
     predicted = np.maximum.reduceat(np.where(used, first, -np.inf), starts, axis=0)
     wanted_here = np.logical_or.reduceat(used, starts, axis=0)
-    opened = wanted_here & _among_best(np.where(wanted_here, predicted.clip(_LEAST), -np.inf), max_shards)
+    numbers = [shard.shard for shard, _ in scope.open_to]
+    asked = np.array([number in also for number in numbers])
+    competing = wanted_here & ~asked[:, None]
+    lifts: Floats | None = None
+    carrying: Floats | None = None
+    if preference is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
+        lifts = preference.lifts(numbers, np.where(competing, predicted, -np.inf))
+        carrying = preference.of_shards(numbers)
+    ranked = predicted.clip(_LEAST) if lifts is None else predicted.clip(_LEAST) + lifts
+    opened = (competing & _among_best(np.where(competing, ranked, -np.inf), max_shards, carrying)) | asked[:, None]
     if max_shards is not None:
         held &= opened[shard_of][:, :, None]
 
@@ -104,7 +161,11 @@ def routed(
     by_all: list[bool] = np.logical_and.reduce(opened, axis=1).tolist()
     for i, (shard, _) in enumerate(scope.open_to):
         mine = range(bounds[i], bounds[i + 1])
-        if by_some[i]:
+        if asked[i]:
+            best = np.max([route.scores[:, lying.cells[j]].max(axis=1) for j in mine], axis=0)
+            predicted[i] = np.maximum(predicted[i], best)
+            tasks.append(Task(shard, [replace(parts[j], which=np.arange(m), lists=None) for j in mine]))
+        elif by_some[i]:
             tasks.append(Task(shard, [_probing(parts[j], places[j], held[j], probing[j]) for j in mine if probed[j]]))
         if by_all[i]:
             continue
@@ -112,7 +173,9 @@ def routed(
         for query in np.flatnonzero(~opened[i]).tolist():
             if wanted_here[i, query]:
                 score = finite(predicted[i, query])
-                reason = f"predicted {predicted[i, query]:.2f}, below the best {max_shards} shards allowed"
+                lift = 0.0 if lifts is None else float(lifts[i, query])
+                more = f" and {lift:.3f} for what is preferred" if lift > 0 else ""
+                reason = f"predicted {predicted[i, query]:.2f}{more}, below the best {max_shards} shards allowed"
             else:
                 score = finite(max(route.scores[query, lying.cells[j]].max() for j in mine))
                 reason = f"its best cell is predicted {score:.2f}" if score is not None else ""
@@ -123,8 +186,15 @@ def routed(
             found[query] = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, score)
         skipped[shard.shard] = found
     n_probed = (held.any(axis=0) if max_shards is not None else chosen >= 0).sum(axis=1)
-    by_shard = {shard.shard: predicted[i] for i, (shard, _) in enumerate(scope.open_to)}
-    return Opening(tasks, skipped, by_shard, n_probed, route.scored)
+    return Opening(
+        tasks,
+        skipped,
+        dict(zip(numbers, predicted, strict=True)),
+        n_probed,
+        route.scored,
+        {} if lifts is None else dict(zip(numbers, lifts, strict=True)),
+        Choice(route, chosen, lying, width.stop),
+    )
 
 
 def _choose(queries: Floats, scorer: Scorer, width: Width, lying: CellMap) -> tuple[Route, Rows]:
@@ -141,13 +211,16 @@ def finite(predicted: float) -> float | None:
     return float(predicted) if np.isfinite(predicted) else None
 
 
-def _among_best(predicted: Floats, max_shards: int | None) -> NDArray[np.bool_]:
-    """(shards, m) whether a shard is among the `max_shards` best of a query."""
-    if max_shards is None or len(predicted) <= max_shards:
-        return np.ones(predicted.shape, np.bool_)
-    order = np.argsort(-predicted, axis=0, kind="stable")
+def _among_best(ranked: Floats, max_shards: int | None, carrying: Floats | None) -> NDArray[np.bool_]:
+    """(shards, m) whether a shard is among the `max_shards` best of a query; of equals, those that carry more come first."""
+    if max_shards is None or len(ranked) <= max_shards:
+        return np.ones(ranked.shape, np.bool_)
+    if carrying is None:
+        order = np.argsort(-ranked, axis=0, kind="stable")
+    else:
+        order = np.lexsort((np.broadcast_to(-carrying[:, None], ranked.shape), -ranked), axis=0)
     rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(len(predicted))[:, None], axis=0)
+    np.put_along_axis(rank, order, np.arange(len(ranked))[:, None], axis=0)
     return rank < max_shards
 
 

@@ -70,7 +70,14 @@ class Runner:
         found = []
         for setting, answers in self._answers.items():
             asked = [
-                Asked(each.ms, truth.recall(i, each.frame_ids), each.shards_probed) for i, each in enumerate(answers)
+                Asked(
+                    each.ms,
+                    truth.recall(i, each.frame_ids),
+                    each.shards_probed,
+                    tuple(each.frame_ids),
+                    tuple((shard, ms) for shard, ms in each.steps),
+                )
+                for i, each in enumerate(answers)
             ]
             expected = [each.expected_recall for each in answers if each.expected_recall is not None]
             p50, p95, p99 = percentiles([each.ms for each in answers])

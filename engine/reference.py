@@ -86,10 +86,19 @@ class Truth:
                 report(done, snapshot.n_live)
         return cls(ids, scores, k, snapshot.metric)
 
+    def right(self, i: int) -> tuple[int, ...]:
+        """The ids of the k best for query i, best first, and behind them of those as good as the last, which are as right."""
+        k = min(self.k, len(self.ids[i]))
+        last = float(self.scores[i, k - 1])
+        least = last - tolerance(last, self.metric)
+        return tuple(self.ids[i, self.scores[i] >= least].tolist())
+
     def recall(self, i: int, found: Sequence[int]) -> float:
         """Share of the k best that were found for query i; a frame as good as the last of them is as right."""
         k = min(self.k, len(self.ids[i]))
-        last = float(self.scores[i, k - 1])
-        least = last - _TOLERANCE * (1.0 if self.metric == "ip" else abs(last))
-        right = set(self.ids[i, self.scores[i] >= least].tolist())
-        return min(k, len(right.intersection(found))) / k
+        return min(k, len(set(self.right(i)).intersection(found))) / k
+
+
+def tolerance(score: float, metric: str) -> float:
+    """By how much a score may differ from this one and still be as good."""
+    return _TOLERANCE * (1.0 if metric == "ip" else abs(score))

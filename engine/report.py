@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine import stats
@@ -21,11 +22,21 @@ _CLIPPED = 0.01
 
 def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:
     """One video, with the shards that hold frames of it."""
-    shards = tuple(
-        shard.shard
-        for shard in snapshot.shards
-        if any(str(row.number) in view.segment.row.stats["videos"] for view in shard.segments)
-    )
+    name = str(row.number)
+    views = ((shard.shard, view) for shard in snapshot.shards for view in shard.segments)
+    return _info(row, sorted({shard for shard, view in views if name in view.segment.row.stats["videos"]}))
+
+
+def video_infos(snapshot: Snapshot) -> list[VideoInfo]:
+    """All videos, in the order in which they were added."""
+    shards: dict[str, list[int]] = defaultdict(list)
+    for shard in snapshot.shards:
+        for name in {name for view in shard.segments for name in view.segment.row.stats["videos"]}:
+            shards[name].append(shard.shard)
+    return [_info(row, shards[str(row.number)]) for row in snapshot.manifest.videos]
+
+
+def _info(row: VideoRow, shards: Sequence[int]) -> VideoInfo:
     return VideoInfo(
         row.number,
         row.video_id,
@@ -35,14 +46,14 @@ def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:
         row.fps,
         row.captured_at,
         row.n_frames,
-        shards,
+        tuple(shards),
         row.about,
     )
 
 
 def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> CollectionStats:
     """Everything that the catalog and the cache know."""
-    shards = tuple(_shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
+    shards = tuple(shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
     settings = snapshot.settings
     return CollectionStats(
         path=str(path),
@@ -69,7 +80,8 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
     )
 
 
-def _shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
+def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
+    """What the catalog and the cache know of one shard."""
     each = [view.segment.row.stats for view in shard.segments]
     captured = stats.merge_range(one["captured"] for one in each)
     numbers = {int(number) for one in each for number in one["videos"]}

@@ -85,18 +85,22 @@ class Route:
         """
         found = []
         for i, scores in enumerate(self.scores):
-            cells = np.arange(len(scores)) if self.inside is None else self.inside[i]
-            held = matches[cells] > 0
-            if not held.all():
-                cells = cells[held]
-            promised = scores[cells]
-            chosen = np.flatnonzero(worth(promised[None], log_matches[cells], stop.temperature)[0] >= stop.threshold)
-            chosen = cells[chosen[np.argsort(-promised[chosen], kind="stable")]]
+            cells, worths = self.worths(i, stop, matches, log_matches)
+            chosen = cells[worths >= stop.threshold]
+            chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
             if matches[chosen].sum() < wanted:
                 every, occupied = self._of_occupied(matches)
                 chosen = _until(every[i], matches, wanted, 1, occupied)
             found.append(chosen)
         return found[0][None] if len(found) == 1 else _padded(found)
+
+    def worths(self, i: int, stop: Stop, matches: Rows, log_matches: Floats) -> tuple[Rows, Floats]:
+        """The cells (n,) that were scored for query i and hold matching rows, and what each is worth (n,)."""
+        cells = np.arange(self.scores.shape[1]) if self.inside is None else self.inside[i]
+        held = matches[cells] > 0
+        if not held.all():
+            cells = cells[held]
+        return cells, worth(self.scores[i, cells][None], log_matches[cells], stop.temperature)[0]
 
     def _of_occupied(self, matches: Rows) -> tuple[Floats, int]:
         """Scores, minus infinity for cells without matching rows, and how many have any."""

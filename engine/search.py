@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from engine import vectorindex
+from engine.approach import Approach, Wanted, raise_unless_partial
 from engine.merge import Merged, merge, rescore_depth
-from engine.opening import Opening, Width, everything, finite, routed
+from engine.opening import Opening, finite
 from engine.placement import PLACEMENTS
 from engine.plan import Plan
 from engine.probe import Depth, Prober, Task
-from engine.scope import Scope, scope_of
 from engine.snapshot import Snapshot
-from engine.types import Filter, Frame, Hit, SearchResult, ShardState, ShardTrace, Trace
+from engine.types import Frame, Hit, SearchResult, ShardState, ShardTrace, Trace
 from engine.vectorindex import Floats
 
 BATCH = 64
@@ -43,7 +42,7 @@ class Clock:
 
 
 @vectorindex.one_thread()
-def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, prober: Prober) -> list[SearchResult]:
+def search(snapshot: Snapshot, queries: Floats, plan: Plan, wanted: Wanted, prober: Prober) -> list[SearchResult]:
     """Answer queries (m, dim) from one generation, each with the same plan and filter.
 
     Raises
@@ -54,23 +53,17 @@ def search(snapshot: Snapshot, queries: Floats, plan: Plan, where: Filter, probe
         If a shard cannot be read and partial answers are not allowed.
     """
     clock = Clock()
-    scope = scope_of(snapshot, where, routed=not plan.exact)
-    _raise_unless_partial(plan, scope.broken)
-    if where and plan.aim is not None and not plan.exact and plan.max_shards is None and scope.n_matches:
-        plan = plan.aim.plan(plan, snapshot.n_live, scope.n_matches)
-    if where and not plan.exact and plan.max_shards is None:
-        why = scope.cheaper_exact(plan.n_probe, len(snapshot.cells or ()))
-        plan = plan if why is None else replace(plan, exact=True, reason=why)
+    approach = Approach.of(snapshot, plan, wanted)
     clock.lap("filter")
     results: list[SearchResult | None] = [None] * len(queries)
     pending = np.arange(len(queries))
-    k = plan.k if plan.per_shot is None else 4 * plan.k
+    k = approach.depth
     while len(pending):
         short = []
         for start in range(0, len(pending), BATCH):
             some = pending[start : start + BATCH]
-            attempt = _attempt(snapshot, queries[some], plan, where, scope, prober, k, clock)
-            for i, result in enumerate(attempt.results(snapshot, plan, where, prober)):
+            attempt = _attempt(snapshot, queries[some], approach, prober, k, clock)
+            for i, result in enumerate(attempt.results(snapshot, prober)):
                 earlier = results[some[i]]
                 results[some[i]] = result if earlier is None else _with_reads(result, earlier.trace)
                 if len(result.hits) < plan.k and len(attempt.merged.scores[i]) >= k:
@@ -95,13 +88,6 @@ def _with_reads(result: SearchResult, earlier: Trace) -> SearchResult:
         read, ms = before.bytes_read + now.bytes_read, before.ms + now.ms
         shards.append(replace(now, state=state, reason=reason, bytes_read=read, ms=ms))
     return replace(result, trace=replace(result.trace, shards=tuple(shards)))
-
-
-def _raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
-    if not plan.allow_partial:
-        for task in tasks:
-            if task.error is not None:
-                raise task.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +129,15 @@ class Attempt:
     tasks: list[Task]
     opening: Opening
     merged: Merged
-    scope: Scope
+    approach: Approach
 
-    def results(self, snapshot: Snapshot, plan: Plan, where: Filter, prober: Prober) -> list[SearchResult]:
-        matched = bool(self.scope.open_to or self.scope.broken)
-        warnings = _warnings(snapshot, plan, where, matched=matched)
+    def results(self, snapshot: Snapshot, prober: Prober) -> list[SearchResult]:
+        plan, scope = self.approach.plan, self.approach.scope
+        warnings = warnings_of(snapshot, self.approach)
         told = [_Told.of(task, len(self.merged.scores)) for task in self.tasks]
         found = []
         for i in range(len(self.merged.scores)):
-            shards = {**self.scope.traces}
+            shards = {**scope.traces}
             shards |= {number: why for number, each in self.opening.skipped.items() if (why := each[i]) is not None}
             for each in told:
                 if each.task.shard.shard not in shards:
@@ -192,10 +178,8 @@ class Attempt:
         cells = told.cells[i]
         if task.error is not None:
             state, reason = ShardState.FAILED, task.error.reason
-        elif predicted is None:
-            reason = f"{where}; every frame that passes is compared"
         else:
-            reason = f"{where}; {cells} of the chosen cells {'is' if cells == 1 else 'are'} here"
+            reason = f"{where}; {self.opening.clause(task, i, cells)}"
         return ShardTrace(
             task.shard.shard,
             task.shard.name,
@@ -230,38 +214,23 @@ class Attempt:
             hits.append(hit)
             if len(hits) == plan.k:
                 break
-        return hits
+        preference = self.approach.wanted.preference
+        return hits if preference is None else preference.ordered(hits)
 
 
-def _attempt(
-    snapshot: Snapshot,
-    queries: Floats,
-    plan: Plan,
-    where: Filter,
-    scope: Scope,
-    prober: Prober,
-    k: int,
-    clock: Clock,
-) -> Attempt:
+def _attempt(snapshot: Snapshot, queries: Floats, approach: Approach, prober: Prober, k: int, clock: Clock) -> Attempt:
     """Route, probe and merge for k rows each."""
-    if plan.exact:
-        opening = everything(scope, len(queries))
-    else:
-        whole = not where and not scope.broken
-        width = Width(plan.n_probe, plan.stop, k)
-        opening = routed(
-            snapshot, queries, scope, snapshot.scorers[plan.kind][plan.router], width, plan.max_shards, whole=whole
-        )
-    tasks = opening.tasks + scope.broken
+    opening = approach.opening(snapshot, queries, k)
+    tasks = opening.tasks + approach.scope.broken
     clock.lap("route")
     depth = Depth(k, rescore_depth(snapshot.settings.codec, k))
     prober.run(tasks, queries, depth)
-    _raise_unless_partial(plan, tasks)
+    raise_unless_partial(approach.plan, tasks)
     clock.lap("search")
     merged = merge(tasks, queries, depth, snapshot.metric)
-    _raise_unless_partial(plan, tasks)
+    raise_unless_partial(approach.plan, tasks)
     clock.lap("rescore")
-    return Attempt(tasks, opening, merged, scope)
+    return Attempt(tasks, opening, merged, approach)
 
 
 def shot_of(frame: Frame) -> tuple[str, int]:
@@ -269,8 +238,9 @@ def shot_of(frame: Frame) -> tuple[str, int]:
     return (frame.video_id, frame.shot if frame.shot >= 0 else -1 - int(frame.seconds // 10))
 
 
-def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, *, matched: bool) -> tuple[str, ...]:
-    found = []
+def warnings_of(snapshot: Snapshot, approach: Approach) -> tuple[str, ...]:
+    """What is to be said about any answer that is found in this way, a sentence each."""
+    plan, scope, found = approach.plan, approach.scope, []
     placement = snapshot.manifest.layout.placement
     if plan.max_shards is not None and not plan.exact and not PLACEMENTS[placement].routed:
         found.append(f"Under {placement.replace('_', '-')} placement a cap on shards leaves out frames at random.")
@@ -280,6 +250,6 @@ def _warnings(snapshot: Snapshot, plan: Plan, where: Filter, *, matched: bool) -
         found.append(
             f"The router was calibrated on {snapshot.router.calibration.n_frames:,} of {snapshot.n_live:,} frames; a build renews it."
         )
-    if where and not matched:
+    if approach.wanted.where and not (scope.open_to or scope.broken):
         found.append("No frame passes the filter.")
     return tuple(found)

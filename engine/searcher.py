@@ -8,18 +8,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.account import MemoryAccount, account
+from engine.approach import Approach, Wanted
 from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.contents import Contents
 from engine.encoder import Encoder, load_encoder
 from engine.errors import EncoderError
 from engine.history import remember
-from engine.plan import Asked, check_choices, make_plan
+from engine.missed import Missed, missed
+from engine.plan import Asked, Plan, check_choices, make_plan
+from engine.preview import Preview, preview, preview_filter
 from engine.probe import Prober
 from engine.promise import RouterName
 from engine.records import prepare_query
@@ -28,6 +32,25 @@ from engine.segment import Residency
 from engine.snapshot import Snapshot
 from engine.types import Filter, SearchResult
 from engine.vectorindex import Floats
+
+Query = str | int | NDArray[np.floating]
+"""Text for the collection's encoder, the id of a stored frame, or a vector (dim,)."""
+
+
+class How(TypedDict, total=False):
+    """How to search; `Searcher.search` says what each means."""
+
+    exact: bool
+    recall: float | None
+    n_probe: int | None
+    max_shards: int | None
+    where: Filter | None
+    per_shot: int | None
+    router: RouterName | None
+    kind: Kind | None
+    allow_partial: bool
+    prefer: Filter | None
+    also: Sequence[int]
 
 
 class Searcher(Contents):
@@ -61,7 +84,7 @@ class Searcher(Contents):
 
     def search(
         self,
-        query: str | int | NDArray[np.floating],
+        query: Query,
         k: int = 10,
         *,
         exact: bool = False,
@@ -73,6 +96,8 @@ class Searcher(Contents):
         router: RouterName | None = None,
         kind: Kind | None = None,
         allow_partial: bool = False,
+        prefer: Filter | None = None,
+        also: Sequence[int] = (),
     ) -> SearchResult:
         """The k frames that fit a query best.
 
@@ -88,6 +113,11 @@ class Searcher(Contents):
         router : how to rank cells, `learned`, `spread` or `centroid`; None takes the best there is for the kind of query
         kind : `text` or `image`, how a query is routed; None takes stored frames for images, and texts and vectors for texts
         allow_partial : answer from the other shards when one fails; the trace says which
+        prefer : changes the order of the hits and never which they are: of those with the same score to three decimals,
+            those that meet more of its conditions come first. Where `max_shards` chooses among shards, it also counts how
+            many of a shard's frames meet them, see `Preference.lifts`. Tags that no frame carries are passed over
+        also : numbers of shards to open whatever the router says: every frame in them that passes is compared. They do not
+            count among `max_shards`
 
         Raises
         ------
@@ -112,65 +142,87 @@ class Searcher(Contents):
             router=router,
             kind=kind,
             allow_partial=allow_partial,
+            prefer=prefer,
+            also=also,
         )[0]
 
     def search_many(
-        self,
-        queries: Sequence[str | int | NDArray[np.floating]] | NDArray[np.floating],
-        k: int = 10,
-        *,
-        exact: bool = False,
-        recall: float | None = None,
-        n_probe: int | None = None,
-        max_shards: int | None = None,
-        where: Filter | None = None,
-        per_shot: int | None = None,
-        router: RouterName | None = None,
-        kind: Kind | None = None,
-        allow_partial: bool = False,
+        self, queries: Sequence[Query] | NDArray[np.floating], k: int = 10, **how: Unpack[How]
     ) -> list[SearchResult]:
         """The same for a batch of queries, or vectors (m, dim): all from one generation, each shard opened once.
 
         In the traces, times are each query's share of the batch, and a shard is read for the first query that wants it.
         """
-        for name, value in (("k", k), ("n_probe", n_probe), ("max_shards", max_shards), ("per_shot", per_shot)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; ask for 1 or more.")
-        check_choices(recall, router, kind)
+        _check(k, how)
         if not len(queries):
             return []
         started = time.perf_counter()
-        texts = [query for query in queries if isinstance(query, str)]
-        encoded = iter(self._encoded(texts) if texts else ())
+        encoded = self._texts(queries, keep=True)
         encode_ms = (time.perf_counter() - started) * 1e3 / len(queries)
         with self._generations.reading() as snapshot:
-            vectors = np.stack(
-                [
-                    prepare_query(
-                        next(encoded) if isinstance(query, str) else _vector(snapshot, query),
-                        snapshot.settings.dim,
-                        snapshot.settings.metric,
-                    )
-                    for query in queries
-                ]
-            )
-            kinds = [kind or _kind_of(query) for query in queries]
+            vectors = _vectors(snapshot, queries, encoded)
+            kinds = [how.get("kind") or _kind_of(query) for query in queries]
+            wanted = _wanted(snapshot, how)
             prober = Prober(self.cache, self.residency, self._pool(), self.workers)
             found: dict[int, SearchResult] = {}
             for each in dict.fromkeys(kinds):
-                plan = make_plan(
-                    snapshot, Asked(k, each, exact, recall, n_probe, max_shards, per_shot, router, allow_partial)
-                )
                 mine = [i for i, other in enumerate(kinds) if other == each]
-                answers = search(
-                    snapshot, vectors if len(mine) == len(kinds) else vectors[mine], plan, where or Filter(), prober
-                )
+                some = vectors if len(mine) == len(kinds) else vectors[mine]
+                answers = search(snapshot, some, _plan(snapshot, k, each, how), wanted, prober)
                 found |= zip(mine, answers, strict=True)
             results = [found[i] for i in range(len(kinds))]
         for result in results:
             result.trace.ms["encode"] = encode_ms
             result.trace.ms["total"] += encode_ms
         return results
+
+    def preview(self, query: Query | None = None, k: int = 10, **how: Unpack[How]) -> Preview:
+        """What a search with these arguments would open now, worked out without opening a shard.
+
+        Without a query only the filter acts, and every shard counts that may hold a frame which passes it.
+
+        Raises
+        ------
+        ValueError, NotFound, EncoderError, ShardFailed
+            As `search`.
+        """
+        _check(k, how)
+        encoded = [] if query is None else self._texts([query])
+        with self._generations.reading() as snapshot:
+            wanted = _wanted(snapshot, how)
+            if query is None:
+                partial = how.get("allow_partial", False)
+                return preview_filter(snapshot, wanted, self.cache, allow_partial=partial)
+            plan = _plan(snapshot, k, how.get("kind") or _kind_of(query), how)
+            approach = Approach.of(snapshot, plan, wanted)
+            return preview(snapshot, _vectors(snapshot, [query], encoded), approach, self.cache, self.residency)
+
+    def missed(self, query: Query, result: SearchResult, **how: Unpack[How]) -> tuple[Missed, ...]:
+        """The frames that only an exact search finds, best first, and why this answer lacks each.
+
+        Parameters
+        ----------
+        query, how : as they were given to the search
+        result : what it found
+
+        Raises
+        ------
+        CollectionError
+            If the collection has changed since.
+        ValueError, NotFound, EncoderError, ShardFailed
+            As `search`.
+        """
+        if result.trace.method == "exact" and not result.trace.missing:
+            return ()
+        _check(result.trace.k, how)
+        encoded = self._texts([query])
+        with self._generations.reading() as snapshot:
+            wanted = _wanted(snapshot, how)
+            plan = _plan(snapshot, result.trace.k, how.get("kind") or _kind_of(query), how)
+            prober = Prober(self.cache, self.residency, self._pool(), self.workers)
+            return missed(
+                snapshot, _vectors(snapshot, [query], encoded), Approach.of(snapshot, plan, wanted), result, prober
+            )
 
     def vector(self, frame_id: int) -> Floats:
         """The stored vector (dim,) of a frame.
@@ -232,18 +284,63 @@ class Searcher(Contents):
         vector: Floats = self._encoded([text])[0]
         return vector
 
-    def _encoded(self, texts: Sequence[str]) -> Floats:
+    def _texts(self, queries: Sequence[Query] | NDArray[np.floating], *, keep: bool = False) -> Sequence[Floats]:
+        """The vectors of those queries that are texts; kept for later builds if the collection's owner lets them be."""
+        texts = [query for query in queries if isinstance(query, str)]
+        return list(self._encoded(texts, keep=keep)) if texts else []
+
+    def _encoded(self, texts: Sequence[str], *, keep: bool = True) -> Floats:
         if any(not text.strip() for text in texts):
             raise ValueError("The query is empty; describe what the frame shows.")
         vectors = self.encoder.encode_text(texts)
-        if self.remember:
+        if self.remember and keep:
             with suppress(OSError):  # A full disk or a folder that may not be written must not cost the answer.
                 remember(self.path, vectors)
         return vectors
 
 
-def _kind_of(query: str | int | NDArray[np.floating]) -> Kind:
+def _check(k: int, how: How) -> None:
+    """Raise `ValueError` for a number out of range and for choices that do not exist."""
+    limits = (("n_probe", how.get("n_probe")), ("max_shards", how.get("max_shards")), ("per_shot", how.get("per_shot")))
+    for name, value in (("k", k), *limits):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; ask for 1 or more.")
+    check_choices(how.get("recall"), how.get("router"), how.get("kind"))
+
+
+def _plan(snapshot: Snapshot, k: int, kind: Kind, how: How) -> Plan:
+    asked = Asked(
+        k,
+        kind,
+        how.get("exact", False),
+        how.get("recall"),
+        how.get("n_probe"),
+        how.get("max_shards"),
+        how.get("per_shot"),
+        how.get("router"),
+        how.get("allow_partial", False),
+    )
+    return make_plan(snapshot, asked)
+
+
+def _wanted(snapshot: Snapshot, how: How) -> Wanted:
+    return Wanted.of(snapshot, how.get("where"), how.get("prefer"), how.get("also", ()))
+
+
+def _kind_of(query: Query) -> Kind:
     return "image" if isinstance(query, (int, np.integer)) else "text"
+
+
+def _vectors(snapshot: Snapshot, queries: Sequence[Query] | NDArray[np.floating], encoded: Sequence[Floats]) -> Floats:
+    """(m, dim) the queries as vectors fit for searching; those of the texts are given."""
+    texts = iter(encoded)
+    dim, metric = snapshot.settings.dim, snapshot.settings.metric
+    return np.stack(
+        [
+            prepare_query(next(texts) if isinstance(query, str) else _vector(snapshot, query), dim, metric)
+            for query in queries
+        ]
+    )
 
 
 def _vector(snapshot: Snapshot, query: int | NDArray[np.floating]) -> Floats:

@@ -345,6 +345,12 @@ class Segment:
         read = self.verify()
         return self._flat.search(queries, k, mask, n_passing), read
 
+    def scan_nbytes(self, n_passing: int | None) -> int:
+        """Bytes that `scan` would read now, where so many rows pass a mask; None for no mask."""
+        if n_passing is not None and self.are_few(n_passing):
+            return n_passing * int(self.vectors[0].nbytes)
+        return 0 if self._verified else (self.folder / "vectors.npy").stat().st_size
+
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
         self.ask_for(rows)
         found = FlatRows(self.stored(rows), self._metric).search(queries, k)

@@ -60,7 +60,7 @@ def hours_of(dayparts: Iterable[str]) -> set[int]:
     return hours
 
 
-def _hours_wanted(where: Filter) -> set[int]:
+def hours_wanted(where: Filter) -> set[int]:
     """The hours (0-23) that a filter lets pass."""
     wanted = set(range(24))
     if where.dayparts:
@@ -89,7 +89,7 @@ def why_no_match(stats: Mapping[str, Any], where: Filter, videos: set[int] | Non
             end is not None and stats["captured"][0] >= microseconds(end)
         ):
             return "was recorded at other times"
-    if (where.dayparts or where.hours) and not _hours_wanted(where) & set(stats["hours"]):
+    if (where.dayparts or where.hours) and not hours_wanted(where) & set(stats["hours"]):
         return f"holds nothing recorded {_when(where)}"
     tags = stats["tags"]
     if where.tags_any and not any(tag in tags for tag in where.tags_any):
@@ -142,7 +142,7 @@ def mask_of(columns: FrameColumns, where: Filter, videos: set[int] | None) -> ND
     if end is not None:
         mask &= columns.captured_at < microseconds(end)
     if by_hour:
-        wanted = np.isin(np.arange(24), sorted(_hours_wanted(where)))
+        wanted = np.isin(np.arange(24), sorted(hours_wanted(where)))
         mask &= wanted[columns.captured_at // HOUR % 24]
     if where.tags_any:
         mask &= np.logical_or.reduce([columns.tags.mask(tag) for tag in where.tags_any])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from engine.missed import Missed
 from engine.types import SearchResult, ShardState
 
 
@@ -45,12 +47,18 @@ def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def search_document(result: SearchResult) -> dict[str, Any]:
-    """A search result as the JSON that scripts read."""
+def search_document(result: SearchResult, missed: Sequence[Missed] | None = None) -> dict[str, Any]:
+    """A search result as the JSON that scripts read; with what it missed where that was looked for."""
     trace = result.trace
     names = ("frame_id", "score", "video_id", "frame_index", "seconds", "shard", "captured_at", "tags")
+    told = ("rank", "cause", "predicted", "needed")
+    lacking = [
+        {name: getattr(each.hit, name) for name in names} | {name: getattr(each, name) for name in told}
+        for each in missed or ()
+    ]
     return {
         "hits": [{name: getattr(hit, name) for name in names} for hit in result.hits],
+        **({} if missed is None else {"missed": lacking}),
         "trace": {
             **{name: value for name, value in asdict(trace).items() if name not in ("shards", "ms")},
             "shards_total": trace.shards_total,
@@ -64,8 +72,8 @@ def search_document(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def print_result(result: SearchResult) -> None:
-    """Print a line per hit, and on stderr how they were found."""
+def print_result(result: SearchResult, missed: Sequence[Missed] | None = None) -> None:
+    """Print a line per hit, and on stderr how they were found and, where that was looked for, what was missed."""
     for hit in result.hits:
         print(
             f"{hit.score:.3f}  {hit.video_id}, {hit.frame_index}  {hit.seconds:.1f} s  shard {hit.shard}  {' '.join(hit.tags)}"
@@ -78,3 +86,8 @@ def print_result(result: SearchResult) -> None:
         *trace.missing,
         file=sys.stderr,
     )
+    if missed is not None:
+        print(f"Missed {len(missed)} of the {trace.k} best.", file=sys.stderr)
+    for each in missed or ():
+        hit = each.hit
+        print(f"missed {hit.score:.3f}  {hit.video_id}, {hit.frame_index}  {each.sentence}", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,11 @@ class Asked:
     ms: float
     recall: float
     shards_probed: int
+    frame_ids: tuple[int, ...] = ()
+    """What it found, best first."""
+    steps: tuple[tuple[int, float], ...] = ()
+    """Shards in the order they were searched, and the milliseconds since the question at which each was done. In place of a
+    shard -1 stands first where there was a choice of shards to make. Empty where several were searched at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,32 @@ class Standing:
 
     def document(self) -> dict[str, Any]:
         """What scripts read: everything but the single queries."""
-        return {name: value for name, value in asdict(self).items() if name != "queries"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "queries"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A query, what a contender found for it, and what it should have."""
+
+    query: int
+    """Number of the query among those measured."""
+    row: int
+    """Of the query among those that were given."""
+    recall: float
+    found: tuple[int, ...]
+    """Frame ids, best first."""
+    wanted: tuple[int, ...]
+    """The k best, best first; of frames as good as the last, those that were found."""
+
+    @property
+    def missed(self) -> frozenset[int]:
+        """Frames wanted and not found."""
+        return frozenset(self.wanted).difference(self.found)
+
+    @property
+    def beside(self) -> frozenset[int]:
+        """Frames found and not wanted."""
+        return frozenset(self.found).difference(self.wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +112,58 @@ class Verdict:
     cold: bool
     notes: tuple[str, ...]
     """What the reader should know, one sentence each."""
+    rows: tuple[int, ...] = ()
+    """Which of the given queries were measured, by their place."""
+    right: tuple[tuple[int, ...], ...] = ()
+    """Per query measured, the ids of the k best frames, best first, and behind them of those as good as the last."""
 
     @property
     def summary(self) -> str:
         """The best way beside the slowest, in one sentence."""
-        best = self._champion()
+        best = self.champion
         slow = next((each for each in self.standings if each.name in _SLOW and each.name != best.name), None)
         shards = f"opening {best.shards_probed:.3g} of {best.shards_total} shards"
-        told = f"{best.name} answered in {_ms(best.p50_ms)} (p50), {shards} with recall {best.recall:.3g}"
+        files = " from cold files" if self.cold else ""
+        told = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {best.recall:.3g}"
         if slow is None:
             return f"{told}."
         times = slow.p50_ms / best.p50_ms
+        if times < 1:
+            return f"{told}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}, which is less."
         return (
             f"{told}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}: {times:,.{0 if times >= 10 else 1}f} times as long."
         )
 
-    def _champion(self) -> Standing:
-        """Of the best contender, the narrowest width that reaches what was asked for, else the one that finds most."""
-        name = next(name for name in _CHAMPIONS if any(each.name == name for each in self.standings))
+    @property
+    def champion(self) -> Standing:
+        """The best contender, at the width that `pick` takes."""
+        return self.pick(next(name for name in _CHAMPIONS if any(each.name == name for each in self.standings)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The contenders, each once."""
+        return tuple(dict.fromkeys(each.name for each in self.standings))
+
+    def pick(self, name: str) -> Standing:
+        """Of a contender, the narrowest width that reaches what was asked for, else the one that finds most."""
         widths = sorted((each for each in self.standings if each.name == name), key=lambda each: each.work)
         return next((each for each in widths if each.recall >= self.recall), max(widths, key=lambda each: each.recall))
+
+    def shortfall(self, standing: Standing, query: int) -> Shortfall:
+        """What a contender found for one of the queries measured, and what it should have found."""
+        asked, right = standing.queries[query], self.right[query]
+        k = min(self.k, len(right))
+        # Of those as good as the k-th best, which are as right, the ones that were found come first.
+        found = set(asked.frame_ids).intersection(right)
+        kept = [*(i for i in right if i in found), *(i for i in right if i not in found)][:k]
+        wanted = tuple(sorted(kept, key=right.index))
+        return Shortfall(query, self.rows[query], asked.recall, asked.frame_ids, wanted)
+
+    def worst(self, standing: Standing, n: int) -> tuple[Shortfall, ...]:
+        """The n queries for which a contender missed most, worst first; fewer where it missed less often than that."""
+        missing = [i for i, asked in enumerate(standing.queries) if asked.recall < 1]
+        missing.sort(key=lambda i: standing.queries[i].recall)
+        return tuple(self.shortfall(standing, i) for i in missing[:n])
 
 
 def _ms(ms: float) -> str:
@@ -109,6 +173,39 @@ def _ms(ms: float) -> str:
 COLUMNS = (
     "contender", "width", "recall", "p50 ms", "p95 ms", "p99 ms", "first ms", "shards", "scanned", "work", "read MB", "own MB", "file MB", "open s",
 )  # fmt: skip
+
+
+def numbers(standing: Standing) -> dict[str, str | float | None]:
+    """What stands in each of `COLUMNS`, in its unit; shares from 0 to 1, shards as a mean, None where the system does not tell."""
+    own, file = (None if each is None else each / 1e6 for each in (standing.anonymous_bytes, standing.file_bytes))
+    values = (
+        standing.name,
+        standing.setting or "all",
+        standing.recall,
+        standing.p50_ms,
+        standing.p95_ms,
+        standing.p99_ms,
+        standing.first_ms,
+        standing.shards_probed,
+        standing.fraction_scanned,
+        standing.work,
+        standing.bytes_read / 1e6,
+        own,
+        file,
+        standing.opening_seconds,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def as_csv(standings: Sequence[Standing]) -> str:
+    """Everything that `Standing.document` tells, as a table for other programs: a head, and a line per standing."""
+    text = io.StringIO()
+    writer = csv.DictWriter(
+        text, [field.name for field in fields(Standing) if field.name != "queries"], lineterminator="\n"
+    )
+    writer.writeheader()
+    writer.writerows(each.document() for each in standings)
+    return text.getvalue()
 
 
 def table(standings: Sequence[Standing]) -> list[str]:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engine.errors import EngineError
-from ui import filters, frames, query, resources, route, viewer, welcome
+from ui import filters, frames, hints, missed, query, resources, route, viewer, welcome
 from ui.words import plain
 
 asking = st.container(horizontal=True, vertical_alignment="bottom")
@@ -27,19 +27,24 @@ if not asked:
     st.stop()
 
 query.notes(town, asked.text)
+where, prefer = hints.row(town, asked.text, where)
+search = query.search(town, asked, chosen, where, prefer)
 try:
-    result = query.answer(town, asked, where, chosen)
+    result = query.answer(town, search)
 except EngineError as error:
     st.error(plain(str(error)))
     st.stop()
 
 with st.container(horizontal=True):
     route.bar(result.trace)
+    missed.check(search, result)
     route.details(result)
 if result.hits:
     route.warnings(result.trace)
 else:
-    filters.nothing(town)
+    filters.nothing(town, where)
+if missed.asked_for(search):
+    missed.strip(town, search, result)
 
 hit = query.hit(town)
 left, right = st.columns([8, 5]) if hit else (st.container(), None)

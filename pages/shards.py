@@ -1,8 +1,54 @@
-"""Shards: still to come."""
+"""Shards: what a query or a filter would open, before anything is searched; then the search, and what it missed."""
 
 import streamlit as st
 
-from ui import resources
+from engine.errors import EngineError
+from ui import filters, frames, hints, missed, query, resources, route, shards, viewer
+from ui.words import plain
 
-st.title("Shards", anchor=False)
-resources.badge(resources.opened())
+opened = resources.heading("Shards")
+town = opened.collection
+wrong = query.complaints(town)
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    text = query.box()
+    query.examples([example for example, _ in opened.examples])
+    where = filters.popover(town)
+    chosen = query.settings(town, shots=False)
+query.complain(wrong)
+filters.chips(town)
+query.samples(opened)
+
+asked = query.question(opened, text)
+where, prefer = hints.row(town, asked.text, where)
+search = query.search(town, asked, chosen, where, prefer)
+try:
+    told = shards.preview(town, search)
+except (EngineError, ValueError) as error:
+    st.error(plain(str(error)))
+    st.stop()
+
+shards.headline(told)
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    view = shards.switch()
+    go = shards.search_button(told, search)
+number, hit = shards.picked(told), query.hit(town)
+left, right = st.columns([8, 5]) if hit or number is not None else (st.container(), None)
+with left:
+    shards.draw(town, told, view)
+    if go:
+        result = query.answer(town, search)
+        st.caption(plain(route.sentence(result.trace)))
+        missed.strip(town, search, result)
+        frames.grid(
+            [frames.of_frame(town, found) for found in result.hits],
+            key="hits",
+            label="Frames found, best first",
+            on_pick=query.open_hit,
+            picked=str(hit.frame_id) if hit else None,
+        )
+if right:
+    with right:
+        if number is not None:
+            shards.inside(town, told.shards[number])
+        if hit:
+            viewer.show(town, hit)

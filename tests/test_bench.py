@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -19,11 +21,11 @@ from engine.__main__ import main
 from engine.apart import Apart
 from engine.bench import Bench, Request, _ladder
 from engine.collection import Collection
-from engine.contenders import NAMES, Answer, Memory, Naive, RamFlat, Setting, settings_of, write_shards
+from engine.contenders import CHOOSING, NAMES, Answer, Memory, Naive, RamFlat, Setting, settings_of, write_shards
 from engine.errors import BenchError, NotACollection, Stopped, StorageFull
 from engine.race import Runner
 from engine.reference import TIES, Truth, reading
-from engine.verdict import Standing, Verdict, table
+from engine.verdict import COLUMNS, Asked, Standing, Verdict, as_csv, numbers, table
 
 QUERIES = queries(6)
 N_PROBE = 2
@@ -112,6 +114,29 @@ class TestARace:
         assert 0 < heads <= naive.shards_probed * 64
         assert naive.shards_probed <= naive.shards_total == 4
 
+    def test_what_was_found_is_kept_and_who_scans_everything_found_what_is_right(self, raced):
+        verdict = raced[0]
+        assert (verdict.rows, len(verdict.right)) == (tuple(range(6)), 6)
+        for each in verdict.standings:
+            for asked, right in zip(each.queries, verdict.right, strict=True):
+                assert len(asked.frame_ids) == 5
+                assert asked.recall == min(5, len(set(asked.frame_ids) & set(right))) / 5
+        assert all(
+            set(asked.frame_ids) <= set(right)
+            for asked, right in zip(verdict.pick("exact").queries, verdict.right, strict=True)
+        )
+
+    def test_steps_name_every_shard_searched_in_the_order_of_the_clock(self, raced):
+        for each in raced[0].standings:
+            for asked in each.queries:
+                shards, ends = zip(*asked.steps, strict=True)
+                assert list(ends) == sorted(ends)
+                assert 0 < ends[0] <= ends[-1] <= asked.ms
+                opened = [shard for shard in shards if shard != CHOOSING]
+                assert len(set(opened)) == len(opened) == asked.shards_probed
+                assert set(opened) <= set(range(each.shards_total))
+                assert (CHOOSING in shards) == (each.name not in ("naive", "ram_flat"))
+
     @pytest.mark.skipif(footprint.resident() is None, reason="the system does not tell")
     def test_memory_is_told_where_the_system_tells(self, raced):
         for each in raced[0].standings:
@@ -131,10 +156,27 @@ class TestARace:
         routed, naive = verdict.standings[-1], verdict.standings[0]
         assert verdict.summary.startswith(f"routed answered in {routed.p50_ms:,.2f} ms (p50), opening")
         assert "the naive loop took" in verdict.summary
-        assert f"{naive.p50_ms / routed.p50_ms:,.1f}"[:1] in verdict.summary.rsplit(":", 1)[1]
+        times = naive.p50_ms / routed.p50_ms
+        assert verdict.summary.endswith("which is less." if times < 1 else "times as long.")
+        assert times < 1 or f"{times:,.1f}"[:1] in verdict.summary.rsplit(":", 1)[1]
         lines = table(verdict.standings)
         assert len({len(line) for line in lines}) == 1
         assert [line.split()[0] for line in lines[1:]] == list(NAMES)
+
+    def test_figures_for_other_programs_are_those_of_the_document(self, raced):
+        standings = raced[0].standings
+        rows = list(csv.DictReader(io.StringIO(as_csv(standings))))
+        assert [
+            {name: str("" if value is None else value) for name, value in each.document().items()} for each in standings
+        ] == rows
+        for each in standings:
+            told = numbers(each)
+            assert (told["recall"], told["p95 ms"], told["read MB"]) == (
+                each.recall,
+                each.p95_ms,
+                each.bytes_read / 1e6,
+            )
+            assert tuple(told) == COLUMNS
 
 
 class TestWidths:
@@ -418,26 +460,35 @@ class TestLookingFirst:
             Bench(Request(path, QUERIES))
         assert Bench(Request(path, QUERIES, contenders=("naive", "exact"))).disk_nbytes == (N - 30) * DIM * 4
 
+    def test_where_half_find_the_width_the_others_are_measured_and_named(self, path):
+        for settings, rows in (({}, [1, 3, 5]), ({"limit": 2}, [1, 3]), ({"sweep": True, "limit": 2}, [0, 1])):
+            bench = Bench(Request(path, QUERIES, contenders=("routed",), **settings))
+            assert list(bench._rows) == rows
+            unit = QUERIES[rows] / np.linalg.norm(QUERIES[rows], axis=1, keepdims=True)
+            np.testing.assert_allclose(bench._queries, unit, atol=1e-6)
+
     def test_one_query_is_measured_and_calibrated_on(self, path):
         bench = Bench(Request(path, QUERIES[:1], contenders=("routed",)))
         assert len(bench._queries) == len(bench._others) == 1
 
 
-def test_the_sentence_of_a_sweep_is_about_the_least_width_that_is_good():
-    def standing(name: str, recall: float, work: float, ms: float) -> Standing:
-        times = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "first_ms"), ms)
-        rest = {
-            "setting": "",
-            "router": "",
-            "n_probe": 1,
-            "recall_asked": None,
-            "expected_recall": None,
-            "shards_probed": 3.0,
-            "shards_total": 20,
-        }
-        rest |= {"fraction_scanned": work, "bytes_read": 0.0, "anonymous_bytes": None, "file_bytes": None}
-        return Standing(name=name, recall=recall, work=work, opening_seconds=0.0, queries=(), **times, **rest)
+def standing(name: str, recall: float, work: float, ms: float, queries: tuple[Asked, ...] = ()) -> Standing:
+    """A row of a verdict."""
+    times = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "first_ms"), ms)
+    rest = {
+        "setting": "",
+        "router": "",
+        "n_probe": 1,
+        "recall_asked": None,
+        "expected_recall": None,
+        "shards_probed": 3.0,
+        "shards_total": 20,
+    }
+    rest |= {"fraction_scanned": work, "bytes_read": 0.0, "anonymous_bytes": None, "file_bytes": None}
+    return Standing(name=name, recall=recall, work=work, opening_seconds=0.0, queries=queries, **times, **rest)
 
+
+def test_the_sentence_of_a_sweep_is_about_the_least_width_that_is_good():
     rows = standing("routed", 1, 0.9, 9), standing("routed", 0.96, 0.1, 1.2), standing("routed", 0.5, 0.01, 0.4)
     verdict = Verdict((standing("naive", 1, 1, 412), *rows), 10, 0.95, "text", 100, 1000, False, ())
     assert verdict.summary == (
@@ -445,3 +496,35 @@ def test_the_sentence_of_a_sweep_is_about_the_least_width_that_is_good():
     )
     assert set(asdict(rows[0])) - set(rows[0].document()) == {"queries"}
     assert "?" in table(rows)[1]
+
+
+def test_the_sentence_says_when_the_slow_way_was_faster_and_when_files_were_cold():
+    rows = standing("exact", 1, 1, 0.4), standing("routed", 0.96, 0.1, 1.2)
+    few = Verdict(rows, 10, 0.95, "text", 100, 1000, False, ())
+    assert few.summary.endswith("with recall 0.96; an exact search took 0.40 ms, which is less.")
+    assert few.names == ("exact", "routed")
+    assert replace(few, cold=True).summary.startswith("routed answered in 1.20 ms (p50) from cold files, opening")
+
+
+class TestShortfalls:
+    @pytest.fixture
+    def verdict(self):
+        asked = (Asked(1, 1, 1, (4, 3)), Asked(1, 0.5, 1, (9, 7)), Asked(1, 0, 1, (0, 1)), Asked(1, 0.5, 1, (5,)))
+        right = ((3, 4), (7, 8), (5, 6), (5, 6, 7))
+        return Verdict(
+            (standing("routed", 0.5, 0.1, 1, asked),), 2, 0.95, "text", 4, 10, False, (), (1, 3, 5, 7), right
+        )
+
+    def test_the_worst_come_first_and_those_without_fault_not_at_all(self, verdict):
+        worst = verdict.worst(verdict.champion, 9)
+        assert [(each.query, each.row, each.recall) for each in worst] == [(2, 5, 0), (1, 3, 0.5), (3, 7, 0.5)]
+        assert [each.query for each in verdict.worst(verdict.champion, 1)] == [2]
+
+    def test_what_was_missed_and_what_was_found_beside(self, verdict):
+        fall = verdict.shortfall(verdict.champion, 1)
+        assert (fall.found, fall.wanted, fall.missed, fall.beside) == ((9, 7), (7, 8), {8}, {9})
+
+    def test_of_frames_as_good_as_the_last_those_count_that_were_found(self, verdict):
+        tied = replace(verdict, standings=(standing("routed", 1, 1, 1, (Asked(1, 1, 1, (5, 7)),)),), right=((5, 6, 7),))
+        fall = tied.shortfall(tied.champion, 0)
+        assert (fall.wanted, fall.missed, fall.beside) == ((5, 7), set(), set())

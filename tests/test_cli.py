@@ -16,6 +16,7 @@ from worlds import DIM, fill, flip, make_video, queries
 
 from engine.__main__ import _parser, main
 from engine.collection import Collection
+from engine.types import Filter
 
 ROOT = Path(__file__).resolve().parent.parent
 VIDEOS = [make_video(i, 10) for i in range(3)]
@@ -103,6 +104,31 @@ class TestSearch:
             hits = as_json("search", folder, "--vector", vector, "--k", 100, *option)["hits"]
             assert 0 < len(hits) < 30
             assert [hit["frame_id"] for hit in hits] == [hit["frame_id"] for hit in everything if passes(hit)]
+
+    def test_what_is_preferred_and_opened_too_reaches_the_engine(self, as_json, folder, vector):
+        narrow = ("search", folder, "--vector", vector, "--n-probe", 1, "--k", 5)
+        wide = as_json(*narrow, "--also", 0, "--also", 1, "--also", 2)
+        exact = as_json("search", folder, "--vector", vector, "--exact", "--k", 5)
+        assert wide["hits"] == exact["hits"]
+        assert as_json(*narrow, "--prefer-tag", "scene:moon")["hits"] == as_json(*narrow)["hits"]
+        with Collection.open(folder) as collection:
+            lean = collection.search(queries(1)[0], 30, prefer=Filter(tags_all=("object:dog",)))
+        told = as_json("search", folder, "--vector", vector, "--k", 30, "--prefer-tag", "object:dog")["hits"]
+        assert [hit["frame_id"] for hit in told] == [hit.frame_id for hit in lean.hits]
+
+    def test_what_was_missed_is_told_with_its_reason(self, run, as_json, tmp_path, vector):
+        folder = tmp_path / "larger"
+        fill(folder, [make_video(i) for i in range(5)], n_shards=4).close()
+        narrow = ("search", folder, "--vector", vector, "--n-probe", 1, "--k", 8, "--missed")
+        document = as_json(*narrow)
+        exact = as_json("search", folder, "--vector", vector, "--exact", "--k", 8)["hits"]
+        missed = [each["frame_id"] for each in document["missed"]]
+        assert missed
+        assert {*missed, *(hit["frame_id"] for hit in document["hits"])} >= {hit["frame_id"] for hit in exact}
+        assert {each["cause"] for each in document["missed"]} <= {"skipped", "cell"}
+        _, _, err = run(*narrow)
+        assert f"Missed {len(missed)} of the 8 best." in err
+        assert err.count("needed ") == len(missed)
 
     def test_width_and_limits_reach_the_engine(self, as_json, folder, vector):
         narrow = as_json("search", folder, "--vector", vector, "--n-probe", 1, "--k", 1)

@@ -115,9 +115,9 @@ def _remove(key: str, value: str, end: int) -> None:
         st.session_state[key] = [kept for kept in st.session_state[key] if kept != value]
 
 
-def nothing(collection: Collection) -> None:
+def nothing(collection: Collection, where: Filter) -> None:
     """Say why there are no hits."""
-    if active(longest(collection)):
+    if where:
         st.info("No frame passes all of these filters together. Remove one above.", icon=":material/filter_alt_off:")
     elif collection.n_frames:
         st.info("This search found nothing. Probe more cells in the settings, or search exactly.")

@@ -35,6 +35,10 @@ class Picture:
     """Small label on the picture."""
     mark: str = ""
     """Small label beside the title."""
+    flag: str = ""
+    """Label across the top of the picture, such as `missed`."""
+    tone: Literal["", "good", "bad"] = ""
+    """How the flag is meant."""
 
 
 def grid(

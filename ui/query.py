@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +22,12 @@ from ui.words import clock, listed, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
+    from engine.searcher import How
 
 COUNTS = ["12", "24", "48", "96"]
 PER_SHOT = ["1", "2", "5", "all"]
 METHODS = ["auto", "routed", "exact"]
+CAPS = ["all", "1", "2", "3", "5", "8"]
 SAMPLES = 12
 """Stored texts, and frames, that are offered where words cannot be asked."""
 
@@ -39,6 +41,8 @@ class Settings:
     exact: bool = False
     n_probe: int | None = None
     """Cells to probe; None leaves it to the collection."""
+    max_shards: int | None = None
+    """Shards to open at most; None for any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,36 @@ class Question:
         return self.text if vectors is None else vectors[(self.stored or 1) - 1]
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search as it is asked for: what, where, and how."""
+
+    question: Question
+    chosen: Settings
+    where: Filter
+    prefer: Filter
+    also: tuple[int, ...] = ()
+    """Shards to open whatever the router says."""
+
+    def how(self) -> How:
+        """As the engine takes it."""
+        return {
+            "exact": self.chosen.exact,
+            "n_probe": self.chosen.n_probe,
+            "max_shards": self.chosen.max_shards,
+            "per_shot": self.chosen.per_shot,
+            "where": self.where,
+            "prefer": self.prefer,
+            "also": self.also,
+        }
+
+
 def box() -> str:
-    """The query, without blanks around it. A new one closes the hit that is open."""
+    """The query, without blanks around it; the same on all pages. A new one closes the hit that is open."""
+    here = (st.context.url or "").partition("?")[0]
+    if st.session_state.get("asked_on", here) != here and "q" not in st.query_params:
+        st.session_state.q = st.query_params["q"] = st.session_state.get("kept_q", "")
+    st.session_state.asked_on = here
     text = st.text_input(
         "Describe a moment",
         key="q",
@@ -73,6 +105,7 @@ def box() -> str:
         label_visibility="collapsed",
         on_change=forget,
     )
+    st.session_state.kept_q = text
     return text.strip()
 
 
@@ -169,14 +202,16 @@ def examples(queries: Sequence[str]) -> None:
         )
 
 
-def settings(collection: Collection) -> Settings:
-    """Result count and probes, in a popover."""
+def settings(collection: Collection, *, shots: bool = True) -> Settings:
+    """Result count and probes, in a popover; `shots` with a limit on the frames from one shot."""
     n_cells = collection.stats().n_cells
+    per_shot = "all"
     with st.popover("Settings", icon=":material/tune:", key="settings"):
         k = st.segmented_control("Frames to show", COUNTS, default="24", required=True, key="k", bind="query-params")
-        per_shot = st.segmented_control(
-            "At most from one shot", PER_SHOT, default="2", required=True, key="per_shot", bind="query-params"
-        )
+        if shots:
+            per_shot = st.segmented_control(
+                "At most from one shot", PER_SHOT, default="2", required=True, key="per_shot", bind="query-params"
+            )
         method = st.segmented_control(
             "Search",
             METHODS,
@@ -197,22 +232,45 @@ def settings(collection: Collection) -> Settings:
                 bind="query-params",
                 help="More cells: better recall, more shards opened, more time.",
             )
-    return Settings(int(k), None if per_shot == "all" else int(per_shot), method == "exact", probes)
+        cap = "all"
+        if method != "exact" and n_cells > 1:
+            cap = st.segmented_control(
+                "Shards to open at most",
+                CAPS,
+                default="all",
+                required=True,
+                key="cap",
+                bind="query-params",
+                help="A cap bounds the time. What you prefer then helps to choose the shards; frames elsewhere are missed.",
+            )
+    few = None if per_shot == "all" else int(per_shot)
+    return Settings(int(k), few, method == "exact", probes, None if cap == "all" else int(cap))
 
 
-def answer(collection: Collection, asked_for: Question, where: Filter, chosen: Settings) -> SearchResult:
+def search(collection: Collection, question: Question, chosen: Settings, where: Filter, prefer: Filter) -> Search:
+    """What is searched, with the shards that the visitor had opened too for the same question."""
+    asked = (Search(question, chosen, where, prefer), str(collection.path))
+    kept = st.session_state.get("also")
+    return replace(asked[0], also=kept[1] if kept is not None and kept[0] == asked else ())
+
+
+def open_too(collection: Collection, search: Search, shard: int) -> None:
+    """Open one more shard for this question; for callbacks."""
+    asked = (replace(search, also=()), str(collection.path))
+    st.session_state.also = (asked, tuple(sorted({*search.also, shard})))
+
+
+def open_no_more() -> None:
+    """Open only what the router chooses; for callbacks."""
+    st.session_state.pop("also", None)
+
+
+def answer(collection: Collection, asked_for: Search) -> SearchResult:
     """Search, once for each question of this visitor: opening a hit must not search again and change the trace."""
-    asked = (asked_for, where, chosen, str(collection.path), collection.generation)
+    asked = (asked_for, str(collection.path), collection.generation)
     kept = st.session_state.get("answer")
     if kept is None or kept[0] != asked:
-        found = collection.search(
-            asked_for.value(collection),
-            chosen.k,
-            exact=chosen.exact,
-            n_probe=chosen.n_probe,
-            where=where,
-            per_shot=chosen.per_shot,
-        )
+        found = collection.search(asked_for.question.value(collection), asked_for.chosen.k, **asked_for.how())
         st.session_state.answer = kept = (asked, found)
     return kept[1]
 
@@ -261,6 +319,7 @@ def complaints(collection: Collection) -> list[str]:
         "k": ("number of frames", COUNTS),
         "per_shot": ("number of frames from one shot", PER_SHOT),
         "method": ("search method", METHODS),
+        "cap": ("number of shards to open", CAPS),
     }
     found = [
         f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(options[:12]) or 'none')})"

@@ -56,6 +56,31 @@ def nbytes(number: int) -> str:
     return f"{size:.1f} GB"
 
 
+def nbytes_of(part: int, whole: int) -> str:
+    """`69 of 612 kB`, `2.4 of 26.0 MB`: both in the unit of the whole; powers of ten."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if whole >= size:
+            places = 1 if whole < 100 * size else 0
+            return f"{part / size:,.{places}f} of {whole / size:,.{places}f} {unit}"
+    return f"{part:,} of {whole:,} B"
+
+
+def share(part: float, whole: float) -> str:
+    """`9 %`; what is little but not nothing is `under 1 %`, and what is nearly all is never `100 %`."""
+    percent = 100 * part / whole if whole else 0.0
+    if 0 < percent < 1:
+        return "under 1 %"
+    return f"{min(percent, 99) if part < whole else percent:.0f} %"
+
+
+def promised(score: float | None) -> str:
+    """A predicted score: `.27`, `-.05`, `1.30`; empty for none."""
+    if score is None:
+        return ""
+    told = f"{round(score, 2) + 0.0:.2f}"
+    return told.replace("0.", ".", 1) if abs(score) < 1 else told
+
+
 def listed(words: Iterable[str], last: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, end = list(words) or [""]

@@ -1,4 +1,4 @@
-// A grid of pictures that can be clicked. Data: {items: [{id, src, alt, title, time, mark}], picked, label, size}.
+// A grid of pictures that can be clicked. Data: {items: [{id, src, alt, title, time, mark, flag, tone}], picked, label, size}.
 // Trigger `pick` carries the id of the clicked picture.
 const rendered = new WeakMap()
 
@@ -23,6 +23,7 @@ function card(item) {
   } else {
     button.setAttribute("aria-label", item.alt)
   }
+  if (item.flag) picture.append(element("span", `flag ${item.tone}`, item.flag))
   if (item.time) picture.append(element("span", "time", item.time))
   const caption = element("span", "caption")
   caption.append(element("span", "title", item.title))
