@@ -29,18 +29,18 @@ class Preference:
         Shares come from the statistics of the segments, so no frame is looked at. They are counts for tags and videos; for
         times they take frames to lie evenly between the first and the last, and among the hours that occur.
         """
-        segments = [(shard.shard, view.segment.row.stats) for shard in snapshot.shards for view in shard.segments]
-        carried = {tag for _, each in segments for tag in each["tags"]}
+        segments = [(shard.shard, view.segment) for shard in snapshot.shards for view in shard.segments]
+        asked = {*prefer.tags_any, *prefer.tags_all, *prefer.tags_none}
+        carried = {tag for tag in asked if any(tag in segment.row.stats["tags"] for _, segment in segments)}
         conditions = tuple(_conditions(prefer, carried, snapshot.numbers))
         if not conditions:
             return None
-        rows: dict[int, int] = {}
-        meeting: dict[int, float] = {}
-        for shard, each in segments:
-            n = sum(each["videos"].values())
-            rows[shard] = rows.get(shard, 0) + n
-            share = sum(_share(each, one, snapshot.numbers) for one in conditions) / len(conditions)
-            meeting[shard] = meeting.get(shard, 0.0) + n * share
+        rows = dict.fromkeys((shard.shard for shard in snapshot.shards), 0)
+        meeting = dict.fromkeys(rows, 0.0)
+        for shard, segment in segments:
+            shares = [_share(segment.row.stats, segment.n_rows, one, snapshot.numbers) for one in conditions]
+            rows[shard] += segment.n_rows
+            meeting[shard] += segment.n_rows * sum(shares) / len(conditions)
         return cls(conditions, {shard: meeting[shard] / n if n else 0.0 for shard, n in rows.items()})
 
     def held(self, frame: Frame) -> int:
@@ -116,11 +116,8 @@ def passes(frame: Frame, where: Filter) -> bool:
     )
 
 
-def _share(each: Mapping[str, Any], where: Filter, videos: Mapping[str, int]) -> float:
+def _share(each: Mapping[str, Any], rows: int, where: Filter, videos: Mapping[str, int]) -> float:
     """The share of a segment's frames that meet one condition, as its statistics have it."""
-    rows = sum(each["videos"].values())
-    if not rows:
-        return 0.0
     if where.videos:
         return float(sum(each["videos"].get(str(videos[name]), 0) for name in where.videos) / rows)
     if where.seconds != (None, None):

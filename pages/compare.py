@@ -16,11 +16,11 @@ if pressed and not wrong:
     compare.start(opened, chosen)
     st.rerun()
 
+if wrong:
+    st.error(plain(wrong))
 with st.container(height=46, border=False, vertical_alignment="center"):
-    if job is not None and job.running:
+    if busy:
         progress.watch(job)
-    elif wrong:
-        st.error(plain(wrong))
     else:
         compare_form.estimate(opened, chosen)
 

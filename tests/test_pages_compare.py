@@ -107,7 +107,7 @@ class TestBefore:
     def test_on_few_frames_it_offers_the_large_town(self, page: Any, town: Collection) -> None:  # noqa: F811
         app = page()
         assert f"With {town.n_frames:,} frames exact search is instant" in " ".join(each.value for each in app.caption)
-        assert "Large town" in press(app, "Use the large town").selectbox(key="collection").options
+        assert "Large town" in press(app, "See more on the large town").selectbox(key="collection").options
         assert app.selectbox(key="collection").value == "large-town"
 
     def test_every_number_has_its_bounds(self, page: Any) -> None:

@@ -129,16 +129,14 @@ def _settings() -> None:
 def estimate(opened: Opened, chosen: Choices) -> None:
     """How long that will take, and where there would be more to see."""
     seconds = compare.expected_seconds(opened.collection, chosen)
-    said = f"Takes about {duration(seconds)} when the server has nothing else to do."
+    said = f"Takes about {duration(seconds)} on an idle server."
     if opened.collection.n_frames >= compare.FEW_FRAMES:
         st.caption(said)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(
-            f"{said} With {opened.collection.n_frames:,} frames exact search is instant; the large town shows more."
-        )
+        st.caption(f"{said} With {opened.collection.n_frames:,} frames exact search is instant.", width="content")
         if resources.shelf().places().get(LARGE) not in (None, opened.place):
-            st.button("Use the large town", type="tertiary", on_click=resources.choose, args=(LARGE,))
+            st.button("See more on the large town", type="tertiary", on_click=resources.choose, args=(LARGE,))
 
 
 def laid_over(others: list[Comparison]) -> list[Comparison]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 VIEWS = ["Map", "Tags", "Times"]
 HEIGHT = 380
 """Pixels of the figure, whichever is shown."""
+_MANY = 300
+"""Recordings from which on their dots are small."""
 _MAP = component("treemap")
 _SEARCHED = (ShardState.OPENED, ShardState.CACHED)
 _LABELS = {ShardState.OPENED: "To open", ShardState.CACHED: "To search in memory"}
@@ -97,7 +99,9 @@ def _map(told: Preview) -> None:
         for state, look in LOOKS.items()
     ]
     note = "Area: frames. Number: the shard"
-    note += ", beside it the best score predicted in it." if told.method == "routed" else "."
+    note += (
+        ", beside it the best score predicted in it, if its cells were looked at." if told.method == "routed" else "."
+    )
     _MAP(
         key="map",
         data={
@@ -185,6 +189,7 @@ def _times(collection: Collection, told: Preview) -> None:
         return
     figure = charts.figure()
     most = max(each.n_frames for each in recordings)
+    least, more = (6, 14) if len(recordings) < _MANY else (3, 4)
     for state in LOOKS:
         inside = {shard.shard for shard in told.shards if shard.state is state}
         mine = [each for each in recordings if each.shard in inside]
@@ -198,10 +203,10 @@ def _times(collection: Collection, told: Preview) -> None:
                 name=_label(told, state),
                 marker={
                     "color": charts.fill(state),
-                    "size": [6 + 14 * (each.n_frames / most) ** 0.5 for each in mine],
+                    "size": [least + more * (each.n_frames / most) ** 0.5 for each in mine],
                     "symbol": _SYMBOLS[state],
                     "opacity": 0.85,
-                    "line": {"color": charts.paper(), "width": 1},
+                    "line": {"color": charts.paper(), "width": int(len(recordings) < _MANY)},
                 },
                 text=[f"{each.title or each.video_id}<br>{count(each.n_frames, 'frame')}" for each in mine],
                 hovertemplate="Shard %{y}: %{text}<br>%{x|%a %d %b %Y, %H:%M}<extra></extra>",
