@@ -10,7 +10,7 @@ from ui import compare, resources
 from ui.compare import SOURCES, Choices, Comparison, Source
 from ui.looks import CONTENDERS
 from ui.shelf import LARGE
-from ui.words import duration, plain
+from ui.words import count, duration, plain
 
 if TYPE_CHECKING:
     from ui.shelf import Opened
@@ -29,7 +29,9 @@ class Kept(TypedDict):
 def choices(opened: Opened) -> Choices:
     """Draw the controls; what they say."""
     before = _now(opened)
-    with st.popover(compare.names(before.contenders).capitalize() or "No contender", icon=":material/groups:"):
+    chosen = before.contenders
+    names = compare.names(chosen).capitalize() if len(chosen) < 3 else count(len(chosen), "contender")
+    with st.popover(names or "No contender", icon=":material/groups:"):
         _contenders(opened)
     with st.popover(before.queries_told.capitalize(), icon=":material/format_quote:"):
         _queries(opened)

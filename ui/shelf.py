@@ -29,6 +29,8 @@ LARGE_FRAMES = 100_000
 GRACE = 20.0
 """Seconds that a collection stays open after its last visitor: long enough for what is still being drawn."""
 _NAME = re.compile(r"[^\W_][\w .-]{0,59}")
+BUDGET = 64_000_000
+"""Bytes of the shard cache of the sample and of the large town: ample for them, and not beyond the scale of a figure."""
 EXAMPLES = Path(__file__).resolve().parent.parent / "data" / "examples.json"
 
 
@@ -217,6 +219,7 @@ class Shelf:
         collection = sample_collection(
             place.path, lambda progress: report(0.03 + 0.94 * progress.fraction, told(progress)), encoder
         )
+        collection.cache.set_budget(BUDGET)
         report(0.97, "Trying the examples")
         return Opened(
             place, collection, _tried(collection), synthetic=False, textless="", gap=collection.modality_gap()
@@ -233,6 +236,7 @@ class Shelf:
             place.path, town.value().collection, size, lambda what, fraction: report(fraction, f"{what.capitalize()}")
         )
         collection.use_encoder(self._encoder(self._shipped()))
+        collection.cache.set_budget(BUDGET)
         return Opened(place, collection, _tried(collection), synthetic=True, textless="", gap=collection.modality_gap())
 
     def _encoder(self, name: str) -> Encoder:
