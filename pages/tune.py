@@ -2,22 +2,22 @@
 
 import streamlit as st
 
-from ui import resources, tune, tune_charts
+from ui import resources, tune, tune_apply, tune_charts, tune_ready
 
 with st.container(horizontal=True, vertical_alignment="center"):
     st.title("Tune", anchor=False, width="content")
     current = resources.opened()
     resources.badge(current)
 
-tuner = tune.ready(current)
+tuner = tune_ready.ready(current)
 top = st.container()
 setting = tune.controls(tuner)
-tune.wait_for_layouts(current, tuner, setting)
+tune_ready.wait_for_layouts(current, tuner, setting)
 outcome, across = tuner.predict(setting), tuner.across(setting)
 with top:
     tune.headline(tuner.today, outcome)
 tune_charts.multiples(tuner.today, outcome, across)
 tune.caption(current, tuner)
-tune.apply(current, tuner, outcome)
+tune_apply.apply(current, tuner, outcome)
 tune.values(tuner.today, outcome)
-tune.cells_to_try(current, tuner)
+tune_apply.cells_to_try(current, tuner)

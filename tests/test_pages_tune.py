@@ -19,7 +19,7 @@ from engine.__main__ import main
 from engine.collection import Collection
 from engine.samples import sample_queries
 from engine.tuning import Setting
-from ui import resources, tune
+from ui import resources, tune, tune_ready
 from ui.jobs import MEASURE
 
 FRONT_DOOR = Path(__file__).resolve().parent.parent / "streamlit_app.py"
@@ -86,7 +86,7 @@ def opened(path: Path) -> AppTest:
 
 
 def tuner_of(path: Path) -> Any:
-    return tune._tuners()[key_of(path)]
+    return tune_ready.tuners()[key_of(path)]
 
 
 def said(app: AppTest) -> str:

@@ -1,21 +1,14 @@
-"""The Tune page's parts: getting ready, the controls, what is said of the outcome, and making it so. All numbers are the engine's."""
+"""What the Tune page asks, and what it says of the outcome. All numbers are the engine's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.errors import EncoderError, EngineError, Stopped
-from ui import resources
-from ui.jobs import MEASURE, Job, Report
-from ui.progress import watch
 from ui.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.applying import Applied
     from engine.tuning import Outcome, Setting, Tuner
     from ui.shelf import Opened
 
@@ -28,101 +21,6 @@ BUDGETS = tuple(step * 10**power for power in (6, 7, 8) for step in (1, 2, 5))
 """Bytes."""
 _WIDTHS = (3, 2.2, 2.6, 2.2, 2.6)
 """Of the columns of controls."""
-
-
-@st.cache_resource(show_spinner=False)
-def _tuners() -> dict[str, Tuner]:
-    """What is known of each collection, by its key; one that has changed since is measured anew."""
-    return {}
-
-
-# Getting ready
-
-
-def ready(current: Opened) -> Tuner:
-    """What answers questions about the collection; until it is there this shows progress and ends the page."""
-    known = _tuners().get(current.place.key)
-    if known is not None and known.generation == current.collection.generation:
-        return known
-    if (applying := _job(current, "apply")) is not None and applying.running:
-        _watch_applying(applying)
-        st.stop()
-    name = _name(current, "measure")
-    job = resources.board().get(name)
-    if job is None or (not job.running and job.error is None):
-        job = resources.board().start(name, _measuring(current, _tuners()), MEASURE) or resources.board().get(name)
-    if job is not None and not job.running and job.error is not None:
-        _failed(job.error, "The collection could not be measured", name)
-        st.stop()
-    st.markdown(
-        "How many shards, laid out how? This page answers without changing anything. It first measures the collection as it "
-        "is: where the exact answers of test queries lie, and what each step of a search costs on this machine. From that "
-        "it works out what other settings would do, with the very code that chooses cells and shards in a search."
-    )
-    if job is not None:
-        watch(job, waiting="Measuring")
-    st.caption(
-        "It takes about half a minute for 100,000 frames, once, and nothing is changed. A few layouts are tried in a temporary folder, to time real searches on them."
-    )
-    st.stop()
-
-
-def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], None]:
-    """Measure a collection, in a thread of its own."""
-    collection, key = current.collection, current.place.key
-
-    def work(report: Report) -> None:
-        from engine.preparing import N_QUERIES, prepare
-        from engine.samples import sample_queries
-
-        report(0.0, "Taking test queries")
-        kind = "text"
-        try:
-            samples = sample_queries(collection, N_QUERIES)
-        except EncoderError:
-            kind, samples = "image", sample_queries(collection, N_QUERIES, "image")
-        tuners[key] = prepare(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
-
-    return work
-
-
-def _failed(error: Exception, title: str, name: str, button: str = "Try again") -> None:
-    """Why a job did not come to its end, and a button that forgets it."""
-    if isinstance(error, Stopped):
-        st.info("It was stopped; nothing was changed.")
-    elif isinstance(error, (EngineError, ValueError)):
-        st.error(plain(str(error)), title=title)
-    else:
-        raise error
-    st.button(button, key=f"forget {name}", on_click=resources.board().forget, args=(name,))
-
-
-def _name(current: Opened, what: str) -> str:
-    """Name of a job on this collection: visitors who look at the same one share it."""
-    return f"tune {what} {current.place.key}"
-
-
-def _job(current: Opened, what: str) -> Job[Any] | None:
-    return resources.board().get(_name(current, what))
-
-
-def wait_for_layouts(current: Opened, tuner: Tuner, setting: Setting) -> None:
-    """Where cells must be grouped for a placement first, do that beside the page, and end it until then."""
-    if not tuner.slow(setting):
-        return
-    name = _name(current, f"lay out {setting.placement} {setting.n_cells}")
-    ended = resources.board().get(name)
-    if ended is not None and not ended.running and ended.error is not None:
-        _failed(ended.error, "These shards could not be laid out", name)
-        st.stop()
-    job = resources.board().start(name, lambda report: tuner.lay_out(setting, report)) or resources.board().get(name)
-    st.caption("This placement is laid out for the first time; after that each setting is answered at once.")
-    if job is not None:
-        watch(job, stop=False)
-    st.stop()
-
-
-# Asking
 
 
 def controls(tuner: Tuner) -> Setting:
@@ -225,9 +123,6 @@ def _read(placement: str) -> str:
     return placement.replace("_", " ")
 
 
-# Saying
-
-
 def headline(today: Outcome, outcome: Outcome) -> None:
     """What the setting would bring, and what there is now, in two sentences."""
     st.markdown(f"#### :{LABELS[outcome.how]}-badge[{outcome.how}] {sentence(outcome)}")
@@ -283,11 +178,11 @@ def caption(current: Opened, tuner: Tuner) -> None:
 def values(today: Outcome, outcome: Outcome) -> None:
     """The table behind the picture."""
     with st.expander("Exact values", icon=":material/table:"):
-        st.dataframe([_row("Today", today), _row("Chosen", outcome)], hide_index=True)
+        st.dataframe([row("Today", today), row("Chosen", outcome)], hide_index=True)
         st.caption(plain(outcome.reason))
 
 
-def _row(name: str, each: Outcome) -> dict[str, Any]:
+def row(name: str, each: Outcome) -> dict[str, Any]:
     return {
         "": name,
         "value": each.how,
@@ -302,111 +197,3 @@ def _row(name: str, each: Outcome) -> dict[str, Any]:
         "all shards open, bytes": each.all_nbytes,
         "found in memory": f"{each.in_memory:.0%}",
     }
-
-
-# Making it so
-
-
-def apply(current: Opened, tuner: Tuner, outcome: Outcome) -> None:
-    """The button that changes the collection, its progress, and what was measured afterwards."""
-    job = _job(current, "apply")
-    if job is not None and job.running:
-        _watch_applying(job)
-        return
-    setting, today = outcome.setting, tuner.today.setting
-    layout = replace(setting, recall=today.recall, max_shards=None, cache_bytes=today.cache_bytes)
-    writes = layout != today
-    frames = count(current.collection.n_frames, "frame")
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Apply" if writes or setting == today else "Measure this",
-            type="primary",
-            icon=":material/check:" if writes or setting == today else ":material/timer:",
-            disabled=setting == today,
-            on_click=_start_applying,
-            args=(current, tuner, setting, _tuners()),
-            key="tune_apply",
-        )
-        if setting == today:
-            st.caption("Nothing to apply: this is how the collection is.", width="content")
-        elif writes:
-            how = "trains cells anew and writes" if setting.rebuilds else "writes"
-            st.caption(
-                f"Changes the collection for everyone who uses it: it {how} {frames} beside the old shards, which serve until it is done.",
-                width="content",
-            )
-        else:
-            st.caption(
-                "Recall, cap and cache belong to each search, so there is nothing to write: this asks the test queries so.",
-                width="content",
-            )
-    if job is not None:
-        _outcome_of(current, job)
-
-
-def _start_applying(current: Opened, tuner: Tuner, setting: Setting, tuners: dict[str, Tuner]) -> None:
-    path, key = current.place.path, current.place.key
-
-    def work(report: Report) -> Applied:
-        from engine.applying import apply as carry_out
-
-        applied = carry_out(path, tuner, setting, report)
-        tuners[key] = applied.tuner
-        return applied
-
-    resources.board().start(_name(current, "apply"), work, MEASURE)
-
-
-def _watch_applying(job: Job[Any]) -> None:
-    watch(job, waiting="Applying")
-    st.caption(
-        "Searches go on with the old shards until the new ones are written. Stopping before that leaves everything as it is."
-    )
-
-
-def _outcome_of(current: Opened, job: Job[Any]) -> None:
-    """Predicted beside measured, or why it did not come to that."""
-    if job.error is not None:
-        _failed(job.error, "It was not applied", _name(current, "apply"), "Dismiss")
-        return
-    applied: Applied = job.value()
-    told, found = applied.predicted, applied.measured
-    with st.container(border=True):
-        st.markdown(f"**Applied and measured:** {sentence(found)}")
-        st.dataframe([_row("Foreseen", told), _row("Measured", found)], hide_index=True)
-
-
-def cells_to_try(current: Opened, tuner: Tuner) -> None:
-    """Other numbers of cells are trained in memory before they can be chosen."""
-    job = _job(current, "cells")
-    if job is not None and job.running:
-        watch(job, waiting="Trying other cells")
-        return
-    if tuner.cells:
-        return
-    with st.expander("Try other numbers of cells", icon=":material/grid_on:"):
-        st.markdown(
-            "Cells are trained when a collection is built. This trains half, double, a quarter and four times as many in "
-            "memory, as far as frames go round, and fits a router to each. It takes a few minutes for 100,000 frames, is kept in the collection's "
-            "folder, and changes no answer."
-        )
-        st.button(
-            "Try them",
-            icon=":material/play_arrow:",
-            on_click=_start_cells,
-            args=(current, tuner, _tuners()),
-            key="tune_try_cells",
-        )
-        if job is not None and job.error is not None:
-            _failed(job.error, "No other cells were tried", _name(current, "cells"), "Dismiss")
-
-
-def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> None:
-    path, key = current.place.path, current.place.key
-
-    def work(report: Report) -> None:
-        from engine.preparing import climbed
-
-        tuners[key] = climbed(path, tuner, report)
-
-    resources.board().start(_name(current, "cells"), work, MEASURE)

@@ -1,0 +1,116 @@
+"""Making a tuning so: the button, its progress, and what was measured afterwards; and trying other numbers of cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from ui import resources, tune, tune_ready
+from ui.jobs import MEASURE, Job, Report
+from ui.progress import watch
+from ui.words import count
+
+if TYPE_CHECKING:
+    from engine.applying import Applied
+    from engine.tuning import Outcome, Setting, Tuner
+    from ui.shelf import Opened
+
+
+def apply(current: Opened, tuner: Tuner, outcome: Outcome) -> None:
+    """The button that changes the collection, its progress, and what was measured afterwards."""
+    job = tune_ready.job_of(current, "apply")
+    if job is not None and job.running:
+        tune_ready.watch_applying(job)
+        return
+    setting, today = outcome.setting, tuner.today.setting
+    layout = replace(setting, recall=today.recall, max_shards=None, cache_bytes=today.cache_bytes)
+    writes = layout != today
+    frames = count(current.collection.n_frames, "frame")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            "Apply" if writes or setting == today else "Measure this",
+            type="primary",
+            icon=":material/check:" if writes or setting == today else ":material/timer:",
+            disabled=setting == today,
+            on_click=_start_applying,
+            args=(current, tuner, setting, tune_ready.tuners()),
+            key="tune_apply",
+        )
+        if setting == today:
+            st.caption("Nothing to apply: this is how the collection is.", width="content")
+        elif writes:
+            how = "trains cells anew and writes" if setting.rebuilds else "writes"
+            st.caption(
+                f"Changes the collection for everyone who uses it: it {how} {frames} beside the old shards, which serve until it is done.",
+                width="content",
+            )
+        else:
+            st.caption(
+                "Recall, cap and cache belong to each search, so there is nothing to write: this asks the test queries so.",
+                width="content",
+            )
+    if job is not None:
+        _outcome_of(current, job)
+
+
+def _start_applying(current: Opened, tuner: Tuner, setting: Setting, tuners: dict[str, Tuner]) -> None:
+    path, key = current.place.path, current.place.key
+
+    def work(report: Report) -> Applied:
+        from engine.applying import apply as carry_out
+
+        applied = carry_out(path, tuner, setting, report)
+        tuners[key] = applied.tuner
+        return applied
+
+    resources.board().start(tune_ready.name_of(current, "apply"), work, MEASURE)
+
+
+def _outcome_of(current: Opened, job: Job[Any]) -> None:
+    """Predicted beside measured, or why it did not come to that."""
+    if job.error is not None:
+        tune_ready.failed(job.error, "It was not applied", tune_ready.name_of(current, "apply"), "Dismiss")
+        return
+    applied: Applied = job.value()
+    told, found = applied.predicted, applied.measured
+    with st.container(border=True):
+        st.markdown(f"**Applied and measured:** {tune.sentence(found)}")
+        st.dataframe([tune.row("Foreseen", told), tune.row("Measured", found)], hide_index=True)
+
+
+def cells_to_try(current: Opened, tuner: Tuner) -> None:
+    """Other numbers of cells are trained in memory before they can be chosen."""
+    job = tune_ready.job_of(current, "cells")
+    if job is not None and job.running:
+        watch(job, waiting="Trying other cells")
+        return
+    if tuner.cells:
+        return
+    with st.expander("Try other numbers of cells", icon=":material/grid_on:"):
+        st.markdown(
+            "Cells are trained when a collection is built. This trains half, double, a quarter and four times as many in "
+            "memory, as far as frames go round, and fits a router to each. It takes a few minutes for 100,000 frames, is kept in the collection's "
+            "folder, and changes no answer."
+        )
+        st.button(
+            "Try them",
+            icon=":material/play_arrow:",
+            on_click=_start_cells,
+            args=(current, tuner, tune_ready.tuners()),
+            key="tune_try_cells",
+        )
+        if job is not None and job.error is not None:
+            tune_ready.failed(job.error, "No other cells were tried", tune_ready.name_of(current, "cells"), "Dismiss")
+
+
+def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> None:
+    path, key = current.place.path, current.place.key
+
+    def work(report: Report) -> None:
+        from engine.preparing import climbed
+
+        tuners[key] = climbed(path, tuner, report)
+
+    resources.board().start(tune_ready.name_of(current, "cells"), work, MEASURE)

@@ -1,0 +1,114 @@
+"""Getting ready to tune: measuring a collection and laying out shards, beside the page, and shared by all who look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from engine.errors import EncoderError, EngineError, Stopped
+from ui import resources
+from ui.jobs import MEASURE, Job, Report
+from ui.progress import watch
+from ui.words import plain
+
+if TYPE_CHECKING:
+    from engine.tuning import Setting, Tuner
+    from ui.shelf import Opened
+
+
+@st.cache_resource(show_spinner=False)
+def tuners() -> dict[str, Tuner]:
+    """What is known of each collection, by its key; one that has changed since is measured anew."""
+    return {}
+
+
+def ready(current: Opened) -> Tuner:
+    """What answers questions about the collection; until it is there this shows progress and ends the page."""
+    known = tuners().get(current.place.key)
+    if known is not None and known.generation == current.collection.generation:
+        return known
+    if (applying := job_of(current, "apply")) is not None and applying.running:
+        watch_applying(applying)
+        st.stop()
+    name = name_of(current, "measure")
+    job = resources.board().get(name)
+    if job is None or (not job.running and job.error is None):
+        job = resources.board().start(name, _measuring(current, tuners()), MEASURE) or resources.board().get(name)
+    if job is not None and not job.running and job.error is not None:
+        failed(job.error, "The collection could not be measured", name)
+        st.stop()
+    st.markdown(
+        "How many shards, laid out how? This page answers without changing anything. It first measures the collection as it "
+        "is: where the exact answers of test queries lie, and what each step of a search costs on this machine. From that "
+        "it works out what other settings would do, with the very code that chooses cells and shards in a search."
+    )
+    if job is not None:
+        watch(job, waiting="Measuring")
+    st.caption(
+        "It takes about half a minute for 100,000 frames, once, and nothing is changed. A few layouts are tried in a temporary folder, to time real searches on them."
+    )
+    st.stop()
+
+
+def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], None]:
+    """Measure a collection, in a thread of its own."""
+    collection, key = current.collection, current.place.key
+
+    def work(report: Report) -> None:
+        from engine.preparing import N_QUERIES, prepare
+        from engine.samples import sample_queries
+
+        report(0.0, "Taking test queries")
+        kind = "text"
+        try:
+            samples = sample_queries(collection, N_QUERIES)
+        except EncoderError:
+            kind, samples = "image", sample_queries(collection, N_QUERIES, "image")
+        tuners[key] = prepare(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
+
+    return work
+
+
+def failed(error: Exception, title: str, name: str, button: str = "Try again") -> None:
+    """Why a job did not come to its end, and a button that forgets it."""
+    if isinstance(error, Stopped):
+        st.info("It was stopped; nothing was changed.")
+    elif isinstance(error, (EngineError, ValueError)):
+        st.error(plain(str(error)), title=title)
+    else:
+        raise error
+    st.button(button, key=f"forget {name}", on_click=resources.board().forget, args=(name,))
+
+
+def name_of(current: Opened, what: str) -> str:
+    """Name of a job on this collection: visitors who look at the same one share it."""
+    return f"tune {what} {current.place.key}"
+
+
+def job_of(current: Opened, what: str) -> Job[Any] | None:
+    return resources.board().get(name_of(current, what))
+
+
+def wait_for_layouts(current: Opened, tuner: Tuner, setting: Setting) -> None:
+    """Where cells must be grouped for a placement first, do that beside the page, and end it until then."""
+    if not tuner.slow(setting):
+        return
+    name = name_of(current, f"lay out {setting.placement} {setting.n_cells}")
+    ended = resources.board().get(name)
+    if ended is not None and not ended.running and ended.error is not None:
+        failed(ended.error, "These shards could not be laid out", name)
+        st.stop()
+    job = resources.board().start(name, lambda report: tuner.lay_out(setting, report)) or resources.board().get(name)
+    st.caption("This placement is laid out for the first time; after that each setting is answered at once.")
+    if job is not None:
+        watch(job, stop=False)
+    st.stop()
+
+
+def watch_applying(job: Job[Any]) -> None:
+    watch(job, waiting="Applying")
+    st.caption(
+        "Searches go on with the old shards until the new ones are written. Stopping before that leaves everything as it is."
+    )
