@@ -71,18 +71,22 @@ class Turn:
 
 
 def taken_in_turns(turns: Sequence[Turn], progress: Progress, repeats: int = REPEATS) -> list[Timed]:
-    """Ask everything once to fill the caches, then some times over, so that whatever else the machine does meets all alike."""
+    """Ask everything some times over, so that whatever else the machine does meets all alike.
+
+    Each turn asks its queries twice, and the second time counts: what another turn left in the processor's caches would make
+    searches of a layout look dearer than they are where it is the only one.
+    """
     ms: list[list[Values]] = [[] for _ in turns]
     answers: list[list[SearchResult]] = [[] for _ in turns]
-    for i in range(repeats + 1):
+    for i in range(repeats):
         for j, turn in enumerate(turns):
-            progress((i + j / len(turns)) / (repeats + 1), f"Timing searches, round {i + 1} of {repeats + 1}")
+            progress((i + j / len(turns)) / repeats, f"Timing searches, round {i + 1} of {repeats}")
             prober = Prober(turn.cache)
-            answers[j] = [
-                search(turn.snapshot, query[None], turn.plan, Wanted(Filter()), prober)[0] for query in turn.queries
-            ]
-            if i:
-                ms[j].append(np.array([each.trace.ms["total"] for each in answers[j]]))
+            for _ in range(2):
+                answers[j] = [
+                    search(turn.snapshot, query[None], turn.plan, Wanted(Filter()), prober)[0] for query in turn.queries
+                ]
+            ms[j].append(np.array([each.trace.ms["total"] for each in answers[j]]))
     return [
         Timed(turn.layout, turn.plan.exact, Work.of(found, turn.snapshot), np.median(took, axis=0))
         for turn, found, took in zip(turns, answers, ms, strict=True)
