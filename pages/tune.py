@@ -4,11 +4,7 @@ import streamlit as st
 
 from ui import resources, tune, tune_apply, tune_charts, tune_ready
 
-with st.container(horizontal=True, vertical_alignment="center"):
-    st.title("Tune", anchor=False, width="content")
-    current = resources.opened()
-    resources.badge(current)
-
+current = resources.heading("Tune")
 tuner = tune_ready.ready(current)
 top = st.container()
 setting = tune.controls(tuner)

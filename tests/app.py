@@ -72,6 +72,13 @@ def chromium() -> Iterator[Browser]:
 @contextmanager
 def serve(collection: Path, log: Path) -> Iterator[str]:
     """A server of the app whose sample collection is (or will be) at this path; yields its address."""
+    with served(collection, log) as (address, _):
+        yield address
+
+
+@contextmanager
+def served(collection: Path, log: Path) -> Iterator[tuple[str, int]]:
+    """The same, with the number of its process."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -86,7 +93,7 @@ def serve(collection: Path, log: Path) -> Iterator[str]:
         )
         try:
             _wait_for(f"http://localhost:{port}/_stcore/health", server)
-            yield f"http://localhost:{port}"
+            yield f"http://localhost:{port}", server.pid
         finally:
             # Not `terminate`: the server waits for browsers that are still connected.
             server.kill()

@@ -1,0 +1,191 @@
+"""Four visitors at once for two minutes: two who search (sample town, large town), one who compares, one who tunes.
+
+    python -m benchmarks.visitors [--seconds 120] [--keep FOLDER]
+
+Starts the app with collections of its own (made first, once if they are kept) and opens four profiles in one headless Chromium.
+Every answer of a search is held against the engine's own, by the ids of the 24 frames. Prints what each visitor did and how long it
+waited, and the server's anonymous memory at a quarter of the time and at its end. Needs Chromium and Playwright.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from engine import Collection
+from engine.large_town import USUAL, large_town
+from engine.sample import sample_collection
+from engine.samples import sample_queries
+from tests.app import Visit, chromium, served, visit
+
+K, PER_SHOT = 24, 2
+_IDS = """() => [...document.querySelectorAll('.st-key-hits *')].filter(one => one.shadowRoot)
+    .flatMap(one => [...one.shadowRoot.querySelectorAll('.card')].map(card => Number(card.dataset.id)))"""
+_HEADINGS = "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(one => one.innerText).join(' ')"
+
+
+@dataclass
+class Tally:
+    """What a visitor did."""
+
+    name: str
+    waits: list[float] = field(default_factory=list)
+    """Seconds from an action to its answer."""
+    wrong: list[str] = field(default_factory=list)
+
+
+def searching(seat: Visit, tally: Tally, collection: Collection, queries: list[str]) -> Iterator[None]:
+    """Ask one query after the other, and hold the frames shown against the engine's."""
+    box = seat.page.get_by_label("Describe a moment")
+    shown: list[int] = []
+    for query in cycle(queries):
+        wanted = [hit.frame_id for hit in collection.search(query, K, per_shot=PER_SHOT).hits]
+        started = time.monotonic()
+        box.fill(query)
+        box.press("Enter")
+        while sorted(shown) != sorted(wanted):
+            if time.monotonic() - started > 20:
+                tally.wrong.append(
+                    f"{query}: {len(set(shown) & set(wanted))} of {len(wanted)} frames are as they should be"
+                )
+                break
+            yield
+            shown = seat.page.evaluate(_IDS)
+        tally.waits.append(time.monotonic() - started)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            yield
+
+
+def comparing(seat: Visit, tally: Tally) -> Iterator[None]:
+    """Run one comparison after the other; each must find what was asked for, about."""
+    page = seat.page
+    while True:
+        started = time.monotonic()
+        caption = page.get_by_text(re.compile("made at"))
+        before = caption.first.inner_text() if caption.count() else ""
+        page.get_by_role("button", name="Compare now").click()
+        while not caption.count() or caption.first.inner_text() == before:
+            if time.monotonic() - started > 90:
+                tally.wrong.append("A comparison did not end.")
+                break
+            yield
+        said = page.evaluate(_HEADINGS)
+        found = re.search(r"recall (0?\.\d+|1)", said)
+        if found is None or float(found[1]) < 0.88:
+            tally.wrong.append(said)
+        tally.waits.append(time.monotonic() - started)
+        yield
+
+
+def tuning(seat: Visit, tally: Tally) -> Iterator[None]:
+    """Move the number of shards up and down; each move must be answered by another sentence."""
+    page = seat.page
+    slider = page.get_by_role("slider").first
+    for key in cycle(["ArrowRight"] * 3 + ["ArrowLeft"] * 3):
+        before = page.evaluate(_HEADINGS)
+        started = time.monotonic()
+        slider.focus()
+        page.keyboard.press(key)
+        while page.evaluate(_HEADINGS) == before:
+            if time.monotonic() - started > 30:
+                tally.wrong.append(f"A move of the slider was not answered: {before}")
+                break
+            yield
+        tally.waits.append(time.monotonic() - started)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            yield
+
+
+def anonymous(process: int) -> int:
+    """Bytes of a process's own memory."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
+def seated(browser: object, address: str, page: str, collection: str, ready: Callable[[Visit], None]) -> Visit:
+    """A visitor whose page is ready."""
+    seat = visit(browser)  # type: ignore[arg-type]
+    seat.page.goto(f"{address}/?collection={collection}")
+    seat.ready()
+    if page:
+        seat.page.get_by_role("button", name="Lab").first.click()
+        seat.page.get_by_role("menuitem", name=page).click()
+    ready(seat)
+    return seat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--keep", type=Path, help="folder to leave the collections in; made if need be")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        town = sample_collection(folder / "town")
+        large = large_town(folder / f"large-town-{USUAL}", town)
+        large.use_encoder(town.encoder)
+        queries = list(sample_queries(town, 40).labels)
+        with chromium() as browser, served(folder / "town", Path(temporary) / "log") as (address, process):
+            tallies = [Tally(name) for name in ("searches the town", "searches the large town", "compares", "tunes")]
+
+            def box(seat: Visit) -> None:
+                seat.readable()
+
+            seats = [
+                seated(browser, address, "", "town", box),
+                seated(browser, address, "", "large-town", box),
+                seated(
+                    browser,
+                    address,
+                    "Compare",
+                    "large-town",
+                    lambda seat: seat.page.get_by_role("button", name="Compare now").wait_for(timeout=120_000),
+                ),
+                seated(
+                    browser,
+                    address,
+                    "Tune",
+                    "large-town",
+                    lambda seat: seat.page.get_by_text("Open at most").first.wait_for(timeout=240_000),
+                ),
+            ]
+            busy = [
+                searching(seats[0], tallies[0], town, queries[:20]),
+                searching(seats[1], tallies[1], large, queries[20:]),
+                comparing(seats[2], tallies[2]),
+                tuning(seats[3], tallies[3]),
+            ]
+            started, quarter = time.monotonic(), 0
+            while (passed := time.monotonic() - started) < options.seconds:
+                for each in busy:
+                    next(each)
+                if not quarter and passed > options.seconds / 4:
+                    quarter = anonymous(process)
+                seats[0].page.wait_for_timeout(20)
+            end = anonymous(process)
+            problems = [problem for seat in seats for problem in seat.problems]
+            boxes = sum(seat.page.get_by_test_id("stException").count() for seat in seats)
+            for tally in tallies:
+                print(
+                    f"{tally.name}: {len(tally.waits)} times, median {np.median(tally.waits):.2f} s, slowest "
+                    f"{max(tally.waits):.2f} s; wrong: {tally.wrong or 'none'}"
+                )
+            print(f"errors on the pages: {problems or 'none'}; exception boxes: {boxes}")
+            print(
+                f"anonymous memory of the server at {options.seconds / 4:.0f} s {quarter / 1e6:.0f} MB, at {options.seconds:.0f} s "
+                f"{end / 1e6:.0f} MB: {end / quarter:.3f} times"
+            )
+
+
+if __name__ == "__main__":
+    main()
