@@ -1,4 +1,4 @@
-"""What a visitor waits for: the first page, the sample, a search, a clip. Needs Chromium and Playwright.
+"""What a visitor waits for: the first page, the sample, a search, a clip, the lab. Needs Chromium and Playwright.
 
     python -m benchmarks.page_times [--picture docs/search.png]
 
@@ -9,13 +9,65 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
-from tests.app import ROOT, chromium, serve, visit
+from tests.app import ROOT, Visit, chromium, serve, visit
+
+_HEADINGS = "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(one => one.innerText).join(' ')"
+
+
+def lab(seat: Visit) -> None:
+    """The pages of the lab, by the top navigation, on the large town, which is made first."""
+    page = seat.page
+
+    def go(name: str, ready: str) -> float:
+        page.get_by_role("link", name="Library").first.click()
+        page.get_by_role("button", name="New collection").wait_for(timeout=60_000)
+        page.wait_for_timeout(1500)
+        page.get_by_role("button", name="Lab").first.click()
+        started = time.monotonic()
+        page.get_by_role("menuitem", name=name).click()
+        page.get_by_text(re.compile(ready)).first.wait_for(timeout=600_000)
+        return time.monotonic() - started
+
+    go("Compare", "The large town is not made yet")
+    started = time.monotonic()
+    page.get_by_role("button", name="Make the large town").click()
+    page.get_by_role("button", name="Compare now").wait_for(timeout=600_000)
+    print(f"large town of 100,000 frames made and opened: {time.monotonic() - started:.0f} s")
+    started = time.monotonic()
+    page.get_by_role("button", name="Compare now").click()
+    page.get_by_test_id("stProgress").first.wait_for(timeout=60_000)
+    shown = time.monotonic() - started
+    page.get_by_text(re.compile(r"answered in .* \(p50\)")).first.wait_for(timeout=600_000)
+    print(f"100 queries compared, three contenders: {time.monotonic() - started:.1f} s; progress after {shown:.2f} s")
+    print(f"Tune ready for the first time: {go('Tune', 'Open at most'):.0f} s")
+    page.wait_for_timeout(2000)
+    moves = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
+        before = page.evaluate(_HEADINGS)
+        page.get_by_role("slider").first.focus()
+        started = time.monotonic()
+        page.keyboard.press(key)
+        page.wait_for_function(f"before => ({_HEADINGS})() !== before", arg=before, timeout=60_000, polling=20)
+        moves.append(time.monotonic() - started)
+        page.wait_for_timeout(1000)
+    print(f"a slider on Tune answered, 5 moves: median {np.median(moves):.2f} s, slowest {max(moves):.2f} s")
+    for name, ready in (
+        ("Shards", "Nothing is ruled out|would open"),
+        ("Compare", r"answered in .* \(p50\)"),
+        ("Memory", "As plain float32"),
+        ("Tune", "Open at most"),
+    ):
+        seconds = [go(name, ready) for _ in range(3)]
+        print(
+            f"{name}, from a click to its headline, 3 times: median {np.median(seconds):.2f} s, slowest {max(seconds):.2f} s"
+        )
 
 
 def main() -> None:
@@ -62,6 +114,8 @@ def main() -> None:
                 again.first_play()
                 again.page.wait_for_timeout(300)
                 again.page.screenshot(path=options.picture)
+            again.check()
+            lab(again)
             again.check()
         with serve(Path(folder) / "town", Path(folder) / "log") as address:
             later = visit(browser)

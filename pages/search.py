@@ -3,7 +3,7 @@
 import streamlit as st
 
 from engine.errors import EngineError
-from ui import filters, frames, hints, missed, query, resources, route, viewer, welcome
+from ui import filters, frames, hints, link, missed, query, resources, route, viewer, welcome
 from ui.words import plain
 
 asking = st.container(horizontal=True, vertical_alignment="bottom")
@@ -12,12 +12,12 @@ with asking:
 
 opened = resources.opened()
 town = opened.collection
-wrong = query.complaints(town)
+wrong = link.complaints(town)
 with asking:
     query.examples([example for example, _ in opened.examples])
     where = filters.popover(town)
     chosen = query.settings(town)
-query.complain(wrong)
+link.complain(wrong)
 filters.chips(town)
 query.samples(opened)
 

@@ -3,18 +3,18 @@
 import streamlit as st
 
 from engine.errors import EngineError
-from ui import filters, frames, hints, missed, query, resources, route, shards, viewer
+from ui import filters, frames, hints, link, missed, query, resources, route, shards, viewer
 from ui.words import plain
 
 opened = resources.heading("Shards")
 town = opened.collection
-wrong = query.complaints(town)
+wrong = link.complaints(town)
 with st.container(horizontal=True, vertical_alignment="bottom"):
     text = query.box()
     query.examples([example for example, _ in opened.examples])
     where = filters.popover(town)
     chosen = query.settings(town, shots=False)
-query.complain(wrong)
+link.complain(wrong)
 filters.chips(town)
 query.samples(opened)
 
