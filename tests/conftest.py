@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 
 import faiss
 import pytest
 from worlds import FEW, VIDEOS, Flat, fill
+
+from tests.app import NoBrowser, chromium, serve, visit
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -67,3 +70,41 @@ def collection(tmp_path):
 def flat():
     """What should be found in it, worked out without the engine."""
     return Flat.of(VIDEOS)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The Chromium of this machine; tests that want it skip where there is none, saying so."""
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(chromium())
+        except NoBrowser as error:
+            pytest.skip(str(error))
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def address(browser, tmp_path_factory):
+    """A server of the app that has no sample collection yet."""
+    folder = tmp_path_factory.mktemp("server")
+    with serve(folder / "town", folder / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def progress(browser, address):
+    """What the very first visitor of a server read while the sample was made."""
+    seat = visit(browser)
+    seat.page.goto(address)
+    seat.readable()
+    said = []
+    settings = seat.page.get_by_role("button", name="Settings")
+    bar = seat.page.get_by_test_id("stProgress")
+    for _ in range(600):
+        if settings.is_visible():
+            break
+        said += bar.all_inner_texts()
+        seat.page.wait_for_timeout(200)
+    seat.check()
+    seat.page.context.close()
+    return said

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.app import ROOT, NoBrowser, Visit, chromium, serve
+from tests.app import ROOT, Visit
 from tests.app import visit as open_visit
 
 if TYPE_CHECKING:
@@ -16,43 +15,6 @@ if TYPE_CHECKING:
 
 SCREENSHOTS = ROOT / "screenshots"
 QUERY = "a snowy street at night"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with ExitStack() as stack:
-        try:
-            opened = stack.enter_context(chromium())
-        except NoBrowser as error:
-            pytest.skip(str(error))
-        yield opened
-
-
-@pytest.fixture(scope="session")
-def address(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of the app that has no sample collection yet."""
-    folder = tmp_path_factory.mktemp("server")
-    with serve(folder / "town", folder / "log") as url:
-        yield url
-
-
-@pytest.fixture(scope="session")
-def progress(browser: Browser, address: str) -> list[str]:
-    """What the very first visitor of a server read while the sample was made."""
-    visit = open_visit(browser)
-    visit.page.goto(address)
-    visit.readable()
-    said = []
-    settings = visit.page.get_by_role("button", name="Settings")
-    bar = visit.page.get_by_test_id("stProgress")
-    for _ in range(600):
-        if settings.is_visible():
-            break
-        said += bar.all_inner_texts()
-        visit.page.wait_for_timeout(200)
-    visit.check()
-    visit.page.context.close()
-    return said
 
 
 @pytest.fixture

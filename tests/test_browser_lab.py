@@ -10,7 +10,7 @@ import pytest
 
 from tests.app import SIZE, Visit
 from tests.app import visit as open_visit
-from tests.test_browser import SCREENSHOTS, address, browser, progress  # noqa: F401  # fixtures
+from tests.test_browser import SCREENSHOTS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
@@ -38,7 +38,7 @@ def headline(visit: Visit, words: str) -> Locator:
 
 
 @pytest.fixture(scope="module")
-def made(browser: Browser, address: str, progress: list[str]) -> list[str]:  # noqa: F811
+def made(browser: Browser, address: str, progress: list[str]) -> list[str]:
     """What a visitor read who was the first to open a page of the lab, and made the large town."""
     visit = open_visit(browser)
     visit.page.goto(address)
@@ -61,7 +61,7 @@ def made(browser: Browser, address: str, progress: list[str]) -> list[str]:  # n
 
 
 @pytest.fixture
-def visit(browser: Browser, address: str, made: list[str]) -> Iterator[Visit]:  # noqa: F811
+def visit(browser: Browser, address: str, made: list[str]) -> Iterator[Visit]:
     """The search page on a server that has the large town."""
     opened = open_visit(browser)
     opened.page.goto(address)
@@ -155,8 +155,8 @@ FIRST = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1440, 900), (800, 1000)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_pages_of_the_lab_fit_their_window_and_stand_still(
-    browser: Browser,  # noqa: F811
-    address: str,  # noqa: F811
+    browser: Browser,
+    address: str,
     made: list[str],
     size: tuple[int, int],
     scheme: str,
