@@ -165,14 +165,15 @@ def main() -> None:
                 comparing(seats[2], tallies[2]),
                 tuning(seats[3], tallies[3]),
             ]
-            started, quarter = time.monotonic(), 0
+            started = time.monotonic()
+            memory: list[int] = []
             while (passed := time.monotonic() - started) < options.seconds:
                 for each in busy:
                     next(each)
-                if not quarter and passed > options.seconds / 4:
-                    quarter = anonymous(process)
+                if passed > options.seconds / 8 * len(memory):
+                    memory.append(anonymous(process))
                 seats[0].page.wait_for_timeout(20)
-            end = anonymous(process)
+            memory.append(anonymous(process))
             problems = [problem for seat in seats for problem in seat.problems]
             boxes = sum(seat.page.get_by_test_id("stException").count() for seat in seats)
             for tally in tallies:
@@ -182,8 +183,8 @@ def main() -> None:
                 )
             print(f"errors on the pages: {problems or 'none'}; exception boxes: {boxes}")
             print(
-                f"anonymous memory of the server at {options.seconds / 4:.0f} s {quarter / 1e6:.0f} MB, at {options.seconds:.0f} s "
-                f"{end / 1e6:.0f} MB: {end / quarter:.3f} times"
+                f"anonymous memory of the server, MB every {options.seconds / 8:.0f} s: {', '.join(f'{n / 1e6:.0f}' for n in memory)}; "
+                f"at the end {memory[-1] / memory[2]:.3f} times that at a quarter of the time"
             )
 
 
