@@ -145,6 +145,33 @@ class TestMaking:
         app = settled(app, MAKING)
         assert "1,500 frames" in app.success[0].value
 
+    def test_an_archive_becomes_a_collection(self, visit: Any, root: Path, tmp_path: Path) -> None:  # noqa: F811
+        archive = tmp_path / "archive"
+        for folder in ("clip-features-32", "map-keyframes"):
+            (archive / folder).mkdir(parents=True)
+        rows = np.random.default_rng(0).normal(size=(6, 16)).astype(np.float16)
+        np.save(archive / "clip-features-32" / "L01_V001.npy", rows)
+        lines = ["n,pts_time,fps,frame_idx", *(f"{i + 1},{i * 2.0},25.0,{i * 50}" for i in range(6))]
+        (archive / "map-keyframes" / "L01_V001.csv").write_text("\n".join(lines) + "\n")
+        app = settled(self.made(visit(), "AI Challenge", name="challenge", path=str(archive)), MAKING)
+        assert "6 frames" in app.success[0].value
+        with Collection.open(root / "challenge") as collection:
+            assert collection.frame(3).frame_index == 150
+
+    def test_a_large_town_of_another_size_says_first_what_it_takes_and_can_be_chosen_then(
+        self,
+        visit: Any,  # noqa: F811
+        root: Path,
+    ) -> None:
+        app = checked(visit().switch_page("pages/library.py").run())
+        checked(app.select_slider(key="making_size").set_value(10_000).run())
+        assert any("of disk; synthetic" in part.value for part in app.caption)
+        checked(app.button(key="make_large").click().run())
+        app = settled(app, MAKING)
+        assert "The large town is made" in app.success[0].value
+        assert "large-town-10000" in resources.shelf().places()
+        assert app.button(key="make_large").disabled
+
     @pytest.mark.parametrize(
         ("values", "sentence"),
         [
