@@ -28,12 +28,11 @@ def headline(comparison: Comparison, *, mine: bool) -> None:
     verdict = comparison.verdict
     said = verdict.summary
     st.subheader(plain(said[:1].upper() + said[1:]), anchor=False)
-    whose = "" if mine else "The last comparison on this server. "
+    whose = "" if mine else "The last comparison on this server: "
     what = f"{'1 query' if verdict.n_queries == 1 else f'{verdict.n_queries:,} queries'}, {comparison.choices.settings_told}"
-    st.caption(
-        f"{whose}{what[0].upper()}{what[1:]}, on {verdict.n_frames:,} frames, made at {comparison.made:%H:%M:%S}. A dot is a "
-        "query; recall is the share found of what comparing every frame finds."
-    )
+    told = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
+    with st.container(height=46, border=False):  # Two lines at 800 pixels, kept free until the text is drawn.
+        st.caption(f"{told[:1].upper()}{told[1:]} A dot is a query; recall is the share of the exact answer.")
 
 
 def welcome(contenders: Sequence[str]) -> None:

@@ -63,9 +63,12 @@ def enter(*, lab: bool) -> None:
     """What stands beside every page: the choice of a collection. Pages of the lab begin with the large town, others with the sample."""
     global _entered
     _entered = True
+    st.html(_STEADY)
     _picker(lab=lab)
 
 
+_STEADY = "<style>[data-testid=stMain] { scrollbar-gutter: stable; }</style>"
+"""Keeps room for the scroll bar, so that lines do not break anew when a page becomes longer than its window."""
 _entered = False
 """Whether this process has run its front door yet."""
 
