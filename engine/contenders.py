@@ -20,7 +20,7 @@ from engine.columns import import_companions
 from engine.durable import remove_folder, storage_errors
 from engine.reference import Truth, float_rows, reading
 from engine.snapshot import ShardView
-from engine.types import ShardState, Trace
+from engine.types import SEARCHED, Trace
 from engine.vectorindex import FlatRows, Floats, Rows
 
 ROUTED = ("centroid", "spread", "routed")
@@ -246,7 +246,7 @@ def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
     at = ms - trace.ms["total"] + trace.ms["filter"] + trace.ms["route"]
     steps = [(CHOOSING, at)]
     for shard in trace.shards:
-        if shard.state in (ShardState.OPENED, ShardState.CACHED):
+        if shard.state in SEARCHED:
             at = min(ms, at + shard.ms)
             steps.append((shard.shard, at))
     return steps

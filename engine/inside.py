@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.cache import ByteLRU
 from engine.report import shard_stats
-from engine.snapshot import Snapshot
+from engine.snapshot import ShardView, Snapshot
 from engine.types import Frame, ShardStats
 from engine.vectorindex import Lists
 
@@ -68,10 +68,9 @@ def shard_contents(snapshot: Snapshot, number: int, cache: ByteLRU[Lists], n: in
     if not 0 <= number < len(snapshot.shards):
         raise ValueError(f"There is no shard {number}; the collection has 0 to {len(snapshot.shards) - 1}.")
     shard = snapshot.shards[number]
-    frames: Counter[int] = Counter()
+    frames = _frames_of_videos(shard)
     rows: Counter[int] = Counter()
     for view in shard.segments:
-        frames.update({int(video): count for video, count in view.segment.row.stats["videos"].items()})
         rows.update(dict(zip(view.segment.cells.tolist(), view.cell_rows.tolist(), strict=True)))
     videos = [(snapshot.videos[video], count) for video, count in frames.most_common() if video in snapshot.videos]
     live = [count for count in rows.values() if count]
@@ -82,6 +81,14 @@ def shard_contents(snapshot: Snapshot, number: int, cache: ByteLRU[Lists], n: in
         largest_cell=max(live, default=0),
         mean_cell=sum(live) / len(live) if live else 0.0,
     )
+
+
+def _frames_of_videos(shard: ShardView) -> Counter[int]:
+    """Stored frames of each video in a shard, by the video's number."""
+    frames: Counter[int] = Counter()
+    for view in shard.segments:
+        frames.update({int(video): count for video, count in view.segment.row.stats["videos"].items()})
+    return frames
 
 
 def _samples(snapshot: Snapshot, number: int, n: int) -> list[Frame]:
@@ -126,10 +133,7 @@ def recordings(snapshot: Snapshot) -> tuple[Recording, ...]:
     """Which recordings each shard holds frames of, by shard and time; those without a wall-clock time are left out."""
     found = []
     for shard in snapshot.shards:
-        frames: Counter[int] = Counter()
-        for view in shard.segments:
-            frames.update({int(video): count for video, count in view.segment.row.stats["videos"].items()})
-        for number, count in frames.items():
+        for number, count in _frames_of_videos(shard).items():
             video = snapshot.videos.get(number)
             if video is not None and video.captured_at is not None:
                 found.append(Recording(shard.shard, video.video_id, video.title, video.captured_at, count))

@@ -16,10 +16,8 @@ from engine.probe import Prober
 from engine.reference import tolerance
 from engine.search import search, shot_of
 from engine.snapshot import Snapshot
-from engine.types import Hit, SearchResult, ShardState, ShardTrace
+from engine.types import SEARCHED, Hit, SearchResult, ShardState, ShardTrace
 from engine.vectorindex import Floats
-
-_SEARCHED = (ShardState.OPENED, ShardState.CACHED)
 
 
 class Cause(StrEnum):
@@ -119,7 +117,7 @@ def missed(
 
 def _least_allowed(opening: Opening, result: SearchResult, also: AbstractSet[int]) -> float:
     """What the least of the shards that a cap let through was ranked by; minus infinity where none was."""
-    through = [trace.shard for trace in result.trace.shards if trace.state in _SEARCHED and trace.shard not in also]
+    through = [trace.shard for trace in result.trace.shards if trace.state in SEARCHED and trace.shard not in also]
     return min((_ranked(opening, shard) for shard in through), default=-np.inf)
 
 
@@ -163,7 +161,7 @@ def _explained(
         return Missed(hit, rank, Cause.FAILED, trace.state, trace.reason, None, None)
     _, view, row = snapshot.locate(hit.frame_id)
     cell = int(view.segment.columns.cell[row])
-    opened = trace.state in _SEARCHED
+    opened = trace.state in SEARCHED
     chosen = bool(np.isin(cell, choice.chosen[0]))
     predicted, needed = finite(choice.route.scores[0, cell]), choice.needed(0, cell)
     cause = Cause.SKIPPED if not opened else Cause.CODES if chosen else Cause.CELL

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine import ladder
+from engine.account import open_nbytes
 from engine.calibration import Kind
 from engine.cost import CostModel, Load, Timed, Values
 from engine.plan import DEFAULT_RECALL
@@ -55,7 +55,7 @@ def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcom
     opened = np.array([result.trace.shards_probed for result in results], np.float64)
     used = sum(result.trace.shards_probed for result in results)
     read = sum(each.state == "opened" for result in results for each in result.trace.shards)
-    sizes = [_open_nbytes(view) for view in snapshot.views() if view.n_live]
+    sizes = [open_nbytes(view.segment, snapshot.settings, "loaded") for view in snapshot.views() if view.n_live]
     return Outcome(
         setting,
         "measured",
@@ -71,13 +71,6 @@ def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcom
         plan.exact,
         plan.reason,
     )
-
-
-def _open_nbytes(view: Any) -> int:
-    segment = view.segment
-    if segment.coded:
-        return int(segment.load_nbytes("loaded"))
-    return int(segment.vectors.nbytes + 8 * segment.n_rows)
 
 
 def _median(ms: Values) -> Band:

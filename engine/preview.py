@@ -21,10 +21,8 @@ from engine.scope import scope_of
 from engine.search import warnings_of
 from engine.segment import Residency
 from engine.snapshot import ShardView, Snapshot
-from engine.types import ShardState, ShardTrace
+from engine.types import SEARCHED, ShardState, ShardTrace
 from engine.vectorindex import Floats, Lists
-
-_SEARCHED = (ShardState.OPENED, ShardState.CACHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Preview:
     @cached_property
     def searched(self) -> tuple[ShardPreview, ...]:
         """The shards that would be searched."""
-        return tuple(shard for shard in self.shards if shard.state in _SEARCHED)
+        return tuple(shard for shard in self.shards if shard.state in SEARCHED)
 
     @property
     def frames_total(self) -> int:

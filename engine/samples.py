@@ -53,6 +53,14 @@ def sample_queries(collection: Collection, n: int, kind: Kind = "text", seed: in
     return _frames(collection, n, rng) if kind == "image" else _texts(collection, n, rng)
 
 
+def any_queries(collection: Collection, n: int) -> tuple[Samples, Kind]:
+    """Sample texts, or stored frames where there is neither an encoder nor a stored text; and which of them."""
+    try:
+        return sample_queries(collection, n), "text"
+    except EncoderError:
+        return sample_queries(collection, n, "image"), "image"
+
+
 def _texts(collection: Collection, n: int, rng: np.random.Generator) -> Samples:
     try:
         encoder = collection.encoder

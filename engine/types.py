@@ -143,6 +143,10 @@ class ShardState(StrEnum):
     """Could not be searched; the answer lacks it."""
 
 
+SEARCHED = (ShardState.OPENED, ShardState.CACHED)
+"""The states of a shard that was looked into."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShardTrace:
     """What a search did with one shard, and why."""
@@ -209,7 +213,7 @@ class Trace:
 
     @property
     def shards_probed(self) -> int:
-        return self.count(ShardState.OPENED, ShardState.CACHED)
+        return self.count(*SEARCHED)
 
     @property
     def bytes_read(self) -> int:

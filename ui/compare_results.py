@@ -29,7 +29,7 @@ def headline(comparison: Comparison, *, mine: bool) -> None:
     said = verdict.summary
     st.subheader(plain(said[:1].upper() + said[1:]), anchor=False)
     whose = "" if mine else "The last comparison on this server: "
-    what = f"{'1 query' if verdict.n_queries == 1 else f'{verdict.n_queries:,} queries'}, {comparison.choices.settings_told}"
+    what = f"{count(verdict.n_queries, 'query')}, {comparison.choices.settings_told}"
     told = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
     with st.container(height=46, border=False):  # Two lines at 800 pixels, kept free until the text is drawn.
         st.caption(f"{told[:1].upper()}{told[1:]} A dot is a query; recall is the share of the exact answer.")

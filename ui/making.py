@@ -79,16 +79,7 @@ def _large(busy: bool) -> None:
         else f"Made from the sample town in about {duration(seconds)}, and {nbytes(disk)} of disk; synthetic."
     )
     if st.button("Make it", type="primary", disabled=busy or there, key="make_large"):
-
-        def work(report: Report) -> None:
-            from engine.large_town import large_town
-
-            town = shelf().open(shelf().places()["town"])
-            while not town.wait(0.3):
-                report(0.0, "The sample town first")
-            large_town(path, town.value().collection, size, lambda what, done: report(done, what.capitalize())).close()
-
-        _start(work)
+        _start(lambda report: shelf().make_large(size, report).close())
 
 
 def _folder(kind: str, busy: bool) -> None:

@@ -14,15 +14,19 @@ _EVERY = 0.4
 """Seconds between looks."""
 
 
+def note(job: Job[Any], waiting: str = "Starting") -> str:
+    """What a running job is at, or how many are before it, in a few words."""
+    before = job.place
+    return f"Waiting for {count(before, 'measurement')} of other visitors to end" if before else job.note or waiting
+
+
 @st.fragment(run_every=_EVERY)
 def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
     """Draw a job until it ends, and then run the page again."""
     if not job.running:
         st.rerun()
-    before = job.place
-    note = f"Waiting for {count(before, 'measurement')} of other visitors to end" if before else job.note or waiting
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction, text=f"{note} · {time.monotonic() - job.started:.0f} s")
+        st.progress(job.fraction, text=f"{note(job, waiting)} · {time.monotonic() - job.started:.0f} s")
         if stop:
             st.button(
                 "Stopping" if job.stopping else "Stop",

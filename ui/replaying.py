@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EncoderError, EngineError, Stopped
-from ui import charts, memory_charts, resources
+from engine.errors import EngineError, Stopped
+from ui import charts, memory_charts, progress, resources
 from ui.jobs import MEASURE, Job, Report
 from ui.shelf import Opened
 from ui.words import count, milliseconds, nbytes, plain
@@ -89,15 +89,13 @@ _chosen: dict[Path, tuple[int, Floats, Kind]] = {}
 
 def _queries(collection: Collection) -> tuple[Floats, Kind]:
     """Queries to draw from, the same ones each time: texts, or stored frames where there is neither an encoder nor a stored text."""
-    from engine.samples import sample_queries
+    from engine.samples import any_queries
 
     generation = collection.generation
     known = _chosen.get(collection.path)
     if known is None or known[0] != generation:
-        try:
-            known = (generation, sample_queries(collection, _QUERIES, "text").vectors, "text")
-        except EncoderError:
-            known = (generation, sample_queries(collection, _QUERIES, "image").vectors, "image")
+        samples, kind = any_queries(collection, _QUERIES)
+        known = (generation, samples.vectors, kind)
         _chosen[collection.path] = known
     return known[1], known[2]
 
@@ -221,9 +219,8 @@ def _state(job: Job[Occupancy] | None, running: bool) -> None:
     if job is None:
         st.progress(0.0, text="Press start: queries run against a cache of their own, and you see what it keeps.")
     elif running:
-        before = job.place
-        waiting = f"Waiting for {count(before, 'measurement')} of other visitors to end"
-        st.progress(job.fraction, text=waiting if before else "Stopping" if job.stopping else job.note or "Starting")
+        stopping = job.stopping and not job.place
+        st.progress(job.fraction, text="Stopping" if stopping else progress.note(job))
     else:
         try:
             job.value()
@@ -257,6 +254,6 @@ def _alt(told: Occupancy | None) -> str:
     if told is None or not told.steps:
         return "Shards against queries; nothing was replayed yet."
     return (
-        f"Shards against {count(told.steps, 'query').replace('querys', 'queries')}: {told.hits.sum():,} hits, "
+        f"Shards against {count(told.steps, 'query')}: {told.hits.sum():,} hits, "
         f"{told.loads.sum():,} loads, {told.evictions.sum():,} evictions; below, bytes in the cache under its budget."
     )

@@ -113,8 +113,7 @@ def choose(key: str) -> None:
 
 def _pick() -> None:
     st.session_state.picked = st.session_state.collection
-    for kept in ("answer", "asked"):
-        st.session_state.pop(kept, None)
+    st.session_state.pop("answer", None)
     st.query_params.pop("hit", None)
 
 

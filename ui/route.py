@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine.types import SearchResult, ShardState, ShardTrace, Trace
+from engine.types import SEARCHED, SearchResult, ShardState, ShardTrace, Trace
 from ui.components import component
 from ui.looks import LOOKS
 from ui.words import count, milliseconds, nbytes, plain
@@ -82,7 +82,7 @@ def warnings(trace: Trace) -> None:
 
 def _story(shard: ShardTrace) -> list[str]:
     lines = [f"Shard {shard.shard}: {LOOKS[shard.state].label.lower()}", shard.reason]
-    if shard.state in (ShardState.OPENED, ShardState.CACHED):
+    if shard.state in SEARCHED:
         read = f", {nbytes(shard.bytes_read)} read" if shard.bytes_read else ""
         lines.append(
             f"{shard.vectors_scanned:,} of {count(shard.n_frames, 'frame')} scanned{read}, {milliseconds(shard.ms)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.types import ShardState
+from engine.types import SEARCHED, ShardState
 from ui import charts, frames, query
 from ui.components import component
 from ui.looks import LOOKS
@@ -26,7 +26,6 @@ HEIGHT = 380
 _MANY = 300
 """Recordings from which on their dots are small."""
 _MAP = component("treemap")
-_SEARCHED = (ShardState.OPENED, ShardState.CACHED)
 _LABELS = {ShardState.OPENED: "To open", ShardState.CACHED: "To search in memory"}
 _MAY = {ShardState.OPENED: "May hold an answer", ShardState.CACHED: "May hold an answer, in memory"}
 
@@ -137,7 +136,7 @@ def _story(told: Preview, shard: ShardPreview) -> list[str]:
     lines = [f"Shard {shard.shard}{name}: {_label(told, shard.state).lower()}", why]
     cached = f", {nbytes(shard.cached_nbytes)} of memory" if shard.cached_nbytes else ""
     lines.append(f"{count(shard.n_frames, 'frame')}, {nbytes(shard.nbytes)} on disk{cached}")
-    if shard.state in _SEARCHED:
+    if shard.state in SEARCHED:
         lines.append(f"{count(shard.vectors, 'frame')} to compare")
     return lines
 

@@ -225,16 +225,22 @@ class Shelf:
             place, collection, _tried(collection), synthetic=False, textless="", gap=collection.modality_gap()
         )
 
-    def _open_large(self, place: Place, report: Report) -> Opened:
+    def make_large(self, n_frames: int, report: Report) -> Collection:
+        """Open the large town of so many frames, made first if need be, as the sample is; the caller closes it."""
         from engine.large_town import large_town
 
         town = self.open(self.places()[TOWN])
         while not town.wait(0.3):
             report(0.0, f"The sample town first: {town.note}")
-        size = int(place.path.name.removeprefix(f"{LARGE}-"))
-        collection = large_town(
-            place.path, town.value().collection, size, lambda what, fraction: report(fraction, f"{what.capitalize()}")
+        return large_town(
+            self.large_path(n_frames),
+            town.value().collection,
+            n_frames,
+            lambda what, fraction: report(fraction, what.capitalize()),
         )
+
+    def _open_large(self, place: Place, report: Report) -> Opened:
+        collection = self.make_large(int(place.path.name.removeprefix(f"{LARGE}-")), report)
         collection.use_encoder(self._encoder(self._shipped()))
         collection.cache.set_budget(BUDGET)
         return Opened(place, collection, _tried(collection), synthetic=True, textless="", gap=collection.modality_gap())

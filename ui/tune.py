@@ -162,7 +162,7 @@ def _share(value: float) -> str:
 
 def caption(current: Opened, tuner: Tuner) -> None:
     """What the picture shows, and how far it can be trusted."""
-    queries = count(len(tuner.sounding.queries), "test query").replace("querys", "queries")
+    queries = count(len(tuner.sounding.queries), "test query")
     known = (
         "that the router has not seen"
         if tuner.sounding.unseen

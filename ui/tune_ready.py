@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.errors import EncoderError, EngineError, Stopped
+from engine.errors import EngineError, Stopped
 from ui import resources
 from ui.jobs import MEASURE, Job, Report
 from ui.progress import watch
@@ -58,14 +58,10 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
 
     def work(report: Report) -> None:
         from engine.preparing import N_QUERIES, prepare
-        from engine.samples import sample_queries
+        from engine.samples import any_queries
 
         report(0.0, "Taking test queries")
-        kind = "text"
-        try:
-            samples = sample_queries(collection, N_QUERIES)
-        except EncoderError:
-            kind, samples = "image", sample_queries(collection, N_QUERIES, "image")
+        samples, kind = any_queries(collection, N_QUERIES)
         tuners[key] = prepare(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
 
     return work

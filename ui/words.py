@@ -35,8 +35,10 @@ def when(moment: datetime) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 frame`, `2,160 frames`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """`1 frame`, `2,160 frames`, `3 queries`."""
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{number:,} {noun}"
 
 
 def milliseconds(ms: float) -> str:
