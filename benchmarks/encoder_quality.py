@@ -1,37 +1,59 @@
 """How well the sample encoder understands the town, on scenes and wordings it has never seen.
 
-    python -m benchmarks.encoder_quality [--frames 6000] [--json]
+    python -m benchmarks.encoder_quality [--frames 20000] [--encoders FOLDER ...] [--sheet FILE] [--json]
 
-Draws frames of new shots (one frame a shot; needs data/requirements.txt), embeds them through open_clip's public calls,
-and asks in wordings that training never used. Prints precision@10 by kind of query beside the base rate (what a random
-answer would reach) and the zero-shot accuracy of the tags in data/vocabulary.toml. Queries with fewer than ten
-relevant frames are left out, and counted.
+Draws frames of new shots (one frame a shot; needs data/requirements.txt), embeds them as ingest does, and asks in wordings
+that training never used. Prints, for each encoder and on the same frames:
+
+* precision@10 by kind of query. Of the frames that answer a query so many are set aside, by chance, that at most one in
+  twenty is an answer; queries with fewer than ten are left out, and counted.
+* how often exchanged colours are told apart: of two pictures of one scene that differ only in which of two things has
+  which colour, each with its own sentence and with the other's.
+* how far a word that the encoder never saw moves a query.
+* accuracy of the tags in data/vocabulary.toml.
+* frames embedded a second, the encoders taking turns.
+
+``--sheet`` writes a picture of the five best frames for twenty colourful queries.
 """
 
 import argparse
 import json
+import multiprocessing
+import random
+import time
 import tomllib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
-import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from data.recipes import words
 from data.recipes.captions import an, plural
-from data.recipes.casting import COLOURS
-from data.recipes.facts import KINDS
-from data.recipes.frames import HELD_OUT_SEED, example
+from data.recipes.casting import COLOURS, twin
+from data.recipes.facts import KINDS, facts
+from data.recipes.frames import HELD_OUT_SEED, example, moment
+from engine.encoder import OpenClipEncoder, load_encoder
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 K = 10
+MOST_ANSWERS = 0.05
+"""Share of the frames asked that may be right."""
+TWIN_SEED = HELD_OUT_SEED + 50_000_000
 FACT_OF_KIND = {"scene": "place", "time": "time", "weather": "weather"}
+UNKNOWN_WORDS = ("kindly", "quokka", "zeppelin", "yesterday", "professional", "marvellous", "helicopter", "grandmother")
+COLOURFUL = (
+    "a red car at night", "a blue car in the snow", "a yellow bus", "a green bus in the rain", "a white bicycle",
+    "an orange bicycle in the park", "a purple train", "a black train in the evening", "a red boat on the sea", "a pink boat",
+    "a blue balloon", "a yellow balloon over the farm", "a black dog on the beach", "a white dog in the snow",
+    "an orange cat in the kitchen", "a grey cat", "a brown cow", "someone with a red umbrella in the rain",
+    "a woman in a green jumper in the office", "a red bus and a blue car",
+)  # fmt: skip
 Vectors = NDArray[np.float32]
 Facts = frozenset[str]
 
@@ -43,33 +65,43 @@ class Query:
     needs: Facts
 
 
-class Encoder:
-    """The shipped encoder, through the calls any user of open_clip would make."""
+def drawn(number: int) -> tuple[NDArray[np.uint8], Facts]:
+    """The frame of this number: (240, 426, 3) uint8, and its facts."""
+    rng = random.Random(HELD_OUT_SEED + number)
+    return example(rng, *moment(rng))
 
-    def __init__(self, folder: Path = DATA / "encoder") -> None:
-        self._model, _, self._preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
-        self._tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
-        self._model.eval()
-        self.scale = self._model.logit_scale.exp().item()
 
-    @torch.no_grad()
-    def images(self, pictures: list[NDArray[np.uint8]]) -> Vectors:
-        """(n, dim) float32, unit norm."""
-        made = []
-        for start in range(0, len(pictures), 128):
-            batch = torch.stack([self._preprocess(Image.fromarray(p)) for p in pictures[start : start + 128]])
-            made.append(self._model.encode_image(batch, normalize=True).numpy())
-        return np.concatenate(made)
+def _thing(kind: str, colour: str) -> str:
+    if kind == "person":
+        return f"somebody {words.HELD_OUT_CLOTHES[0].format(colour)}"
+    return f"{an(words.NOUNS[kind][0])} that is {colour}"
 
-    @torch.no_grad()
-    def texts(self, texts: list[str]) -> Vectors:
-        """(n, dim) float32, unit norm."""
-        return self._model.encode_text(self._tokenize(texts), normalize=True).numpy()
+
+def exchanged(number: int) -> tuple[list[NDArray[np.uint8]], list[str]] | None:
+    """Two frames of one moment in which two things have exchanged their colours, and what to call each; None if there are none."""
+    rng = random.Random(TWIN_SEED + number)
+    shot, seconds = moment(rng)
+    other = twin(rng, shot, seconds)
+    changed = [i for i, (a, b) in enumerate(zip(shot.actors, other.actors, strict=True)) if a.colour != b.colour]
+    if len(changed) != 2:
+        return None
+    one, two = (shot.actors[i] for i in changed)
+    if one.kind == two.kind or (one.colour, two.colour) != (
+        other.actors[changed[1]].colour,
+        other.actors[changed[0]].colour,
+    ):
+        return None
+    if not {one.kind, two.kind} <= facts(shot, seconds):
+        return None
+    texts = [
+        f"{_thing(one.kind, first)} and {_thing(two.kind, second)}"
+        for first, second in ((one.colour, two.colour), (two.colour, one.colour))
+    ]
+    return [example(rng, each, seconds)[0] for each in (shot, other)], texts
 
 
 def _coloured(kind: str) -> list[tuple[str, Facts]]:
-    noun = words.NOUNS[kind][0]
-    return [(f"{an(noun)} that is {colour}", frozenset({f"{kind}:{colour}"})) for colour in COLOURS[kind]]
+    return [(_thing(kind, colour), frozenset({f"{kind}:{colour}"})) for colour in COLOURS[kind]]
 
 
 def queries() -> list[Query]:
@@ -77,8 +109,8 @@ def queries() -> list[Query]:
     asked: dict[str, list[tuple[str, Facts]]] = defaultdict(list)
     for place, name in words.PLACES.items():
         asked["scene"] += [(an(phrase), frozenset({f"place:{place}"})) for phrase in name.held_out]
-    for time, phrases in words.HELD_OUT_TIMES.items():
-        asked["time of day"] += [(f"the town {phrase}", frozenset({f"time:{time}"})) for phrase in phrases]
+    for hour, phrases in words.HELD_OUT_TIMES.items():
+        asked["time of day"] += [(f"the town {phrase}", frozenset({f"time:{hour}"})) for phrase in phrases]
     for weather, phrases in words.HELD_OUT_WEATHERS.items():
         asked["outdoor weather"] += [(f"the town {phrase}", frozenset({f"weather:{weather}"})) for phrase in phrases]
     for kind in KINDS:
@@ -100,8 +132,7 @@ def queries() -> list[Query]:
     for kind in ("dog", "cat", "cow", "bird"):
         asked["colour + animal"] += _coloured(kind)
     for colour in COLOURS["person"]:
-        dress = words.HELD_OUT_CLOTHES[0].format(colour)
-        asked["colour of clothes"].append((f"somebody {dress}", frozenset({f"clothes:{colour}"})))
+        asked["colour of clothes"].append((_thing("person", colour), frozenset({f"clothes:{colour}"})))
     asked["colour of umbrella"] += _coloured("umbrella")
     pairs = (
         ("car", "weather:snow"),
@@ -142,9 +173,23 @@ def queries() -> list[Query]:
         asked["three attributes"].append(
             (f"{_held_out(first)} {an(noun)} {_held_out(second)}", frozenset({kind, first, second}))
         )
-    for weather, time in (("snow", "night"), ("rain", "evening"), ("clear", "day")):
-        text = f"{an(words.PLACES['street'].held_out[0])} {_held_out('time:' + time)} {_held_out('weather:' + weather)}"
-        asked["three attributes"].append((text, frozenset({"place:street", f"time:{time}", f"weather:{weather}"})))
+    for weather, hour in (("snow", "night"), ("rain", "evening"), ("clear", "day")):
+        text = f"{an(words.PLACES['street'].held_out[0])} {_held_out('time:' + hour)} {_held_out('weather:' + weather)}"
+        asked["three attributes"].append((text, frozenset({"place:street", f"time:{hour}", f"weather:{weather}"})))
+    for kind, colour, other in (
+        ("car", "red", "time:night"),
+        ("bus", "yellow", "weather:rain"),
+        ("bicycle", "blue", "time:day"),
+        ("train", "green", "weather:snow"),
+        ("boat", "white", "time:evening"),
+        ("balloon", "orange", "time:morning"),
+        ("dog", "black", "place:beach"),
+        ("cat", "orange", "place:kitchen"),
+        ("cow", "brown", "weather:snow"),
+    ):
+        asked["three attributes"].append(
+            (f"{_thing(kind, colour)} {_held_out(other)}", frozenset({f"{kind}:{colour}", other}))
+        )
     openings = cycle(("", *words.HELD_OUT_OPENINGS))
     return [Query(kind, next(openings) + text, needs) for kind, pairs in asked.items() for text, needs in pairs]
 
@@ -157,41 +202,112 @@ def _held_out(fact: str) -> str:
     return (words.HELD_OUT_TIMES if kind == "time" else words.HELD_OUT_WEATHERS)[value][0]
 
 
-def retrieval(encoder: Encoder, vectors: Vectors, facts: list[Facts]) -> dict[str, Any]:
-    """Precision@10 and base rate for each kind of query, and for each query."""
+def embedded(encoders: Sequence[OpenClipEncoder], frames: int) -> tuple[list[Vectors], list[Facts]]:
+    """Vectors of each encoder for as many new frames, and the facts of the frames."""
+    vectors: list[list[Vectors]] = [[] for _ in encoders]
+    found: list[Facts] = []
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        pictures: list[NDArray[np.uint8]] = []
+        for picture, facts_ in pool.imap(drawn, range(frames), chunksize=64):
+            pictures.append(picture)
+            found.append(facts_)
+            if len(pictures) == 512 or len(found) == frames:
+                for made, encoder in zip(vectors, encoders, strict=True):
+                    made.append(encoder.encode_images(pictures))
+                pictures = []
+    return [np.concatenate(made) for made in vectors], found
+
+
+def retrieval(encoder: OpenClipEncoder, vectors: Vectors, found: list[Facts]) -> dict[str, Any]:
+    """Precision@10 and share of answers for each kind of query, and the hardest queries."""
     rows: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
     skipped = 0
-    for query in queries():
-        relevant = np.array([query.needs <= found for found in facts])
-        if relevant.sum() < K:
+    for number, query in enumerate(queries()):
+        answers = np.array([query.needs <= each for each in found])
+        most = int(MOST_ANSWERS / (1 - MOST_ANSWERS) * (~answers).sum())
+        if answers.sum() < K:
             skipped += 1
             continue
-        scores = vectors @ encoder.texts([query.text])[0]
-        precision = float(relevant[np.argsort(-scores)[:K]].mean())
-        rows[query.kind].append((precision, float(relevant.mean()), query.text))
+        asked = ~answers
+        asked[np.random.default_rng(number).permutation(np.flatnonzero(answers))[:most]] = True
+        scores = np.where(asked, vectors @ encoder.encode_text([query.text])[0], -2.0)
+        precision = float(answers[np.argsort(-scores)[:K]].mean())
+        rows[query.kind].append((precision, float(answers[asked].mean()), query.text))
     kinds = {
         kind: {
-            "queries": len(found),
-            "precision_at_10": float(np.mean([r[0] for r in found])),
-            "base_rate": float(np.mean([r[1] for r in found])),
+            "queries": len(each),
+            "precision_at_10": float(np.mean([r[0] for r in each])),
+            "share_of_answers": float(np.mean([r[1] for r in each])),
         }
-        for kind, found in rows.items()
+        for kind, each in rows.items()
     }
-    worst = sorted(row for found in rows.values() for row in found)[:12]
+    every = [row for each in rows.values() for row in each]
+    kinds["all"] = {
+        "queries": len(every),
+        "precision_at_10": float(np.mean([r[0] for r in every])),
+        "share_of_answers": float(np.mean([r[1] for r in every])),
+    }
     return {
         "kinds": kinds,
         "skipped": skipped,
-        "worst": [{"query": text, "precision_at_10": p} for p, _, text in worst],
+        "worst": [{"query": text, "precision_at_10": p} for p, _, text in sorted(every)[:12]],
     }
 
 
-def prompt_vectors(encoder: Encoder, prompts: list[list[str]]) -> Vectors:
+def told_apart(encoders: Sequence[OpenClipEncoder], pairs: int) -> list[float]:
+    """Share of pictures with exchanged colours that lie nearer to their own sentence than to the other's, for each encoder."""
+    right: list[list[bool]] = [[] for _ in encoders]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        for case in pool.imap(exchanged, range(100 * pairs), chunksize=16):
+            if case is None:
+                continue
+            pictures, texts = case
+            for verdicts, encoder in zip(right, encoders, strict=True):
+                scores = encoder.encode_images(pictures) @ encoder.encode_text(texts).T
+                verdicts += [bool(scores[0, 0] > scores[0, 1]), bool(scores[1, 1] > scores[1, 0])]
+            if len(right[0]) >= 2 * pairs:
+                break
+    return [float(np.mean(verdicts)) for verdicts in right]
+
+
+def moved(encoder: OpenClipEncoder, vectors: Vectors) -> dict[str, float]:
+    """How near a query stays, and how many of its ten best frames, when a word that the encoder never saw is put into it."""
+    rng = random.Random(0)
+    strange = [word for word in UNKNOWN_WORDS if encoder.unknown_words(word)]
+    cosines, kept = [], []
+    for query in queries():
+        tokens = query.text.split()
+        tokens.insert(rng.randint(0, len(tokens)), rng.choice(strange))
+        plain, longer = encoder.encode_text([query.text, " ".join(tokens)])
+        cosines.append(float(plain @ longer))
+        best = (set(np.argsort(-(vectors @ text))[:K].tolist()) for text in (plain, longer))
+        kept.append(len(set.intersection(*best)) / K)
+    return {
+        "cosine": float(np.mean(cosines)),
+        "tenth_of_cosines": float(np.quantile(cosines, 0.1)),
+        "kept": float(np.mean(kept)),
+    }
+
+
+def pace(encoders: Sequence[OpenClipEncoder], rounds: int = 9) -> list[float]:
+    """Frames a second of each encoder: the median of rounds in which they take turns."""
+    pictures = [drawn(number)[0] for number in range(256)]
+    seconds: list[list[float]] = [[] for _ in encoders]
+    for _ in range(rounds):
+        for taken, encoder in zip(seconds, encoders, strict=True):
+            begun = time.perf_counter()
+            encoder.encode_images(pictures)
+            taken.append(time.perf_counter() - begun)
+    return [len(pictures) / float(np.median(taken)) for taken in seconds]
+
+
+def prompt_vectors(encoder: OpenClipEncoder, prompts: list[list[str]]) -> Vectors:
     """(labels, dim): the mean of each label's prompts, unit norm."""
-    means = np.stack([encoder.texts(group).mean(0) for group in prompts])
+    means = np.stack([encoder.encode_text(group).mean(0) for group in prompts])
     return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
-def tagging(encoder: Encoder, vectors: Vectors, facts: list[Facts]) -> dict[str, Any]:
+def tagging(encoder: OpenClipEncoder, vectors: Vectors, frames: list[Facts]) -> dict[str, Any]:
     """Zero-shot accuracy of the one-of-many tags, precision and recall of the object tags."""
     vocabulary = tomllib.loads((DATA / "vocabulary.toml").read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
@@ -199,15 +315,15 @@ def tagging(encoder: Encoder, vectors: Vectors, facts: list[Facts]) -> dict[str,
         table = vocabulary[kind]["labels"]
         labels = list(table)
         guesses = np.argmax(vectors @ prompt_vectors(encoder, list(table.values())).T, axis=1)
-        truth = [next((label for label in labels if f"{fact}:{label}" in f), None) for f in facts]
+        truth = [next((label for label in labels if f"{fact}:{label}" in f), None) for f in frames]
         right = [labels[guess] == label for guess, label in zip(guesses, truth, strict=True) if label is not None]
         found[kind] = {"accuracy": float(np.mean(right)), "frames": len(right)}
     table = vocabulary["object"]
     background = vectors @ prompt_vectors(encoder, [table["background"]])[0]
     prompts = prompt_vectors(encoder, list(table["labels"].values()))
-    probability = 1 / (1 + np.exp(-encoder.scale * (vectors @ prompts.T - background[:, None])))
+    probability = 1 / (1 + np.exp(-encoder.logit_scale * (vectors @ prompts.T - background[:, None])))
     for column, label in enumerate(table["labels"]):
-        truth, tagged = np.array([label in f for f in facts]), probability[:, column] >= table["threshold"]
+        truth, tagged = np.array([label in f for f in frames]), probability[:, column] >= table["threshold"]
         both = float((truth & tagged).sum())
         found[f"object {label}"] = {
             "precision": both / max(1, tagged.sum()),
@@ -217,31 +333,85 @@ def tagging(encoder: Encoder, vectors: Vectors, facts: list[Facts]) -> dict[str,
     return found
 
 
+def sheet(encoder: OpenClipEncoder, vectors: Vectors, path: Path) -> None:
+    """The five best frames for each of the colourful queries, on one picture."""
+    width, height, line = 213, 120, 18
+    columns = 2
+    rows = -(-len(COLOURFUL) // columns)
+    picture = Image.new("RGB", (columns * (5 * width + 12), rows * (height + line)), "white")
+    pen = ImageDraw.Draw(picture)
+    for i, text in enumerate(COLOURFUL):
+        left, top = (i % columns) * (5 * width + 12), (i // columns) * (height + line)
+        pen.text((left + 4, top + 2), text, fill="black", font_size=13)
+        best = np.argsort(-(vectors @ encoder.encode_text([text])[0]))[:5]
+        for j, number in enumerate(best.tolist()):
+            frame = Image.fromarray(drawn(number)[0]).resize((width - 3, height - 2))
+            picture.paste(frame, (left + j * width, top + line))
+    picture.save(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the sample encoder.")
-    parser.add_argument("--frames", type=int, default=6000)
+    parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--pairs", type=int, default=500, help="scenes with exchanged colours")
+    parser.add_argument("--encoders", nargs="+", default=["town"], help="folders; the one shipped, if not given")
+    parser.add_argument("--sheet", type=Path, help="write the five best frames of colourful queries to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args()
-    encoder = Encoder()
-    pictures, facts = zip(*(example(HELD_OUT_SEED + i) for i in range(options.frames)), strict=True)
-    vectors = encoder.images(list(pictures))
-    found = retrieval(encoder, vectors, list(facts))
-    tags = tagging(encoder, vectors, list(facts))
+    encoders = [load_encoder(spec, "cpu") for spec in options.encoders]
+    vectors, frames = embedded(encoders, options.frames)
+    found = {
+        spec: {
+            **retrieval(encoder, made, frames),
+            "told_apart": apart,
+            "unknown_word": moved(encoder, made),
+            "frames_per_second": frames_per_second,
+            "tags": tagging(encoder, made, frames),
+        }
+        for spec, encoder, made, apart, frames_per_second in zip(
+            options.encoders, encoders, vectors, told_apart(encoders, options.pairs), pace(encoders), strict=True
+        )
+    }
+    if options.sheet:
+        sheet(encoders[-1], vectors[-1], options.sheet)
     if options.json:
-        print(json.dumps({"frames": options.frames, **found, "tags": tags}, indent=1))
-        return
-    print(f"{options.frames} frames of unseen shots; {found['skipped']} queries with fewer than {K} answers left out\n")
-    print("| kind of query | queries | precision@10 | base rate |\n|---|---|---|---|")
-    for kind, row in found["kinds"].items():
-        print(f"| {kind} | {row['queries']} | {row['precision_at_10']:.2f} | {row['base_rate']:.3f} |")
-    print("\n| tag | zero-shot accuracy | frames |\n|---|---|---|")
+        print(json.dumps({"frames": options.frames, "encoders": found}, indent=1))
+    else:
+        tell(found, options.frames)
+
+
+def tell(found: dict[str, dict[str, Any]], frames: int) -> None:
+    """Print the tables, a column for each encoder."""
+    every = list(found.values())
+    first = every[0]
+    print(f"{frames} frames of unseen shots; {first['skipped']} queries with fewer than {K} answers left out\n")
+    names = " | ".join(found)
+    rule = "---|" * len(every)
+    print(f"| kind of query | queries | answers | {names} |\n|---|---|---|{rule}")
+    for kind, row in first["kinds"].items():
+        figures = " | ".join(f"{each['kinds'][kind]['precision_at_10']:.2f}" for each in every)
+        print(f"| {kind} | {row['queries']} | {row['share_of_answers']:.3f} | {figures} |")
+    print(f"\n| | {names} |\n|---|{rule}")
+    print("| exchanged colours told apart | " + " | ".join(f"{each['told_apart']:.3f}" for each in every) + " |")
+    for key, what in (
+        ("cosine", "cosine of a query and the same with an unknown word"),
+        ("tenth_of_cosines", "the same, tenth percentile"),
+        ("kept", "share of its ten best frames that stay"),
+    ):
+        print(f"| {what} | " + " | ".join(f"{each['unknown_word'][key]:.3f}" for each in every) + " |")
+    print("| frames embedded a second | " + " | ".join(f"{each['frames_per_second']:.0f}" for each in every) + " |")
+    print(f"\n| tag | {names} | frames |\n|---|{rule}---|")
     for kind in FACT_OF_KIND:
-        print(f"| {kind} | {tags[kind]['accuracy']:.3f} | {tags[kind]['frames']} |")
-    print("\n| object tag | precision | recall | frames |\n|---|---|---|---|")
-    for label in (name for name in tags if name.startswith("object ")):
-        row = tags[label]
-        print(f"| {label.removeprefix('object ')} | {row['precision']:.2f} | {row['recall']:.2f} | {row['frames']} |")
-    print("\nHardest queries: " + "; ".join(f"{w['query']} ({w['precision_at_10']:.1f})" for w in found["worst"]))
+        figures = " | ".join(f"{each['tags'][kind]['accuracy']:.3f}" for each in every)
+        print(f"| {kind} | {figures} | {first['tags'][kind]['frames']} |")
+    print(f"\n| object tag: precision, recall | {names} | frames |\n|---|{rule}---|")
+    for label in (name for name in first["tags"] if name.startswith("object ")):
+        figures = " | ".join(
+            f"{each['tags'][label]['precision']:.2f}, {each['tags'][label]['recall']:.2f}" for each in every
+        )
+        print(f"| {label.removeprefix('object ')} | {figures} | {first['tags'][label]['frames']} |")
+    for spec, each in found.items():
+        print(f"\nHardest of {spec}: " + "; ".join(f"{w['query']} ({w['precision_at_10']:.1f})" for w in each["worst"]))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from engine.tables import ImportReport, check_rows, load_array
 from engine.terminal import Line, print_json, print_result, search_document
 from engine.tuning import Setting
 from engine.types import Filter
+from engine.unheard import unheard
 from engine.verdict import table
 
 
@@ -183,7 +184,8 @@ def run_search(options: argparse.Namespace) -> int:
         options.collection, workers=options.workers, residency=residency, remember=options.remember
     ) as collection:
         if options.text is not None:
-            _ = collection.encoder  # Loaded before the clock of the search starts.
+            strange = unheard(collection.encoder, options.text).told()  # Loads it before the clock of the search starts.
+            print(strange, end="\n" if strange else "", file=sys.stderr)
         if many and read.shape[1] == collection.settings.dim:
             check_rows(read, collection.settings.metric, "fp32", str(options.vector))
         how: How = {

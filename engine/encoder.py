@@ -256,14 +256,14 @@ class OpenClipEncoder:
         return np.concatenate(vectors)
 
     def unknown_words(self, text: str) -> tuple[str, ...]:
-        """Words that the encoder never saw in training, so that it ignores them: all their token rows are zero.
+        """Words that the encoder never saw in training: a row of their tokens is zero, so it all but ignores them.
 
         Empty for models that were trained on everything.
         """
         if not self._unseen:
             return ()
         words = dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in text).split())
-        return tuple(word for word in words if (tokens := self._tokens(word)) and self._unseen.issuperset(tokens))
+        return tuple(word for word in words if not self._unseen.isdisjoint(self._tokens(word)))
 
     def too_long(self, text: str) -> bool:
         """True if the end of the text is cut off, because it has more tokens than the model takes."""

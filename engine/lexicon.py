@@ -126,6 +126,13 @@ def make_lexicon(vocabulary: Vocabulary, carried: Iterable[str] = ()) -> Lexicon
 
 
 @cache
+def little_words() -> frozenset[str]:
+    """Articles, prepositions and the like: words that name nothing."""
+    doubtful = _read_words()["doubtful"]
+    return frozenset((*doubtful["articles"], *doubtful["links"]))
+
+
+@cache
 def _read_words() -> dict[str, dict[str, Any]]:
     try:
         told = tomllib.loads(WORDS.read_text(encoding="utf-8"))

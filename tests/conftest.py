@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+import weakref
 from contextlib import ExitStack
 
 import faiss
@@ -27,14 +29,25 @@ def _front_door_stands():
     files in `pages` for pages of their own until something calls `st.navigation`."""
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.testing.v1 import app_test
+    from streamlit.testing.v1.local_script_runner import LocalScriptRunner
 
     class Running(PagesManager):
         def __init__(self, *given, **named):
             PagesManager.uses_pages_directory = False
             super().__init__(*given, **named)
 
+    visitors: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
+
+    class Own(LocalScriptRunner):
+        """Each `AppTest` is a visitor of its own; as it comes they are all the same one."""
+
+        def __init__(self, script_path, session_state, *given, **named):
+            super().__init__(script_path, session_state, *given, **named)
+            self._session_id = visitors.setdefault(session_state, uuid.uuid4().hex)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_test, "PagesManager", Running)
+        patch.setattr(app_test, "LocalScriptRunner", Own)
         yield
 
 

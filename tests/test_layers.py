@@ -30,6 +30,7 @@ LAYERS = [
     "encoder",
     "tags",
     "lexicon",
+    "unheard",
     "hints",
     "narrowing",
     "prompts",

@@ -213,3 +213,74 @@ class TestRecipes:
         missed = Shot("street", "day", "clear", (car,), Camera(x=340, zoom=2.0), seed=1)
         assert {"car", "car:red", "vehicle"} <= facts(seen, 0.0)
         assert "empty" in facts(missed, 0.0)
+
+    def test_an_actor_behind_another_is_no_fact(self):
+        from data.recipes.facts import facts
+        from data.recipes.shot import Actor, Camera, Shot
+
+        bus, dog = Actor("bus", "red", x=200, y=175), Actor("dog", "brown", x=200, y=160)
+        hidden = Shot("street", "day", "clear", (bus, dog), Camera(), seed=1)
+        shown = Shot("street", "day", "clear", (bus, Actor("dog", "brown", x=200, y=178)), Camera(), seed=1)
+        assert "dog" not in facts(hidden, 0.0)
+        assert {"dog", "bus"} <= facts(shown, 0.0)
+
+    def test_a_twin_is_the_same_moment_in_other_colours(self):
+        from dataclasses import replace
+
+        from data.recipes.casting import twin
+        from data.recipes.facts import facts
+        from data.recipes.frames import moment
+        from data.recipes.render import frame
+
+        def bare(shot):
+            return replace(shot, actors=tuple(replace(a, colour="red", umbrella="", looks=0) for a in shot.actors))
+
+        exchanged = 0
+        for seed in range(200):
+            rng = random.Random(seed)
+            shot, seconds = moment(rng)
+            other = twin(rng, shot, seconds)
+            first, second = facts(shot, seconds), facts(other, seconds)
+            assert bare(shot) == bare(other)
+            assert {f for f in first if ":" not in f} == {f for f in second if ":" not in f}
+            if "empty" not in first:
+                assert first != second
+                assert not np.array_equal(frame(shot, seconds, 160, 90), frame(other, seconds, 160, 90))
+            wearers = {(a.kind, a.colour) for a in shot.actors}, {(a.kind, a.colour) for a in other.actors}
+            exchanged += wearers[0] != wearers[1] and sorted(c for _, c in wearers[0]) == sorted(
+                c for _, c in wearers[1]
+            )
+        assert exchanged > 10
+
+    def test_what_a_shot_is_about_is_near_as_often_as_far(self):
+        from data.recipes.facts import visible
+        from data.recipes.frames import moment
+
+        spans = []
+        for seed in range(600):
+            shot, seconds = moment(random.Random(seed))
+            if shot.actors:
+                spans.append(visible(shot, shot.actors[0], seconds)[2])
+        shares = np.histogram(spans, (0, 0.26, 0.46, 1.01))[0] / len(spans)
+        assert shares.min() > 0.15
+
+    def test_colours_tell_nothing_about_what_wears_them(self):
+        from data.recipes.casting import COLOURS
+        from data.recipes.shot import PAINTS
+
+        painted = {kind for kind, colours in COLOURS.items() if colours == PAINTS}
+        assert {"car", "bus", "bicycle", "train", "boat", "balloon", "person", "umbrella"} <= painted
+
+    @pytest.mark.parametrize("time", ["morning", "day", "evening", "night"])
+    @pytest.mark.parametrize("weather", ["clear", "rain", "snow"])
+    def test_white_stays_nearer_to_white_than_to_any_other_colour_in_every_light(self, time, weather):
+        from data.recipes.palette import NAMED, atmosphere
+
+        for indoors in (False, True):
+            light = np.array(atmosphere(time, weather, indoors).actors)
+            for name, paint in NAMED.items():
+                lit = np.array(paint) * light
+                nearest = min(NAMED, key=lambda other: np.abs(lit - np.array(NAMED[other])).sum())
+                assert nearest == name
+            white = np.array(NAMED["white"]) * light
+            assert white.max() - white.min() < 30

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from engine.errors import NotFound
 from engine.types import Filter, Frame, SearchResult
+from engine.unheard import unheard
 from ui.shelf import Opened
-from ui.words import clock, listed, plain
+from ui.words import clock, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -276,13 +276,9 @@ def notes(collection: Collection, text: str) -> None:
     if not text:
         return
     encoder = collection.encoder
-    unknown = getattr(encoder, "unknown_words", lambda _: ())(text)
-    if unknown:
-        quoted = listed(f"“{plain(word)}”" for word in unknown)
-        if set(re.findall(r"\w+", text.lower())) <= {word.lower() for word in unknown}:
-            st.warning(f"The encoder has never seen {quoted}, so the order below is by chance. Try an example.")
-        else:
-            st.info(f"The encoder has never seen {quoted} and went by the other words.")
+    strange = unheard(encoder, text)
+    if strange.words:
+        (st.warning if strange.alone else st.info)(strange.told(plain))
     if getattr(encoder, "too_long", lambda _: False)(text):
         st.info("The query is longer than the encoder reads: only its beginning counted. Short sentences find more.")
 

@@ -34,6 +34,10 @@ def _value(facts: Collection[str], kind: str) -> str:
     return found[0] if found else ""
 
 
+_UNDER = ("with", "under", "holding")
+_AND = (" and ", " with ", " next to ", " beside ", " and ", " near ", ", ")
+
+
 class Captioner:
     """Writes captions; `held_out` ones use openings, word orders and phrases that the others never use."""
 
@@ -61,10 +65,10 @@ class Captioner:
     def _sentence(self, facts: frozenset[str], things: list[tuple[str, set[str]]]) -> tuple[str, set[str]]:
         rng = self.rng
         text, needs = rng.choice(things)
-        if rng.random() < 0.22:
+        if rng.random() < 0.32:
             other, more = rng.choice(things)
             if not more & needs:
-                text, needs = text + rng.choice((" and ", " with ", " next to ", " and ")) + other, needs | more
+                text, needs = text + rng.choice(_AND) + other, needs | more
         tails: list[str] = []
         for share, maker in ((0.62, self._where), (0.5, self._when), (0.38, self._weather)):
             if rng.random() < share:
@@ -179,14 +183,15 @@ class Captioner:
                 continue
             noun = rng.choice(words.NOUNS[kind])
             verb = rng.choice(("", "", *words.VERBS.get(kind, ("",))))
-            colours = _values(facts, kind)
-            colour = rng.choice(colours) if colours else ""
             things.append((f"{an(noun)} {verb}".strip(), {kind}))
-            if colour:
-                shade = f"{colour} {noun}"
-                things += [(f"{an(shade)} {verb}".strip(), {kind, f"{kind}:{colour}"})] * 2
-                if self.held_out:
-                    things.append((f"{an(noun)} that is {colour}", {kind, f"{kind}:{colour}"}))
+            colours = _values(facts, kind)
+            colour = rng.choice(colours)
+            shade = rng.choice(words.COLOURS.get(colour, (colour,)))
+            things += [
+                (f"{self._coloured(kind, noun, shade)} {verb}".strip(), {kind, f"{kind}:{colour}"}) for _ in range(3)
+            ]
+            if rng.random() < 0.2:
+                things.append((plural(f"{shade} {noun}"), {kind, f"{kind}:{colour}"}))
             if f"close:{kind}" in facts and rng.random() < 0.3:
                 things.append(
                     (
@@ -194,7 +199,7 @@ class Captioner:
                         {f"close:{kind}"},
                     )
                 )
-            if kind in VEHICLES and colour and rng.random() < 0.15:
+            if kind in VEHICLES and rng.random() < 0.15:
                 things.append((an(f"{colour} vehicle"), {"vehicle", f"{kind}:{colour}"}))
             for count in _values(facts, f"{kind}s"):
                 many = plural(noun)
@@ -214,6 +219,21 @@ class Captioner:
             things += self._persons(facts)
         return things
 
+    def _coloured(self, kind: str, noun: str, shade: str) -> str:
+        """A noun and its colour in one of the orders that English has."""
+        rng = self.rng
+        lot = rng.random()
+        if self.held_out and lot < 0.5:
+            return f"{an(noun)} that is {shade}"
+        if lot < 0.12:
+            return f"the {shade} {noun}"
+        if lot < 0.18:
+            return an(f"{shade} {rng.choice(('coloured', 'colored'))} {noun}")
+        if lot < 0.28:
+            tail = rng.choice(words.FURRED if kind in ANIMALS else words.PAINTED)
+            return f"{an(noun)} {tail.format(shade)}"
+        return an(f"{shade} {noun}")
+
     def _persons(self, facts: frozenset[str]) -> list[tuple[str, set[str]]]:
         rng = self.rng
         who, count = rng.choice(words.WHO), int(_value(facts, "persons"))
@@ -226,11 +246,18 @@ class Captioner:
             things += [(f"{who} {doing}", {"person"} | act)] * 2
         if action == "cycling":
             things.append((rng.choice(("a cyclist", "a rider on a bike")), {"action:cycling"}))
-        for colour in _values(facts, "clothes"):
-            dress = rng.choice(words.HELD_OUT_CLOTHES if self.held_out else words.CLOTHES).format(colour)
-            things.append((f"{who} {dress}", {"person", f"clothes:{colour}"}))
-            if doing and len(actions) == 1 and rng.random() < 0.5:
-                things.append((f"{who} {dress} {doing}", {"person", f"clothes:{colour}"} | act))
+        dresses = words.HELD_OUT_CLOTHES if self.held_out else words.CLOTHES
+        for found in _values(facts, "clothes"):
+            colour, _, together = found.partition("+")
+            shade = rng.choice(words.COLOURS.get(colour, (colour,)))
+            dressed = f"{who} {rng.choice(dresses).format(shade)}"
+            if not together:
+                things += [(dressed, {"person", f"clothes:{colour}"})] * 2
+            elif together == "umbrella":
+                things.append((f"{dressed} {rng.choice(_UNDER)} an umbrella", {"person", f"clothes:{found}"}))
+            elif rng.random() < 0.6:
+                does = rng.choice(words.ACTIONS[together.partition(":")[2]])
+                things.append((f"{dressed} {does}", {"person", f"clothes:{found}"}))
         if count > 1:
             things += [(f"{rng.choice(words.NUMBERS[count])} people", {f"persons:{count}"})] * 2
             things.append((rng.choice(("people", "some people", "several people", "a group of people")), {"people"}))
@@ -242,12 +269,11 @@ class Captioner:
                 (rng.choice(("one person", "a single person", "only one person", "a lone person")), {"persons:1"})
             )
         for colour in _values(facts, "umbrella"):
-            brolly = an(f"{colour} umbrella")
-            things.append(
-                (f"{who} {rng.choice(('with', 'under', 'holding'))} {brolly}", {"umbrella", f"umbrella:{colour}"})
-            )
+            shade = rng.choice(words.COLOURS.get(colour, (colour,)))
+            brolly = an(f"{shade} umbrella")
+            things.append((f"{who} {rng.choice(_UNDER)} {brolly}", {"umbrella", f"umbrella:{colour}"}))
         if "umbrella" in facts:
-            things.append((f"{who} {rng.choice(('with', 'under', 'holding'))} an umbrella", {"umbrella"}))
+            things.append((f"{who} {rng.choice(_UNDER)} an umbrella", {"umbrella"}))
         for animal in ANIMALS:
             if animal in facts and animal in ("dog", "cat") and rng.random() < 0.3:
                 things.append((f"{who} with {an(animal)}", {"person", animal}))

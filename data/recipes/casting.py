@@ -1,26 +1,37 @@
-"""Chooses who appears in a shot and how the camera looks at it."""
+"""Chooses who appears in a shot, in which colours, and how the camera looks at it."""
 
 import random
 from dataclasses import dataclass, replace
 
-from data.recipes.facts import box
+from data.recipes.facts import Box, box, facts
 from data.recipes.indoors import DESKS, SOFA
-from data.recipes.shot import INDOORS, PLACES, TIMES, VIEW_WIDTH, WEATHERS, WORLD_HEIGHT, Actor, Camera, Shot
+from data.recipes.shot import (
+    INDOORS,
+    PAINTS,
+    PLACES,
+    TIMES,
+    VIEW_WIDTH,
+    WEATHERS,
+    WORLD_HEIGHT,
+    WORLD_WIDTH,
+    Actor,
+    Camera,
+    Shot,
+)
 
-PAINTS = ("red", "blue", "yellow", "green", "white", "black", "orange", "purple")
 COLOURS: dict[str, tuple[str, ...]] = {
     "car": PAINTS,
     "bus": PAINTS,
-    "bicycle": ("red", "blue", "yellow", "green", "black", "orange", "purple"),
-    "train": ("red", "blue", "yellow", "green", "white", "orange", "purple"),
-    "boat": ("red", "blue", "yellow", "green", "white", "orange", "purple"),
-    "balloon": ("red", "blue", "yellow", "green", "orange", "purple", "pink"),
-    "dog": ("brown", "black", "white"),
+    "bicycle": PAINTS,
+    "train": PAINTS,
+    "boat": PAINTS,
+    "balloon": PAINTS,
+    "dog": ("brown", "black", "white", "grey"),
     "cat": ("orange", "black", "white", "grey"),
     "bird": ("white", "black"),
     "cow": ("white", "brown", "black"),
-    "person": ("red", "blue", "yellow", "green", "white", "black", "orange", "purple", "pink"),
-    "umbrella": ("red", "blue", "yellow", "green", "purple"),
+    "person": PAINTS,
+    "umbrella": PAINTS,
 }
 
 
@@ -114,6 +125,8 @@ ROLES: dict[str, dict[str, Role]] = {
         "cat": Role(1.5, (172,), 1.45),
     },
 }
+_TOGETHER = 0.3
+"""How often a shot is about two actors of different kinds."""
 PLACE_WEIGHTS = {
     "street": 2.1,
     "harbour": 1.2,
@@ -202,23 +215,52 @@ def _companions(rng: random.Random, first: Actor, place: str) -> list[Actor]:
     return group
 
 
-def _camera(rng: random.Random, actors: tuple[Actor, ...], size: str, seconds: float) -> Camera:
-    """A camera of the given size on the first actor as it will be at `seconds`, or on the place if there is none."""
-    zoom = {"far": rng.uniform(1.0, 1.22), "medium": rng.uniform(1.4, 1.85), "close": rng.uniform(2.1, 3.0)}[size]
+_SPANS = {"far": (0.1, 0.26), "medium": (0.26, 0.46), "close": (0.46, 0.84)}
+"""Share of the picture's width or height, whichever is more, that is filled by whom the shot is about."""
+_MOST_ZOOM = 4.5
+_MOST_ZOOM_ON_NOBODY = 1.7
+
+
+def _around(actors: tuple[Actor, ...], seconds: float) -> Box:
+    boxes = [box(actor, seconds) for actor in actors]
+    return min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes)
+
+
+def _camera(rng: random.Random, subjects: tuple[Actor, ...], size: str, seconds: float) -> Camera:
+    """A camera that shows the subjects in the given size as they will be at `seconds`; on the place if there are none."""
     move = rng.choice(("still", "pan", "push"))
     drift = rng.uniform(3, 8) * rng.choice((-1, 1)) if move == "pan" else 0.0
     push = rng.uniform(0.01, 0.03) if move == "push" else 0.0
-    if not actors:
-        zoom = min(zoom, 1.7)
+    if not subjects:
+        zoom = rng.uniform(1.0, _MOST_ZOOM_ON_NOBODY)
         return Camera(rng.uniform(150, 250), 90 + 20 * rng.uniform(-1, 1) * (zoom - 1), zoom, drift, push)
-    main = actors[0]
-    left, top, right, bottom = box(main, seconds)
-    zoom = max(1.0, min(zoom, 0.86 * VIEW_WIDTH / (right - left), 0.86 * WORLD_HEIGHT / (bottom - top)))
-    off = rng.uniform(-0.22, 0.22) * max(0.0, VIEW_WIDTH / zoom - (right - left))
-    y = (top + bottom) / 2 + rng.uniform(-0.5, 0.3) * max(0.0, WORLD_HEIGHT / zoom - (bottom - top)) * 0.5
-    if main.speed and size != "far" and rng.random() < 0.7:
-        return Camera(0.0, y, zoom, 0.0, push, 0, off)
+    left, top, right, bottom = _around(subjects, seconds)
+    span = max((right - left) / VIEW_WIDTH, (bottom - top) / WORLD_HEIGHT)
+    zoom = min(max(1.0, rng.uniform(*_SPANS[size]) / span), _MOST_ZOOM)
+    off = rng.uniform(-0.4, 0.4) * max(0.0, VIEW_WIDTH / zoom - (right - left))
+    y = (top + bottom) / 2 + rng.uniform(-0.3, 0.2) * max(0.0, WORLD_HEIGHT / zoom - (bottom - top))
+    first = subjects[0]
+    if first.speed and zoom > 1.3 and all(s.speed == first.speed for s in subjects) and rng.random() < 0.7:
+        return Camera(0.0, y, zoom, 0.0, push, 0, off + (left + right) / 2 - first.x_at(seconds))
     return Camera((left + right) / 2 + off - drift * seconds, y, zoom, drift, push)
+
+
+def _apart(one: Actor, other: Actor, seconds: float, share: float = 0.8) -> bool:
+    """True if neither hides much of the other."""
+    (left, _, right, _), (start, _, end, _) = box(one, seconds), box(other, seconds)
+    gap = abs(one.x_at(seconds) - other.x_at(seconds))
+    return gap > share * ((right - left) + (end - start)) / 2 or abs(one.y - other.y) > 50
+
+
+def _beside(rng: random.Random, first: Actor, other: Actor, seconds: float) -> Actor:
+    """The other, next to the first at `seconds`; both then move alike, or not at all."""
+    (left, _, right, _), (start, _, end, _) = box(first, seconds), box(other, seconds)
+    side = rng.choice((-1, 1)) * rng.uniform(0.85, 1.15) * ((right - left) + (end - start)) / 2
+    x = first.x_at(seconds) + side
+    if not -10 < x < WORLD_WIDTH + 10:
+        x = first.x_at(seconds) - side
+    speed = first.speed if other.speed and other.facing == first.facing else 0.0
+    return replace(other, x=x - other.facing * speed * seconds, speed=speed)
 
 
 def cast(
@@ -229,6 +271,7 @@ def cast(
     main: str | None = None,
     size: str | None = None,
     seconds: float = 4.0,
+    beside: tuple[str, str] | None = None,
     **wishes: object,
 ) -> Shot:
     """Compose a shot; what is not asked for is chosen at random.
@@ -239,6 +282,8 @@ def cast(
         Kind of the main actor; "" for an empty place.
     seconds : float
         When the main actor should be in the picture.
+    beside : (str, str)
+        Kind and colour of somebody next to the main actor; left to chance if None.
     wishes
         Fields of the main actor that are given (``colour="red"``, ``umbrella=""``, ``action="sitting"``).
     """
@@ -247,9 +292,10 @@ def cast(
     weather = weather or rng.choices(WEATHERS, (0.42, 0.29, 0.29))[0]
     weights = _weights(place, time, weather)
     if main is None:
-        main = "" if rng.random() < 0.12 else rng.choices(list(weights), list(weights.values()))[0]
-    size = size or rng.choices(("far", "medium", "close"), (0.42, 0.3, 0.28))[0]
+        main = "" if rng.random() < 0.08 else rng.choices(list(weights), list(weights.values()))[0]
+    size = size or rng.choice(tuple(_SPANS))
     actors: list[Actor] = []
+    subjects = 1 if main else 0
     if main:
         first = _actor(rng, place, weather, main)
         while "action" in wishes and first.action != wishes["action"]:
@@ -257,17 +303,61 @@ def cast(
         start = first.x - first.facing * first.speed * seconds
         first = replace(first, x=start if first.speed else first.x, **wishes)
         actors.append(first)
-        if main in ("person", "cow", "bird") and rng.random() < 0.5:
+        others = {kind: weight for kind, weight in weights.items() if kind != main}
+        if beside or rng.random() < _TOGETHER:
+            second = _actor(rng, place, weather, beside[0] if beside else _one_of(rng, others))
+            second = replace(second, colour=beside[1]) if beside else second
+            actors.append(_beside(rng, first, second, seconds))
+            subjects = 2
+        elif main in ("person", "cow", "bird") and rng.random() < 0.5:
             actors += _companions(rng, first, place)
         for _ in range(rng.choice((0, 0, 1, 1, 2))):
-            kind = rng.choices(list(weights), [w if k != main else 0.4 * w for k, w in weights.items()])[0]
+            kind = _one_of(rng, others | {main: 0.4 * weights[main]})
             if kind == "train" and main == "train":
                 continue
             other = _actor(rng, place, weather, kind)
-            span = (box(other, seconds)[2] - box(other, seconds)[0]) / 2 + (
-                box(first, seconds)[2] - box(first, seconds)[0]
-            ) / 2
-            if all(abs(other.x_at(seconds) - a.x_at(seconds)) > 0.8 * span or abs(other.y - a.y) > 50 for a in actors):
+            if all(_apart(actor, other, seconds) for actor in actors):
                 actors.append(other)
     shot = Shot(place, time, weather, tuple(actors), Camera(), rng.randrange(1 << 30))
-    return replace(shot, camera=_camera(rng, shot.actors, size, seconds))
+    return replace(shot, camera=_camera(rng, shot.actors[:subjects], size, seconds))
+
+
+def _one_of(rng: random.Random, weights: dict[str, float]) -> str:
+    return rng.choices(list(weights), list(weights.values()))[0]
+
+
+def twin(rng: random.Random, shot: Shot, seconds: float) -> Shot:
+    """The same shot in other colours: exchanged between two unlike actors in the picture where that can be, else new ones.
+
+    Only colours tell a shot from its twin, so whoever learns to tell them apart looks at the colours, and whoever learns it
+    of exchanged ones looks at what wears them.
+    """
+    seen = facts(shot, seconds)
+    shown = [i for i, a in enumerate(shot.actors) if facts(replace(shot, actors=(a,)), seconds) & seen & {a.kind}]
+    pairs = [
+        (i, j)
+        for i in shown
+        for j in shown
+        if i < j
+        and (one := shot.actors[i]).kind != (other := shot.actors[j]).kind
+        and one.colour != other.colour
+        and one.colour in COLOURS[other.kind]
+        and other.colour in COLOURS[one.kind]
+    ]
+    painted = list(shot.actors)
+    if pairs and rng.random() < 0.7:
+        i, j = rng.choice(pairs)
+        painted[i] = replace(painted[i], colour=shot.actors[j].colour)
+        painted[j] = replace(painted[j], colour=shot.actors[i].colour)
+        return replace(shot, actors=tuple(painted))
+    herds: dict[tuple[str, str], str] = {}
+    for i, actor in enumerate(painted):
+        colour = herds.setdefault((actor.kind, actor.colour), _another(rng, actor.kind, actor.colour))
+        umbrella = actor.umbrella and _another(rng, "umbrella", actor.umbrella)
+        looks = actor.looks + 16 * rng.randrange(1, len(PAINTS)) if actor.rider else actor.looks
+        painted[i] = replace(actor, colour=colour, umbrella=umbrella, looks=looks)
+    return replace(shot, actors=tuple(painted))
+
+
+def _another(rng: random.Random, kind: str, colour: str) -> str:
+    return rng.choice([c for c in COLOURS[kind] if c != colour])

@@ -22,7 +22,7 @@ def _umbrella(pen: Pen, x: float, y: float, s: float, colour: str) -> None:
     paint = NAMED[colour]
     pen.line([(x, y), (x, y - 30 * s)], (84, 74, 74), 1.5 * s)
     pen.dome(x, y - 25 * s, 21 * s, 18 * s, paint)
-    pen.dome(x, y - 25 * s, 7 * s, 18 * s, paler(paint, 0.25))
+    pen.dome(x, y - 25 * s, 7 * s, 18 * s, paler(paint, 0.14))
 
 
 def _head(pen: Pen, a: Actor, x: float, y: float) -> None:
@@ -144,7 +144,7 @@ def bird(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
 
 def cow(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
     s, y, f, coat = a.scale, a.y, a.facing, _COATS[a.colour]
-    patch = (54, 48, 48) if a.colour == "white" else paler(coat, 0.75)
+    patch = darker(coat, 0.84) if a.colour == "white" else paler(coat, 0.26)
     graze = (swing(seconds, 0.8, a.looks) + 1) * 3 * s
     for dx in (-12, -8, 8, 12):
         pen.rect(x + dx * s - 1.6 * s, y - 11 * s, 3.2 * s, 11 * s, darker(coat, 0.88), 1 * s)

@@ -56,15 +56,16 @@ class Take:
 def takes(video: dict[str, Any]) -> list[Take]:
     """The shots of a video; each is cast again until its main actor stays in the picture."""
     made, start = [], 0.0
-    for number, (place, size, main, *colour) in enumerate(video["shots"]):
+    for number, (place, size, main, *more) in enumerate(video["shots"]):
         seed = zlib.crc32(f"{video['name']} {number}".encode())
         for attempt in range(400):
             rng = random.Random(seed + attempt)
             length = video["seconds"] + rng.choice((-1.0, -0.5, 0.0, 0.5, 1.0))
-            wishes = {"colour": colour[0]} if main else {}
-            shot = cast(rng, place, video["time"], video["weather"], main, size, length / 2, **wishes)
+            wishes = {"colour": more[0]} if main else {}
+            beside = (more[1], more[2]) if more[1:] else None
+            shot = cast(rng, place, video["time"], video["weather"], main, size, length / 2, beside, **wishes)
             take = Take(shot, start, length)
-            if take.shows(main) if main in KINDS else True:
+            if all(take.shows(kind) for kind in (main, *more[1:2]) if kind in KINDS):
                 break
         else:
             raise ValueError(

@@ -1,9 +1,10 @@
 """Draws the training frames ahead, in parts that can be resumed.
 
-    python -m data.recipes.frames [--count 150000]
+    python -m data.recipes.frames [--count 200000]
 
 Each part holds frames as the encoder will see them: drawn like a film at 426 x 240, half of them through JPEG for the
-look of a decoded video, then squashed to the encoder's size with the same filter that open_clip uses.
+look of a decoded video, then squashed with the same filter that open_clip uses, to a little more than the encoder's size.
+Frames come in twins: rows 2i and 2i + 1 show the same moment in other colours.
 """
 
 import argparse
@@ -17,20 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.recipes.casting import cast
+from data.recipes.casting import cast, twin
 from data.recipes.facts import facts
 from data.recipes.render import frame
+from data.recipes.shot import Shot
 
 WORK = Path(__file__).resolve().parent.parent / ".work"
 FRAMES = WORK / "frames"
-HEIGHT, WIDTH = 72, 128
+HEIGHT, WIDTH = 88, 152
+"""What the encoder sees, in pixels."""
+MARGIN = 8
+"""How much larger frames are drawn, so that training can shift them."""
 PART = 5000
+"""Frames in a part; even."""
 TRAIN_SEED, HELD_OUT_SEED = 10_000_000, 900_000_000
 
 
 def squash(picture: Image.Image) -> NDArray[np.uint8]:
-    """To the encoder's size, as open_clip's preprocessing does with ``resize_mode: squash``."""
-    return np.asarray(picture.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
+    """As open_clip's preprocessing does with ``resize_mode: squash``, but for the margin."""
+    return np.asarray(picture.resize((WIDTH + MARGIN, HEIGHT + MARGIN), Image.Resampling.BICUBIC))
 
 
 def compressed(picture: Image.Image, quality: int) -> Image.Image:
@@ -39,22 +45,31 @@ def compressed(picture: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def example(seed: int) -> tuple[NDArray[np.uint8], frozenset[str]]:
-    """One frame of a random shot, at the encoder's size, and its facts."""
-    rng = random.Random(seed)
-    shot, seconds = cast(rng), rng.uniform(1.0, 7.0)
+def moment(rng: random.Random) -> tuple[Shot, float]:
+    """A random shot, and a second at or near the one that it was composed for."""
+    composed = rng.uniform(1.5, 6.5)
+    shot = cast(rng, seconds=composed)
+    return shot, composed + rng.choice((0.0, rng.uniform(-1.0, 1.0)))
+
+
+def example(rng: random.Random, shot: Shot, seconds: float) -> tuple[NDArray[np.uint8], frozenset[str]]:
+    """A frame as its decoded video would show it, 426 x 240, and its facts."""
     picture = Image.fromarray(frame(shot, seconds))
     if rng.random() < 0.5:
         picture = compressed(picture, rng.randint(30, 85))
-    return squash(picture), facts(shot, seconds)
+    return np.asarray(picture), facts(shot, seconds)
 
 
 def _draw_part(part: int) -> int:
-    pictures = np.empty((PART, HEIGHT, WIDTH, 3), np.uint8)
+    pictures = np.empty((PART, HEIGHT + MARGIN, WIDTH + MARGIN, 3), np.uint8)
     lines = []
-    for i in range(PART):
-        pictures[i], found = example(TRAIN_SEED + part * PART + i)
-        lines.append(json.dumps(sorted(found)))
+    for i in range(0, PART, 2):
+        rng = random.Random(TRAIN_SEED + part * PART + i)
+        shot, seconds = moment(rng)
+        for j, one in enumerate((shot, twin(rng, shot, seconds))):
+            picture, found = example(rng, one, seconds)
+            pictures[i + j] = squash(Image.fromarray(picture))
+            lines.append(json.dumps(sorted(found)))
     (FRAMES / f"{part:03d}.jsonl").write_text("\n".join(lines) + "\n")
     np.save(FRAMES / f"{part:03d}.partial.npy", pictures)
     (FRAMES / f"{part:03d}.partial.npy").rename(FRAMES / f"{part:03d}.npy")
@@ -63,7 +78,7 @@ def _draw_part(part: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the training frames.")
-    parser.add_argument("--count", type=int, default=150_000)
+    parser.add_argument("--count", type=int, default=200_000)
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count())
     options = parser.parse_args()
     FRAMES.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The small CLIP: its shape, its tokens in training, and how it is shipped."""
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import open_clip
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
+
+from data.recipes.frames import HEIGHT, WIDTH
 
 ENCODER = Path(__file__).resolve().parent.parent / "encoder"
 CONTEXT = 24
@@ -21,9 +24,9 @@ MODEL_CFG = {
     "vision_cfg": {
         "timm_model_name": "regnetx_002",
         "timm_model_pretrained": False,
-        "timm_pool": "avg",
+        "timm_pool": "max",
         "timm_proj": "linear",
-        "image_size": [72, 128],
+        "image_size": [HEIGHT, WIDTH],
     },
     "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 64, "heads": 4, "layers": 3},
 }
@@ -59,11 +62,14 @@ class Words:
 
 def new_model() -> torch.nn.Module:
     """An untrained model of this shape."""
-    folder = ENCODER
-    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_config(Path(folder))
+        return open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+
+
+def _write_config(folder: Path) -> None:
     config = {"model_cfg": MODEL_CFG, "preprocess_cfg": PREPROCESS_CFG}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    return open_clip.create_model(f"local-dir:{folder}", load_weights=False)
 
 
 def ship(model: torch.nn.Module, seen: set[int]) -> Path:
@@ -77,6 +83,8 @@ def ship(model: torch.nn.Module, seen: set[int]) -> Path:
     unseen[sorted(seen)] = False
     rows[unseen] = 0
     halved = {n: (v.half() if v.is_floating_point() else v).contiguous() for n, v in state.items()}
+    ENCODER.mkdir(parents=True, exist_ok=True)
+    _write_config(ENCODER)
     path = ENCODER / "open_clip_model.safetensors"
     partial = path.with_suffix(".partial")
     save_file(halved, str(partial))

@@ -57,7 +57,7 @@ def _draw(pen: Pen, shot: Shot, seconds: float) -> None:
     dark = shot.time == "night"
     _PLACES[shot.place](pen, shot, seconds)
     with pen.under(air.actors):
-        for actor in sorted(shot.actors, key=lambda a: (a.kind not in ("bird", "balloon"), a.y)):
+        for actor in sorted(shot.actors, key=lambda a: a.depth):
             x = actor.x_at(seconds)
             if actor.action == "sitting":
                 _seat(pen, shot, actor, x)

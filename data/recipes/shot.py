@@ -12,6 +12,8 @@ WEATHERS = ("clear", "rain", "snow")
 OUTDOORS = ("street", "park", "beach", "harbour", "farm", "playground", "station")
 INDOORS = ("office", "kitchen", "living room")
 PLACES = OUTDOORS + INDOORS
+PAINTS = ("red", "blue", "yellow", "green", "white", "black", "orange", "purple", "pink")
+"""Colours of whatever is painted or worn: all of them on each kind of thing, so that none tells the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,21 @@ class Actor:
     umbrella: str = ""
     looks: int = 0
     """Seed of skin, hair and rhythm."""
+
+    @property
+    def rider(self) -> bool:
+        """True of a bicycle with somebody on it."""
+        return self.kind == "bicycle" and self.action == "cycling"
+
+    @property
+    def clothes(self) -> str:
+        """Colour of what somebody wears up to the neck; "" without anybody."""
+        return self.colour if self.kind == "person" else PAINTS[self.looks // 16 % len(PAINTS)] if self.rider else ""
+
+    @property
+    def depth(self) -> tuple[bool, float]:
+        """Whoever has more of it is drawn in front of others; what flies is behind all."""
+        return self.kind not in ("bird", "balloon"), self.y
 
     def x_at(self, seconds: float) -> float:
         """Where it is now; whoever leaves the world on one side comes back on the other."""

@@ -79,7 +79,7 @@ def train(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
 def _cyclist(pen: Pen, a: Actor, x: float, seconds: float) -> None:
     s, y, f = a.scale, a.y, a.facing
     skin, hair = SKINS[a.looks % 4], HAIRS[a.looks // 4 % 4]
-    shirt = NAMED[("white", "grey", "blue", "red", "yellow")[a.looks // 16 % 5]]
+    shirt = NAMED[a.clothes]
     turn = seconds * 6 + a.looks
     for phase in (math.pi, 0.0):
         fx, fy = x + (1 + 4.4 * math.cos(turn + phase)) * s * f, y - (9 + 4.4 * math.sin(turn + phase)) * s
@@ -95,12 +95,11 @@ def _cyclist(pen: Pen, a: Actor, x: float, seconds: float) -> None:
 def bicycle(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
     """A bicycle, ridden unless it is parked."""
     s, y, f, paint = a.scale, a.y, a.facing, NAMED[a.colour]
-    riding = a.action == "cycling"
     for side in (-1, 1):
         wx = x + side * 13 * s
         pen.ring(wx, y - 10 * s, 9 * s, (46, 46, 52), 2 * s)
         for spoke in range(3):
-            angle = (seconds * 5 * f if riding else 0.4) + spoke * 2.09
+            angle = (seconds * 5 * f if a.rider else 0.4) + spoke * 2.09
             pen.line(
                 [(wx, y - 10 * s), (wx + 8 * s * math.cos(angle), y - 10 * s + 8 * s * math.sin(angle))],
                 (164, 164, 170),
@@ -108,12 +107,12 @@ def bicycle(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
             )
     rear, front = (x - 13 * f * s, y - 10 * s), (x + 13 * f * s, y - 10 * s)
     saddle, pedal, fork = (x - 5 * f * s, y - 23 * s), (x + 0.5 * f * s, y - 9 * s), (x + 8.5 * f * s, y - 23 * s)
-    pen.line([rear, saddle, fork, pedal, rear], paint, 3.6 * s)
-    pen.line([saddle, pedal], paint, 3.6 * s)
-    pen.line([front, (x + 7.6 * f * s, y - 28 * s)], paint, 3.6 * s)
+    pen.line([rear, saddle, fork, pedal, rear], paint, 4.4 * s)
+    pen.line([saddle, pedal], paint, 4.4 * s)
+    pen.line([front, (x + 7.6 * f * s, y - 28 * s)], paint, 4.4 * s)
     pen.line([(x + 7.6 * f * s, y - 28 * s), (x + 12 * f * s, y - 29 * s)], (50, 50, 56), 2.2 * s)
     pen.line([(x - 8 * f * s, y - 24.5 * s), (x - 2.5 * f * s, y - 24.5 * s)], (50, 50, 56), 2.6 * s)
-    if riding:
+    if a.rider:
         _cyclist(pen, a, x, seconds)
 
 
@@ -124,7 +123,7 @@ def boat(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
     tilt = swing(seconds, 1.1, a.x) * 1.2 * s
     pen.line([(x, y - 8 * s), (x + tilt, y - 54 * s)], (112, 82, 60), 1.8 * s)
     pen.polygon([(x + 2 * s + tilt, y - 52 * s), (x + 2 * s, y - 13 * s), (x + 21 * s, y - 13 * s)], paint)
-    pen.polygon([(x - 2 * s + tilt, y - 47 * s), (x - 2 * s, y - 13 * s), (x - 15 * s, y - 13 * s)], paler(paint, 0.3))
+    pen.polygon([(x - 2 * s + tilt, y - 47 * s), (x - 2 * s, y - 13 * s), (x - 15 * s, y - 13 * s)], paler(paint, 0.14))
     pen.polygon(
         [(x - 24 * s, y - 9 * s), (x + 24 * s, y - 9 * s), (x + 16 * s, y + 2 * s), (x - 17 * s, y + 2 * s)],
         darker(paint, 0.88),
@@ -145,7 +144,7 @@ def balloon(pen: Pen, a: Actor, x: float, seconds: float, dark: bool) -> None:
         darker(paint, 0.86),
     )
     pen.disc(x, y - 8 * s, 18 * s, paint)
-    pen.oval(x, y - 8 * s, 7.4 * s, 18 * s, paler(paint, 0.42))
+    pen.oval(x, y - 8 * s, 7.4 * s, 18 * s, paler(paint, 0.16))
     pen.rect(x - 5 * s, y + 22 * s, 10 * s, 7 * s, (154, 104, 60), 1.5 * s)
     if dark:
         pen.glow(x, y + 8 * s, 20 * s, (255, 200, 120), 150)

@@ -155,15 +155,15 @@ HELD_OUT_WEATHERS: dict[str, tuple[str, ...]] = {
 WEATHER_ADJECTIVES: dict[str, tuple[str, ...]] = {"rain": ("rainy", "wet"), "snow": ("snowy", "snow covered", "wintry")}
 
 NOUNS: dict[str, tuple[str, ...]] = {
-    "car": ("car", "car", "automobile"),
+    "car": ("car", "car", "car", "automobile"),
     "bus": ("bus", "bus", "city bus"),
     "bicycle": ("bicycle", "bike"),
     "train": ("train", "train", "railway train"),
-    "boat": ("boat", "sailing boat", "sailboat", "boat with sails"),
+    "boat": ("boat", "boat", "sailing boat", "sailboat", "boat with sails", "ship"),
     "balloon": ("hot air balloon", "balloon"),
-    "dog": ("dog",),
-    "cat": ("cat",),
-    "bird": ("bird",),
+    "dog": ("dog", "dog", "dog", "puppy"),
+    "cat": ("cat", "cat", "cat", "kitten"),
+    "bird": ("bird", "bird", "bird", "seagull", "gull"),
     "cow": ("cow", "cow", "farm cow"),
     "umbrella": ("umbrella", "open umbrella"),
 }
@@ -179,13 +179,18 @@ VERBS: dict[str, tuple[str, ...]] = {
     "bird": ("in the sky", "in the air", "flying"),
     "cow": ("grazing", "standing", "on the grass"),
 }
+COLOURS: dict[str, tuple[str, ...]] = {"purple": ("purple", "purple", "violet"), "grey": ("grey", "gray")}
+"""Other words for colours that have them."""
+PAINTED = ("painted {0}", "in {0}", "of {0} colour", "coloured {0}", "colored {0}")
+FURRED = ("with {0} fur", "of {0} colour", "coloured {0}", "colored {0}")
+"""How a colour follows a noun."""
 ACTIONS: dict[str, tuple[str, ...]] = {
     "walking": ("walking", "strolling", "taking a walk", "on foot"),
     "standing": ("standing", "waiting", "standing still"),
     "sitting": ("sitting", "sitting down", "seated", "resting"),
     "cycling": ("cycling", "riding a bike", "riding a bicycle", "on a bike", "on a bicycle"),
 }
-WHO = ("a person", "someone", "a person", "a man", "a woman", "somebody")
+WHO = ("a person", "someone", "a person", "a man", "a woman", "somebody", "a lady", "a guy")
 CLOTHES = (
     "in {0}",
     "in a {0} shirt",
