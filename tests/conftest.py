@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import uuid
-import weakref
 from contextlib import ExitStack
 
 import faiss
 import pytest
+from streamlit.runtime.caching.cache_resource_api import clear_session_cache
 from worlds import FEW, VIDEOS, Flat, fill
 
 from tests.app import NoBrowser, chromium, serve, visit
@@ -21,6 +21,19 @@ def _quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda handle: None)
         yield
+
+
+_visitors: dict[object, str] = {}
+"""The sessions of a test's `AppTest`s, by their state."""
+
+
+@pytest.fixture(autouse=True)
+def _visitors_leave():
+    """Whoever visited in a test is gone after it."""
+    yield
+    for session in _visitors.values():
+        clear_session_cache(session)
+    _visitors.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,14 +49,12 @@ def _front_door_stands():
             PagesManager.uses_pages_directory = False
             super().__init__(*given, **named)
 
-    visitors: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
-
     class Own(LocalScriptRunner):
         """Each `AppTest` is a visitor of its own; as it comes they are all the same one."""
 
         def __init__(self, script_path, session_state, *given, **named):
             super().__init__(script_path, session_state, *given, **named)
-            self._session_id = visitors.setdefault(session_state, uuid.uuid4().hex)
+            self._session_id = _visitors.setdefault(session_state, uuid.uuid4().hex)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app_test, "PagesManager", Running)
