@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data.recipes import words
 from data.recipes.facts import ANIMALS, KINDS, VEHICLES
@@ -13,6 +13,8 @@ class Caption:
     text: str
     needs: frozenset[str]
     """Every frame with these facts is rightly called so."""
+    foil: "Caption | None" = None
+    """The same words with two colours exchanged, where it names two things with a colour each."""
 
 
 def an(noun: str) -> str:
@@ -51,6 +53,8 @@ class Captioner:
         lot = rng.random()
         if lot < 0.02:
             return Caption(rng.choice(words.ANYTHING), frozenset())
+        if rng.random() < 0.35 and len(coloured := self._colours(facts)) > 1:
+            return self._two(facts, coloured)
         if lot < 0.15 or not things:
             text, needs = self._circumstances(facts)
         elif lot < 0.32:
@@ -61,6 +65,42 @@ class Captioner:
             text, needs = self._sentence(facts, things)
         opening = rng.choice(words.HELD_OUT_OPENINGS if self.held_out else words.OPENINGS)
         return Caption(opening + text, frozenset(needs))
+
+    def _colours(self, facts: frozenset[str]) -> dict[str, str]:
+        """A colour of each kind of thing that has one."""
+        found = {kind: _values(facts, kind) for kind in (*KINDS, "clothes")}
+        return {
+            kind: self.rng.choice(colours)
+            for kind, each in found.items()
+            if (colours := [c for c in each if "+" not in c])
+        }
+
+    def _two(self, facts: frozenset[str], coloured: dict[str, str]) -> Caption:
+        """Two things with a colour each, and the same with the colours exchanged."""
+        kinds = self.rng.sample(sorted(coloured), 2)
+        colours = [coloured[kind] for kind in kinds]
+        seed = self.rng.random()
+        own, foil = (
+            Captioner(random.Random(seed), self.held_out)._side_by_side(facts, dict(zip(kinds, each, strict=True)))
+            for each in (colours, colours[::-1])
+        )
+        return replace(own, foil=foil if own.needs != foil.needs else None)
+
+    def _side_by_side(self, facts: frozenset[str], coloured: dict[str, str]) -> Caption:
+        """The same words for all colours, if the generator is in the same state."""
+        rng, things = self.rng, []
+        for kind, colour in coloured.items():
+            shade = rng.choice(words.COLOURS.get(colour, (colour,) * 3))
+            if kind == "clothes":
+                dress = rng.choice(words.HELD_OUT_CLOTHES if self.held_out else words.CLOTHES)
+                things.append(f"{rng.choice(words.WHO)} {dress.format(shade)}")
+            else:
+                things.append(self._coloured(kind, rng.choice(words.NOUNS[kind]), shade))
+        text, needs = rng.choice(_AND).join(things), {f"{kind}:{colour}" for kind, colour in coloured.items()}
+        if rng.random() < 0.5:
+            tail, more = rng.choice((self._where, self._when, self._weather))(facts)
+            text, needs = f"{text} {tail}".strip(), needs | more
+        return Caption(text, frozenset(needs))
 
     def _sentence(self, facts: frozenset[str], things: list[tuple[str, set[str]]]) -> tuple[str, set[str]]:
         rng = self.rng
@@ -271,7 +311,10 @@ class Captioner:
         for colour in _values(facts, "umbrella"):
             shade = rng.choice(words.COLOURS.get(colour, (colour,)))
             brolly = an(f"{shade} umbrella")
-            things.append((f"{who} {rng.choice(_UNDER)} {brolly}", {"umbrella", f"umbrella:{colour}"}))
+            things += [
+                (f"{who} {rng.choice(_UNDER)} {brolly}", {"umbrella", f"umbrella:{colour}"}),
+                (brolly, {"umbrella", f"umbrella:{colour}"}),
+            ]
         if "umbrella" in facts:
             things.append((f"{who} {rng.choice(_UNDER)} an umbrella", {"umbrella"}))
         for animal in ANIMALS:

@@ -97,13 +97,15 @@ def augmented(pictures: NDArray[np.uint8], size: float) -> torch.Tensor:
 def contrastive_loss(logits: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
     """Cross-entropy towards an even share over all that fits, in both directions; 0 at best.
 
-    logits : (images, captions); fits : the same shape, 1 where the caption is true of the image.
+    logits : (images, captions); fits : the same shape, 1 where the caption is true of the image. A caption that is true of none
+    only has to lie far from all.
     """
     loss = torch.zeros(())
     for axis in (0, 1):
         count = fits.sum(axis)
-        spread = -(F.log_softmax(logits, axis) * fits).sum(axis) / count - count.log()
-        loss = loss + spread.mean() / 2
+        some = count.clamp(min=1)
+        spread = -(F.log_softmax(logits, axis) * fits).sum(axis) / some - some.log()
+        loss = loss + spread.sum() / (2 * (count > 0).sum())
     return loss
 
 
@@ -172,18 +174,18 @@ class Trainer:
         print(f"resumed at step {self.step}, {self.elapsed / 60:.1f} minutes", flush=True)
 
     def _texts(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens of some captions of each frame, and the facts that each caption needs."""
-        ids, needs = [], torch.zeros(len(rows) * CAPTIONS_EACH, len(self.frames.names))
-        for row in rows:
-            for _ in range(CAPTIONS_EACH):
-                caption = self.captioner.caption(self.frames.facts[row])
-                needs[len(ids), [self.frames.names[need] for need in caption.needs]] = 1
-                tokens = self.words.ids(caption.text)
-                if random.random() < 0.12 and len(tokens) < 20:
-                    tokens = list(tokens)
-                    for _ in range(random.choice((1, 1, 2, 3))):
-                        tokens.insert(random.choice((0, random.randint(0, len(tokens)))), UNKNOWN)
-                ids.append(tokens[:22])
+        """Tokens of some captions of each frame and of their foils, and the facts that each caption needs."""
+        names = self.frames.names
+        captions = [self.captioner.caption(self.frames.facts[row]) for row in rows for _ in range(CAPTIONS_EACH)]
+        captions += [each.foil for each in captions if each.foil and each.foil.needs <= names.keys()]
+        ids, needs = [], torch.zeros(len(captions), len(names))
+        for number, caption in enumerate(captions):
+            needs[number, [names[need] for need in caption.needs]] = 1
+            tokens = self.words.ids(caption.text)
+            if random.random() < 0.12 and len(tokens) < 20:
+                for _ in range(random.choice((1, 1, 2, 3))):
+                    tokens.insert(random.choice((0, random.randint(0, len(tokens)))), UNKNOWN)
+            ids.append(tokens[:22])
         return self.words.batch(ids), needs
 
     def learn(self, rows: NDArray[np.int64], rate: float, size: float) -> tuple[float, float]:

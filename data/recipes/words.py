@@ -179,8 +179,8 @@ VERBS: dict[str, tuple[str, ...]] = {
     "bird": ("in the sky", "in the air", "flying"),
     "cow": ("grazing", "standing", "on the grass"),
 }
-COLOURS: dict[str, tuple[str, ...]] = {"purple": ("purple", "purple", "violet"), "grey": ("grey", "gray")}
-"""Other words for colours that have them."""
+COLOURS: dict[str, tuple[str, ...]] = {"purple": ("purple", "purple", "violet"), "grey": ("grey", "grey", "gray")}
+"""Three words for each colour that has more than one."""
 PAINTED = ("painted {0}", "in {0}", "of {0} colour", "coloured {0}", "colored {0}")
 FURRED = ("with {0} fur", "of {0} colour", "coloured {0}", "colored {0}")
 """How a colour follows a noun."""
