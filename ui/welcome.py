@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from engine.collection import Collection
 
 LIMITS = """
-The demo encoder is a small model that has only ever seen a drawn town. It knows scenes, times of day, weather and the
-main things in a picture: cars, buses, bicycles, trains, boats, balloons, people, dogs, cats, birds, cows.
+The demo encoder is a small model that has only ever seen a drawn town. It knows scenes, times of day, weather, the main
+things in a picture (cars, buses, bicycles, trains, boats, balloons, umbrellas, people, dogs, cats, birds, cows), their colours,
+and what people wear and do.
 
-It is **weak** at counting, at what people do, and at the colours of animals, clothes and small things. It knows no names
-and no signs, and it cannot say “there is no such frame”: it always shows what comes nearest. For real footage, make a
-collection with a larger encoder.
+It is **weak** at counting and at whose colour is whose in long sentences. It knows no names and no signs, and it cannot say
+“there is no such frame”: it always shows what comes nearest. For real footage, make a collection with a larger encoder.
 """
 
 

@@ -269,7 +269,7 @@ class Captioner:
             return f"the {shade} {noun}"
         if lot < 0.18:
             return an(f"{shade} {rng.choice(('coloured', 'colored'))} {noun}")
-        if lot < 0.28:
+        if lot < 0.42:
             tail = rng.choice(words.FURRED if kind in ANIMALS else words.PAINTED)
             return f"{an(noun)} {tail.format(shade)}"
         return an(f"{shade} {noun}")

@@ -181,8 +181,8 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 COLOURS: dict[str, tuple[str, ...]] = {"purple": ("purple", "purple", "violet"), "grey": ("grey", "grey", "gray")}
 """Three words for each colour that has more than one."""
-PAINTED = ("painted {0}", "in {0}", "of {0} colour", "coloured {0}", "colored {0}")
-FURRED = ("with {0} fur", "of {0} colour", "coloured {0}", "colored {0}")
+PAINTED = ("painted {0}", "in {0}", "of {0} colour", "coloured {0}", "which is {0}", "whose colour is {0}")
+FURRED = ("with {0} fur", "of {0} colour", "coloured {0}", "which is {0}", "whose colour is {0}")
 """How a colour follows a noun."""
 ACTIONS: dict[str, tuple[str, ...]] = {
     "walking": ("walking", "strolling", "taking a walk", "on foot"),
