@@ -152,12 +152,12 @@ def _weights(place: str, time: str, weather: str) -> dict[str, float]:
     return weights
 
 
-def _actor(rng: random.Random, place: str, weather: str, kind: str, near: float | None = None) -> Actor:
+def _actor(rng: random.Random, place: str, weather: str, kind: str) -> Actor:
     role = ROLES[place][kind]
     action, y, facing = rng.choice(role.actions), rng.choice(role.y), rng.choice((-1, 1))
     if place == "street" and kind in ("car", "bus", "bicycle"):
         facing = -1 if y < 160 else 1
-    x = rng.uniform(50, 350) if near is None else near
+    x = rng.uniform(50, 350)
     scale = role.scale * rng.uniform(0.92, 1.1)
     if action == "sitting" and place in _SEATS:
         x, facing = rng.choice(_SEATS[place]), 1 if place == "office" else facing
@@ -205,9 +205,7 @@ def _companions(rng: random.Random, first: Actor, place: str) -> list[Actor]:
                     if first.kind == "cow"
                     else 0
                 ),
-                colour=rng.choice([c for c in COLOURS[first.kind] if c != first.colour])
-                if first.kind == "person"
-                else first.colour,
+                colour=_another(rng, first.kind, first.colour) if first.kind == "person" else first.colour,
                 umbrella=first.umbrella and rng.choice(COLOURS["umbrella"]),
                 looks=rng.randrange(4096),
             )
@@ -245,11 +243,11 @@ def _camera(rng: random.Random, subjects: tuple[Actor, ...], size: str, seconds:
     return Camera((left + right) / 2 + off - drift * seconds, y, zoom, drift, push)
 
 
-def _apart(one: Actor, other: Actor, seconds: float, share: float = 0.8) -> bool:
+def _apart(one: Actor, other: Actor, seconds: float) -> bool:
     """True if neither hides much of the other."""
     (left, _, right, _), (start, _, end, _) = box(one, seconds), box(other, seconds)
     gap = abs(one.x_at(seconds) - other.x_at(seconds))
-    return gap > share * ((right - left) + (end - start)) / 2 or abs(one.y - other.y) > 50
+    return gap > 0.8 * ((right - left) + (end - start)) / 2 or abs(one.y - other.y) > 50
 
 
 def _beside(rng: random.Random, first: Actor, other: Actor, seconds: float) -> Actor:
@@ -292,7 +290,7 @@ def cast(
     weather = weather or rng.choices(WEATHERS, (0.42, 0.29, 0.29))[0]
     weights = _weights(place, time, weather)
     if main is None:
-        main = "" if rng.random() < 0.08 else rng.choices(list(weights), list(weights.values()))[0]
+        main = "" if rng.random() < 0.08 else _one_of(rng, weights)
     size = size or rng.choice(tuple(_SPANS))
     actors: list[Actor] = []
     subjects = 1 if main else 0

@@ -5,8 +5,8 @@
 Goes on from the last checkpoint if there is one. The learning rate follows the share of the time that is used, so an
 interrupted run ends as an uninterrupted one would. To train a finished encoder further, ask for more minutes; to ship
 what has been learned so far, for none. Each worker, a process with one thread, learns from batches of its own; they share
-what they found after each step, which is faster than one process with many threads. Twins, the same frame in other colours, come in one batch: nothing but a colour
-tells which caption is whose.
+what they found after each step, which is faster than one process with many threads. Twins, the same frame in other
+colours, come in one batch: nothing but a colour tells which caption is whose.
 """
 
 import argparse
@@ -74,8 +74,8 @@ class Frames:
 def augmented(pictures: NDArray[np.uint8], size: float) -> torch.Tensor:
     """Mirrored, shifted, a little brighter or softer: what decoding and encoding may do to a frame.
 
-    (n, HEIGHT + MARGIN, WIDTH + MARGIN, 3) uint8 -> (n, 3, size * HEIGHT, size * WIDTH) float32, normalised. Colours change little, as captions
-    name them.
+    (n, HEIGHT + MARGIN, WIDTH + MARGIN, 3) uint8 -> (n, 3, size * HEIGHT, size * WIDTH) float32, normalised.
+    Colours change little, as captions name them.
     """
     n = len(pictures)
     if random.random() < 0.5:
