@@ -24,8 +24,6 @@ import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -33,173 +31,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from data.recipes import words
-from data.recipes.captions import an, plural
-from data.recipes.casting import COLOURS, twin
-from data.recipes.facts import KINDS, facts
-from data.recipes.frames import HELD_OUT_SEED, example, moment
+from benchmarks.town_questions import COLOURFUL, Facts, drawn, exchanged, queries
 from engine.encoder import OpenClipEncoder, load_encoder
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 K = 10
 MOST_ANSWERS = 0.05
 """Share of the frames asked that may be right."""
-TWIN_SEED = HELD_OUT_SEED + 50_000_000
 FACT_OF_KIND = {"scene": "place", "time": "time", "weather": "weather"}
 UNKNOWN_WORDS = ("kindly", "quokka", "zeppelin", "yesterday", "professional", "marvellous", "helicopter", "grandmother")
-COLOURFUL = (
-    "a red car at night", "a blue car in the snow", "a yellow bus", "a green bus in the rain", "a white bicycle",
-    "an orange bicycle in the park", "a purple train", "a black train in the evening", "a red boat on the sea", "a pink boat",
-    "a blue balloon", "a yellow balloon over the farm", "a black dog on the beach", "a white dog in the snow",
-    "an orange cat in the kitchen", "a grey cat", "a brown cow", "someone with a red umbrella in the rain",
-    "a woman in a green jumper in the office", "a red bus and a blue car",
-)  # fmt: skip
 Vectors = NDArray[np.float32]
-Facts = frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    kind: str
-    text: str
-    needs: Facts
-
-
-def drawn(number: int) -> tuple[NDArray[np.uint8], Facts]:
-    """The frame of this number: (240, 426, 3) uint8, and its facts."""
-    rng = random.Random(HELD_OUT_SEED + number)
-    return example(rng, *moment(rng))
-
-
-def _thing(kind: str, colour: str) -> str:
-    if kind == "person":
-        return f"somebody {words.HELD_OUT_CLOTHES[0].format(colour)}"
-    return f"{an(words.NOUNS[kind][0])} that is {colour}"
-
-
-def exchanged(number: int) -> tuple[list[NDArray[np.uint8]], list[str]] | None:
-    """Two frames of one moment in which two things have exchanged their colours, and what to call each; None if there are none."""
-    rng = random.Random(TWIN_SEED + number)
-    shot, seconds = moment(rng)
-    other = twin(rng, shot, seconds)
-    changed = [i for i, (a, b) in enumerate(zip(shot.actors, other.actors, strict=True)) if a.colour != b.colour]
-    if len(changed) != 2:
-        return None
-    one, two = (shot.actors[i] for i in changed)
-    if one.kind == two.kind or (one.colour, two.colour) != (
-        other.actors[changed[1]].colour,
-        other.actors[changed[0]].colour,
-    ):
-        return None
-    if not {one.kind, two.kind} <= facts(shot, seconds):
-        return None
-    texts = [
-        f"{_thing(one.kind, first)} and {_thing(two.kind, second)}"
-        for first, second in ((one.colour, two.colour), (two.colour, one.colour))
-    ]
-    return [example(rng, each, seconds)[0] for each in (shot, other)], texts
-
-
-def _coloured(kind: str) -> list[tuple[str, Facts]]:
-    return [(_thing(kind, colour), frozenset({f"{kind}:{colour}"})) for colour in COLOURS[kind]]
-
-
-def queries() -> list[Query]:
-    """Held-out wordings for every kind of question, with the facts that an answer must have."""
-    asked: dict[str, list[tuple[str, Facts]]] = defaultdict(list)
-    for place, name in words.PLACES.items():
-        asked["scene"] += [(an(phrase), frozenset({f"place:{place}"})) for phrase in name.held_out]
-    for hour, phrases in words.HELD_OUT_TIMES.items():
-        asked["time of day"] += [(f"the town {phrase}", frozenset({f"time:{hour}"})) for phrase in phrases]
-    for weather, phrases in words.HELD_OUT_WEATHERS.items():
-        asked["outdoor weather"] += [(f"the town {phrase}", frozenset({f"weather:{weather}"})) for phrase in phrases]
-    for kind in KINDS:
-        noun = "person" if kind == "person" else words.NOUNS[kind][0]
-        asked["main object"] += [(f"{an(noun)} somewhere in the town", frozenset({kind}))]
-    for count in (1, 2, 3):
-        many = "one person alone" if count == 1 else f"exactly {words.NUMBERS[count][0]} people"
-        asked["count"].append((many, frozenset({f"persons:{count}"})))
-        for kind in ("cow", "bird"):
-            noun = words.NOUNS[kind][0]
-            several = f"one {noun} alone" if count == 1 else f"exactly {words.NUMBERS[count][0]} {plural(noun)}"
-            asked["count"].append((several, frozenset({f"{kind}s:{count}"})))
-    for action in words.ACTIONS:
-        asked["action"].append((f"somebody who is {action}", frozenset({f"action:{action}"})))
-    for kind in ("car", "bus", "train", "bicycle"):
-        asked["colour + vehicle"] += _coloured(kind)
-    for kind in ("boat", "balloon"):
-        asked["colour + boat or balloon"] += _coloured(kind)
-    for kind in ("dog", "cat", "cow", "bird"):
-        asked["colour + animal"] += _coloured(kind)
-    for colour in COLOURS["person"]:
-        asked["colour of clothes"].append((_thing("person", colour), frozenset({f"clothes:{colour}"})))
-    asked["colour of umbrella"] += _coloured("umbrella")
-    pairs = (
-        ("car", "weather:snow"),
-        ("bus", "time:night"),
-        ("dog", "place:park"),
-        ("dog", "place:beach"),
-        ("cat", "place:kitchen"),
-    )
-    pairs += (
-        ("bicycle", "weather:rain"),
-        ("boat", "time:night"),
-        ("train", "weather:snow"),
-        ("person", "place:office"),
-        ("cow", "time:evening"),
-    )
-    for kind, other in pairs:
-        noun = "person" if kind == "person" else words.NOUNS[kind][0]
-        asked["two attributes"].append((f"{an(noun)} {_held_out(other)}", frozenset({kind, other})))
-    for place, other in (
-        ("street", "weather:rain"),
-        ("office", "time:night"),
-        ("beach", "time:evening"),
-        ("farm", "weather:snow"),
-        ("harbour", "time:morning"),
-    ):
-        asked["two attributes"].append(
-            (f"{an(words.PLACES[place].held_out[0])} {_held_out(other)}", frozenset({f"place:{place}", other}))
-        )
-    for kind, first, second in (
-        ("car", "weather:snow", "time:night"),
-        ("bus", "weather:rain", "time:evening"),
-        ("dog", "weather:snow", "time:morning"),
-        ("boat", "weather:rain", "time:night"),
-        ("train", "weather:rain", "time:day"),
-        ("umbrella", "time:night", "weather:rain"),
-    ):
-        noun = words.NOUNS[kind][0]
-        asked["three attributes"].append(
-            (f"{_held_out(first)} {an(noun)} {_held_out(second)}", frozenset({kind, first, second}))
-        )
-    for weather, hour in (("snow", "night"), ("rain", "evening"), ("clear", "day")):
-        text = f"{an(words.PLACES['street'].held_out[0])} {_held_out('time:' + hour)} {_held_out('weather:' + weather)}"
-        asked["three attributes"].append((text, frozenset({"place:street", f"time:{hour}", f"weather:{weather}"})))
-    for kind, colour, other in (
-        ("car", "red", "time:night"),
-        ("bus", "yellow", "weather:rain"),
-        ("bicycle", "blue", "time:day"),
-        ("train", "green", "weather:snow"),
-        ("boat", "white", "time:evening"),
-        ("balloon", "orange", "time:morning"),
-        ("dog", "black", "place:beach"),
-        ("cat", "orange", "place:kitchen"),
-        ("cow", "brown", "weather:snow"),
-    ):
-        asked["three attributes"].append(
-            (f"{_thing(kind, colour)} {_held_out(other)}", frozenset({f"{kind}:{colour}", other}))
-        )
-    openings = cycle(("", *words.HELD_OUT_OPENINGS))
-    return [Query(kind, next(openings) + text, needs) for kind, pairs in asked.items() for text, needs in pairs]
-
-
-def _held_out(fact: str) -> str:
-    kind, _, value = fact.partition(":")
-    if kind == "place":
-        name = words.PLACES[value]
-        return f"{name.preposition} {an(name.held_out[0])}"
-    return (words.HELD_OUT_TIMES if kind == "time" else words.HELD_OUT_WEATHERS)[value][0]
 
 
 def embedded(encoders: Sequence[OpenClipEncoder], frames: int) -> tuple[list[Vectors], list[Facts]]:

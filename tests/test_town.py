@@ -147,7 +147,6 @@ class TestEncoder:
         ]
         assert np.mean(judged) >= least
 
-
     def test_a_colour_finds_what_wears_it_on_the_films(self, encoder, frames):
         vectors, facts = frames
         worn = {fact for found in facts for fact in found if fact.partition(":")[0] in COLOURED and "+" not in fact}

@@ -89,13 +89,14 @@ class Captioner:
     def _side_by_side(self, facts: frozenset[str], coloured: dict[str, str]) -> Caption:
         """The same words for all colours, if the generator is in the same state."""
         rng, things = self.rng, []
+        behind = rng.random() < 0.4
         for kind, colour in coloured.items():
-            shade = rng.choice(words.COLOURS.get(colour, (colour,) * 3))
+            shade = self._shade(colour)
             if kind == "clothes":
                 dress = rng.choice(words.HELD_OUT_CLOTHES if self.held_out else words.CLOTHES)
                 things.append(f"{rng.choice(words.WHO)} {dress.format(shade)}")
             else:
-                things.append(self._coloured(kind, rng.choice(words.NOUNS[kind]), shade))
+                things.append(self._coloured(kind, rng.choice(words.NOUNS[kind]), shade, behind))
         text, needs = rng.choice(_AND).join(things), {f"{kind}:{colour}" for kind, colour in coloured.items()}
         if rng.random() < 0.5:
             tail, more = rng.choice((self._where, self._when, self._weather))(facts)
@@ -226,7 +227,7 @@ class Captioner:
             things.append((f"{an(noun)} {verb}".strip(), {kind}))
             colours = _values(facts, kind)
             colour = rng.choice(colours)
-            shade = rng.choice(words.COLOURS.get(colour, (colour,)))
+            shade = self._shade(colour)
             things += [
                 (f"{self._coloured(kind, noun, shade)} {verb}".strip(), {kind, f"{kind}:{colour}"}) for _ in range(3)
             ]
@@ -259,19 +260,23 @@ class Captioner:
             things += self._persons(facts)
         return things
 
-    def _coloured(self, kind: str, noun: str, shade: str) -> str:
-        """A noun and its colour in one of the orders that English has."""
+    def _shade(self, colour: str) -> str:
+        """A word for a colour; takes as much from the generator for each."""
+        return self.rng.choice(words.COLOURS.get(colour, (colour,) * 3))
+
+    def _coloured(self, kind: str, noun: str, shade: str, behind: bool = False) -> str:
+        """A noun and its colour in one of the orders that English has, or the colour behind for certain."""
         rng = self.rng
         lot = rng.random()
         if self.held_out and lot < 0.5:
             return f"{an(noun)} that is {shade}"
-        if lot < 0.12:
-            return f"the {shade} {noun}"
-        if lot < 0.18:
-            return an(f"{shade} {rng.choice(('coloured', 'colored'))} {noun}")
-        if lot < 0.42:
+        if lot < 0.24 or behind:
             tail = rng.choice(words.FURRED if kind in ANIMALS else words.PAINTED)
             return f"{an(noun)} {tail.format(shade)}"
+        if lot < 0.36:
+            return f"the {shade} {noun}"
+        if lot < 0.42:
+            return an(f"{shade} {rng.choice(('coloured', 'colored'))} {noun}")
         return an(f"{shade} {noun}")
 
     def _persons(self, facts: frozenset[str]) -> list[tuple[str, set[str]]]:
@@ -289,7 +294,7 @@ class Captioner:
         dresses = words.HELD_OUT_CLOTHES if self.held_out else words.CLOTHES
         for found in _values(facts, "clothes"):
             colour, _, together = found.partition("+")
-            shade = rng.choice(words.COLOURS.get(colour, (colour,)))
+            shade = self._shade(colour)
             dressed = f"{who} {rng.choice(dresses).format(shade)}"
             if not together:
                 things += [(dressed, {"person", f"clothes:{colour}"})] * 2
@@ -309,7 +314,7 @@ class Captioner:
                 (rng.choice(("one person", "a single person", "only one person", "a lone person")), {"persons:1"})
             )
         for colour in _values(facts, "umbrella"):
-            shade = rng.choice(words.COLOURS.get(colour, (colour,)))
+            shade = self._shade(colour)
             brolly = an(f"{shade} umbrella")
             things += [
                 (f"{who} {rng.choice(_UNDER)} {brolly}", {"umbrella", f"umbrella:{colour}"}),

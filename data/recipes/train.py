@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from data.recipes import words
 from data.recipes.captions import Captioner
 from data.recipes.frames import FRAMES, HEIGHT, MARGIN, WIDTH, WORK
 from data.recipes.model import MEAN, STD, TRUNK_WIDTH, UNKNOWN, Words, new_model, ship
@@ -123,6 +124,7 @@ class Trainer:
         self.worker, self.workers = worker, workers
         self.halved = halved
         self.words = Words()
+        self.little = set(self.words.ids(" ".join(words.LITTLE)))
         self.captioner = Captioner(random.Random())
         self.model = new_model()
         self.model.visual.to(memory_format=torch.channels_last)
@@ -182,6 +184,8 @@ class Trainer:
         for number, caption in enumerate(captions):
             needs[number, [names[need] for need in caption.needs]] = 1
             tokens = self.words.ids(caption.text)
+            if random.random() < 0.12 and (little := [i for i, token in enumerate(tokens) if token in self.little]):
+                tokens[random.choice(little)] = UNKNOWN
             if random.random() < 0.12 and len(tokens) < 20:
                 for _ in range(random.choice((1, 1, 2, 3))):
                     tokens.insert(random.choice((0, random.randint(0, len(tokens)))), UNKNOWN)

@@ -181,8 +181,9 @@ VERBS: dict[str, tuple[str, ...]] = {
 }
 COLOURS: dict[str, tuple[str, ...]] = {"purple": ("purple", "purple", "violet"), "grey": ("grey", "grey", "gray")}
 """Three words for each colour that has more than one."""
-PAINTED = ("painted {0}", "in {0}", "of {0} colour", "coloured {0}", "which is {0}", "whose colour is {0}")
-FURRED = ("with {0} fur", "of {0} colour", "coloured {0}", "which is {0}", "whose colour is {0}")
+_COLOURED = ("of {0} colour", "coloured {0}", "which is {0}", "which looks {0}", "whose colour is {0}")
+PAINTED = (*_COLOURED, "painted {0}", "in {0}")
+FURRED = (*_COLOURED, "with {0} fur")
 """How a colour follows a noun."""
 ACTIONS: dict[str, tuple[str, ...]] = {
     "walking": ("walking", "strolling", "taking a walk", "on foot"),
@@ -202,6 +203,9 @@ CLOTHES = (
 )
 HELD_OUT_CLOTHES = ("in a top that is {0}", "wearing a {0} shirt", "with {0} clothes")
 NUMBERS: dict[int, tuple[str, ...]] = {2: ("two", "a pair of", "2"), 3: ("three", "3"), 4: ("four", "4"), 5: ("five",)}
+
+LITTLE = ("a", "an", "the", "in", "at", "of", "on", "with", "is", "which", "and")
+"""Words that a caption stays true without."""
 
 ANYTHING = (
     "a picture",
