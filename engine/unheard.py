@@ -30,10 +30,18 @@ class Unheard:
 
 
 def unheard(encoder: Encoder, text: str) -> Unheard:
-    """The words of a text that the encoder never saw; none for an encoder that cannot tell, as those trained on everything."""
+    """The words of a text that the encoder never saw; none for an encoder that cannot tell, as those trained on everything.
+
+    Little words are only named where nothing else is there: without them a text means the same.
+    """
     words: tuple[str, ...] = getattr(encoder, "unknown_words", lambda _: ())(text)
     if not words:
         return Unheard((), alone=False)
-    strange = {token.word for word in words for token in tokens_of(plain(word))}
-    told = {token.word for token in tokens_of(plain(text)) if token.word[0].isalnum()}
-    return Unheard(words, alone=told - strange <= little_words())
+    strange, said = _tokens(" ".join(words)), _tokens(text)
+    alone = said - strange <= little_words()
+    telling = tuple(word for word in words if not _tokens(word) <= little_words())
+    return Unheard(telling or words if alone else telling, alone)
+
+
+def _tokens(text: str) -> set[str]:
+    return {token.word for token in tokens_of(plain(text)) if token.word[0].isalnum()}

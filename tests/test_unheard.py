@@ -28,6 +28,10 @@ TOWN = Knows("a", "red", "car", "the", "in", "next", "to")
         ("the Quokka, in a zeppelin", ("Quokka", "zeppelin"), True),
         ("a red quokka", ("quokka",), False),
         ("quokka car", ("quokka",), False),
+        ("a car that was red", (), False),
+        ("a car and a quokka", ("quokka",), False),
+        ("that quokka", ("quokka",), True),
+        ("that", ("that",), True),
     ],
 )
 def test_they_are_named_and_little_words_do_not_count_as_known(text, words, alone):
