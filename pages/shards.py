@@ -19,6 +19,7 @@ filters.chips(town)
 query.samples(opened)
 
 asked = query.question(opened, text)
+query.notes(town, asked.text)
 where, prefer = hints.row(town, asked.text, where)
 search = query.search(town, asked, chosen, where, prefer)
 try:

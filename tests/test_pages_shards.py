@@ -211,6 +211,10 @@ class TestSearchThese:
         probed = {str(s.shard) for s in app.session_state.answer[1].trace.shards if s.state in ("opened", "cached")}
         assert probed == opened
 
+    def test_words_that_the_encoder_never_saw_are_told(self, open_page: Any) -> None:
+        assert "by chance" in said(ask(open_page(), "quixotic zeitgeist"))
+        assert "went by the other words" in said(ask(open_page(), "a quixotic red car"))
+
     def test_another_query_is_not_searched_by_itself(self, open_page: Any) -> None:
         app = pressed(ask(open_page(), "boats in the harbour"), "search_these")
         assert drawn_all(app, "frames")
