@@ -19,8 +19,8 @@ The demo encoder is a small model that has only ever seen a drawn town. It knows
 things in a picture (cars, buses, bicycles, trains, boats, balloons, umbrellas, people, dogs, cats, birds, cows), their colours,
 and what people wear and do.
 
-It is **weak** at counting and at whose colour is whose in long sentences. It knows no names and no signs, and it cannot say
-“there is no such frame”: it always shows what comes nearest. For real footage, make a collection with a larger encoder.
+It is **weak** at counting, and at sentences about more than two coloured things. It knows no names and no signs, and it cannot
+say “there is no such frame”: it always shows what comes nearest. For real footage, make a collection with a larger encoder.
 """
 
 

@@ -1,6 +1,6 @@
 """Trains the encoder on the frames drawn ahead.
 
-    python -m data.recipes.train [--minutes 150]
+    python -m data.recipes.train [--minutes 172]
 
 Goes on from the last checkpoint if there is one. The learning rate follows the share of the time that is used, so an
 interrupted run ends as an uninterrupted one would. To train a finished encoder further, ask for more minutes; to ship
@@ -297,7 +297,7 @@ def train(worker: int, workers: int, port: int, minutes: float, halved: bool) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the encoder.")
-    parser.add_argument("--minutes", type=float, default=150.0, help="of training in all, earlier runs counted in")
+    parser.add_argument("--minutes", type=float, default=172.0, help="of training in all, earlier runs counted in")
     parser.add_argument("--workers", type=int, default=torch.multiprocessing.cpu_count())
     parser.add_argument(
         "--bfloat16", action="store_true", help="half the numbers, nearly twice the pace, on CPUs that know them"
