@@ -27,6 +27,7 @@ SHARES = {
     "by hand": 1000,
     "noun": 2000,
     "screen": 230,
+    "broad": 330,
     "town": 1150,
     "place": 420,
     "action": 430,
@@ -104,6 +105,7 @@ def prompts() -> dict[str, str]:
         "by hand": _by_hand,
         "noun": _nouns,
         "screen": _screen,
+        "broad": _broad,
         "town": _town,
         "place": _places,
         "action": _actions,
@@ -260,6 +262,21 @@ _IN_NUMBERS = ("bird", "cow")
 _INDOORS = ("office", "kitchen", "living room")
 _ODD = (("snow", "palm"), ("snow", "green park"), ("winter", "palm"), ("wint", "green park"), ("rain", "sandy"))
 """Pairs of words that do not go together."""
+
+
+def _broad(rng: random.Random) -> Iterator[str]:
+    """A place, a time, a weather, a thing or somebody alone, in words that the shipped encoder knows: true of very many frames."""
+    when = [phrase for table in (words.TIMES, words.WEATHERS) for phrases in table.values() for phrase in phrases]
+    bare = [word for table in (words.TIME_WORDS, words.WEATHER_WORDS) for each in table.values() for word in each]
+    places = [noun for place in words.PLACES.values() for noun in place.nouns]
+    nouns = [*dict.fromkeys(places), *dict.fromkeys(noun for each in words.NOUNS.values() for noun in each)]
+    named = [f"the {noun}" if noun in words.NO_ARTICLE else an(noun) for noun in nouns] + list(dict.fromkeys(words.WHO))
+    found = ["indoors", "outdoors", "outside", "inside", "people", "an animal", "a vehicle", *bare, *nouns, *named]
+    found += [f"{rng.choice(words.WHO)} {rng.choice(doing)}" for doing in words.ACTIONS.values()]
+    found += [f"{rng.choice(('the town', 'a scene', 'a picture', 'something'))} {phrase}" for phrase in when]
+    found += [f"a {rng.choice(('picture', 'photo', 'drawing'))} of {each}" for each in (*bare, *named)]
+    found += [f"{rng.choice(('there is', 'this shows', 'a scene with'))} {each}" for each in named]
+    return _mixed(rng, found)
 
 
 def _town(rng: random.Random) -> Iterator[str]:
