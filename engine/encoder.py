@@ -15,6 +15,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
@@ -212,6 +213,7 @@ class OpenClipEncoder:
         self.logit_scale: float = float(scale.exp()) if scale is not None else 100.0
         """Factor on inner products ahead of a softmax, as trained."""
         self._unseen = self._zero_rows()
+        self._strange = lru_cache(maxsize=8192)(self._is_strange)  # The same words come again and again.
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, dim) float32, unit norm. The last thousand texts are remembered.
@@ -263,7 +265,10 @@ class OpenClipEncoder:
         if not self._unseen:
             return ()
         words = dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in text).split())
-        return tuple(word for word in words if not self._unseen.isdisjoint(self._tokens(word)))
+        return tuple(word for word in words if self._strange(word))
+
+    def _is_strange(self, word: str) -> bool:
+        return not self._unseen.isdisjoint(self._tokens(word))
 
     def too_long(self, text: str) -> bool:
         """True if the end of the text is cut off, because it has more tokens than the model takes."""
