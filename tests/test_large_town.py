@@ -13,7 +13,9 @@ import pytest
 from engine import Collection, Filter
 from engine.errors import Stopped, StorageFull
 from engine.large_town import expected, large_town
+from engine.prompts import read_prompts
 from engine.sample import sample_collection
+from engine.samples import QUERIES
 
 N = 10_000
 
@@ -56,6 +58,18 @@ def test_typed_queries_find_in_it_what_they_name(large: Collection) -> None:
     ):
         hits = large.search(query, 10, exact=True).hits
         assert np.mean([tags <= set(hit.tags) for hit in hits]) >= 0.9
+
+
+def test_texts_that_the_router_was_not_fitted_on_find_the_share_of_the_answer_that_they_ask_for(
+    large: Collection,
+) -> None:
+    texts = read_prompts(QUERIES)
+    truth = [{hit.frame_id for hit in result.hits} for result in large.search_many(texts, 10, exact=True)]
+    for asked in (0.9, 0.95):
+        found = large.search_many(texts, 10, recall=asked)
+        assert {result.trace.method for result in found} == {"routed"}
+        shares = [len(best & {hit.frame_id for hit in each.hits}) / 10 for best, each in zip(truth, found, strict=True)]
+        assert np.mean(shares) >= asked - 0.03
 
 
 def test_its_vectors_are_of_unit_norm_and_no_two_frames_are_alike(large: Collection) -> None:
