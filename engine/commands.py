@@ -184,7 +184,7 @@ def run_search(options: argparse.Namespace) -> int:
         options.collection, workers=options.workers, residency=residency, remember=options.remember
     ) as collection:
         if options.text is not None:
-            strange = unheard(collection.encoder, options.text).told()  # Loads it before the clock of the search starts.
+            strange = unheard(collection.encoder, options.text).told()  # Loads it before the clock starts.
             print(strange, end="\n" if strange else "", file=sys.stderr)
         if many and read.shape[1] == collection.settings.dim:
             check_rows(read, collection.settings.metric, "fp32", str(options.vector))
