@@ -96,7 +96,7 @@ def box() -> str:
         "Describe a moment",
         key="q",
         bind="query-params",
-        placeholder="Describe a moment, for example: snowy street at night",
+        placeholder="Describe a moment, for example: a red car at night",
         icon=":material/search:",
         label_visibility="collapsed",
         on_change=forget,
