@@ -33,34 +33,35 @@ _TWO = (
     ("train", "weather:snow"),
     ("person", "place:office"),
     ("cow", "time:evening"),
+    ("place:street", "weather:rain"),
+    ("place:office", "time:night"),
+    ("place:beach", "time:evening"),
+    ("place:farm", "weather:snow"),
+    ("place:harbour", "time:morning"),
 )
-_PLACE_AND_ONE = (
-    ("street", "weather:rain"),
-    ("office", "time:night"),
-    ("beach", "time:evening"),
-    ("farm", "weather:snow"),
-    ("harbour", "time:morning"),
+_AROUND = (
+    ("weather:snow", "car", "time:night"),
+    ("weather:rain", "bus", "time:evening"),
+    ("weather:snow", "dog", "time:morning"),
+    ("weather:rain", "boat", "time:night"),
+    ("weather:rain", "train", "time:day"),
+    ("time:night", "umbrella", "weather:rain"),
 )
 _THREE = (
-    ("car", "weather:snow", "time:night"),
-    ("bus", "weather:rain", "time:evening"),
-    ("dog", "weather:snow", "time:morning"),
-    ("boat", "weather:rain", "time:night"),
-    ("train", "weather:rain", "time:day"),
-    ("umbrella", "time:night", "weather:rain"),
+    ("place:street", "time:night", "weather:snow"),
+    ("place:street", "time:evening", "weather:rain"),
+    ("place:street", "time:day", "weather:clear"),
+    ("car:red", "time:night"),
+    ("bus:yellow", "weather:rain"),
+    ("bicycle:blue", "time:day"),
+    ("train:green", "weather:snow"),
+    ("boat:white", "time:evening"),
+    ("balloon:orange", "time:morning"),
+    ("dog:black", "place:beach"),
+    ("cat:orange", "place:kitchen"),
+    ("cow:brown", "weather:snow"),
 )
-_STREET_AND_TWO = (("snow", "night"), ("rain", "evening"), ("clear", "day"))
-_COLOURED_AND_ONE = (
-    ("car", "red", "time:night"),
-    ("bus", "yellow", "weather:rain"),
-    ("bicycle", "blue", "time:day"),
-    ("train", "green", "weather:snow"),
-    ("boat", "white", "time:evening"),
-    ("balloon", "orange", "time:morning"),
-    ("dog", "black", "place:beach"),
-    ("cat", "orange", "place:kitchen"),
-    ("cow", "brown", "weather:snow"),
-)
+"""Facts of a question, in the order of its words; a colour and its thing are two attributes."""
 Facts = frozenset[str]
 
 
@@ -77,10 +78,9 @@ def drawn(number: int) -> tuple[NDArray[np.uint8], Facts]:
     return example(rng, *moment(rng))
 
 
-def _thing(kind: str, colour: str) -> str:
-    if kind == "person":
-        return f"somebody {words.HELD_OUT_CLOTHES[0].format(colour)}"
-    return f"{an(words.NOUNS[kind][0])} that is {colour}"
+def _colour_of(kind: str, colour: str) -> str:
+    """The fact that something of this kind has a colour."""
+    return f"{'clothes' if kind == 'person' else kind}:{colour}"
 
 
 def exchanged(number: int) -> tuple[list[NDArray[np.uint8]], list[str]] | None:
@@ -100,7 +100,7 @@ def exchanged(number: int) -> tuple[list[NDArray[np.uint8]], list[str]] | None:
     if not {one.kind, two.kind} <= facts(shot, seconds):
         return None
     texts = [
-        f"{_thing(one.kind, first)} and {_thing(two.kind, second)}"
+        f"{_subject(_colour_of(one.kind, first))} and {_subject(_colour_of(two.kind, second))}"
         for first, second in ((one.colour, two.colour), (two.colour, one.colour))
     ]
     return [example(rng, each, seconds)[0] for each in (shot, other)], texts
@@ -124,12 +124,12 @@ def _about_one(asked: dict[str, list[tuple[str, Facts]]]) -> None:
     for weather, phrases in words.HELD_OUT_WEATHERS.items():
         asked["outdoor weather"] += [(f"the town {phrase}", frozenset({f"weather:{weather}"})) for phrase in phrases]
     for kind in KINDS:
-        asked["main object"] += [(f"{an(_noun(kind))} somewhere in the town", frozenset({kind}))]
+        asked["main object"] += [(f"{_subject(kind)} somewhere in the town", frozenset({kind}))]
     for count in (1, 2, 3):
         many = "one person alone" if count == 1 else f"exactly {words.NUMBERS[count][0]} people"
         asked["count"].append((many, frozenset({f"persons:{count}"})))
         for kind in ("cow", "bird"):
-            noun = _noun(kind)
+            noun = words.NOUNS[kind][0]
             several = f"one {noun} alone" if count == 1 else f"exactly {words.NUMBERS[count][0]} {plural(noun)}"
             asked["count"].append((several, frozenset({f"{kind}s:{count}"})))
     for action in words.ACTIONS:
@@ -142,34 +142,36 @@ def _about_one(asked: dict[str, list[tuple[str, Facts]]]) -> None:
         ("colour of umbrella", ("umbrella",)),
     ):
         for kind in kinds:
-            fact = "clothes" if kind == "person" else kind
-            asked[group] += [(_thing(kind, colour), frozenset({f"{fact}:{colour}"})) for colour in COLOURS[kind]]
+            coloured = [_colour_of(kind, colour) for colour in COLOURS[kind]]
+            asked[group] += [(_subject(fact), frozenset({fact})) for fact in coloured]
 
 
 def _about_several(asked: dict[str, list[tuple[str, Facts]]]) -> None:
     """Questions about two or three of them at once."""
-    two, three = asked["two attributes"], asked["three attributes"]
-    for kind, other in _TWO:
-        two.append((f"{an(_noun(kind))} {_held_out(other)}", frozenset({kind, other})))
-    for place, other in _PLACE_AND_ONE:
-        two.append((f"{an(words.PLACES[place].held_out[0])} {_held_out(other)}", frozenset({f"place:{place}", other})))
-    for kind, first, second in _THREE:
-        text = f"{_held_out(first)} {an(_noun(kind))} {_held_out(second)}"
-        three.append((text, frozenset({kind, first, second})))
-    for weather, hour in _STREET_AND_TWO:
-        text = f"{an(words.PLACES['street'].held_out[0])} {_held_out('time:' + hour)} {_held_out('weather:' + weather)}"
-        three.append((text, frozenset({"place:street", f"time:{hour}", f"weather:{weather}"})))
-    for kind, colour, other in _COLOURED_AND_ONE:
-        three.append((f"{_thing(kind, colour)} {_held_out(other)}", frozenset({f"{kind}:{colour}", other})))
+    for subject, tail in _TWO:
+        asked["two attributes"].append((f"{_subject(subject)} {_held_out(tail)}", frozenset({subject, tail})))
+    for before, subject, behind in _AROUND:
+        text = f"{_held_out(before)} {_subject(subject)} {_held_out(behind)}"
+        asked["three attributes"].append((text, frozenset({before, subject, behind})))
+    for subject, *tails in _THREE:
+        text = " ".join((_subject(subject), *map(_held_out, tails)))
+        asked["three attributes"].append((text, frozenset({subject, *tails})))
 
 
-def _noun(kind: str) -> str:
-    return "person" if kind == "person" else words.NOUNS[kind][0]
+def _subject(fact: str) -> str:
+    """What a sentence is about: a place, a thing, or one in a colour."""
+    kind, _, value = fact.partition(":")
+    if kind == "place":
+        return an(words.PLACES[value].held_out[0])
+    if kind == "clothes":
+        return f"somebody {words.HELD_OUT_CLOTHES[0].format(value)}"
+    noun = an("person" if kind == "person" else words.NOUNS[kind][0])
+    return f"{noun} that is {value}" if value else noun
 
 
 def _held_out(fact: str) -> str:
+    """Where, when or in what weather."""
     kind, _, value = fact.partition(":")
     if kind == "place":
-        name = words.PLACES[value]
-        return f"{name.preposition} {an(name.held_out[0])}"
+        return f"{words.PLACES[value].preposition} {_subject(fact)}"
     return (words.HELD_OUT_TIMES if kind == "time" else words.HELD_OUT_WEATHERS)[value][0]

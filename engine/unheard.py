@@ -40,7 +40,7 @@ def unheard(encoder: Encoder, text: str) -> Unheard:
     strange, said = _tokens(" ".join(words)), _tokens(text)
     alone = said - strange <= little_words()
     telling = tuple(word for word in words if not _tokens(word) <= little_words())
-    return Unheard(telling or words if alone else telling, alone)
+    return Unheard(telling or (words if alone else ()), alone)
 
 
 def _tokens(text: str) -> set[str]:

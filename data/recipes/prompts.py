@@ -269,14 +269,18 @@ def _broad(rng: random.Random) -> Iterator[str]:
     when = [phrase for table in (words.TIMES, words.WEATHERS) for phrases in table.values() for phrase in phrases]
     bare = [word for table in (words.TIME_WORDS, words.WEATHER_WORDS) for each in table.values() for word in each]
     places = [noun for place in words.PLACES.values() for noun in place.nouns]
-    nouns = [*dict.fromkeys(places), *dict.fromkeys(noun for each in words.NOUNS.values() for noun in each)]
-    named = [f"the {noun}" if noun in words.NO_ARTICLE else an(noun) for noun in nouns] + list(dict.fromkeys(words.WHO))
+    nouns = list(dict.fromkeys((*places, *(noun for each in words.NOUNS.values() for noun in each))))
+    named = [*map(_with_article, nouns), *dict.fromkeys(words.WHO)]
     found = ["indoors", "outdoors", "outside", "inside", "people", "an animal", "a vehicle", *bare, *nouns, *named]
     found += [f"{rng.choice(words.WHO)} {rng.choice(doing)}" for doing in words.ACTIONS.values()]
     found += [f"{rng.choice(('the town', 'a scene', 'a picture', 'something'))} {phrase}" for phrase in when]
     found += [f"a {rng.choice(('picture', 'photo', 'drawing'))} of {each}" for each in (*bare, *named)]
     found += [f"{rng.choice(('there is', 'this shows', 'a scene with'))} {each}" for each in named]
     return _mixed(rng, found)
+
+
+def _with_article(noun: str) -> str:
+    return f"the {noun}" if noun in words.NO_ARTICLE else an(noun)
 
 
 def _town(rng: random.Random) -> Iterator[str]:
@@ -345,8 +349,7 @@ def _town_place(rng: random.Random) -> Told:
     opening = "" if lot < 0.5 else rng.choice(("a view of ", "a picture of ", "a drawing of ", "this shows "))
     text, facts = _circumstances(rng, name)
     empty = "empty " if lot > 0.8 and noun not in words.NO_ARTICLE else ""
-    called = f"the {noun}" if noun in words.NO_ARTICLE else an(empty + noun)
-    return f"{opening}{called} {text}".strip(), (name, empty, *facts)
+    return f"{opening}{_with_article(empty + noun)} {text}".strip(), (name, empty, *facts)
 
 
 def _town_pair(rng: random.Random) -> Told:
