@@ -17,19 +17,76 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import CorruptData, StorageFull
+from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
 
 _CHUNK = 1 << 20
 _SYNCS = 16
 """Files synced at the same time."""
 
 
+SHORT_OF = {
+    errno.EMFILE: "open files (this process may not open more; raise `ulimit -n`)",
+    errno.ENFILE: "open files (the whole system may not open more)",
+    errno.ENOMEM: "memory",
+    errno.EAGAIN: "threads or processes",
+}
+"""What the system is short of, by its error number: a shortage, which says nothing about what is stored."""
+
+
+def shortage(what: str, error: BaseException) -> ResourceExhausted | None:
+    """The error to raise where the system ran short of something, `what` being given up; None where it is another error."""
+    short = "memory" if isinstance(error, MemoryError) else None
+    if isinstance(error, OSError):
+        short = SHORT_OF.get(error.errno or 0)
+    elif isinstance(error, RuntimeError) and "start new thread" in str(error):
+        short = SHORT_OF[errno.EAGAIN]
+    if short is None:
+        return None
+    return ResourceExhausted(f"There is not enough {short}, so {what} was given up; the collection is as before.")
+
+
 @contextmanager
-def storage_errors(what: str) -> Iterator[None]:
-    """Translate a full disk into one sentence; other errors of the system pass."""
+def reading(path: Path, remedy: str = "restore it from a copy") -> Iterator[None]:
+    """Translate what may happen when a stored file is opened and read: a shortage is not damage, and neither is a closed door.
+
+    Raises
+    ------
+    ResourceExhausted
+        If the system is short of files or memory.
+    ReadOnly
+        If the file may not be read.
+    CorruptData
+        If it is missing or cannot be read otherwise.
+    """
+    name = f"{path.name} in {path.parent.name}"
     try:
         yield
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        short = shortage(f"reading {name}", error)
+        if short is not None:
+            raise short from error
+        if isinstance(error, PermissionError):
+            raise ReadOnly(f"{name} may not be read by this user; ask its owner for permission to read it.") from error
+        told = error.strerror if isinstance(error, OSError) else str(error)
+        raise CorruptData(f"{name} cannot be read ({told}); {remedy}.") from error
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Translate a full disk, a shortage and a folder that may not be written to into one sentence; other errors pass."""
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as error:
+        short = shortage(what, error)
+        if short is not None:
+            raise short from error
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ReadOnly(
+                f"The folder may not be written to ({error.strerror}), so {what} was given up and the collection is as before; "
+                "make it writable, or copy the collection to a folder of your own."
+            ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(
                 f"The disk is full, so {what} was given up and the collection is as before; free some space and try again."
@@ -125,12 +182,8 @@ def file_hash(path: Path) -> str:
 
 def check_file(path: Path, expected: str) -> None:
     """Raise `CorruptData` unless the file's hash is `expected`."""
-    try:
+    with reading(path):
         actual = file_hash(path)
-    except OSError as error:
-        raise CorruptData(
-            f"{path.name} in {path.parent.name} cannot be read ({error.strerror}); restore it from a copy."
-        ) from error
     if actual != expected:
         raise CorruptData(
             f"{path.name} in {path.parent.name} is not what was written (its checksum differs); restore it from a copy."

@@ -6,14 +6,17 @@ PyAV and open_clip are translated at the one module that knows each library, wit
 EngineError
 ├── CollectionError        the folder is not what was expected
 │   ├── NotACollection     nothing here, or a folder of something else
-│   ├── CorruptData        stored bytes are not the ones that were written
+│   ├── CorruptData        stored bytes are not the ones that were written, or not well formed
+│   ├── Untrusted          a link, or something outside the collection that its owner never named
+│   ├── ReadOnly           the folder may be read and not written
 │   └── Busy               another writer holds the collection
 ├── NotFound               a video, frame or tag that the collection does not have
 ├── DuplicateVideo         the same video id with other content
 ├── VideoError             a file that cannot be decoded
 ├── EncoderError           weights or a tokenizer that cannot be had
 ├── ShardFailed            a shard that could not be searched; names shard and segment
-├── StorageFull            the disk is full; the collection is as before
+├── ResourceExhausted      not enough memory, open files or threads; the collection is as before
+│   └── StorageFull        the disk is full; the collection is as before
 └── BenchError             a comparison that cannot go on
     └── Stopped            somebody asked it to end
 """
@@ -34,7 +37,15 @@ class NotACollection(CollectionError):
 
 
 class CorruptData(CollectionError):
-    """A stored file does not hold the bytes that were written."""
+    """A stored file does not hold the bytes that were written, or what it holds cannot be."""
+
+
+class Untrusted(CollectionError):
+    """The collection holds a link, or names a file outside itself that its owner never named."""
+
+
+class ReadOnly(CollectionError):
+    """The folder of the collection may not be written to."""
 
 
 class Busy(CollectionError):
@@ -67,7 +78,11 @@ class ShardFailed(EngineError):
         self.reason = reason
 
 
-class StorageFull(EngineError):
+class ResourceExhausted(EngineError):
+    """The machine ran short of something; nothing that is stored was changed or is at fault."""
+
+
+class StorageFull(ResourceExhausted):
     """There is no room left on the disk."""
 
 

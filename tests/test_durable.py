@@ -21,7 +21,7 @@ from engine.durable import (
     write_files,
     write_header,
 )
-from engine.errors import CorruptData, StorageFull
+from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,23 @@ def test_a_full_disk_is_one_sentence(number):
 
 
 def test_other_faults_of_the_system_pass_as_they_are():
-    with pytest.raises(PermissionError), storage_errors("storing v1"):
-        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(OSError, match="broken"), storage_errors("storing v1"):
+        raise OSError(errno.EIO, "broken")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "words"),
+    [
+        (PermissionError(errno.EACCES, "no"), ReadOnly, "make it writable"),
+        (OSError(errno.EMFILE, "many"), ResourceExhausted, "not enough open files"),
+        (OSError(errno.ENOMEM, "none"), ResourceExhausted, "not enough memory"),
+        (MemoryError(), ResourceExhausted, "not enough memory"),
+        (RuntimeError("can't start new thread"), ResourceExhausted, "not enough threads"),
+    ],
+)
+def test_a_shortage_is_told_as_a_shortage(raised, expected, words):
+    with pytest.raises(expected, match=words), storage_errors("storing v1"):
+        raise raised
 
 
 def test_a_full_device_is_noticed_by_save_array(monkeypatch, tmp_path):

@@ -1,0 +1,93 @@
+"""What input may be: how large, how long, how many. The one place for such limits, and the sentences that say so.
+
+Every limit is looked at before the memory or the time is paid for.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+MAX_PIXELS = 1 << 26
+"""Pixels of one picture or one frame of a video, as its header gives them: 64 million."""
+MAX_ROWS = 100_000_000
+"""Frames of one import."""
+MAX_DIM = 16_384
+"""Numbers of a vector."""
+MAX_ID = 512
+"""Characters of the id of a video."""
+MAX_TITLE = 1_000
+"""Characters of a title, or of any other text that is kept about a video."""
+MAX_TAG = 200
+"""Characters of a tag."""
+MAX_TAGS = 10_000
+"""Different tags of one collection."""
+MAX_TAGS_PER_FRAME = 1_000
+MAX_QUERY = 500
+"""Characters of a text query."""
+MAX_SHARDS = 4_096
+MAX_CELLS = 65_536
+MAX_SEGMENTS = 1_000_000
+MAX_VIDEOS = 1_000_000
+MAX_TEXT_NBYTES = 64 << 20
+"""Bytes of a file of text that is read whole: JSON, a keyframe map, a list of videos."""
+MAX_IMAGE_NBYTES = 64 << 20
+"""Bytes of an image file."""
+MAX_TABLE_NBYTES = 2 << 30
+"""Bytes that a table of frames may take in memory."""
+MAX_UPLOAD_NBYTES = 1 << 20
+"""Bytes that a browser may send to the app, which has nothing to upload to."""
+
+
+def check_length(what: str, text: str, most: int) -> None:
+    """Raise `ValueError` for a text that is too long; `what` names it, such as "the title of v1"."""
+    if len(text) > most:
+        raise ValueError(f"{_capital(what)} has {len(text):,} characters; give at most {most:,}.")
+
+
+def check_text(what: str, text: str, most: int) -> None:
+    """Raise `ValueError` for a text that is too long, or holds what is not to be printed: control characters, halves of characters."""
+    check_length(what, text, most)
+    for c in text:
+        if not c.isprintable() and (c.isspace() or ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000):
+            raise ValueError(f"{_capital(what)} holds a control character (U+{ord(c):04X}); leave it out.")
+
+
+def check_count(what: str, n: int, most: int) -> None:
+    """Raise `ValueError` for too many of something; `what` is a plural, such as "different tags"."""
+    if n > most:
+        raise ValueError(f"There are {n:,} {what}; at most {most:,} are taken.")
+
+
+def check_pixels(what: str, width: int, height: int) -> None:
+    """Raise `ValueError` for a picture that is too large to be decoded."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{_capital(what)} is {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are taken.")
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file, looked at before they are read: it must be a real file (a pipe would be waited for) and not too large.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if it is not a file, or is larger than `most` bytes.
+    OSError
+        If it cannot be opened or read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        told = os.fstat(handle)
+        if not stat.S_ISREG(told.st_mode):
+            raise ValueError(f"{path.name} is not a file; put a file in its place.")
+        if told.st_size > most:
+            raise ValueError(f"{path.name} has {told.st_size:,} bytes; at most {most:,} are read.")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"{path.name} grew past {most:,} bytes while it was read.")
+    return content
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
