@@ -39,9 +39,9 @@ class Gathered:
 
     @classmethod
     def of(cls, views: Sequence[SegmentView]) -> Gathered:
-        """All live frames of at least one segment."""
+        """All live frames of at least one segment, whose columns are read and checked anew: they are to be written again."""
         rows = [view.live_rows() for view in views]
-        columns = join([view.segment.columns.take(each) for view, each in zip(views, rows, strict=True)])
+        columns = join([view.segment.read_columns().take(each) for view, each in zip(views, rows, strict=True)])
         view_of = np.repeat(np.arange(len(views), dtype=np.int32), [len(each) for each in rows])
         return cls(columns, tuple(views), view_of, np.concatenate(rows))
 
@@ -209,7 +209,7 @@ def newer(snapshot: Snapshot, first_frame: int) -> Blocks:
     """Rows of the live frames from an id on, as float32 with their cells, in steps."""
     for view in snapshot.views():
         if view.segment.row.stats["frame_ids"][1] >= first_frame and view.n_live:
-            columns = view.segment.columns
+            columns = view.segment.read_columns()
             rows = view.live_rows()
             rows = rows[columns.frame_id[rows] >= first_frame]
             for start in range(0, len(rows), _STEP):

@@ -65,18 +65,29 @@ class ByteLRU(Generic[V]):
             self._journal.add(what, key, nbytes)
 
     @contextmanager
-    def use(self, key: Hashable, load: Callable[[], V]) -> Iterator[tuple[V, bool]]:
-        """The value of `key`, loaded if need be, and whether it was there already; pinned while the block runs."""
-        value, was_there = self._get(key, load)
+    def use(
+        self, key: Hashable, load: Callable[[], V], usable: Callable[[V], bool] = lambda value: True
+    ) -> Iterator[tuple[V, bool]]:
+        """The value of `key`, loaded if need be, and whether it was there already; pinned while the block runs.
+
+        Parameters
+        ----------
+        usable : whether a value that is held may still be used; else it is loaded anew
+        """
+        value, was_there = self._get(key, load, usable)
         try:
             yield value, was_there
         finally:
             self._unpin(key, value)
 
-    def _get(self, key: Hashable, load: Callable[[], V]) -> tuple[V, bool]:
+    def _get(self, key: Hashable, load: Callable[[], V], usable: Callable[[V], bool]) -> tuple[V, bool]:
         while True:
             with self._lock:
                 entry = self._entries.get(key)
+                if entry is not None and not usable(entry.value):
+                    # Whoever uses it now goes on with what he has; it no longer counts as held.
+                    self._forget(key)
+                    entry = None
                 if entry is not None:
                     self._entries.move_to_end(key)
                     entry.pins += 1
@@ -141,9 +152,13 @@ class ByteLRU(Generic[V]):
         """Forget unpinned entries whose key is not to be kept, without counting them as evictions."""
         with self._lock:
             for key in [key for key, entry in self._entries.items() if entry.pins == 0 and not keep(key)]:
-                nbytes = self._entries.pop(key).value.nbytes
-                self._nbytes -= nbytes
-                self._note(What.DROPPED, key, nbytes)
+                self._forget(key)
+
+    def _forget(self, key: Hashable) -> None:
+        """Drop one entry, which is no eviction; the caller has the lock."""
+        nbytes = self._entries.pop(key).value.nbytes
+        self._nbytes -= nbytes
+        self._note(What.DROPPED, key, nbytes)
 
     def nbytes_of(self, key: Hashable) -> int:
         """Bytes that this key occupies now; 0 if it is not held."""

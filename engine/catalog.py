@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from engine.durable import sync_folder
+from engine.durable import RESTORE, sync_folder
 from engine.errors import Busy, CorruptData, NotACollection, StorageFull
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 
@@ -147,9 +147,7 @@ class Catalog:
             raise  # Such as use after closing: a fault of the caller, not of the file.
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             # The message itself cannot be decoded where a byte of the stored schema has changed.
-            raise CorruptData(
-                f"The catalog {self._path} is damaged ({_brief(error)}); restore it from a copy."
-            ) from error
+            raise CorruptData(f"The catalog {self._path} is damaged ({_brief(error)}); {RESTORE}.") from error
 
     def _empty(self) -> bool:
         return self._one("SELECT count(*) FROM sqlite_master") == (0,)
@@ -170,10 +168,10 @@ class Catalog:
             "SELECT max(generation), (SELECT value FROM counters WHERE name = 'generation') FROM generations"
         )
         if row is None or row[0] is None:
-            raise CorruptData(f"The catalog {self._path} lists no generation; restore it from a copy.")
+            raise CorruptData(f"The catalog {self._path} lists no generation; {RESTORE}.")
         if row[1] != row[0]:
             raise CorruptData(
-                f"The catalog {self._path} is damaged (generation {row[0]} is its newest, not {row[1]}); restore it from a copy."
+                f"The catalog {self._path} is damaged (generation {row[0]} is its newest, not {row[1]}); {RESTORE}."
             )
         return int(row[0])
 
@@ -187,7 +185,7 @@ class Catalog:
         counters = self._db.execute("SELECT name, value FROM counters").fetchall()
         if ("sum", _sum(counters)) not in counters:
             raise CorruptData(
-                f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); restore it from a copy."
+                f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); {RESTORE}."
             )
         return dict(counters)
 
@@ -206,11 +204,11 @@ class Catalog:
                 rows = self._rows(generation, *head[:4])
                 if _digest(rows) != head[4]:
                     raise CorruptData(
-                        f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); restore it from a copy."
+                        f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); {RESTORE}."
                     )
                 return _manifest(rows)
             except (ValueError, TypeError, KeyError) as error:
-                raise CorruptData(f"The catalog {self._path} is damaged ({error}); restore it from a copy.") from error
+                raise CorruptData(f"The catalog {self._path} is damaged ({error}); {RESTORE}.") from error
             finally:
                 self._db.execute("ROLLBACK")
 
@@ -243,7 +241,7 @@ class Catalog:
         """What is wrong with the file as a database, a sentence at most: pages that no generation's hash covers, such as an index."""
         with self._lock, self._translated():
             told = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        return [] if told == "ok" else [f"The catalog {self._path} is damaged ({told}); restore it from a copy."]
+        return [] if told == "ok" else [f"The catalog {self._path} is damaged ({told}); {RESTORE}."]
 
     def live_folders(self, generations: Sequence[int]) -> dict[str, set[int]]:
         """Numbers by folder that any of these generations lists: segments, cells, routers, and videos as `media`."""

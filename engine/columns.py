@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.durable import RESTORE
 from engine.errors import CorruptData
 
 NO_TIME = np.iinfo(np.int64).min
@@ -151,8 +152,23 @@ def write_columns(file: BinaryIO, columns: FrameColumns) -> None:
         writer.write_batch(batch)
 
 
-def read_columns(path: Path) -> FrameColumns:
-    """Map the columns of a segment.
+def map_file(path: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, mapped and not writable; no file stays open for it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be mapped.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            return np.frombuffer(source.read_buffer(), np.uint8)
+    except pa.ArrowException as error:
+        raise OSError(_one_line(error)) from error
+
+
+def read_columns(path: Path, content: bytes | None = None) -> FrameColumns:
+    """Map the columns of a segment, or take them from the `content` of its file.
 
     Raises
     ------
@@ -160,7 +176,7 @@ def read_columns(path: Path) -> FrameColumns:
         If the file is not an Arrow file with these columns.
     """
     try:
-        with pa.memory_map(str(path)) as source:
+        with pa.memory_map(str(path)) if content is None else pa.BufferReader(content) as source:
             batch = pa.ipc.open_file(source).get_batch(0)
         values = {name: batch.column(name).to_numpy() for name in PLAIN}
         carried = {
@@ -168,7 +184,7 @@ def read_columns(path: Path) -> FrameColumns:
         }
     except (pa.ArrowException, OSError, KeyError) as error:
         raise CorruptData(
-            f"The frame columns in {path.parent.name} cannot be read ({error}); restore the file from a copy."
+            f"The frame columns in {path.parent.name} cannot be read ({_one_line(error)}); {RESTORE}."
         ) from error
     n = batch.num_rows
     tags = Tags(tuple(carried), np.stack(list(carried.values())), n) if carried else Tags.none(n)

@@ -7,9 +7,14 @@ import fcntl
 import hashlib
 import os
 import shutil
+import sys
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -24,6 +29,8 @@ _SYNCS = 16
 """Files synced at the same time."""
 
 
+RESTORE = "stop the app, restore the file from a copy beside it, and rename that over it"
+"""What to do about a damaged file. Written over in place, a file that a running process has mapped would end that process."""
 SHORT_OF = {
     errno.EMFILE: "open files (this process may not open more; raise `ulimit -n`)",
     errno.ENFILE: "open files (the whole system may not open more)",
@@ -46,7 +53,7 @@ def shortage(what: str, error: BaseException) -> ResourceExhausted | None:
 
 
 @contextmanager
-def reading(path: Path, remedy: str = "restore it from a copy") -> Iterator[None]:
+def reading(path: Path, remedy: str = RESTORE) -> Iterator[None]:
     """Translate what may happen when a stored file is opened and read: a shortage is not damage, and neither is a closed door.
 
     Raises
@@ -184,10 +191,139 @@ def check_file(path: Path, expected: str) -> None:
     """Raise `CorruptData` unless the file's hash is `expected`."""
     with reading(path):
         actual = file_hash(path)
+    _compare(path, actual, expected)
+
+
+def check_bytes(path: Path, content: bytes, expected: str) -> None:
+    """The same for what was read of it."""
+    _compare(path, hashlib.blake2b(content, digest_size=16).hexdigest(), expected)
+
+
+def _compare(path: Path, actual: str, expected: str) -> None:
     if actual != expected:
         raise CorruptData(
-            f"{path.name} in {path.parent.name} is not what was written (its checksum differs); restore it from a copy."
+            f"{path.name} in {path.parent.name} is not what was written (its checksum differs); {RESTORE}."
         )
+
+
+_COARSE_CLOCK = 5
+"""Linux's CLOCK_REALTIME_COARSE, by which files get their times of change."""
+_UNSETTLED_NS = 20_000_000
+"""Nanoseconds that such a clock may lag behind where it cannot be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What the system says of a file."""
+
+    identity: tuple[int, ...]
+    """Its place, size and times of change."""
+    settled: bool
+    """Whether any later change will show in it: false for a file that has changed within the same tick of the clock."""
+
+
+class Watched:
+    """A stored file whose bytes are trusted for as long as the system says that they stand still."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._right: tuple[int, ...] | None = None
+
+    def look(self) -> FileState:
+        """What the system says of the file now; to be asked *before* it is read.
+
+        Raises
+        ------
+        OSError
+            If it is not there any more.
+        """
+        clock = time.clock_gettime_ns(_COARSE_CLOCK) if sys.platform == "linux" else time.time_ns() - _UNSETTLED_NS
+        identity = self._identity()
+        return FileState(identity, max(identity[3:]) < clock)
+
+    def trust(self, state: FileState) -> None:
+        """Remember a state in which the file was found right."""
+        self._right = state.identity if state.settled else None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the file is as it was when it was found right."""
+        try:
+            return self._right is not None and self._identity() == self._right
+        except OSError:
+            return False
+
+    def _identity(self) -> tuple[int, ...]:
+        told = self._path.stat()
+        return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
+
+class OpenFiles:
+    """Files held open for reading, the least recently used closed first, so that many segments do not use up what a process may open."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._handles: OrderedDict[Path, list[int]] = OrderedDict()
+        """By path: the handle, and how many use it now."""
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def use(self, path: Path) -> Iterator[int]:
+        """The handle of a file, which stays open while the block runs.
+
+        Raises
+        ------
+        OSError
+            If it cannot be opened.
+        """
+        with self._lock:
+            entry = self._handles.get(path)
+            if entry is None:
+                self._close_spare(self._most - 1)
+                entry = self._handles[path] = [self._open(path), 0]
+            self._handles.move_to_end(path)
+            entry[1] += 1
+        try:
+            yield entry[0]
+        finally:
+            with self._lock:
+                entry[1] -= 1
+                if not entry[1] and self._handles.get(path) is not entry:
+                    os.close(entry[0])
+
+    def forget(self, path: Path) -> None:
+        """Close a file that is no longer wanted, or has another content now."""
+        with self._lock:
+            entry = self._handles.pop(path, None)
+            if entry is not None and not entry[1]:
+                os.close(entry[0])
+
+    def _open(self, path: Path) -> int:
+        """A new handle; where the process may open no more, all that are not in use are closed first. The caller has the lock."""
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            handle = os.open(path, flags)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._close_spare(0)
+            handle = os.open(path, flags)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
+        return handle
+
+    def _close_spare(self, most: int) -> None:
+        """Close the oldest that nobody uses until at most so many are left; the caller has the lock."""
+        spare = [path for path, (_, users) in self._handles.items() if not users]
+        for path in spare[: max(0, len(self._handles) - most)]:
+            os.close(self._handles.pop(path)[0])
+
+    def __len__(self) -> int:
+        return len(self._handles)
+
+
+OPEN_FILES = OpenFiles()
+"""The record files of all collections of this process."""
 
 
 def remove_folder(path: Path) -> None:

@@ -120,7 +120,7 @@ def _parents(town: Collection) -> list[_Parent]:
         for shard in snapshot.shards:
             for view in shard.segments:
                 live = view.live_rows()
-                rows = view.segment.vectors[live].astype(np.float32)
+                rows = view.segment.gather(live)
                 for frame, row in zip(snapshot.frames(shard.shard, view.segment, live), rows, strict=True):
                     found.setdefault(frame.video_id, []).append((frame, row))
     parents = []

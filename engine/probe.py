@@ -114,7 +114,9 @@ class Prober:
             task.bytes_read += read
             task.loads += bool(read)
             return found
-        with self.cache.use(segment.row.segment_id, lambda: segment.load(self.residency)) as (loaded, was_there):
+        with self.cache.use(
+            segment.row.segment_id, lambda: segment.load(self.residency), lambda lists: lists.sound
+        ) as (loaded, was_there):
             if not was_there:
                 task.bytes_read += segment.load_nbytes(self.residency)
                 task.loads += 1

@@ -52,11 +52,10 @@ def float_rows(shard: ShardView) -> Iterator[tuple[Rows, Floats]]:
     for view in shard.segments:
         if not view.n_live:
             continue
-        view.segment.verify()
         live, ids = view.live_rows(), view.segment.columns.frame_id
         for start in range(0, len(live), _STEP):
             rows = live[start : start + _STEP]
-            yield np.asarray(ids[rows]), np.take(view.segment.vectors, rows, axis=0).astype(np.float32)
+            yield np.asarray(ids[rows]), view.segment.gather(rows)
 
 
 @dataclass(frozen=True, slots=True)

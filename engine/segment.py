@@ -16,6 +16,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,20 @@ from numpy.typing import NDArray
 
 from engine import stats, vectorindex
 from engine.cells import Cells
-from engine.columns import FrameColumns, read_columns, write_columns
-from engine.durable import check_file, file_hash, save_array, sync_folder, synced, write_header
+from engine.columns import FrameColumns, map_file, read_columns, write_columns
+from engine.durable import (
+    OPEN_FILES,
+    RESTORE,
+    Watched,
+    check_bytes,
+    check_file,
+    file_hash,
+    reading,
+    save_array,
+    sync_folder,
+    synced,
+    write_header,
+)
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
 from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
@@ -145,14 +158,50 @@ def _fit(seen: list[tuple[Floats, NDArray[np.int32]]], cells: Cells, codec: str)
     }
 
 
+def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
+    """Many rows, a read for each run of neighbours; ends early where the file does."""
+    read = bytearray(len(rows) * width)
+    view = memoryview(read)
+    ends = np.flatnonzero(np.diff(rows) != 1) + 1
+    starts = np.concatenate([[0], ends])
+    stops = np.concatenate([ends, [len(rows)]])
+    for start, stop, row in zip(starts.tolist(), stops.tolist(), rows[starts].tolist(), strict=True):
+        at = start * width
+        while at < stop * width:
+            n = os.preadv(handle, [view[at : stop * width]], first + row * width + at - start * width)
+            if not n:
+                return read[:at]
+            at += n
+    return read
+
+
 def _header(path: Path, nbytes: int) -> list[Any]:
     """What stands before the lists: its length, the length of the whole file, and its hash."""
     with path.open("rb") as file:
         return [nbytes, path.stat().st_size, hashlib.blake2b(file.read(nbytes), digest_size=16).hexdigest()]
 
 
+@dataclass(frozen=True)
+class _Record:
+    """`vectors.npy` as it stood when it was mapped."""
+
+    vectors: NDArray[np.floating]
+    """(n, dim) as stored, mapped."""
+    first: int
+    """Where the first row starts in the file."""
+    metric: Metric
+
+    @cached_property
+    def flat(self) -> FlatRows:
+        return FlatRows(self.vectors, self.metric)
+
+
 class Segment:
-    """A segment opened for reading. Every byte is checked before it takes part in an answer."""
+    """A segment opened for reading. Every byte is checked before it takes part in an answer.
+
+    A check holds for as long as the file stands still, which the system is asked before each use of what is mapped (see
+    `Watched`). Rows that are read one by one are compared with their CRC each time.
+    """
 
     def __init__(self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str) -> None:
         self.folder = folder
@@ -161,10 +210,16 @@ class Segment:
         self._dim = dim
         self._metric: Metric = metric
         self._exact_codes = codec == "fp32"
-        self._verified = False
         self._asked = np.empty(0, np.bool_)
         self._asked_since = -math.inf
         self._lock = threading.Lock()
+        self._vectors_path = folder / "vectors.npy"
+        self._mapped = Watched(self._vectors_path)
+        self._verified = Watched(self._vectors_path)
+        self._columns_file = Watched(folder / "frames.arrow")
+        self._mapping: _Record
+        self._columns: FrameColumns
+        weakref.finalize(self, OPEN_FILES.forget, self._vectors_path)
 
     @property
     def coded(self) -> bool:
@@ -180,10 +235,24 @@ class Segment:
         check_file(path, self.row.files[name])
         return path
 
-    @cached_property
+    @property
     def columns(self) -> FrameColumns:
-        """The frame columns, checked whole on first use and mapped."""
-        return read_columns(self._check("frames.arrow"))
+        """The frame columns, mapped; checked whole on first use, and again once the file has changed."""
+        if not self._columns_file.stands_still:
+            with self._lock, reading(self.folder / "frames.arrow"):
+                if not self._columns_file.stands_still:  # Another thread may have been faster.
+                    state = self._columns_file.look()
+                    self._columns = read_columns(self._check("frames.arrow"))
+                    self._columns_file.trust(state)
+        return self._columns
+
+    def read_columns(self) -> FrameColumns:
+        """The frame columns, read and checked now whatever was checked before: for what is to be written again."""
+        path = self.folder / "frames.arrow"
+        with reading(path):
+            content = path.read_bytes()
+        check_bytes(path, content, self.row.files[path.name])
+        return read_columns(path, content)
 
     @cached_property
     def _cells(self) -> NDArray[np.void]:
@@ -208,76 +277,87 @@ class Segment:
         order = np.argsort(self.columns.cell, kind="stable").astype(np.int32)
         return order, np.cumsum(self.cell_rows) - self.cell_rows
 
-    @cached_property
-    def vectors(self) -> NDArray[np.floating]:
-        """The stored rows (n, dim), mapped. Check rows with `stored`, or all with `verify`."""
-        try:
-            mapped: NDArray[np.floating] = np.load(self.folder / "vectors.npy", mmap_mode="r")
-        except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-            raise CorruptData(
-                f"vectors.npy in {self.folder.name} cannot be read ({error}); restore it from a copy."
-            ) from error
+    @property
+    def _record(self) -> _Record:
+        """The stored rows, mapped, and mapped anew once the file has changed. Check rows with `stored`, or all with `verify`."""
+        if not self._mapped.stands_still:
+            with self._lock, reading(self._vectors_path):
+                if not self._mapped.stands_still:
+                    state = self._mapped.look()
+                    self._mapping = self._map()
+                    self._mapped.trust(state)
+        return self._mapping
+
+    def _map(self) -> _Record:
+        name = f"vectors.npy in {self.folder.name}"
+        with self._vectors_path.open("rb") as file:
+            try:
+                if np.lib.format.read_magic(file) != (1, 0):
+                    raise ValueError("not of version 1.0")
+                shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
+            except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+                raise CorruptData(f"{name} cannot be read ({_one_line(error)}); {RESTORE}.") from error
+            first = file.tell()
         # The rows have checksums, but read as numbers of another type they would pass them.
-        if mapped.shape != (self.n_rows, self._dim) or mapped.dtype.str not in ("<f2", "<f4"):
-            raise CorruptData(
-                f"vectors.npy in {self.folder.name} is {mapped.dtype} {mapped.shape}, not floats {(self.n_rows, self._dim)}; restore it from a copy."
-            )
-        return mapped
+        if shape != (self.n_rows, self._dim) or by_column or dtype.str not in ("<f2", "<f4"):
+            raise CorruptData(f"{name} is {dtype} {shape}, not floats {(self.n_rows, self._dim)}; {RESTORE}.")
+        content = map_file(self._vectors_path)
+        if len(content) != first + self.n_rows * self._dim * dtype.itemsize:
+            raise CorruptData(f"{name} is cut short or too long; {RESTORE}.")
+        return _Record(content[first:].view(dtype).reshape(shape), first, self._metric)
 
-    @cached_property
-    def _rows(self) -> NDArray[np.floating]:
-        """The same as a plain array, which is quicker to take rows from."""
-        return self.vectors.view(np.ndarray)
-
-    @cached_property
-    def _flat(self) -> FlatRows:
-        return FlatRows(self.vectors, self._metric)
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """The stored rows (n, dim), mapped and not checked: `stored` checks rows, and `verify` all of them."""
+        return self._record.vectors
 
     def verify(self) -> int:
-        """Check all stored rows once per process, before the first scan; returns the bytes read for it, 0 later."""
-        with self._lock:
-            if self._verified:
+        """Check all stored rows before a scan, unless the file stands as it did when they were last; returns the bytes read for it."""
+        if self._verified.stands_still:
+            return 0
+        with self._lock, reading(self._vectors_path):
+            if self._verified.stands_still:
                 return 0
-            read = self._check("vectors.npy").stat().st_size
-            self._verified = True
-            return read
+            state = self._verified.look()
+            self._check("vectors.npy")
+            self._verified.trust(state)
+            return state.identity[2]
 
     def stored(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows (n, dim) as stored, each checked against its CRC the first time it is read."""
-        picked = self._read(rows)
-        if not self._verified:
-            new = np.flatnonzero(~self._sound[rows])
-            if len(new):
-                if not np.array_equal(row_checksums(picked[new]), self.columns.row_crc[rows[new]]):
-                    raise CorruptData(
-                        f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); restore it from a copy."
-                    )
-                self._sound[rows[new]] = True
+        """These rows (n, dim) as stored, each compared with its CRC."""
+        picked, crc = self._read(rows), self.columns.row_crc[rows]
+        if not np.array_equal(row_checksums(picked), crc):
+            # The file may have been put right since it was opened.
+            OPEN_FILES.forget(self._vectors_path)
+            picked = self._read(rows)
+            if not np.array_equal(row_checksums(picked), crc):
+                raise CorruptData(
+                    f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
+                )
         return picked
 
     def _read(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows (n, dim) as they stand in the file.
+        """These rows (n, dim) as they stand in the file, read and not through the mapping.
 
-        A few are read one by one: through the mapping, each would make the process hold the pages around it as well.
+        There, each would make the process hold the pages around it as well, and a file that is cut short would end the process.
         """
-        if len(rows) > _GATHERED:
-            return self._rows.take(rows, axis=0)
-        first, width = self._place_of_rows
-        read = b"".join([os.pread(self._handle, width, first + row * width) for row in rows.tolist()])
+        first, width, dtype = self._place_of_rows
+        with reading(self._vectors_path), OPEN_FILES.use(self._vectors_path) as handle:
+            if len(rows) <= _GATHERED:
+                read: bytes | bytearray = b"".join(
+                    [os.pread(handle, width, first + row * width) for row in rows.tolist()]
+                )
+            else:
+                read = _read_runs(handle, first, width, rows)
         if len(read) != len(rows) * width:
-            raise CorruptData(f"vectors.npy in {self.folder.name} ends before its last row; restore it from a copy.")
-        return np.frombuffer(read, self.vectors.dtype).reshape(len(rows), self._dim)
+            raise CorruptData(f"vectors.npy in {self.folder.name} ends before its last row; {RESTORE}.")
+        return np.frombuffer(read, dtype).reshape(len(rows), self._dim)
 
     @cached_property
-    def _place_of_rows(self) -> tuple[int, int]:
-        """Where the first row starts in the file, and the bytes of a row."""
-        first: int = self.vectors.offset  # type: ignore[attr-defined]
-        return first, self.vectors.itemsize * self._dim
-
-    @cached_property
-    def _sound(self) -> NDArray[np.bool_]:
-        """(n,) rows whose CRC was compared already."""
-        return np.zeros(self.n_rows, np.bool_)
+    def _place_of_rows(self) -> tuple[int, int, np.dtype[np.floating]]:
+        """Where the first row starts in the file, the bytes of a row, and what it is made of."""
+        record = self._record
+        return record.first, record.vectors.itemsize * self._dim, record.vectors.dtype
 
     def ask_for(self, rows: Rows) -> None:
         """Tell the system that these rows are read next, so that a disk fetches them side by side and not one after another.
@@ -289,18 +369,13 @@ class Segment:
         if time.monotonic() - self._asked_since > _REMEMBER_SECONDS:
             self._asked, self._asked_since = np.zeros(self.n_rows, np.bool_), time.monotonic()
         new = rows[~self._asked[rows]]
+        if not len(new):
+            return
         self._asked[new] = True
-        first, width = self._place_of_rows
-        for row in new.tolist():
-            os.posix_fadvise(self._handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
-
-    @cached_property
-    def _handle(self) -> int:
-        handle = os.open(self.folder / "vectors.npy", os.O_RDONLY | os.O_CLOEXEC)
-        weakref.finalize(self, os.close, handle)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
-        return handle
+        first, width, _ = self._place_of_rows
+        with reading(self._vectors_path), OPEN_FILES.use(self._vectors_path) as handle:
+            for row in new.tolist():
+                os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
 
     def gather(self, rows: Rows) -> Floats:
         """These rows as (n, dim) float32, checked."""
@@ -309,22 +384,18 @@ class Segment:
     def load(self, residency: Residency) -> Lists:
         """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
         if not self.coded:
-            self.verify()
-            return vectorindex.plain_lists(self.vectors, self.columns.cell, self._metric)
+            return vectorindex.plain_lists(self.stored(np.arange(self.n_rows)), self.columns.cell, self._metric)
         if residency == "loaded":
             return vectorindex.read_lists(self._check("codes.faiss"), exact=self._exact_codes)
         path = self.folder / "codes.faiss"
-        try:
+        watched = Watched(path)
+        with reading(path):
+            state = watched.look()
             told = _header(path, self.row.stats["header"][0])
-        except OSError as error:
-            raise CorruptData(
-                f"codes.faiss in {self.folder.name} cannot be read ({error.strerror}); restore it from a copy."
-            ) from error
         if told != self.row.stats["header"]:
-            raise CorruptData(
-                f"codes.faiss in {self.folder.name} is not what was written; restore it from a copy or run a build."
-            )
-        return vectorindex.read_lists(path, exact=self._exact_codes, checksums=self._cells["crc"])
+            raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
+        watched.trust(state)
+        return vectorindex.read_lists(path, exact=self._exact_codes, checksums=self._cells["crc"], watched=watched)
 
     def load_nbytes(self, residency: Residency) -> int:
         """Bytes that `load` reads."""
@@ -346,15 +417,15 @@ class Segment:
         if mask is not None:
             n_passing = int(np.count_nonzero(mask)) if n_passing is None else n_passing
             if self.are_few(n_passing):
-                return self._scan_few(queries, k, np.flatnonzero(mask)), n_passing * int(self.vectors[0].nbytes)
+                return self._scan_few(queries, k, np.flatnonzero(mask)), n_passing * self._place_of_rows[1]
         read = self.verify()
-        return self._flat.search(queries, k, mask, n_passing), read
+        return self._record.flat.search(queries, k, mask, n_passing), read
 
     def scan_nbytes(self, n_passing: int | None) -> int:
         """Bytes that `scan` would read now, where so many rows pass a mask; None for no mask."""
         if n_passing is not None and self.are_few(n_passing):
-            return n_passing * int(self.vectors[0].nbytes)
-        return 0 if self._verified else (self.folder / "vectors.npy").stat().st_size
+            return n_passing * self._place_of_rows[1]
+        return 0 if self._verified.stands_still else self._vectors_path.stat().st_size
 
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
         self.ask_for(rows)
@@ -362,11 +433,24 @@ class Segment:
         return Found(rows[found.rows], found.scores, found.scanned, exact=True)
 
     def problems(self) -> list[str]:
-        """What is wrong with the files of this segment, a sentence each."""
+        """What is wrong with the files of this segment, a sentence each.
+
+        Rows are compared with their checksums as well: a copy that was made of harmed rows has a hash of its own that is right.
+        """
         found = []
         for name in self.row.files:
             try:
                 self._check(name)
             except CorruptData as error:
                 found.append(str(error))
+        if not found:
+            try:
+                for start in range(0, self.n_rows, _STEP):
+                    self.stored(np.arange(start, min(start + _STEP, self.n_rows)))
+            except CorruptData as error:
+                found.append(str(error))
         return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.durable import synced
+from engine.durable import Watched, synced
 from engine.errors import CorruptData
 
 Metric = Literal["ip", "l2"]
@@ -244,16 +244,33 @@ class Lists:
     """A FAISS inverted file over the cells that occur in a segment."""
 
     def __init__(
-        self, index: faiss.IndexIVF, nbytes: int, *, exact: bool, checksums: NDArray[np.uint32] | None = None
+        self,
+        index: faiss.IndexIVF,
+        nbytes: int,
+        *,
+        exact: bool,
+        checksums: NDArray[np.uint32] | None = None,
+        watched: Watched | None = None,
     ) -> None:
-        """Take an index; with `checksums` each list is compared with its own the first time it is read."""
+        """Take an index; with `checksums` each list is compared with its own the first time it is read.
+
+        Parameters
+        ----------
+        watched : the file whose mapped bytes the lists are; None where they are in memory
+        """
         self._index = index
+        self._watched = watched
         self.nbytes = nbytes
         self.exact = exact
         self._checksums = checksums
         self._unread = np.full(index.nlist, checksums is not None)
         self._sign = 1 if index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
         self._sizes = np.array([index.invlists.list_size(i) for i in range(index.nlist)] + [0], np.int64)
+
+    @property
+    def sound(self) -> bool:
+        """Whether the lists may be used: False once the file that they are mapped from has changed, and they must be opened anew."""
+        return self._watched is None or self._watched.stands_still
 
     def search(
         self, queries: Floats, lists: Rows, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
@@ -416,7 +433,9 @@ def _checksum(index: faiss.IndexIVF, i: int) -> int:
     return zlib.crc32(codes, zlib.crc32(ids))
 
 
-def read_lists(path: Path, *, exact: bool, checksums: NDArray[np.uint32] | None = None) -> Lists:
+def read_lists(
+    path: Path, *, exact: bool, checksums: NDArray[np.uint32] | None = None, watched: Watched | None = None
+) -> Lists:
     """Open an inverted file: in memory, or mapped where the `checksums` of its lists are given.
 
     Check its hash first (that of its header if it is to be mapped), for FAISS does not notice changed bytes.
@@ -428,4 +447,4 @@ def read_lists(path: Path, *, exact: bool, checksums: NDArray[np.uint32] | None 
             f"{path.name} in {path.parent.name} cannot be read by FAISS; run a build to make it anew."
         ) from error
     nbytes = path.stat().st_size if checksums is None else PER_MAPPED_LIST * index.nlist
-    return Lists(index, nbytes, exact=exact, checksums=checksums)
+    return Lists(index, nbytes, exact=exact, checksums=checksums, watched=watched)
