@@ -271,8 +271,7 @@ def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str]) -> Cells:
     CorruptData
         If a file is missing or differs from what was written.
     """
-    # Centroids serve when frames come, and routers that are hardly used: pages of the file do for that.
-    arrays = {name: load_array(folder / f"{name}.npy", hashes, mapped=name == "centroids") for name in _STORED}
+    arrays = {name: load_array(folder / f"{name}.npy", hashes) for name in _STORED}
     return Cells(cells_id, **arrays)
 
 

@@ -180,7 +180,8 @@ class Contents:
                     )
                 if snapshot.manifest.router is not None:
                     router = snapshot.manifest.router
-                    read_learned(self.path / "routers" / str(router.router_id), router.files, router.about)
+                    learned = read_learned(self.path / "routers" / str(router.router_id), router.files, router.about)
+                    learned.read_all()
             except CollectionError as error:
                 found.append(str(error))
             return found

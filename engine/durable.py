@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -150,17 +151,19 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, s
     return hashes
 
 
-def load_array(path: Path, hashes: Mapping[str, str], *, mapped: bool = False) -> NDArray[Any]:
-    """One of them, checked whole.
+def load_array(path: Path, hashes: Mapping[str, str]) -> NDArray[Any]:
+    """One of them, checked whole and read into memory: mapped, it would be trusted for longer than its bytes stand still.
 
     Raises
     ------
     CorruptData
         If the file is missing or differs from what was written.
     """
-    check_file(path, hashes.get(path.name, ""))
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
-    return array.view(np.ndarray)
+    with reading(path):
+        content = path.read_bytes()
+    check_bytes(path, content, hashes.get(path.name, ""))
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -265,6 +268,8 @@ class OpenFiles:
         self._most = most
         self._handles: OrderedDict[Path, list[int]] = OrderedDict()
         """By path: the handle, and how many use it now."""
+        self._unwanted: deque[Path] = deque()
+        """Files whose users have gone, to be closed at the next chance."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -277,6 +282,7 @@ class OpenFiles:
             If it cannot be opened.
         """
         with self._lock:
+            self._close_unwanted()
             entry = self._handles.get(path)
             if entry is None:
                 self._close_spare(self._most - 1)
@@ -293,8 +299,18 @@ class OpenFiles:
 
     def forget(self, path: Path) -> None:
         """Close a file that is no longer wanted, or has another content now."""
+        self._unwanted.append(path)
         with self._lock:
-            entry = self._handles.pop(path, None)
+            self._close_unwanted()
+
+    def forget_later(self, path: Path) -> None:
+        """The same at the next chance: safe in a finalizer, which may run anywhere, even where this thread has the lock."""
+        self._unwanted.append(path)
+
+    def _close_unwanted(self) -> None:
+        """Close what nobody wants any more; the caller has the lock."""
+        while self._unwanted:
+            entry = self._handles.pop(self._unwanted.popleft(), None)
             if entry is not None and not entry[1]:
                 os.close(entry[0])
 
@@ -319,7 +335,9 @@ class OpenFiles:
             os.close(self._handles.pop(path)[0])
 
     def __len__(self) -> int:
-        return len(self._handles)
+        with self._lock:
+            self._close_unwanted()
+            return len(self._handles)
 
 
 OPEN_FILES = OpenFiles()

@@ -186,7 +186,7 @@ def _read(folder: Path, snapshot: Snapshot, sounding: Sounding) -> Sounding | No
     cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _STORED})
     text, image = (_ranking(arrays, kind, none) for kind in ("text", "image"))
     assert text is not None
-    router = Learned(text, image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
+    router = Learned(text, lambda: image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
     cell = np.empty(len(frame_id), np.int32)
     cell[np.argsort(frame_id, kind="stable")] = arrays["cell"]
     return _sounding(snapshot, sounding, cells, router, cell)
@@ -198,4 +198,4 @@ def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: vectorindex.Fl
     groups = Linear(arrays[f"{kind}_group_vectors"], arrays[f"{kind}_group_biases"])
     bank = Bank(none, np.empty(0, np.int8), 0, "")
     of_cells = Linear(arrays[f"{kind}_vectors"], arrays[f"{kind}_biases"])
-    return Ranking(of_cells, groups if len(groups.biases) else None, bank, none)
+    return Ranking(of_cells, groups if len(groups.biases) else None, lambda: bank, lambda: none)

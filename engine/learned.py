@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ _FRAME_JUDGES = 256
 _LEAST_FRAMES = 64
 """Stored frames that it takes to fit how images are routed."""
 _ARRAYS = ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
-_MAPPED = ("queries", "best")
 
 Blocks = Iterable[tuple[Floats, NDArray[np.int32]]]
 """Rows (n, dim) of a collection with their cells (n,), some at a time."""
@@ -39,19 +39,28 @@ Blocks = Iterable[tuple[Floats, NDArray[np.int32]]]
 
 @dataclass(frozen=True)
 class Ranking:
-    """How cells are ranked for one kind of query, and what that was learned from."""
+    """How cells are ranked for one kind of query, and what that was learned from, which is read when it is asked for."""
 
     cells: Linear
     groups: Linear | None
-    bank: Bank
-    best: NDArray[np.floating]
-    """(n_cells, m) the best score that each cell held for each query of the bank; as stored, mapped float16."""
+    read_bank: Callable[[], Bank]
+    read_best: Callable[[], NDArray[np.floating]]
 
     @classmethod
     def of(cls, bank: Bank, cells: Cells, best: Floats) -> Ranking:
         """Fit it."""
         groups = None if not cells.two_level else fit(bank.vectors, _of_groups(best, cells), cells.group_centroids)
-        return cls(fit(bank.vectors, best, cells.centroids), groups, bank, best)
+        return cls(fit(bank.vectors, best, cells.centroids), groups, lambda: bank, lambda: best)
+
+    @property
+    def bank(self) -> Bank:
+        """The queries it was fitted on."""
+        return self.read_bank()
+
+    @property
+    def best(self) -> NDArray[np.floating]:
+        """(n_cells, m) the best score that each cell held for each query of the bank; float16 once stored, read and checked each time."""
+        return self.read_best()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What is stored, by name."""
@@ -74,13 +83,24 @@ class Learned:
     """A router that was fitted, and all that is needed to go on fitting it."""
 
     text: Ranking
-    image: Ranking | None
-    """Fitted on stored frames; None where there are too few."""
+    read_image: Callable[[], Ranking | None]
     calibration: Calibration
     next_frame: int
     """Frames from this id on have not been taken in."""
     n_frames: int
     """Frames when it was last fitted."""
+
+    @property
+    def image(self) -> Ranking | None:
+        """Fitted on stored frames; None where there are too few. Read when it is first asked for: most queries are texts."""
+        return self.read_image()
+
+    def read_all(self) -> None:
+        """Read and check what is read only when it is asked for."""
+        for ranking in (self.text, self.image):
+            if ranking is not None:
+                ranking.read_bank()
+                ranking.read_best()
 
     @property
     def bank(self) -> Bank:
@@ -138,7 +158,7 @@ def learn(
         image, more = _judged("image", frames, cells, rows, best.scores[:, len(bank.vectors) :], found[n_texts:])
         curves += more
     n = int(rows.sum())
-    return Learned(text, image, Calibration(tuple(curves), n), next_frame, n)
+    return Learned(text, lambda: image, Calibration(tuple(curves), n), next_frame, n)
 
 
 def _frame_bank(images: Floats) -> tuple[Bank, Rows]:
@@ -178,7 +198,7 @@ def grown(router: Learned, cells: Cells, blocks: Blocks, next_frame: int, n_fram
     image = router.image
     if image is not None:
         image = Ranking.of(image.bank, cells, np.ascontiguousarray(best.scores[:, n:]))
-    return Learned(text, image, router.calibration, next_frame, n_frames)
+    return Learned(text, lambda: image, router.calibration, next_frame, n_frames)
 
 
 def _of_groups(best: Floats, cells: Cells) -> Floats:
@@ -206,7 +226,7 @@ def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[s
 
 
 def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any]) -> Learned:
-    """Load a router, checked whole.
+    """Load a router: what ranks cells for texts now, the rest when it is asked for, each file checked whole when it is read.
 
     Raises
     ------
@@ -214,14 +234,24 @@ def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, An
         If a file is missing or differs from what was written.
     """
     text = _read(folder, "text", hashes, about["n_texts"], about["source"])
-    image = _read(folder, "image", hashes, -1, "stored frames") if "image_best.npy" in hashes else None
+
+    @cache
+    def image() -> Ranking | None:
+        return _read(folder, "image", hashes, -1, "stored frames") if "image_best.npy" in hashes else None
+
     return Learned(text, image, Calibration.from_json(about["calibration"]), about["next_frame"], about["n_frames"])
 
 
 def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], n_texts: int, source: str) -> Ranking:
-    mapped = _MAPPED if kind == "text" else _ARRAYS  # Most queries are texts.
-    arrays = (load_array(folder / f"{kind}_{name}.npy", hashes, mapped=name in mapped) for name in _ARRAYS)
-    vectors, biases, group_vectors, group_biases, queries, fold, best = arrays
-    groups = Linear(group_vectors, group_biases) if len(group_biases) else None
-    bank = Bank(queries, fold, len(queries) if n_texts < 0 else n_texts, source)
-    return Ranking(Linear(vectors, biases), groups, bank, best)
+    def load(name: str) -> NDArray[Any]:
+        return load_array(folder / f"{kind}_{name}.npy", hashes)
+
+    @cache
+    def bank() -> Bank:
+        queries = load("queries")
+        return Bank(queries, load("fold"), len(queries) if n_texts < 0 else n_texts, source)
+
+    groups = Linear(load("group_vectors"), load("group_biases"))
+    return Ranking(
+        Linear(load("vectors"), load("biases")), groups if len(groups.biases) else None, bank, lambda: load("best")
+    )

@@ -219,7 +219,7 @@ class Segment:
         self._columns_file = Watched(folder / "frames.arrow")
         self._mapping: _Record
         self._columns: FrameColumns
-        weakref.finalize(self, OPEN_FILES.forget, self._vectors_path)
+        weakref.finalize(self, OPEN_FILES.forget_later, self._vectors_path)
 
     @property
     def coded(self) -> bool:

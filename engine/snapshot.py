@@ -100,6 +100,18 @@ class CellMap:
         return log_of(self.rows)
 
 
+class Scorers(dict[Kind, dict[RouterName, Scorer]]):
+    """Ways to rank cells by kind of query, made when a kind is first asked for."""
+
+    def __init__(self, make: Callable[[Kind], dict[RouterName, Scorer]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, kind: Kind) -> dict[RouterName, Scorer]:
+        ways = self[kind] = self._make(kind)
+        return ways
+
+
 class Snapshot:
     """One generation of a collection, kept readable by a lease until it is closed."""
 
@@ -162,7 +174,7 @@ class Snapshot:
             other.__dict__ |= {"cells": cells, "router": router}
         else:
             other.__dict__ |= {"cells": self.cells, "router": self.router}
-        for name in ("scorers", "readable_rows", "cell_map"):
+        for name in ("scorers", "_plain_scorers", "readable_rows", "cell_map"):
             other.__dict__.pop(name, None)
         other.shards, other.plans = shards, {}
         if shards:
@@ -171,7 +183,7 @@ class Snapshot:
             other.manifest = replace(self.manifest, layout=layout)
         else:
             other.__dict__["readable_rows"] = self.readable_rows if rows is None else rows
-            _ = other.scorers
+            _ = other.scorers["text"], other.scorers["image"]
         return other
 
     def close(self) -> None:
@@ -198,20 +210,24 @@ class Snapshot:
         return read_learned(self.path / "routers" / str(row.router_id), row.files, row.about)
 
     @cached_property
-    def scorers(self) -> dict[Kind, dict[RouterName, Scorer]]:
+    def scorers(self) -> Scorers:
         """The ways in which cells can be ranked for each kind of query, the best last; none before the first build."""
+        return Scorers(self._scorers_for)
+
+    def _scorers_for(self, kind: Kind) -> dict[RouterName, Scorer]:
         cells, router = self.cells, self.router
+        learned = None if cells is None or router is None else router.scorer(cells, kind)
+        return self._plain_scorers if learned is None else {**self._plain_scorers, "learned": learned}
+
+    @cached_property
+    def _plain_scorers(self) -> dict[RouterName, Scorer]:
+        """Those that no queries were needed for."""
         plain: dict[RouterName, Scorer] = {}
-        if cells is not None:
-            plain["centroid"] = by_centroid(cells, self.metric)
+        if self.cells is not None:
+            plain["centroid"] = by_centroid(self.cells, self.metric)
             if self.metric == "ip":
-                plain["spread"] = by_spread(cells, self.readable_rows)
-        found: dict[Kind, dict[RouterName, Scorer]] = {"text": plain, "image": dict(plain)}
-        for kind, ways in found.items():
-            learned = None if cells is None or router is None else router.scorer(cells, kind)
-            if learned is not None:
-                ways["learned"] = learned
-        return found
+                plain["spread"] = by_spread(self.cells, self.readable_rows)
+        return plain
 
     @cached_property
     def readable_rows(self) -> Rows:

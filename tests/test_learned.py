@@ -24,6 +24,8 @@ FILES = [
     for kind in ("text", "image")
     for name in ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
 ]
+RANKING_TEXTS = FILES[:4]
+"""What a search by text reads; the rest is read when it is asked for."""
 N_WORLD, WORLD_DIM = 20_000, 64
 BANK = queries(60)
 SMALL = [make_video(i, 60) for i in range(5)]
@@ -235,14 +237,17 @@ class TestWritingAndReading:
 
     @pytest.mark.parametrize("name", FILES)
     @pytest.mark.parametrize("harm", [flip, lambda path: path.unlink()], ids=["flipped", "gone"])
-    def test_a_damaged_file_is_corrupt_data_by_name_and_leaves_exact_search(self, small, tmp_path, name, harm):
+    def test_a_damaged_file_is_named_by_what_reads_it_and_leaves_exact_search(self, small, tmp_path, name, harm):
         shutil.copytree(small.path, tmp_path / "damaged")
         (path,) = tmp_path.glob(f"damaged/routers/*/{name}.npy")
         harm(path)
         flat = Flat.of(SMALL)
         with Collection.open(tmp_path / "damaged") as collection:
-            with pytest.raises(CorruptData, match=f"{name}.npy"):
-                collection.search(queries(1)[0])
+            if name in RANKING_TEXTS:
+                with pytest.raises(CorruptData, match=f"{name}.npy"):
+                    collection.search(queries(1)[0])
+            else:
+                assert collection.search(queries(1)[0]).hits == small.search(queries(1)[0]).hits
             assert_answers(collection.search(queries(1)[0], 5, exact=True).hits, flat, queries(1)[0], 5)
             (problem,) = collection.check()
             assert f"{name}.npy" in problem

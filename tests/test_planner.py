@@ -146,10 +146,10 @@ def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
     routing = Linear(np.zeros((n_cells, dim), np.float32), np.zeros(n_cells, np.float32))
     images = queries(FRAMES, dim)
     text, image = (
-        Ranking(routing, None, bank, np.zeros((n_cells, len(bank.vectors)), np.float32))
+        Ranking(routing, None, lambda bank=bank: bank, lambda bank=bank: np.zeros((n_cells, len(bank.vectors)), "f4"))
         for bank in (Bank.of(queries(MOST_TEXTS, dim), "test"), Bank(images, np.zeros(FRAMES, np.int8), FRAMES, ""))
     )
-    write_learned(folder / "router", Learned(text, image, Calibration((), n), n, n))
+    write_learned(folder / "router", Learned(text, lambda: image, Calibration((), n), n, n))
     return Segment(folder / "1", row, dim, "ip", codec)
 
 
