@@ -678,8 +678,8 @@ def test_as_a_process_it_keeps_stdout_for_json_and_stderr_for_words(folder, vect
     assert wrong.stderr.splitlines()[0].endswith("see python -m engine --help")
 
 
-def test_every_command_in_the_readme_is_one_that_there_is():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_command_in_the_readme_and_the_guide_is_one_that_there_is():
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md"))
     lines = [line for line in text.splitlines() if line.startswith(".venv/bin/python -m engine ")]
     named = {shlex.split(line)[3] for line in lines}
     assert {"ingest", "import", "import-aic", "export", "reshard", "search"} <= named
