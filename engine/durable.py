@@ -266,15 +266,19 @@ class OpenFiles:
 
     def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._handles: OrderedDict[Path, list[int]] = OrderedDict()
-        """By path: the handle, and how many use it now."""
-        self._unwanted: deque[Path] = deque()
-        """Files whose users have gone, to be closed at the next chance."""
+        self._handles: OrderedDict[object, list[int]] = OrderedDict()
+        """By owner: the handle, and how many use it now."""
+        self._unwanted: deque[object] = deque()
+        """Owners who have gone, whose files are closed at the next chance."""
         self._lock = threading.Lock()
 
     @contextmanager
-    def use(self, path: Path) -> Iterator[int]:
+    def use(self, owner: object, path: Path) -> Iterator[int]:
         """The handle of a file, which stays open while the block runs.
+
+        Parameters
+        ----------
+        owner : stands for whoever reads the file, by identity: another file may come to lie at the same path
 
         Raises
         ------
@@ -283,29 +287,29 @@ class OpenFiles:
         """
         with self._lock:
             self._close_unwanted()
-            entry = self._handles.get(path)
+            entry = self._handles.get(owner)
             if entry is None:
                 self._close_spare(self._most - 1)
-                entry = self._handles[path] = [self._open(path), 0]
-            self._handles.move_to_end(path)
+                entry = self._handles[owner] = [self._open(path), 0]
+            self._handles.move_to_end(owner)
             entry[1] += 1
         try:
             yield entry[0]
         finally:
             with self._lock:
                 entry[1] -= 1
-                if not entry[1] and self._handles.get(path) is not entry:
+                if not entry[1] and self._handles.get(owner) is not entry:
                     os.close(entry[0])
 
-    def forget(self, path: Path) -> None:
-        """Close a file that is no longer wanted, or has another content now."""
-        self._unwanted.append(path)
+    def forget(self, owner: object) -> None:
+        """Close the file of an owner; it is opened anew when it is next used."""
+        self._unwanted.append(owner)
         with self._lock:
             self._close_unwanted()
 
-    def forget_later(self, path: Path) -> None:
+    def forget_later(self, owner: object) -> None:
         """The same at the next chance: safe in a finalizer, which may run anywhere, even where this thread has the lock."""
-        self._unwanted.append(path)
+        self._unwanted.append(owner)
 
     def _close_unwanted(self) -> None:
         """Close what nobody wants any more; the caller has the lock."""
@@ -330,9 +334,9 @@ class OpenFiles:
 
     def _close_spare(self, most: int) -> None:
         """Close the oldest that nobody uses until at most so many are left; the caller has the lock."""
-        spare = [path for path, (_, users) in self._handles.items() if not users]
-        for path in spare[: max(0, len(self._handles) - most)]:
-            os.close(self._handles.pop(path)[0])
+        spare = [owner for owner, (_, users) in self._handles.items() if not users]
+        for owner in spare[: max(0, len(self._handles) - most)]:
+            os.close(self._handles.pop(owner)[0])
 
     def __len__(self) -> int:
         with self._lock:

@@ -219,7 +219,8 @@ class Segment:
         self._columns_file = Watched(folder / "frames.arrow")
         self._mapping: _Record
         self._columns: FrameColumns
-        weakref.finalize(self, OPEN_FILES.forget_later, self._vectors_path)
+        self._reader = object()
+        weakref.finalize(self, OPEN_FILES.forget_later, self._reader)
 
     @property
     def coded(self) -> bool:
@@ -325,33 +326,31 @@ class Segment:
 
     def stored(self, rows: Rows) -> NDArray[np.floating]:
         """These rows (n, dim) as stored, each compared with its CRC."""
-        picked, crc = self._read(rows), self.columns.row_crc[rows]
-        if not np.array_equal(row_checksums(picked), crc):
-            # The file may have been put right since it was opened.
-            OPEN_FILES.forget(self._vectors_path)
+        crc = self.columns.row_crc[rows]
+        for _ in range(2):
             picked = self._read(rows)
-            if not np.array_equal(row_checksums(picked), crc):
-                raise CorruptData(
-                    f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
-                )
-        return picked
+            if np.array_equal(row_checksums(picked), crc):
+                return picked
+            OPEN_FILES.forget(self._reader)  # The file may have been put right since it was opened.
+        raise CorruptData(
+            f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
+        )
 
     def _read(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows (n, dim) as they stand in the file, read and not through the mapping.
+        """These rows (n, dim) as they stand in the file, fewer where it ends early; read and not through the mapping.
 
         There, each would make the process hold the pages around it as well, and a file that is cut short would end the process.
         """
         first, width, dtype = self._place_of_rows
-        with reading(self._vectors_path), OPEN_FILES.use(self._vectors_path) as handle:
+        with reading(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
             if len(rows) <= _GATHERED:
                 read: bytes | bytearray = b"".join(
                     [os.pread(handle, width, first + row * width) for row in rows.tolist()]
                 )
             else:
                 read = _read_runs(handle, first, width, rows)
-        if len(read) != len(rows) * width:
-            raise CorruptData(f"vectors.npy in {self.folder.name} ends before its last row; {RESTORE}.")
-        return np.frombuffer(read, dtype).reshape(len(rows), self._dim)
+        whole = len(read) // width
+        return np.frombuffer(read, dtype, whole * self._dim).reshape(whole, self._dim)
 
     @cached_property
     def _place_of_rows(self) -> tuple[int, int, np.dtype[np.floating]]:
@@ -373,7 +372,7 @@ class Segment:
             return
         self._asked[new] = True
         first, width, _ = self._place_of_rows
-        with reading(self._vectors_path), OPEN_FILES.use(self._vectors_path) as handle:
+        with reading(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
             for row in new.tolist():
                 os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
 

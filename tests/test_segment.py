@@ -319,6 +319,7 @@ class TestLoading:
         assert coded.nbytes == sum(path.stat().st_size for path in coded.folder.iterdir())
 
     def test_an_open_file_is_let_go_with_its_segment(self, tmp_path, cells):
+        gc.collect()
         before = len(OPEN_FILES)
         segment, _ = write(tmp_path, cells)
         segment.ask_for(np.arange(3))

@@ -127,13 +127,13 @@ class TestOpenFiles:
     def test_the_oldest_are_closed_beyond_the_bound(self, paths):
         files = OpenFiles(2)
         for path in [*paths, paths[0]]:
-            with files.use(path) as handle:
+            with files.use(path, path) as handle:
                 assert os.pread(handle, 9, 0).decode() == path.name
         assert len(files) == 2
 
     def test_a_file_in_use_stays_open_whatever_is_forgotten(self, paths):
         files = OpenFiles(1)
-        with files.use(paths[0]) as handle, files.use(paths[1]):
+        with files.use(paths[0], paths[0]) as handle, files.use(paths[1], paths[1]):
             files.forget(paths[0])
             assert os.pread(handle, 9, 0) == b"0"
         with pytest.raises(OSError, match="Bad file"):
@@ -148,16 +148,16 @@ class TestOpenFiles:
             return real(path, flags)
 
         for path in paths[:5]:
-            with files.use(path):
+            with files.use(path, path):
                 pass
         monkeypatch.setattr(os, "open", scarce)
         full.insert(0, False)
-        with files.use(paths[5]) as handle:
+        with files.use(paths[5], paths[5]) as handle:
             assert os.pread(handle, 9, 0) == b"5"
         assert len(files) == 1
 
     def test_a_link_is_not_followed(self, tmp_path, paths):
         files = OpenFiles(2)
         (tmp_path / "link").symlink_to(paths[0])
-        with pytest.raises(OSError, match="symbolic links"), files.use(tmp_path / "link"):
+        with pytest.raises(OSError, match="symbolic links"), files.use(0, tmp_path / "link"):
             pass
