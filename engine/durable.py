@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from engine.arrays import Shape, read_array
 from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
 
 _CHUNK = 1 << 20
@@ -143,17 +144,19 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, s
     return hashes
 
 
-def load_array(path: Path, hashes: Mapping[str, str], *, mapped: bool = False) -> NDArray[Any]:
-    """One of them, checked whole.
+def load_array(
+    path: Path, hashes: Mapping[str, str], dtype: DTypeLike, shape: Shape, *, mapped: bool = False, finite: bool = False
+) -> NDArray[Any]:
+    """One of them, checked whole, and of the type and shape that it must have.
 
     Raises
     ------
     CorruptData
-        If the file is missing or differs from what was written.
+        If the file is missing, differs from what was written, or holds something else than it must.
     """
     check_file(path, hashes.get(path.name, ""))
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None)
-    return array.view(np.ndarray)
+    with reading(path):
+        return read_array(path, (dtype,), shape, "restore it from a copy", mapped=mapped, finite=finite)
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -14,6 +14,7 @@ from engine.bank import FOLDS, LEAST_TEXTS, Bank
 from engine.calibration import Calibration, Curve, Kind, calibrate
 from engine.cells import Cells
 from engine.durable import load_array, save_arrays
+from engine.errors import CorruptData
 from engine.fitting import Answers, Best, best_of_groups, fit, predict_unseen
 from engine.promise import Linear, Scorer
 from engine.vectorindex import Floats, Rows
@@ -205,23 +206,39 @@ def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[s
     return hashes, about
 
 
-def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any]) -> Learned:
-    """Load a router, checked whole.
+def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any], cells: Cells) -> Learned:
+    """Load the router of these cells, checked whole.
 
     Raises
     ------
     CorruptData
-        If a file is missing or differs from what was written.
+        If a file is missing, differs from what was written, or does not fit the others or the cells.
     """
-    text = _read(folder, "text", hashes, about["n_texts"], about["source"])
-    image = _read(folder, "image", hashes, -1, "stored frames") if "image_best.npy" in hashes else None
+    text = _read(folder, "text", hashes, cells, about["n_texts"], about["source"])
+    image = _read(folder, "image", hashes, cells, -1, "stored frames") if "image_best.npy" in hashes else None
     return Learned(text, image, Calibration.from_json(about["calibration"]), about["next_frame"], about["n_frames"])
 
 
-def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], n_texts: int, source: str) -> Ranking:
+def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], cells: Cells, n_texts: int, source: str) -> Ranking:
     mapped = _MAPPED if kind == "text" else _ARRAYS  # Most queries are texts.
-    arrays = (load_array(folder / f"{kind}_{name}.npy", hashes, mapped=name in mapped) for name in _ARRAYS)
-    vectors, biases, group_vectors, group_biases, queries, fold, best = arrays
-    groups = Linear(group_vectors, group_biases) if len(group_biases) else None
-    bank = Bank(queries, fold, len(queries) if n_texts < 0 else n_texts, source)
-    return Ranking(Linear(vectors, biases), groups, bank, best)
+    n, dim = cells.centroids.shape
+    n_groups = len(cells.group_centroids)
+
+    def load(name: str, *shape: int | None, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+        # The best scores, in float16, are minus infinity for cells without rows.
+        path, finite = folder / f"{kind}_{name}.npy", dtype is np.float32
+        return load_array(path, hashes, dtype, shape, mapped=name in mapped, finite=finite)
+
+    ways, groups = Linear(load("vectors", n, dim), load("biases", n)), None
+    of_groups = Linear(load("group_vectors", n_groups, dim), load("group_biases", n_groups))
+    if n_groups:
+        groups = of_groups
+    queries = load("queries", None, dim)
+    m = len(queries)
+    fold, best = load("fold", m, dtype=np.int8), load("best", n, m, dtype=np.float16)
+    n_texts = m if n_texts < 0 else n_texts
+    if not 0 < n_texts <= m or fold.min() < 0 or fold.max() >= FOLDS:
+        raise CorruptData(
+            f"The router in {folder.name} was fitted on {m:,} queries in parts that cannot be; restore it from a copy, or run a build."
+        )
+    return Ranking(ways, groups, Bank(queries, fold, n_texts, source), best)

@@ -25,12 +25,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats, vectorindex
-from engine.cells import Cells
-from engine.columns import FrameColumns, read_columns, write_columns
-from engine.durable import check_file, file_hash, save_array, sync_folder, synced, write_header
+from engine.arrays import read_header
+from engine.cells import MAX_CELLS, Cells, Training
+from engine.columns import FrameColumns, most_nbytes, read_columns, write_columns
+from engine.durable import (
+    check_file,
+    file_hash,
+    load_array,
+    reading,
+    save_array,
+    sync_folder,
+    synced,
+    write_header,
+)
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
-from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
+from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsForm, ListsWriter, Metric, Rows
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
@@ -154,13 +164,17 @@ def _header(path: Path, nbytes: int) -> list[Any]:
 class Segment:
     """A segment opened for reading. Every byte is checked before it takes part in an answer."""
 
-    def __init__(self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str) -> None:
+    def __init__(
+        self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str, training: Training | None = None
+    ) -> None:
+        """Take a segment whose frames were put in the cells of a training; None where there are none, or that is not looked at."""
         self.folder = folder
         self.row = row
         self.n_rows = row.n_rows
         self._dim = dim
         self._metric: Metric = metric
-        self._exact_codes = codec == "fp32"
+        self._codec = codec
+        self._training = training
         self._verified = False
         self._asked = np.empty(0, np.bool_)
         self._asked_since = -math.inf
@@ -177,18 +191,56 @@ class Segment:
 
     def _check(self, name: str) -> Path:
         path = self.folder / name
+        if name == "frames.arrow":  # Before it is read whole, for a hash that may be right.
+            with reading(path):
+                nbytes = path.stat().st_size
+            if nbytes > most_nbytes(self.n_rows, len(self.row.stats["tags"])):
+                raise CorruptData(
+                    f"{name} in {self.folder.name} is larger than its frames need; restore it from a copy."
+                )
         check_file(path, self.row.files[name])
         return path
 
     @cached_property
     def columns(self) -> FrameColumns:
         """The frame columns, checked whole on first use and mapped."""
-        return read_columns(self._check("frames.arrow"))
+        return self._fitting(read_columns(self._check("frames.arrow"), self.n_rows))
+
+    def _fitting(self, columns: FrameColumns) -> FrameColumns:
+        """The same columns, if they are those that the catalog tells of."""
+        n_cells = MAX_CELLS if self._training is None else self._training.n_cells
+        wrong = stats.check_columns(columns, self.row.stats, n_cells)
+        if wrong is not None:
+            raise CorruptData(
+                f"The frame columns in {self.folder.name} cannot be used ({wrong}); restore the file from a copy."
+            )
+        return columns
 
     @cached_property
     def _cells(self) -> NDArray[np.void]:
-        table: NDArray[np.void] = np.load(self._check("cells.npy"))
+        n, hashes = self.row.stats["n_cells"], self.row.files
+        table: NDArray[np.void] = load_array(self.folder / "cells.npy", hashes, _CELL, (n,))
+        cells, rows = table["cell"], table["rows"]
+        n_cells = MAX_CELLS if self._training is None else self._training.n_cells
+        sound = cells[0] >= 0 and cells[-1] < n_cells and bool((cells[1:] > cells[:-1]).all())
+        if not sound or rows.min() < 1 or rows.max() > self.n_rows or rows.sum() != self.n_rows:
+            raise CorruptData(
+                f"cells.npy in {self.folder.name} lists cells or rows that cannot be; restore it from a copy."
+            )
         return table
+
+    @cached_property
+    def _cell_of_row(self) -> NDArray[np.int32]:
+        """(n,) the cell of each row, if the frames are in the cells that the table tells of."""
+        cell = self.columns.cell
+        counts = np.bincount(cell)
+        if not np.array_equal(np.flatnonzero(counts), self.cells) or not np.array_equal(
+            counts[self.cells], self.cell_rows
+        ):
+            raise CorruptData(
+                f"cells.npy in {self.folder.name} differs from the cells of the frames; restore it from a copy."
+            )
+        return cell
 
     @property
     def cells(self) -> NDArray[np.int32]:
@@ -205,24 +257,18 @@ class Segment:
     @cached_property
     def by_list(self) -> tuple[NDArray[np.int32], Rows]:
         """Row numbers (n,) cell by cell, and where each cell that occurs starts among them."""
-        order = np.argsort(self.columns.cell, kind="stable").astype(np.int32)
+        order = np.argsort(self._cell_of_row, kind="stable").astype(np.int32)
         return order, np.cumsum(self.cell_rows) - self.cell_rows
 
     @cached_property
     def vectors(self) -> NDArray[np.floating]:
         """The stored rows (n, dim), mapped. Check rows with `stored`, or all with `verify`."""
-        try:
-            mapped: NDArray[np.floating] = np.load(self.folder / "vectors.npy", mmap_mode="r")
-        except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-            raise CorruptData(
-                f"vectors.npy in {self.folder.name} cannot be read ({error}); restore it from a copy."
-            ) from error
         # The rows have checksums, but read as numbers of another type they would pass them.
-        if mapped.shape != (self.n_rows, self._dim) or mapped.dtype.str not in ("<f2", "<f4"):
-            raise CorruptData(
-                f"vectors.npy in {self.folder.name} is {mapped.dtype} {mapped.shape}, not floats {(self.n_rows, self._dim)}; restore it from a copy."
-            )
-        return mapped
+        path = self.folder / "vectors.npy"
+        with reading(path), path.open("rb") as file:
+            name, shape = f"vectors.npy in {self.folder.name}", (self.n_rows, self._dim)
+            header = read_header(file, name, ("<f2", "<f4"), shape, "restore it from a copy")
+            return np.memmap(file, header.dtype, "r", header.nbytes, header.shape)
 
     @cached_property
     def _rows(self) -> NDArray[np.floating]:
@@ -238,6 +284,7 @@ class Segment:
         with self._lock:
             if self._verified:
                 return 0
+            _ = self.vectors  # Whose size is looked at before it is read whole.
             read = self._check("vectors.npy").stat().st_size
             self._verified = True
             return read
@@ -310,9 +357,12 @@ class Segment:
         """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
         if not self.coded:
             self.verify()
-            return vectorindex.plain_lists(self.vectors, self.columns.cell, self._metric)
+            return vectorindex.plain_lists(self.vectors, self._cell_of_row, self._metric)
+        trained = None if self._training is None else self._training.trained
+        form = ListsForm(self._dim, self._metric, self._codec, self._cell_of_row, trained)
         if residency == "loaded":
-            return vectorindex.read_lists(self._check("codes.faiss"), exact=self._exact_codes)
+            form.check(self.folder / "codes.faiss")
+            return vectorindex.read_lists(self._check("codes.faiss"), form)
         path = self.folder / "codes.faiss"
         try:
             told = _header(path, self.row.stats["header"][0])
@@ -324,7 +374,7 @@ class Segment:
             raise CorruptData(
                 f"codes.faiss in {self.folder.name} is not what was written; restore it from a copy or run a build."
             )
-        return vectorindex.read_lists(path, exact=self._exact_codes, checksums=self._cells["crc"])
+        return vectorindex.read_lists(path, form, checksums=self._cells["crc"])
 
     def load_nbytes(self, residency: Residency) -> int:
         """Bytes that `load` reads."""

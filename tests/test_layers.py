@@ -17,6 +17,8 @@ LAYERS = [
     "types",
     "times",
     "bounds",
+    "arrays",
+    "arrowfile",
     "durable",
     "trust",
     "footprint",

@@ -1,0 +1,120 @@
+"""Stored .npy files: what their header says is compared with what must be there before a byte of it is believed.
+
+NumPy evaluates the header as Python and takes any type and shape. A file that comes from somebody else may have both, with
+hashes that are right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from engine.errors import CorruptData
+
+MAX_HEADER = 10_000
+"""Bytes of a header; NumPy's own limit."""
+_MAGIC = b"\x93NUMPY"
+_VERSIONS = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
+"""Bytes of the header's length, by version of the format."""
+_HEADER = re.compile(
+    r"\{'descr': ('[^']*'|\[[^\]]*\]), 'fortran_order': (False|True), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
+)
+
+_CHUNK = 1 << 18
+"""Values looked at in one step."""
+Shape = Sequence[int | None]
+"""What an array must measure; None for an axis of any length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before the values of an .npy file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    nbytes: int
+    """Of the header itself: where the values start."""
+
+
+def read_header(file: BinaryIO, name: str, dtypes: Sequence[DTypeLike], shape: Shape, remedy: str) -> Header:
+    """The header of an .npy file, which stands at its end afterwards.
+
+    Parameters
+    ----------
+    name : of the file, for messages
+    dtypes : types that it may hold
+
+    Raises
+    ------
+    CorruptData
+        If it is no such file, holds another type or shape, has its values by column, or is shorter or longer than they need.
+    """
+    start = file.read(len(_MAGIC) + 2)
+    width = (
+        _VERSIONS.get((start[-2], start[-1])) if len(start) == len(_MAGIC) + 2 and start.startswith(_MAGIC) else None
+    )
+    if width is None:
+        raise CorruptData(f"{name} is not an array of numbers; {remedy}.")
+    length = int.from_bytes(file.read(width), "little")
+    told = file.read(length).decode("latin-1") if length <= MAX_HEADER else ""
+    match = _HEADER.fullmatch(told)
+    if match is None or match[2] != "False":
+        raise CorruptData(f"{name} has a header that this program does not write; {remedy}.")
+    known = {repr(np.lib.format.dtype_to_descr(np.dtype(each))): np.dtype(each) for each in dtypes}
+    measured = tuple(int(n) for n in match[3].replace(" ", "").split(",") if n)
+    fits = len(measured) == len(shape) and all(
+        m in (n, None) or n is None for m, n in zip(measured, shape, strict=True)
+    )
+    if match[1] not in known or not fits:
+        wanted = f"{' or '.join(str(dtype) for dtype in known.values())} ({', '.join('any' if n is None else str(n) for n in shape)})"
+        raise CorruptData(f"{name} is {_brief(match[1])} ({', '.join(map(str, measured))}), not {wanted}; {remedy}.")
+    header = Header(known[match[1]], measured, len(start) + width + length)
+    if file.seek(0, 2) != header.nbytes + header.dtype.itemsize * math.prod(measured):
+        raise CorruptData(f"{name} is shorter or longer than its numbers need; {remedy}.")
+    return header
+
+
+def read_array(
+    path: Path, dtypes: Sequence[DTypeLike], shape: Shape, remedy: str, *, mapped: bool = False, finite: bool = False
+) -> NDArray[Any]:
+    """An array in C order, in memory or mapped; its header is looked at first.
+
+    Parameters
+    ----------
+    finite : refuse it for a value that is not a finite number. The values are read for that and not looked at through the
+        mapping, which would make the process hold all of its pages.
+
+    Raises
+    ------
+    CorruptData
+        See `read_header`.
+    OSError
+        If the file cannot be read.
+    """
+    name = f"{path.name} in {path.parent.name}"
+    with path.open("rb") as file:
+        header = read_header(file, name, dtypes, shape, remedy)
+        mapped = mapped and 0 not in header.shape
+        array = np.empty(min(math.prod(header.shape), _CHUNK) if mapped else header.shape, header.dtype)
+        left = math.prod(header.shape) if finite or not mapped else 0
+        file.seek(header.nbytes)
+        while left:
+            some = array.reshape(-1)[:left]
+            if file.readinto(some.view(np.uint8).data) != some.nbytes:
+                raise CorruptData(f"{name} changed while it was read; {remedy}.")
+            if finite and not np.isfinite(some).all():
+                raise CorruptData(f"{name} holds a value that is not a finite number; {remedy}.")
+            left -= some.size
+        return np.memmap(file, header.dtype, "r", header.nbytes, header.shape).view(np.ndarray) if mapped else array
+
+
+def _brief(descr: str) -> str:
+    """A type as a file names it, cut short: it may be anything."""
+    return "".join(c for c in descr[:40] if c.isprintable())
