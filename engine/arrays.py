@@ -27,10 +27,12 @@ _HEADER = re.compile(
     r"\{'descr': ('[^']*'|\[[^\]]*\]), 'fortran_order': (False|True), 'shape': \(((?:\d{1,18}, ?)*(?:\d{1,18})?)\), \} *\n"
 )
 
+LONGEST_AXIS = 1 << 17
+"""Of an array whose length is not known: of cells, groups and queries."""
 _CHUNK = 1 << 18
 """Values looked at in one step."""
 Shape = Sequence[int | None]
-"""What an array must measure; None for an axis of any length."""
+"""What an array must measure; None for an axis of any length up to `LONGEST_AXIS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def read_header(file: BinaryIO, name: str, dtypes: Sequence[DTypeLike], shape: S
     known = {repr(np.lib.format.dtype_to_descr(np.dtype(each))): np.dtype(each) for each in dtypes}
     measured = tuple(int(n) for n in match[3].replace(" ", "").split(",") if n)
     fits = len(measured) == len(shape) and all(
-        m in (n, None) or n is None for m, n in zip(measured, shape, strict=True)
+        m == n or (n is None and m <= LONGEST_AXIS) for m, n in zip(measured, shape, strict=True)
     )
     if match[1] not in known or not fits:
         wanted = f"{' or '.join(str(dtype) for dtype in known.values())} ({', '.join('any' if n is None else str(n) for n in shape)})"
@@ -79,6 +81,20 @@ def read_header(file: BinaryIO, name: str, dtypes: Sequence[DTypeLike], shape: S
     if file.seek(0, 2) != header.nbytes + header.dtype.itemsize * math.prod(measured):
         raise CorruptData(f"{name} is shorter or longer than its numbers need; {remedy}.")
     return header
+
+
+def array_shape(path: Path, dtype: DTypeLike, n_axes: int, remedy: str) -> tuple[int, ...]:
+    """What the array in a file measures, none of its axes being longer than `LONGEST_AXIS`.
+
+    Raises
+    ------
+    CorruptData
+        See `read_header`.
+    OSError
+        If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return read_header(file, f"{path.name} in {path.parent.name}", (dtype,), (None,) * n_axes, remedy).shape
 
 
 def read_array(

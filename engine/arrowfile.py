@@ -36,7 +36,7 @@ class _Table:
     buffer: bytes
     at: int
 
-    def int(self, code: str, at: int) -> int:
+    def read(self, code: str, at: int) -> int:
         """The number at a place."""
         if not 0 <= at <= len(self.buffer) - struct.calcsize(code):
             raise Malformed("its metadata point outside of themselves")
@@ -45,31 +45,31 @@ class _Table:
 
     def place(self, field: int) -> int | None:
         """Where a field of the table stands; None where it has its default."""
-        table = self.at - self.int("i", self.at)
-        if self.int("H", table) < 6 + 2 * field:
+        table = self.at - self.read("i", self.at)
+        if self.read("H", table) < 6 + 2 * field:
             return None
-        offset = self.int("H", table + 4 + 2 * field)
+        offset = self.read("H", table + 4 + 2 * field)
         return self.at + offset if offset else None
 
     def number(self, field: int, code: str) -> int:
         """A field that is a number; 0 by default."""
         place = self.place(field)
-        return 0 if place is None else self.int(code, place)
+        return 0 if place is None else self.read(code, place)
 
     def table(self, field: int) -> _Table:
         """A field that is a table."""
         place = self.place(field)
         if place is None:
             raise Malformed("its metadata lack a part")
-        return _Table(self.buffer, place + self.int("I", place))
+        return _Table(self.buffer, place + self.read("I", place))
 
     def vector(self, field: int) -> tuple[int, int]:
         """A field that is a vector: how many there are, and where the first is; none by default."""
         place = self.place(field)
         if place is None:
             return 0, 0
-        start = place + self.int("I", place)
-        return self.int("I", start), start + 4
+        start = place + self.read("I", place)
+        return self.read("I", start), start + 4
 
     def structs(self, field: int, code: str, n: int) -> list[tuple[int, ...]]:
         """A field that is a vector of exactly n structs."""
@@ -110,7 +110,7 @@ def locate_columns(
     ((offset, width, _, nbytes),) = footer.structs(3, "qiiq", 1)
     if footer.vector(2)[0]:
         raise Malformed("it holds dictionaries")
-    if not (8 <= offset <= len(content) and 8 < width and 0 <= nbytes and offset + width + nbytes <= len(content)):
+    if not (8 <= offset <= len(content) and width > 8 and nbytes >= 0 and offset + width + nbytes <= len(content)):
         raise Malformed("its rows lie outside of the file")
     batch = _batch(content[offset : offset + width].tobytes(), n_rows)
     nodes, buffers = batch.structs(1, "qq", fields), batch.structs(2, "qq", 2 * fields)
@@ -172,7 +172,7 @@ def _column(
     plain: Mapping[str, np.dtype[np.generic]],
     most_name: int,
 ) -> tuple[str, NDArray[np.generic]]:
-    field = _Table(footer.buffer, place + footer.int("I", place))
+    field = _Table(footer.buffer, place + footer.read("I", place))
     name = field.text(0, most_name)
     if field.place(4) is not None or field.vector(5)[0]:
         raise Malformed("a column in it is made of others")
@@ -189,7 +189,7 @@ def _column(
     if not right:
         raise Malformed("a column in it is of another type")
     offset, length = buffer
-    if not (0 <= offset and nbytes <= length and offset + length <= len(body)) or offset % 8:
+    if not (offset >= 0 and nbytes <= length and offset + length <= len(body)) or offset % 8:
         raise Malformed("a column in it lies outside of its body")
     values = body[offset : offset + nbytes]
     return name, values if dtype is None else values.view(dtype)

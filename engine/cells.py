@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine import vectorindex
 from engine.arrays import read_header
-from engine.durable import load_array, save_arrays
+from engine.durable import load_array, load_shape, save_arrays
 from engine.errors import CorruptData
 from engine.vectorindex import Floats, Metric
 
@@ -287,18 +287,19 @@ def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str], dim: int,
         raise _misfit(folder, f"{n:,} cells in {n_groups:,} groups")
     group_of = load("group_of", n if n_groups else 0, dtype=np.int32)
     spread = load("spread", n)
-    metric = load("query_metric", None, None)
+    n_metric = min(dim, *load_shape(folder / "query_metric.npy", np.float32, 2))
+    metric = load("query_metric", *(dim if n_metric else 0,) * 2)
     trained = load("trained", vectorindex.n_trained(codec, dim))
-    if metric.shape not in ((0, 0), (dim, dim)):
-        raise _misfit(folder, f"a query metric of {metric.shape}")
-    # Groups are numbered as they come, and none is empty: their cells stand together.
-    if n_groups and not (
-        group_of[0] == 0 and group_of[-1] == n_groups - 1 and np.isin(np.diff(group_of), (0, 1)).all()
-    ):
+    if n_groups and not are_groups(group_of, n_groups):
         raise _misfit(folder, "cells that are not sorted by their group")
     if spread.min() < 0:
         raise _misfit(folder, "a spread below zero")
     return Cells(cells_id, centroids, trained, group_centroids, group_of, spread, metric)
+
+
+def are_groups(group_of: NDArray[np.int32], n_groups: int) -> bool:
+    """Whether groups (at least one) are numbered as they come and none is empty, so that the cells of each stand together."""
+    return bool(group_of[0] == 0 and group_of[-1] == n_groups - 1 and np.isin(np.diff(group_of), (0, 1)).all())
 
 
 def _misfit(folder: Path, what: str) -> CorruptData:

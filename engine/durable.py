@@ -17,10 +17,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from engine.arrays import Shape, read_array
+from engine.arrays import Shape, array_shape, read_array, read_header
 from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
 
 _CHUNK = 1 << 20
+_REMEDY = "restore it from a copy"
 _SYNCS = 16
 """Files synced at the same time."""
 
@@ -154,9 +155,17 @@ def load_array(
     CorruptData
         If the file is missing, differs from what was written, or holds something else than it must.
     """
+    with reading(path), path.open("rb") as file:  # Before it is read whole, for a hash that may be right.
+        read_header(file, f"{path.name} in {path.parent.name}", (dtype,), shape, _REMEDY)
     check_file(path, hashes.get(path.name, ""))
     with reading(path):
-        return read_array(path, (dtype,), shape, "restore it from a copy", mapped=mapped, finite=finite)
+        return read_array(path, (dtype,), shape, _REMEDY, mapped=mapped, finite=finite)
+
+
+def load_shape(path: Path, dtype: DTypeLike, n_axes: int) -> tuple[int, ...]:
+    """What one of them measures, as its header says; which is looked at again when it is loaded."""
+    with reading(path):
+        return array_shape(path, dtype, n_axes, _REMEDY)
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

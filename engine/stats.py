@@ -22,8 +22,8 @@ HOUR = 3_600_000_000
 """Microseconds."""
 
 
-_FIRST, _LAST = ((at - EPOCH) // MICROSECOND for at in (datetime.min, datetime.max))
-"""What a calendar has."""
+FIRST_TIME, LAST_TIME = ((at - EPOCH) // MICROSECOND for at in (datetime.min, datetime.max))
+"""What a calendar has, in microseconds since 1970."""
 
 
 def microseconds(at: datetime) -> int:
@@ -72,7 +72,7 @@ def check_columns(columns: FrameColumns, told: Mapping[str, Any], n_cells: int) 
         return "a frame has a time that cannot be"
     at = columns.captured_at
     known = at[at != NO_TIME]
-    if len(known) and not (_FIRST <= known.min() and known.max() <= _LAST):
+    if len(known) and not (known.min() >= FIRST_TIME and known.max() <= LAST_TIME):
         return "a frame was recorded in a year that no calendar has"
     if columns.cell.min() < 0 or columns.cell.max() >= n_cells:
         return "a frame is in a cell that there is not"

@@ -553,7 +553,7 @@ def read_lists(path: Path, form: ListsForm, *, checksums: NDArray[np.uint32] | N
         raise short or _malformed(path, "FAISS refuses it") from error
     flat = CODECS[form.codec] is None
     told = type(index), index.d, index.ntotal, index.metric_type, index.code_size, index.nlist, index.is_trained
-    cells, sizes = form.occupied
+    cells, _ = form.occupied
     kind = faiss.IndexIVFFlat if flat else faiss.IndexIVFScalarQuantizer
     row = lists_row_nbytes(form.dim, form.codec)
     if told != (kind, form.dim, len(form.cell), _metric(form.metric), row, len(cells), True) or index.by_residual:
