@@ -115,17 +115,17 @@ def _check_layout(layout: LayoutRow) -> None:
         raise ValueError("its shards are none, too many, or not told apart by their names")
     if max(map(len, names)) > MAX_STORED_TEXT or layout.placement not in PLACEMENTS or type(layout.state) is not dict:
         raise ValueError("its layout is not one that there is")
-    told = _shards_of(layout.state)
-    if told != len(names):
-        raise ValueError("its layout has another number of shards than names")
+    _check_state(layout.state)
     try:
-        make_placement(layout.placement, layout.state)
+        told = make_placement(layout.placement, layout.state).names()
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise ValueError("its layout lacks a part, or has one that cannot be") from error
+    if len(told) != len(names):
+        raise ValueError("its layout has another number of shards than names")
 
 
-def _shards_of(state: Mapping[str, Any]) -> int:
-    """How many shards the state of a placement lays out, every part that it may have being looked at."""
+def _check_state(state: Mapping[str, Any]) -> None:
+    """Look at every part that the state of a placement may have, before anything is made of it."""
     n_shards = state.get("n_shards")
     if "n_shards" in state and (type(n_shards) is not int or not 1 <= n_shards <= MAX_SHARDS):
         raise ValueError("its layout has a number of shards that cannot be")
@@ -143,10 +143,6 @@ def _shards_of(state: Mapping[str, Any]) -> int:
         type(cells) is list and len(cells) <= MAX_CELLS and n_shards is not None and _are_ints(cells, 0, n_shards - 1)
     ):
         raise ValueError("its layout puts a cell in a shard that there is not")
-    if n_shards is not None:
-        return int(n_shards)
-    # The last shard takes what belongs to none of them.
-    return 1 + len(state.get("hours", state.get("classes", ())))
 
 
 def _are_groups(value: Any) -> bool:
