@@ -495,10 +495,10 @@ class ListsForm:
         before += (
             _index_header(b"IxFI" if self.metric == "ip" else b"IxF2", self.dim, 0, self.metric) + bytes(8) + bytes(9)
         )
-        behind = struct.pack("<Q", row)
+        behind = b""
         if kind is not None:
             before += struct.pack("<iifQQQ", kind, 0, 0.0, self.dim, row, n_numbers)
-            behind += bytes(1)  # Codes are not of residuals.
+            behind += struct.pack("<Q?", row, False)  # Codes are not of residuals.
         behind += b"ilar" + struct.pack("<QQ", len(sizes), row) + b"full" + struct.pack("<Q", len(sizes))
         return before, 4 * n_numbers, behind + sizes.astype("<u8").tobytes()
 
