@@ -24,6 +24,8 @@ MAX_TAG = 200
 MAX_TAGS = 10_000
 """Different tags of one collection."""
 MAX_TAGS_PER_FRAME = 1_000
+MAX_STORED_TEXT = 1 << 16
+"""Characters of a text that a catalog holds, whatever it is: more than is taken now, for what earlier versions took."""
 MAX_QUERY = 500
 """Characters of a text query."""
 MAX_SHARDS = 4_096

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.bounds import MAX_CELLS
 from engine.promise import log_of, worth
 from engine.vectorindex import Floats, Rows
 
@@ -28,6 +29,8 @@ _TEMPERATURES = (0.7, 1.0, 1.3, 1.7)
 """Temperatures that are tried, in standard deviations of what promises err by."""
 _LOWEST, _BINS = -24.0, 960
 """Worths, from the lowest to 0, that thresholds are laid at."""
+_MOST_CURVES, _MOST_POINTS = 64, 256
+"""More than are ever stored."""
 _NEAR = 200
 """Cells at the top of a query whose errors count."""
 
@@ -115,10 +118,56 @@ class Calibration:
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Calibration:
+        """What `as_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else: a part is missing, unknown, of another type or out of its range.
+        """
+        try:
+            calibration = cls._of(told)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("a calibration that lacks a part, or has one that is unknown") from error
+        if type(calibration.n_frames) is not int or calibration.n_frames < 0 or len(calibration.curves) > _MOST_CURVES:
+            raise ValueError("a calibration with a part that cannot be")
+        kinds = [(curve.kind, curve.k) for curve in calibration.curves]
+        if len(set(kinds)) < len(kinds) or not all(_sound(curve) for curve in calibration.curves):
+            raise ValueError("a calibration with a curve that cannot be")
+        return calibration
+
+    @classmethod
+    def _of(cls, told: Mapping[str, Any]) -> Calibration:
         curves = tuple(
             Curve(**{**curve, "points": tuple(Point(**point) for point in curve["points"])}) for curve in told["curves"]
         )
         return cls(curves, told["n_frames"])
+
+
+def _sound(curve: Curve) -> bool:
+    """Whether a stored curve has values that can be searched by."""
+    if (
+        curve.kind not in ("text", "image")
+        or type(curve.k) is not int
+        or curve.k < 1
+        or type(curve.n_judges) is not int
+    ):
+        return False
+    if not 1 <= len(curve.points) <= _MOST_POINTS or not (_is_number(curve.temperature) and curve.temperature > 0):
+        return False
+    for point in curve.points:
+        if not all(_is_number(value) for value in (point.recall, point.threshold)) or type(point.n_groups) is not int:
+            return False
+        if not all(_is_number(value) and value >= 0 for value in (point.n_probe, point.scored, point.scanned)):
+            return False
+        if not 0 <= point.recall <= 1 or not 0 <= point.n_groups <= MAX_CELLS:
+            return False
+    recalls = [point.recall for point in curve.points]
+    return recalls == sorted(recalls)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def _between(lower: Point, upper: Point, part: float, recall: float) -> Point:

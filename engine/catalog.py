@@ -11,18 +11,22 @@ import hashlib
 import json
 import os
 import sqlite3
+import stat
+import sys
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.durable import RESTORE, sync_folder
-from engine.errors import Busy, CorruptData, NotACollection, StorageFull
+from engine.durable import RESTORE, reading, sync_folder
+from engine.errors import Busy, CorruptData, NotACollection, ResourceExhausted, StorageFull, Untrusted
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
+from engine.wellformed import check_counters, check_manifest
 
 FORMAT = 3
 _APPLICATION = 0x53464652
@@ -47,6 +51,19 @@ CREATE TABLE deletes (
 CREATE TABLE generations (
     generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, router_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
+_MOST_VALUE_NBYTES = 32 << 20
+"""Bytes of one stored value: the statistics of a segment of very many short videos are the longest."""
+_BRIEF = 200
+"""Characters of a reason that a message tells."""
+_MOST_SCHEMA_NBYTES = 1 << 16
+_STEPS = 10_000
+"""Steps of SQLite's machine between two looks at how many they are."""
+_STEPS_TO_OPEN = 20_000
+_STEPS_TO_USE = 5_000_000
+_STEPS_PER_BYTE = 64
+"""Steps that one use of the catalog may take for each of its bytes; the shortest rows need a few."""
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+"""How a rollback journal starts, and how it ends where it names another file."""
 _VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
 _SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
 _LAYOUT = "layout_id, placement, names, state"
@@ -59,15 +76,51 @@ class Catalog:
         self._path = path
         self._lock = threading.RLock()
         self._commits = 0
+        self._steps = 0
+        self._trusted = False
+        _check_beside(path)
         with self._translated():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
             try:
+                self._guard()
                 # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
                 self._db.execute("PRAGMA journal_mode = DELETE")
                 self._db.execute("PRAGMA synchronous = EXTRA")
             except BaseException:
                 self._db.close()
                 raise
+
+    def _guard(self) -> None:
+        """Believe as little as SQLite allows of a file that may come from anybody: no functions in its schema, no page that
+        does not fit together, no value beyond what is ever stored, no query without an end."""
+        self._db.set_progress_handler(self._overrun, _STEPS)
+        self._db.execute("PRAGMA trusted_schema = OFF")
+        self._db.execute("PRAGMA cell_size_check = ON")
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_SCHEMA_NBYTES)
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _MOST_SCHEMA_NBYTES)
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        if sys.version_info >= (3, 12):
+            self._db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        if self._db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            raise CorruptData(
+                f"The catalog {self._path} has a write-ahead log, which this program never makes; {RESTORE}."
+            )
+
+    def _trust(self) -> None:
+        """From now on the schema is ours."""
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_VALUE_NBYTES)
+        self._trusted = True
+
+    def _overrun(self) -> bool:
+        """Whether the statement at hand must end: pages that refer to each other in a ring have rows for ever."""
+        self._steps += _STEPS
+        return self._steps > self._most_steps()
+
+    def _most_steps(self) -> int:
+        if not self._trusted:
+            return _STEPS_TO_OPEN
+        told = self._path.stat()
+        return _STEPS_TO_USE + _STEPS_PER_BYTE * min(told.st_size, 512 * told.st_blocks)
 
     @classmethod
     def create(cls, path: Path, settings: Settings, layout: LayoutRow, at: datetime) -> Catalog:
@@ -77,6 +130,7 @@ class Catalog:
             with catalog.transaction() as change:
                 for statement in _SCHEMA.split(";"):
                     change.execute(statement)
+                catalog._trust()
                 change.execute(
                     "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1), ('router', 1)"
                 )
@@ -114,6 +168,8 @@ class Catalog:
         try:
             application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
             empty = catalog._empty()
+            if not empty and application == (_APPLICATION,) and version == (FORMAT,):
+                catalog._check_schema()
         except BaseException:
             catalog.close()
             raise
@@ -127,14 +183,41 @@ class Catalog:
             raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")
         return catalog
 
+    def _check_schema(self) -> None:
+        """Raise `CorruptData` unless the file has our tables, and nothing else that could act when they are used."""
+        with self._lock, self._translated():
+            told = self._db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master LIMIT 64").fetchall()
+        pages = {row[4] for row in told}
+        if (
+            _normal(told) != _schema()
+            or len(pages) < len(told)
+            or not all(type(page) is int and page > 1 for page in pages)
+        ):
+            raise CorruptData(
+                f"The catalog {self._path} holds tables, views or triggers that are not ours, so nothing of it was used; {RESTORE}."
+            )
+        self._trust()
+
+    def _nbytes(self) -> int:
+        """Bytes of the catalog, with what the transaction at hand adds to it: it cannot hold more than that."""
+        pages, size = self._one("PRAGMA page_count"), self._one("PRAGMA page_size")
+        assert pages is not None
+        assert size is not None
+        return int(pages[0] * size[0])
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        self._steps = 0
         try:
             yield
+        except MemoryError as error:
+            raise ResourceExhausted(
+                "There is not enough memory, so reading the catalog was given up; the collection is as before."
+            ) from error
         except sqlite3.OperationalError as error:
             if "full" in str(error) or _no_room(self._path.parent):
                 raise StorageFull(
@@ -142,6 +225,8 @@ class Catalog:
                 ) from error
             if "locked" in str(error):
                 raise Busy(f"The catalog {self._path} stays locked by another program; try again later.") from error
+            if self._steps > self._most_steps():
+                raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.") from error
             raise CorruptData(f"The catalog {self._path} cannot be used ({_brief(error)}).") from error
         except sqlite3.ProgrammingError:
             raise  # Such as use after closing: a fault of the caller, not of the file.
@@ -169,6 +254,8 @@ class Catalog:
         )
         if row is None or row[0] is None:
             raise CorruptData(f"The catalog {self._path} lists no generation; {RESTORE}.")
+        if not 0 < row[0] < 1 << 53:
+            raise CorruptData(f"The catalog {self._path} lists a generation that cannot be; {RESTORE}.")
         if row[1] != row[0]:
             raise CorruptData(
                 f"The catalog {self._path} is damaged (generation {row[0]} is its newest, not {row[1]}); {RESTORE}."
@@ -182,19 +269,27 @@ class Catalog:
 
     def _counters(self) -> dict[str, int]:
         """The counters, checked: a number given twice would overwrite files, or bring a deleted frame's id back."""
-        counters = self._db.execute("SELECT name, value FROM counters").fetchall()
+        counters = self._db.execute("SELECT name, value FROM counters LIMIT 64").fetchall()
         if ("sum", _sum(counters)) not in counters:
             raise CorruptData(
                 f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); {RESTORE}."
             )
-        return dict(counters)
+        found = dict(counters)
+        try:
+            check_counters(found)
+        except ValueError as error:
+            raise self._malformed(error) from error
+        return found
+
+    def _malformed(self, error: Exception) -> CorruptData:
+        return CorruptData(f"The catalog {self._path} is not well formed ({_brief(error)}); {RESTORE}.")
 
     def manifest(self, generation: int) -> Manifest:
         """List one generation, and check it against the hash stored with it."""
         with self._lock, self._translated():
             self._db.execute("BEGIN")
             try:
-                self._counters()
+                counters = self._counters()
                 head = self._db.execute(
                     "SELECT settings, layout_id, cells_id, router_id, manifest FROM generations WHERE generation = ?",
                     (generation,),
@@ -206,9 +301,11 @@ class Catalog:
                     raise CorruptData(
                         f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); {RESTORE}."
                     )
-                return _manifest(rows)
-            except (ValueError, TypeError, KeyError) as error:
-                raise CorruptData(f"The catalog {self._path} is damaged ({error}); {RESTORE}.") from error
+                manifest = _manifest(rows)
+                check_manifest(manifest, counters)
+                return manifest
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+                raise self._malformed(error) from error
             finally:
                 self._db.execute("ROLLBACK")
 
@@ -219,8 +316,18 @@ class Catalog:
         alive = "born <= ? AND (died IS NULL OR died > ?)"
         now = (generation, generation)
 
+        left = self._nbytes()
+
         def read(sql: str, *values: object) -> list[tuple[Any, ...]]:
-            return self._db.execute(sql, values).fetchall()
+            # Pages that are used more than once may tell of more than there is.
+            nonlocal left
+            found = []
+            for row in self._db.execute(sql, values):
+                left -= sum([len(value) for value in row if type(value) is str]) + len(row)
+                if left < 0:
+                    raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.")
+                found.append(row)
+            return found
 
         return {
             "generation": [(generation, settings)],
@@ -393,6 +500,51 @@ def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
     return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())
 
 
+@cache
+def _schema() -> list[tuple[str, ...]]:
+    """What SQLite tells of our own tables and indexes."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _normal(db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master").fetchall())
+
+
+def _normal(rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
+    """The entries of a schema, sorted, however they are broken into lines."""
+    return sorted(tuple(" ".join(str(value).split()) for value in row[:4]) for row in rows)
+
+
+def _check_beside(path: Path) -> None:
+    """Look at what SQLite would open by itself, before it does. The catalog is not opened for that: closing it would end SQLite's locks.
+
+    SQLite takes up a write-ahead log, which ours never have, and plays back a journal. A journal may name a second file, which
+    it then reads, and removes: any file of this user, whoever wrote the journal.
+
+    Raises
+    ------
+    CorruptData
+        If something lies beside the catalog that we never write.
+    Untrusted
+        If its journal is a link or a pipe.
+    """
+    for ending in ("-wal", "-shm"):
+        if os.path.lexists(f"{path}{ending}"):
+            raise CorruptData(
+                f"Beside the catalog lies {path.name}{ending}, which this program never writes; remove it, or restore the collection from a copy."
+            )
+    journal = path.with_name(f"{path.name}-journal")
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(journal.lstat().st_mode):
+            raise Untrusted(f"{journal.name} beside the catalog is a link or a pipe; remove it.")
+        with reading(journal), journal.open("rb") as file:
+            nbytes = file.seek(0, os.SEEK_END)
+            file.seek(max(0, nbytes - len(_JOURNAL_MAGIC)))
+            names_another = nbytes > 16 and file.read() == _JOURNAL_MAGIC
+        if names_another:
+            raise CorruptData(
+                f"{journal.name} beside the catalog names another file, which this program never does; remove it, or restore the collection from a copy."
+            )
+
+
 def _no_room(folder: Path) -> bool:
     """Whether the file system has no block or no name left: SQLite then may say no more than that a file cannot be opened."""
     with suppress(OSError):
@@ -403,12 +555,14 @@ def _no_room(folder: Path) -> bool:
 
 def _brief(error: Exception) -> str:
     """The reason of an error in one line, without the stored text that it may quote."""
-    return "".join(c for c in str(error).split(" with text ")[0] if c.isprintable())
+    return "".join(c for c in str(error).split(" with text ")[0][:_BRIEF] if c.isprintable())
 
 
 def _manifest(rows: _Rows) -> Manifest:
     """The stored rows as values."""
     ((generation, settings),) = rows["generation"]
+    if not rows["layout"]:
+        raise ValueError("its layout is missing")
     ((layout_id, placement, names, state),) = rows["layout"]
     return Manifest(
         generation=generation,

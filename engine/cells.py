@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine import vectorindex
-from engine.durable import load_array, save_arrays
+from engine.arrays import read_header
+from engine.durable import RESTORE, load_array, load_shape, save_arrays
+from engine.errors import CorruptData
 from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
@@ -263,16 +267,71 @@ def write_cells(folder: Path, cells: Cells) -> dict[str, str]:
     return save_arrays(folder, {name: getattr(cells, name) for name in _STORED})
 
 
-def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str]) -> Cells:
+def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str], dim: int, codec: str) -> Cells:
     """Load a set of cells, checked whole.
 
     Raises
     ------
     CorruptData
-        If a file is missing or differs from what was written.
+        If a file is missing, differs from what was written, or does not fit the others.
     """
-    arrays = {name: load_array(folder / f"{name}.npy", hashes) for name in _STORED}
-    return Cells(cells_id, **arrays)
+
+    def load(name: str, *shape: int | None, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+        return load_array(folder / f"{name}.npy", hashes, dtype, shape, finite=dtype is np.float32)
+
+    centroids = load("centroids", None, dim)
+    group_centroids = load("group_centroids", None, dim)
+    n, n_groups = len(centroids), len(group_centroids)
+    if not 1 <= n <= MAX_CELLS or n_groups > n:
+        raise _misfit(folder, f"{n:,} cells in {n_groups:,} groups")
+    group_of = load("group_of", n if n_groups else 0, dtype=np.int32)
+    spread = load("spread", n)
+    n_metric = min(dim, *load_shape(folder / "query_metric.npy", np.float32, 2))
+    metric = load("query_metric", *(dim if n_metric else 0,) * 2)
+    trained = load("trained", vectorindex.n_trained(codec, dim))
+    if n_groups and not are_groups(group_of, n_groups):
+        raise _misfit(folder, "cells that are not sorted by their group")
+    if spread.min() < 0:
+        raise _misfit(folder, "a spread below zero")
+    return Cells(cells_id, centroids, trained, group_centroids, group_of, spread, metric)
+
+
+def are_groups(group_of: NDArray[np.int32], n_groups: int) -> bool:
+    """Whether groups (at least one) are numbered as they come and none is empty, so that the cells of each stand together."""
+    return bool(group_of[0] == 0 and group_of[-1] == n_groups - 1 and np.isin(np.diff(group_of), (0, 1)).all())
+
+
+def _misfit(folder: Path, what: str) -> CorruptData:
+    return CorruptData(f"The files of the cells in {folder.name} hold {what}, which cannot be; {RESTORE}.")
+
+
+class Training:
+    """What a segment must fit of the cells that its frames were put in; read when first asked for."""
+
+    def __init__(self, folder: Path, hashes: Mapping[str, str], dim: int, codec: str) -> None:
+        self._folder = folder
+        self._hashes = hashes
+        self._dim = dim
+        self._codec = codec
+
+    @cached_property
+    def n_cells(self) -> int:
+        """How many cells there are; where that cannot be read, how many there may be at the most: who needs the cells is told."""
+        with suppress(OSError, CorruptData), (self._folder / "centroids.npy").open("rb") as file:
+            return read_header(file, "centroids.npy", (np.float32,), (None, self._dim), "").shape[0]
+        return MAX_CELLS
+
+    @cached_property
+    def trained(self) -> Floats:
+        """The codec's ranges.
+
+        Raises
+        ------
+        CorruptData
+            If their file is missing or differs from what was written.
+        """
+        n = vectorindex.n_trained(self._codec, self._dim)
+        return load_array(self._folder / "trained.npy", self._hashes, np.float32, (n,), finite=True)
 
 
 def metric_of(name: str) -> Metric:

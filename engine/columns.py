@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.arrowfile import Malformed, locate_columns
+from engine.bounds import MAX_TAG, MAX_TAGS
 from engine.durable import RESTORE
 from engine.errors import CorruptData
 
@@ -24,6 +26,10 @@ NO_TIME = np.iinfo(np.int64).min
 _TAG = "tag:"
 _BLOCK = 1 << 22
 """Tag bits looked at in one step, so that memory stays small however many tags there are."""
+
+
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+"""Bits that are set in each byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,9 @@ class Tags:
 
     def counts(self) -> dict[str, int]:
         """Frames per tag that occurs."""
-        return {name: int(np.unpackbits(row).sum()) for name, row in zip(self.names, self.bits, strict=True)}
+        step = max(1, _BLOCK // max(1, self.bits.shape[1]))
+        blocks = [_ONES[self.bits[i : i + step]].sum(axis=1, dtype=np.int64) for i in range(0, len(self.names), step)]
+        return dict(zip(self.names, np.concatenate(blocks).tolist() if blocks else (), strict=True))
 
     def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
         """The tags of these frames, sorted."""
@@ -134,6 +142,10 @@ class FrameColumns:
 
 PLAIN = tuple(field.name for field in fields(FrameColumns) if field.name != "tags")
 """Columns that are one number per frame."""
+_TYPES = {
+    name: np.dtype(kind)
+    for name, kind in zip(PLAIN, ("<i8", "<i4", "<i8", "<f8", "<i8", "<i4", "<i4", "<u4"), strict=True)
+}
 
 
 def join(parts: Sequence[FrameColumns]) -> FrameColumns:
@@ -167,38 +179,37 @@ def map_file(path: Path) -> NDArray[np.uint8]:
         raise OSError(_one_line(error)) from error
 
 
-def read_columns(path: Path, content: bytes | None = None) -> FrameColumns:
+def most_nbytes(n_rows: int, n_tags: int) -> int:
+    """Bytes that the file of so many frames and tags may have, with room to spare; more are not read."""
+    return (1 << 16) + n_rows * 64 + n_tags * (n_rows // 8 + 16 * MAX_TAG)
+
+
+def read_columns(path: Path, n_rows: int, content: bytes | None = None) -> FrameColumns:
     """Map the columns of a segment, or take them from the `content` of its file.
 
     Raises
     ------
     CorruptData
-        If the file is not an Arrow file with these columns.
+        If the file is not an Arrow file with these columns, whole and without gaps, of `n_rows` frames.
     """
     try:
-        with pa.memory_map(str(path)) if content is None else pa.BufferReader(content) as source:
-            batch = pa.ipc.open_file(source).get_batch(0)
-        values = {name: batch.column(name).to_numpy() for name in PLAIN}
-        carried = {
-            name.removeprefix(_TAG): _bits(batch.column(name)) for name in batch.schema.names if name.startswith(_TAG)
-        }
-    except (pa.ArrowException, OSError, KeyError) as error:
+        whole = map_file(path) if content is None else np.frombuffer(content, np.uint8)
+        found = locate_columns(whole, n_rows, _TYPES, MAX_TAGS, len(_TAG) + 4 * MAX_TAG)
+    except (Malformed, OSError) as error:
         raise CorruptData(
             f"The frame columns in {path.parent.name} cannot be read ({_one_line(error)}); {RESTORE}."
         ) from error
-    n = batch.num_rows
-    tags = Tags(tuple(carried), np.stack(list(carried.values())), n) if carried else Tags.none(n)
-    return FrameColumns(**values, tags=tags)
+    plain = {name: found.pop(name) for name in PLAIN}
+    names = tuple(name.removeprefix(_TAG) for name in found)
+    if any(not name.startswith(_TAG) or len(name) > len(_TAG) + MAX_TAG for name in found):
+        raise CorruptData(f"The frame columns in {path.parent.name} hold one that is unknown; {RESTORE}.")
+    tags = Tags(names, np.stack(list(found.values())).view(np.uint8), n_rows) if names else Tags.none(n_rows)
+    return FrameColumns(**plain, tags=tags)  # type: ignore[arg-type]
 
 
 def import_companions() -> None:
     """Have PyArrow import pandas now, where there is one, as it does when it first turns a column into an array."""
     pa.array([0]).to_numpy()
-
-
-def _bits(array: pa.BooleanArray) -> NDArray[np.uint8]:
-    """The packed bits of a boolean column."""
-    return np.frombuffer(array.buffers()[1], np.uint8)[: (len(array) + 7) // 8]
 
 
 @dataclass(frozen=True, slots=True)

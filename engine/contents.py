@@ -174,14 +174,13 @@ class Contents:
                 with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
                     catalog.manifest(snapshot.generation)
                     found += catalog.problems()
-                if snapshot.manifest.cells is not None:
-                    read_cells(
-                        self.path / "cells" / str(snapshot.manifest.cells.cells_id), 0, snapshot.manifest.cells.files
-                    )
-                if snapshot.manifest.router is not None:
-                    router = snapshot.manifest.router
-                    learned = read_learned(self.path / "routers" / str(router.router_id), router.files, router.about)
-                    learned.read_all()
+                stored, router = snapshot.manifest.cells, snapshot.manifest.router
+                if stored is not None:
+                    dim, codec = snapshot.settings.dim, snapshot.settings.codec
+                    cells = read_cells(self.path / "cells" / str(stored.cells_id), 0, stored.files, dim, codec)
+                    if router is not None:
+                        folder = self.path / "routers" / str(router.router_id)
+                        read_learned(folder, router.files, router.about, cells).read_all()
             except CollectionError as error:
                 found.append(str(error))
             return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import io
 import os
 import shutil
 import sys
@@ -21,15 +20,14 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from engine.arrays import Shape, array_of, array_shape, read_header
 from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
 
 _CHUNK = 1 << 20
 _SYNCS = 16
 """Files synced at the same time."""
-
-
 RESTORE = "stop the app, restore the file from a copy beside it, and rename that over it"
 """What to do about a damaged file. Written over in place, a file that a running process has mapped would end that process."""
 SHORT_OF = {
@@ -151,19 +149,30 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, s
     return hashes
 
 
-def load_array(path: Path, hashes: Mapping[str, str]) -> NDArray[Any]:
-    """One of them, checked whole and read into memory: mapped, it would be trusted for longer than its bytes stand still.
+def load_array(
+    path: Path, hashes: Mapping[str, str], dtype: DTypeLike, shape: Shape, *, finite: bool = False
+) -> NDArray[Any]:
+    """One of them, checked whole, and of the type and shape that it must have; read into memory: mapped, it would be trusted for longer
+    than its bytes stand still.
 
     Raises
     ------
     CorruptData
-        If the file is missing or differs from what was written.
+        If the file is missing, differs from what was written, or holds something else than it must.
     """
-    with reading(path):
-        content = path.read_bytes()
+    name = f"{path.name} in {path.parent.name}"
+    with reading(path), path.open("rb") as file:
+        read_header(file, name, (dtype,), shape, RESTORE)  # Before it is read whole, for a hash that may be right.
+        file.seek(0)
+        content = file.read()
     check_bytes(path, content, hashes.get(path.name, ""))
-    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
-    return array
+    return array_of(content, name, (dtype,), shape, RESTORE, finite=finite)
+
+
+def load_shape(path: Path, dtype: DTypeLike, n_axes: int) -> tuple[int, ...]:
+    """What one of them measures, as its header says; which is looked at again when it is loaded."""
+    with reading(path):
+        return array_shape(path, dtype, n_axes, RESTORE)
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
-from engine.cells import metric_of
+from engine.cells import Training, metric_of
 from engine.manifest import SegmentRow, Settings
 from engine.segment import Segment
 from engine.snapshot import Snapshot
@@ -54,12 +54,12 @@ class Generations:
                 self._readers[snapshot.generation] -= 1
                 self._let_go()
 
-    def _segment(self, row: SegmentRow, settings: Settings) -> Segment:
+    def _segment(self, row: SegmentRow, settings: Settings, training: Training | None) -> Segment:
         """The open segment of a row; generations that share a segment share what is open of it."""
         segment = self._segments.get(row.segment_id)
         if segment is None or segment.row.files != row.files:
             folder = self._path / "segments" / str(row.segment_id)
-            segment = Segment(folder, row, settings.dim, metric_of(settings.metric), settings.codec)
+            segment = Segment(folder, row, settings.dim, metric_of(settings.metric), settings.codec, training)
             self._segments[row.segment_id] = segment
         return segment
 

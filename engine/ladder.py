@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from engine import vectorindex
 from engine.arrangement import Arranger
 from engine.bank import Bank
+from engine.bounds import MAX_TEXT_NBYTES, read_bounded
 from engine.build import Gathered, draw
 from engine.calibration import Calibration
-from engine.cells import Cells
-from engine.durable import load_array, remove_folder, save_arrays, storage_errors
+from engine.cells import Cells, are_groups
+from engine.durable import load_array, load_shape, remove_folder, save_arrays, storage_errors
 from engine.errors import CorruptData, EngineError
 from engine.learned import Learned, Ranking
 from engine.manifest import Settings
@@ -125,8 +126,9 @@ def known(path: Path, snapshot: Snapshot, sounding: Sounding) -> dict[int, Sound
     if snapshot.cells is None or snapshot.router is None:
         return found
     for n in numbers(len(snapshot.cells), snapshot.n_live):
-        with suppress(OSError, ValueError, KeyError, CorruptData):
-            rung = _read(path / FOLDER / str(n), snapshot, sounding)
+        # Whatever lies there may be dropped: what cannot be used is tried again.
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData):
+            rung = _read(path / FOLDER / str(n), n, snapshot, sounding)
             if rung is not None:
                 found[n] = rung
     return found
@@ -173,16 +175,17 @@ def _write(
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _read(folder: Path, snapshot: Snapshot, sounding: Sounding) -> Sounding | None:
+def _read(folder: Path, n_cells: int, snapshot: Snapshot, sounding: Sounding) -> Sounding | None:
     if not (folder / "about.json").is_file():
         return None
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    about = json.loads(read_bounded(folder / "about.json", MAX_TEXT_NBYTES))
     frame_id = sounding.arranger.columns.frame_id
     if about["fits"] != _fits(snapshot, frame_id):
         return None
+    dim = snapshot.settings.dim
     files: Mapping[str, str] = about["files"]
-    arrays = {name.removesuffix(".npy"): load_array(folder / name, files) for name in files}
-    none = np.empty((0, snapshot.settings.dim), np.float32)
+    arrays = _arrays(folder, files, n_cells, len(frame_id), dim)
+    none = np.empty((0, dim), np.float32)
     cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _STORED})
     text, image = (_ranking(arrays, kind, none) for kind in ("text", "image"))
     assert text is not None
@@ -190,6 +193,34 @@ def _read(folder: Path, snapshot: Snapshot, sounding: Sounding) -> Sounding | No
     cell = np.empty(len(frame_id), np.int32)
     cell[np.argsort(frame_id, kind="stable")] = arrays["cell"]
     return _sounding(snapshot, sounding, cells, router, cell)
+
+
+def _arrays(folder: Path, files: Mapping[str, str], n_cells: int, n_frames: int, dim: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a rung by name: those that `_write` writes and no others, as the note names them."""
+    # One level of cells has no groups, whose files are empty then.
+    n_groups = (
+        load_shape(folder / "group_of.npy", np.int32, 1)[0]
+        and load_shape(folder / "group_centroids.npy", np.float32, 2)[0]
+    )
+    shapes: dict[str, tuple[int, ...]] = {
+        "centroids": (n_cells, dim),
+        "group_centroids": (n_groups, dim),
+        "group_of": (n_cells if n_groups else 0,),
+        "spread": (n_cells,),
+        "cell": (n_frames,),
+    }
+    for kind in ("text", "image"):
+        if kind == "text" or "image_vectors.npy" in files:
+            shapes |= {f"{kind}_vectors": (n_cells, dim), f"{kind}_biases": (n_cells,)}
+            shapes |= {f"{kind}_group_vectors": (n_groups, dim), f"{kind}_group_biases": (n_groups,)}
+    found = {}
+    for name, shape in shapes.items():
+        dtype = np.int32 if name in ("group_of", "cell") else np.float32
+        found[name] = load_array(folder / f"{name}.npy", files, dtype, shape, finite=dtype is np.float32)
+    cell, group_of = found["cell"], found["group_of"]
+    if cell.min() < 0 or cell.max() >= n_cells or (n_groups and not are_groups(group_of, n_groups)):
+        raise CorruptData("What was tried holds cells or groups that there are not.")
+    return found
 
 
 def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: vectorindex.Floats) -> Ranking | None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from engine.bank import FOLDS, LEAST_TEXTS, Bank
 from engine.calibration import Calibration, Curve, Kind, calibrate
 from engine.cells import Cells
-from engine.durable import load_array, save_arrays
+from engine.durable import RESTORE, load_array, save_arrays
+from engine.errors import CorruptData
 from engine.fitting import Answers, Best, best_of_groups, fit, predict_unseen
 from engine.promise import Linear, Scorer
 from engine.vectorindex import Floats, Rows
@@ -225,33 +226,45 @@ def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[s
     return hashes, about
 
 
-def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any]) -> Learned:
-    """Load a router: what ranks cells for texts now, the rest when it is asked for, each file checked whole when it is read.
+def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any], cells: Cells) -> Learned:
+    """Load the router of these cells: what ranks them for texts now, the rest when it is asked for, each file checked whole when it is read.
 
     Raises
     ------
     CorruptData
-        If a file is missing or differs from what was written.
+        If a file is missing, differs from what was written, or does not fit the others or the cells.
     """
-    text = _read(folder, "text", hashes, about["n_texts"], about["source"])
+    text = _read(folder, "text", hashes, cells, about["n_texts"], about["source"])
 
     @cache
     def image() -> Ranking | None:
-        return _read(folder, "image", hashes, -1, "stored frames") if "image_best.npy" in hashes else None
+        return _read(folder, "image", hashes, cells, -1, "stored frames") if "image_best.npy" in hashes else None
 
     return Learned(text, image, Calibration.from_json(about["calibration"]), about["next_frame"], about["n_frames"])
 
 
-def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], n_texts: int, source: str) -> Ranking:
-    def load(name: str) -> NDArray[Any]:
-        return load_array(folder / f"{kind}_{name}.npy", hashes)
+def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], cells: Cells, n_texts: int, source: str) -> Ranking:
+    n, dim = cells.centroids.shape
+    n_groups = len(cells.group_centroids)
+
+    def load(name: str, *shape: int | None, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+        # The best scores, in float16, are minus infinity for cells without rows.
+        return load_array(folder / f"{kind}_{name}.npy", hashes, dtype, shape, finite=dtype is np.float32)
 
     @cache
     def bank() -> Bank:
-        queries = load("queries")
-        return Bank(queries, load("fold"), len(queries) if n_texts < 0 else n_texts, source)
+        queries = load("queries", None, dim)
+        m = len(queries)
+        fold = load("fold", m, dtype=np.int8)
+        texts = m if n_texts < 0 else n_texts
+        if not 0 < texts <= m or fold.min() < 0 or fold.max() >= FOLDS:
+            raise CorruptData(
+                f"The router in {folder.name} was fitted on {m:,} queries in parts that cannot be; {RESTORE}, or run a build."
+            )
+        return Bank(queries, fold, texts, source)
 
-    groups = Linear(load("group_vectors"), load("group_biases"))
+    ways = Linear(load("vectors", n, dim), load("biases", n))
+    of_groups = Linear(load("group_vectors", n_groups, dim), load("group_biases", n_groups))
     return Ranking(
-        Linear(load("vectors"), load("biases")), groups if len(groups.biases) else None, bank, lambda: load("best")
+        ways, of_groups if n_groups else None, bank, lambda: load("best", n, len(bank().vectors), dtype=np.float16)
     )

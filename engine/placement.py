@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.cells import Cells
 from engine.columns import NO_TIME, FrameColumns
+from engine.errors import CorruptData
 from engine.grouping import CLASSES, OTHER, class_of, cut_videos, group_cells
 from engine.stats import HOUR, hours_of
 from engine.types import DAYPARTS
@@ -311,6 +312,8 @@ class Semantic(_Numbered):
         return cls({"n_shards": survey.n_shards, "shard_of_cell": shard_of_cell.tolist()})
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
+        if frames.cell.max(initial=-1) >= len(self._shard_of_cell):
+            raise CorruptData("The layout knows fewer cells than there are; run a build to lay the shards out anew.")
         return self._shard_of_cell[frames.cell]
 
 

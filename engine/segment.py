@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats, vectorindex
-from engine.cells import Cells
-from engine.columns import FrameColumns, map_file, read_columns, write_columns
+from engine.arrays import read_header
+from engine.cells import MAX_CELLS, Cells, Training
+from engine.columns import FrameColumns, map_file, most_nbytes, read_columns, write_columns
 from engine.durable import (
     OPEN_FILES,
     RESTORE,
@@ -35,6 +36,7 @@ from engine.durable import (
     check_bytes,
     check_file,
     file_hash,
+    load_array,
     reading,
     save_array,
     sync_folder,
@@ -43,7 +45,7 @@ from engine.durable import (
 )
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
-from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
+from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsForm, ListsWriter, Metric, Rows
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
@@ -203,13 +205,17 @@ class Segment:
     `Watched`). Rows that are read one by one are compared with their CRC each time.
     """
 
-    def __init__(self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str) -> None:
+    def __init__(
+        self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str, training: Training | None = None
+    ) -> None:
+        """Take a segment whose frames were put in the cells of a training; None where there are none, or that is not looked at."""
         self.folder = folder
         self.row = row
         self.n_rows = row.n_rows
         self._dim = dim
         self._metric: Metric = metric
-        self._exact_codes = codec == "fp32"
+        self._codec = codec
+        self._training = training
         self._asked = np.empty(0, np.bool_)
         self._asked_since = -math.inf
         self._lock = threading.Lock()
@@ -233,8 +239,17 @@ class Segment:
 
     def _check(self, name: str) -> Path:
         path = self.folder / name
+        if name == "frames.arrow":
+            self._check_size(path)
         check_file(path, self.row.files[name])
         return path
+
+    def _check_size(self, path: Path) -> None:
+        """Look at the size of the columns before they are read whole, for a hash that may be right."""
+        with reading(path):
+            nbytes = path.stat().st_size
+        if nbytes > most_nbytes(self.n_rows, len(self.row.stats["tags"])):
+            raise CorruptData(f"{path.name} in {self.folder.name} is larger than its frames need; {RESTORE}.")
 
     @property
     def columns(self) -> FrameColumns:
@@ -243,7 +258,7 @@ class Segment:
             with self._lock, reading(self.folder / "frames.arrow"):
                 if not self._columns_file.stands_still:  # Another thread may have been faster.
                     state = self._columns_file.look()
-                    self._columns = read_columns(self._check("frames.arrow"))
+                    self._columns = self._fitting(read_columns(self._check("frames.arrow"), self.n_rows))
                     self._columns_file.trust(state)
         return self._columns
 
@@ -251,14 +266,41 @@ class Segment:
         """The frame columns, read and checked now whatever was checked before: for what is to be written again."""
         path = self.folder / "frames.arrow"
         with reading(path):
+            self._check_size(path)
             content = path.read_bytes()
         check_bytes(path, content, self.row.files[path.name])
-        return read_columns(path, content)
+        return self._fitting(read_columns(path, self.n_rows, content))
+
+    def _fitting(self, columns: FrameColumns) -> FrameColumns:
+        """The same columns, if they are those that the catalog tells of."""
+        wrong = stats.check_columns(columns, self.row.stats, self._n_cells)
+        if wrong is not None:
+            raise CorruptData(f"The frame columns in {self.folder.name} cannot be used ({wrong}); {RESTORE}.")
+        return columns
+
+    @property
+    def _n_cells(self) -> int:
+        return MAX_CELLS if self._training is None else self._training.n_cells
 
     @cached_property
     def _cells(self) -> NDArray[np.void]:
-        table: NDArray[np.void] = np.load(self._check("cells.npy"))
+        n, hashes = self.row.stats["n_cells"], self.row.files
+        table: NDArray[np.void] = load_array(self.folder / "cells.npy", hashes, _CELL, (n,))
+        cells, rows = table["cell"], table["rows"]
+        sound = cells[0] >= 0 and cells[-1] < self._n_cells and bool((cells[1:] > cells[:-1]).all())
+        if not sound or rows.min() < 1 or rows.max() > self.n_rows or rows.sum() != self.n_rows:
+            raise CorruptData(f"cells.npy in {self.folder.name} lists cells or rows that cannot be; {RESTORE}.")
         return table
+
+    def _cell_of_row(self) -> NDArray[np.int32]:
+        """(n,) the cell of each row, mapped, if the frames are in the cells that the table tells of."""
+        cell = self.columns.cell
+        counts = np.bincount(cell)
+        if not np.array_equal(np.flatnonzero(counts), self.cells) or not np.array_equal(
+            counts[self.cells], self.cell_rows
+        ):
+            raise CorruptData(f"cells.npy in {self.folder.name} differs from the cells of the frames; {RESTORE}.")
+        return cell
 
     @property
     def cells(self) -> NDArray[np.int32]:
@@ -275,7 +317,7 @@ class Segment:
     @cached_property
     def by_list(self) -> tuple[NDArray[np.int32], Rows]:
         """Row numbers (n,) cell by cell, and where each cell that occurs starts among them."""
-        order = np.argsort(self.columns.cell, kind="stable").astype(np.int32)
+        order = np.argsort(self._cell_of_row(), kind="stable").astype(np.int32)
         return order, np.cumsum(self.cell_rows) - self.cell_rows
 
     @property
@@ -290,22 +332,14 @@ class Segment:
         return self._mapping
 
     def _map(self) -> _Record:
-        name = f"vectors.npy in {self.folder.name}"
-        with self._vectors_path.open("rb") as file:
-            try:
-                if np.lib.format.read_magic(file) != (1, 0):
-                    raise ValueError("not of version 1.0")
-                shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-            except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-                raise CorruptData(f"{name} cannot be read ({_one_line(error)}); {RESTORE}.") from error
-            first = file.tell()
+        name, shape = f"vectors.npy in {self.folder.name}", (self.n_rows, self._dim)
         # The rows have checksums, but read as numbers of another type they would pass them.
-        if shape != (self.n_rows, self._dim) or by_column or dtype.str not in ("<f2", "<f4"):
-            raise CorruptData(f"{name} is {dtype} {shape}, not floats {(self.n_rows, self._dim)}; {RESTORE}.")
+        with self._vectors_path.open("rb") as file:
+            header = read_header(file, name, ("<f2", "<f4"), shape, RESTORE)
         content = map_file(self._vectors_path)
-        if len(content) != first + self.n_rows * self._dim * dtype.itemsize:
-            raise CorruptData(f"{name} is cut short or too long; {RESTORE}.")
-        return _Record(content[first:].view(dtype).reshape(shape), first, self._metric)
+        if len(content) != header.nbytes + self.n_rows * self._dim * header.dtype.itemsize:
+            raise CorruptData(f"{name} changed while it was opened; ask again.")
+        return _Record(content[header.nbytes :].view(header.dtype).reshape(shape), header.nbytes, self._metric)
 
     @property
     def vectors(self) -> NDArray[np.floating]:
@@ -316,6 +350,7 @@ class Segment:
         """Check all stored rows before a scan, unless the file stands as it did when they were last; returns the bytes read for it."""
         if self._verified.stands_still:
             return 0
+        _ = self._record  # Whose size is looked at before it is read whole.
         with self._lock, reading(self._vectors_path):
             if self._verified.stands_still:
                 return 0
@@ -383,9 +418,12 @@ class Segment:
     def load(self, residency: Residency) -> Lists:
         """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
         if not self.coded:
-            return vectorindex.plain_lists(self.stored(np.arange(self.n_rows)), self.columns.cell, self._metric)
+            return vectorindex.plain_lists(self.stored(np.arange(self.n_rows)), self._cell_of_row(), self._metric)
+        trained = None if self._training is None else self._training.trained
+        form = ListsForm(self._dim, self._metric, self._codec, self._cell_of_row(), trained)
         if residency == "loaded":
-            return vectorindex.read_lists(self._check("codes.faiss"), exact=self._exact_codes)
+            form.check(self.folder / "codes.faiss")
+            return vectorindex.read_lists(self._check("codes.faiss"), form)
         path = self.folder / "codes.faiss"
         watched = Watched(path)
         with reading(path):
@@ -394,7 +432,9 @@ class Segment:
         if told != self.row.stats["header"]:
             raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
         watched.trust(state)
-        return vectorindex.read_lists(path, exact=self._exact_codes, checksums=self._cells["crc"], watched=watched)
+        return vectorindex.read_lists(
+            path, form, checksums=self._cells["crc"], watched=watched, cell_of_row=lambda: self.columns.cell
+        )
 
     def load_nbytes(self, residency: Residency) -> int:
         """Bytes that `load` reads."""

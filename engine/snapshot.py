@@ -17,7 +17,7 @@ from engine import stats
 from engine.bank import readable_source
 from engine.calibration import Kind
 from engine.catalog import Catalog
-from engine.cells import Cells, metric_of, read_cells
+from engine.cells import Cells, Training, metric_of, read_cells
 from engine.durable import FileLock
 from engine.errors import CorruptData, NotFound
 from engine.learned import Learned, read_learned
@@ -27,7 +27,7 @@ from engine.segment import Segment
 from engine.types import Frame
 from engine.vectorindex import Floats, Metric, Rows
 
-OpenSegment = Callable[[SegmentRow, Settings], Segment]
+OpenSegment = Callable[[SegmentRow, Settings, Training | None], Segment]
 
 
 class SegmentView:
@@ -127,10 +127,14 @@ class Snapshot:
         dead: dict[int, list[tuple[int, int]]] = {}
         for delete in manifest.deletes:
             dead.setdefault(delete.segment_id, []).append((delete.start, delete.stop))
+        stored, training = manifest.cells, None
+        if stored is not None:
+            folder = path / "cells" / str(stored.cells_id)
+            training = Training(folder, stored.files, self.settings.dim, self.settings.codec)
         views: dict[int, list[SegmentView]] = {}
         for row in manifest.segments:
             views.setdefault(row.shard, []).append(
-                SegmentView(segment(row, self.settings), tuple(dead.get(row.segment_id, ())))
+                SegmentView(segment(row, self.settings, training), tuple(dead.get(row.segment_id, ())))
             )
         self.shards = tuple(ShardView(i, name, tuple(views.get(i, ()))) for i, name in enumerate(manifest.layout.names))
         self.n_live = sum(shard.n_live for shard in self.shards)
@@ -199,15 +203,21 @@ class Snapshot:
     def cells(self) -> Cells | None:
         """The cells of this generation; None before the first build."""
         row = self.manifest.cells
-        return None if row is None else read_cells(self.path / "cells" / str(row.cells_id), row.cells_id, row.files)
+        return (
+            None
+            if row is None
+            else read_cells(
+                self.path / "cells" / str(row.cells_id), row.cells_id, row.files, self.settings.dim, self.settings.codec
+            )
+        )
 
     @cached_property
     def router(self) -> Learned | None:
         """The learned router of this generation; None where none could be fitted."""
-        row = self.manifest.router
-        if row is None:
+        row, cells = self.manifest.router, self.cells
+        if row is None or cells is None:
             return None
-        return read_learned(self.path / "routers" / str(row.router_id), row.files, row.about)
+        return read_learned(self.path / "routers" / str(row.router_id), row.files, row.about, cells)
 
     @cached_property
     def scorers(self) -> Scorers:

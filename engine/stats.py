@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.columns import NO_TIME, FrameColumns
+from engine.columns import LONGEST, NO_TIME, FrameColumns
 from engine.types import DAYPARTS, Filter
 
 EPOCH = datetime(1970, 1, 1)
 MICROSECOND = timedelta(microseconds=1)
 HOUR = 3_600_000_000
 """Microseconds."""
+
+
+FIRST_TIME, LAST_TIME = ((at - EPOCH) // MICROSECOND for at in (datetime.min, datetime.max))
+"""What a calendar has, in microseconds since 1970."""
 
 
 def microseconds(at: datetime) -> int:
@@ -49,6 +53,42 @@ def describe(columns: FrameColumns) -> dict[str, Any]:
         "frame_ids": [int(columns.frame_id.min()), int(columns.frame_id.max())],
         "n_cells": len(np.unique(columns.cell)),
     }
+
+
+def check_columns(columns: FrameColumns, told: Mapping[str, Any], n_cells: int) -> str | None:
+    """What is wrong with the columns of a segment beside its statistics, in a clause; None for nothing.
+
+    What passes can be looked up and drawn: videos that the catalog knows, times that a calendar has, cells that there are.
+    """
+    video, frame_index, frame_id = columns.video, columns.frame_index, columns.frame_id
+    same_video = video[1:] == video[:-1]
+    same_frame = same_video & (frame_index[1:] == frame_index[:-1])
+    rising = (video[1:] > video[:-1]) | (same_video & (frame_index[1:] > frame_index[:-1]))
+    if not (rising | (same_frame & (frame_id[1:] > frame_id[:-1]))).all():
+        return "its frames are not sorted"
+    if frame_index.min() < 0 or frame_id.min() < 0:
+        return "a frame has a negative number"
+    if not (columns.seconds.min() >= 0 and columns.seconds.max() <= LONGEST):  # Which not-a-number is not, either.
+        return "a frame has a time that cannot be"
+    at = columns.captured_at
+    known = at[at != NO_TIME]
+    if len(known) and not (known.min() >= FIRST_TIME and known.max() <= LAST_TIME):
+        return "a frame was recorded in a year that no calendar has"
+    if columns.cell.min() < 0 or columns.cell.max() >= n_cells:
+        return "a frame is in a cell that there is not"
+    first = np.flatnonzero(np.concatenate([[True], ~same_video]))
+    counts = np.diff(np.append(first, len(columns)))
+    found = {
+        "videos": dict(zip(map(str, video[first].tolist()), counts.tolist(), strict=True)),
+        "seconds": [float(columns.seconds.min()), float(columns.seconds.max())],
+        "captured": [int(known.min()), int(known.max())] if len(known) else None,
+        "hours": np.flatnonzero(np.bincount(known // HOUR % 24, minlength=24)).tolist(),
+        "tags": columns.tags.counts(),
+        "frame_ids": [int(frame_id.min()), int(frame_id.max())],
+        "n_cells": int(np.count_nonzero(np.bincount(columns.cell))),
+    }
+    wrong = [name for name, value in found.items() if value != told.get(name)]
+    return f"they are not those that its {wrong[0]} tell of" if wrong else None
 
 
 def hours_of(dayparts: Iterable[str]) -> set[int]:

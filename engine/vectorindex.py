@@ -6,8 +6,9 @@ All scores are "higher is better": the inner product for `ip`, minus the squared
 from __future__ import annotations
 
 import math
+import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.durable import Watched, synced
+from engine.durable import Watched, reading, shortage, synced
 from engine.errors import CorruptData
 
 Metric = Literal["ip", "l2"]
@@ -31,6 +32,7 @@ CODECS: dict[str, int | None] = {
     "fp32": None,
 }
 """Codes of the inverted lists. 8 bits per dimension lose next to nothing; 4 halve the memory and want more re-scoring."""
+_NOT_FINITE = "A stored row holds a value that is not a finite number; restore its vectors from a copy."
 PER_MAPPED_LIST = 160
 """Bytes of memory that a list takes whose ids and codes stay in the file."""
 _DENSE = 0.2
@@ -60,6 +62,8 @@ def kmeans(x: Floats, n_cells: int, *, seed: int = 1234, n_iter: int = 12) -> Fl
     model = faiss.Kmeans(
         x.shape[1], n_cells, niter=n_iter, seed=seed, min_points_per_centroid=1, max_points_per_centroid=256
     )
+    if not np.isfinite(x).all():
+        raise CorruptData(_NOT_FINITE)
     model.train(np.ascontiguousarray(x, np.float32))
     return np.asarray(model.centroids, np.float32)
 
@@ -68,6 +72,8 @@ def nearest(x: Floats, centroids: Floats) -> NDArray[np.int32]:
     """Index (n,) of the nearest centroid by Euclidean distance for each row of x (n, dim)."""
     _, labels = faiss.knn(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(centroids, np.float32), 1)
     cell: NDArray[np.int32] = labels[:, 0].astype(np.int32)
+    if cell.min(initial=0) < 0:
+        raise CorruptData(_NOT_FINITE)
     return cell
 
 
@@ -102,8 +108,15 @@ def train_codec(codec: str, x: Floats) -> Floats:
     return np.asarray(faiss.vector_to_array(quantizer.trained), np.float32)
 
 
+def n_trained(codec: str, dim: int) -> int:
+    """Numbers that the codec learns: the lowest value of each dimension, and how far from there to the highest."""
+    return 2 * dim if codec in ("sq8", "sq4") else 0
+
+
 def check_values(x: NDArray[np.floating], codec: str) -> None:
-    """Raise `ValueError` for rows (n, dim) with a value that the codec would turn into infinity."""
+    """Raise `ValueError` for stored rows (n, dim) with a value that the codec would turn into infinity, `CorruptData` for one that is none."""
+    if not np.isfinite(x).all():
+        raise CorruptData(_NOT_FINITE)
     if codec == "fp16" and x.dtype != np.float16 and np.abs(x).max(initial=0) > np.finfo(np.float16).max:
         raise ValueError("A value is too large for the codec fp16; build with sq8 or fp32.")
 
@@ -170,6 +183,11 @@ def _found(distances: Floats, labels: Rows, sign: int, scanned: Rows, *, exact: 
     scores = distances if sign == 1 else -distances
     if labels[:, -1].min() < 0:
         scores = np.where(labels >= 0, scores, np.float32(-np.inf))
+        sound = np.isfinite(scores) | (labels < 0)
+    else:
+        sound = np.isfinite(scores)
+    if not sound.all():
+        raise CorruptData(_NOT_FINITE)
     return Found(labels, scores, scanned, exact)
 
 
@@ -210,6 +228,10 @@ class FlatRows:
     @classmethod
     def read(cls, path: Path, metric: Metric) -> FlatRows:
         """Read a file that `write` made whole into memory."""
+        with reading(path), path.open("rb") as file:
+            code = file.read(4)
+        if code not in (b"IxSQ", b"IxFI", b"IxF2"):
+            raise CorruptData(f"{path.name} in {path.parent.name} is not a file of rows; write it anew.")
         flat = cls.__new__(cls)
         flat._index = faiss.read_index(str(path))
         flat._sign = 1 if metric == "ip" else -1
@@ -235,6 +257,8 @@ class FlatRows:
 def exact_scores(query: Floats, rows: NDArray[np.floating], metric: Metric) -> Floats:
     """Scores (n,) of stored rows (n, dim) for one query (1, dim). FAISS reads float16 as it is, which saves turning it into float32."""
     found = FlatRows(rows, metric).search(query, len(rows))
+    if found.rows.min(initial=0) < 0:  # FAISS passes over what compares with nothing.
+        raise CorruptData(_NOT_FINITE)
     scores = np.empty(len(rows), np.float32)
     scores[found.rows[0]] = found.scores[0]
     return scores
@@ -251,13 +275,16 @@ class Lists:
         exact: bool,
         checksums: NDArray[np.uint32] | None = None,
         watched: Watched | None = None,
+        belongs: tuple[NDArray[np.int64], Callable[[], NDArray[np.int32]]] | None = None,
     ) -> None:
         """Take an index; with `checksums` each list is compared with its own the first time it is read.
 
         Parameters
         ----------
         watched : the file whose mapped bytes the lists are; None where they are in memory
+        belongs : the cell of each list, and what gives that of each row, where the index comes from a file and its ids are to be checked
         """
+        self._belongs = belongs
         self._index = index
         self._watched = watched
         self.nbytes = nbytes
@@ -328,7 +355,21 @@ class Lists:
                 raise CorruptData(
                     "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
                 )
+            self.check_ids([int(i)])
             self._unread[i] = False
+
+    def check_ids(self, lists: Iterable[int]) -> None:
+        """Raise `CorruptData` unless each of these lists holds rows of its own cell, rising: then no row is in two, or beyond the last."""
+        if self._belongs is None:
+            return
+        cells, cell = self._belongs[0], self._belongs[1]()
+        for i in lists:
+            ids = faiss.rev_swig_ptr(self._index.invlists.get_ids(i), int(self._sizes[i]))
+            within = ids[0] >= 0 and ids[-1] < len(cell) and bool((ids[1:] > ids[:-1]).all())
+            if not within or not bool((cell[ids] == cells[i]).all()):
+                raise CorruptData(
+                    "codes.faiss cannot be used (a list holds other rows than those of its cell); run a build to make it anew."
+                )
 
 
 def list_order(cell: NDArray[np.int32]) -> tuple[NDArray[np.int32], Rows]:
@@ -433,18 +474,119 @@ def _checksum(index: faiss.IndexIVF, i: int) -> int:
     return zlib.crc32(codes, zlib.crc32(ids))
 
 
+@dataclass(frozen=True, slots=True)
+class ListsForm:
+    """What the file of a segment's lists must be, to the byte, before FAISS sees it: it allocates, maps and opens what a file says."""
+
+    dim: int
+    metric: Metric
+    codec: str
+    cell: NDArray[np.int32]
+    """(n,) cell of each row, n at least 1; each cell that occurs is a list of the rows that it holds."""
+    trained: Floats | None = None
+    """What the codec learned; None where that is not known."""
+
+    @property
+    def occupied(self) -> tuple[NDArray[np.int64], Rows]:
+        """Cells that occur (sorted) and rows in each."""
+        counts = np.bincount(self.cell)
+        cells = np.flatnonzero(counts)
+        return cells, counts[cells]
+
+    def header(self, sizes: Rows) -> tuple[bytes, int, bytes]:
+        """What `ListsWriter` writes before the lists: the bytes before what the codec learned, the length of that, and those behind it."""
+        kind, n_numbers = CODECS[self.codec], n_trained(self.codec, self.dim)
+        row = lists_row_nbytes(self.dim, self.codec)
+        before = _index_header(b"IwFl" if kind is None else b"IwSq", self.dim, len(self.cell), self.metric)
+        before += struct.pack("<QQ", len(sizes), 1)
+        # The quantizer is empty, and there is no map from ids to lists.
+        before += (
+            _index_header(b"IxFI" if self.metric == "ip" else b"IxF2", self.dim, 0, self.metric) + bytes(8) + bytes(9)
+        )
+        behind = b""
+        if kind is not None:
+            before += struct.pack("<iifQQQ", kind, 0, 0.0, self.dim, row, n_numbers)
+            behind += struct.pack("<Q?", row, False)  # Codes are not of residuals.
+        behind += b"ilar" + struct.pack("<QQ", len(sizes), row) + b"full" + struct.pack("<Q", len(sizes))
+        return before, 4 * n_numbers, behind + sizes.astype("<u8").tobytes()
+
+    def check(self, path: Path) -> None:
+        """Raise `CorruptData` unless a file has this form; its lists are not looked at."""
+        sizes = self.occupied[1]
+        before, width, behind = self.header(sizes)
+        expected = len(before) + width + len(behind) + len(self.cell) * (lists_row_nbytes(self.dim, self.codec) + 8)
+        with reading(path, _ANEW), path.open("rb") as file:
+            told = file.read(len(before)), file.read(width), file.read(len(behind))
+            nbytes = file.seek(0, 2)
+        if (told[0], told[2], nbytes) != (before, behind, expected):
+            raise _malformed(path, "its header is not the one that belongs to its segment")
+        trained = np.frombuffer(told[1], "<f4")
+        if not np.isfinite(trained).all() or not (self.trained is None or np.array_equal(trained, self.trained)):
+            raise _malformed(path, "its codec was trained on something else than the cells")
+
+
+_ANEW = "run a build to make it anew"
+
+
+def _malformed(path: Path, why: str) -> CorruptData:
+    return CorruptData(f"{path.name} in {path.parent.name} cannot be used ({why}); {_ANEW}.")
+
+
+def _index_header(code: bytes, dim: int, n: int, metric: Metric) -> bytes:
+    """How FAISS starts every index, a trained one."""
+    return struct.pack("<4siqqq?i", code, dim, n, 1 << 20, 1 << 20, True, _metric(metric))
+
+
+def lists_row_nbytes(dim: int, codec: str) -> int:
+    """Bytes of the codes of a row."""
+    kind = CODECS[codec]
+    return 4 * dim if kind is None else int(faiss.ScalarQuantizer(dim, kind).code_size)
+
+
 def read_lists(
-    path: Path, *, exact: bool, checksums: NDArray[np.uint32] | None = None, watched: Watched | None = None
+    path: Path,
+    form: ListsForm,
+    *,
+    checksums: NDArray[np.uint32] | None = None,
+    watched: Watched | None = None,
+    cell_of_row: Callable[[], NDArray[np.int32]] | None = None,
 ) -> Lists:
     """Open an inverted file: in memory, or mapped where the `checksums` of its lists are given.
 
     Check its hash first (that of its header if it is to be mapped), for FAISS does not notice changed bytes.
+
+    Parameters
+    ----------
+    watched : the file, where it is to be mapped
+    cell_of_row : gives the cells (n,) of the rows when a mapped list is first read; None for those of the form
+
+    Raises
+    ------
+    CorruptData
+        If the file is not of the form that it must have, or its ids are not those of the rows.
     """
+    form.check(path)
     try:
         index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise CorruptData(
-            f"{path.name} in {path.parent.name} cannot be read by FAISS; run a build to make it anew."
-        ) from error
+    except (RuntimeError, MemoryError) as error:
+        short = shortage(f"reading {path.name} in {path.parent.name}", error)
+        raise short or _malformed(path, "FAISS refuses it") from error
+    flat = CODECS[form.codec] is None
+    told = type(index), index.d, index.ntotal, index.metric_type, index.code_size, index.nlist, index.is_trained
+    cells, _ = form.occupied
+    kind = faiss.IndexIVFFlat if flat else faiss.IndexIVFScalarQuantizer
+    row = lists_row_nbytes(form.dim, form.codec)
+    if told != (kind, form.dim, len(form.cell), _metric(form.metric), row, len(cells), True) or index.by_residual:
+        raise _malformed(path, "it is not the index that its header tells of")
     nbytes = path.stat().st_size if checksums is None else PER_MAPPED_LIST * index.nlist
-    return Lists(index, nbytes, exact=exact, checksums=checksums, watched=watched)
+    lists = Lists(
+        index,
+        nbytes,
+        exact=flat,
+        checksums=checksums,
+        watched=watched,
+        belongs=(cells, cell_of_row or (lambda: form.cell)),
+    )
+    if checksums is None:
+        lists.check_ids(range(len(cells)))
+    return lists

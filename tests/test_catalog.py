@@ -19,8 +19,31 @@ LAYOUT = LayoutRow(1, "round_robin", ("Shard 0",), {"n_shards": 1})
 
 
 def segment(number: int, rows: int = 4) -> SegmentRow:
-    stats = {"videos": {str(number): rows}, "frame_ids": [number * 10, number * 10 + rows - 1], "tags": {}}
-    return SegmentRow(number, 0, rows, {"vectors.npy": "0" * 32}, stats, AT)
+    stats = {
+        "videos": {str(number): rows},
+        "seconds": [0.0, 6.0],
+        "captured": None,
+        "hours": [],
+        "tags": {},
+        "frame_ids": [number * 10, number * 10 + rows - 1],
+        "n_cells": 1,
+    }
+    files = dict.fromkeys(("cells.npy", "frames.arrow", "vectors.npy"), "0" * 32)
+    return SegmentRow(number, 0, rows, files, stats, AT)
+
+
+def cells(number: int) -> CellsRow:
+    names = ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric")
+    return CellsRow(number, {f"{name}.npy": f"{number:032x}" for name in names})
+
+
+def router(number: int) -> RouterRow:
+    names = ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
+    about = {"source": f"bank {number}", "n_texts": 40, "next_frame": 0, "n_frames": 4}
+    calibration = {"curves": [], "n_frames": 4}
+    return RouterRow(
+        number, {f"text_{name}.npy": f"{number:032x}" for name in names}, {**about, "calibration": calibration}
+    )
 
 
 def video(number: int) -> VideoRow:
@@ -57,6 +80,7 @@ def commit(catalog: Catalog, number: int) -> int:
     with catalog.transaction() as change:
         change.add_video(video(number))
         change.add_segment(segment(number))
+        change.advance("frame", 10_000)
         change.commit_generation(SETTINGS, 1, None, None, "add", AT)
     return catalog.current_generation()
 
@@ -64,33 +88,38 @@ def commit(catalog: Catalog, number: int) -> int:
 def test_a_generation_lists_what_was_committed_in_it(catalog, path):
     commit(catalog, 1)
     with catalog.transaction() as change:
-        change.add_cells(CellsRow(1, {"centroids.npy": "1"}))
-        change.add_router(RouterRow(1, {"best.npy": "2"}, {"source": "x", "calibration": {"curves": []}}))
-        change.add_delete(DeleteRow(1, 1, 3))
+        change.add_cells(cells(1))
+        change.add_router(router(1))
+        change.add_video(video(2))
+        change.end_video(1)
+        change.add_delete(DeleteRow(1, 0, 4))
         change.commit_generation(SETTINGS, 1, 1, 1, "build", AT)
     again = Catalog.open(path)
     found = again.manifest(again.current_generation())
     again.close()
     assert found.settings == SETTINGS
     assert found.layout == LAYOUT
-    assert found.videos == (video(1),)
+    assert found.videos == (video(2),)
     assert found.segments == (segment(1),)
-    assert found.deletes == (DeleteRow(1, 1, 3),)
-    assert found.cells == CellsRow(1, {"centroids.npy": "1"})
-    assert found.router == RouterRow(1, {"best.npy": "2"}, {"source": "x", "calibration": {"curves": []}})
+    assert found.deletes == (DeleteRow(1, 0, 4),)
+    assert found.cells == cells(1)
+    assert found.router == router(1)
 
 
 def test_a_router_is_listed_while_a_generation_needs_it_and_forgotten_then(catalog, path):
     def fit(number: int | None) -> int:
         with catalog.transaction() as change:
             if number is not None:
-                change.add_router(RouterRow(number, {}, {"source": f"bank {number}"}))
-            change.commit_generation(SETTINGS, 1, None, number, "refit", AT)
+                change.add_router(router(number))
+            change.commit_generation(SETTINGS, 1, 1, number, "refit", AT)
         return catalog.current_generation()
 
+    with catalog.transaction() as change:
+        change.add_cells(cells(1))
+        change.commit_generation(SETTINGS, 1, 1, None, "build", AT)
     first, second = fit(1), fit(2)
     assert catalog.live_folders([first, second])["routers"] == {1, 2}
-    assert catalog.manifest(first).router.about == {"source": "bank 1"}
+    assert catalog.manifest(first).router.about["source"] == "bank 1"
     catalog.forget_before(second)
     assert catalog.live_folders([second])["routers"] == {2}
     assert catalog._one("SELECT group_concat(router_id) FROM routers") == ("2",)
@@ -106,14 +135,15 @@ def test_older_generations_stay_as_they_were_until_they_are_forgotten(catalog):
     with catalog.transaction() as change:
         change.end_segment(1)
         change.end_video(1)
+        change.add_video(video(2))
         change.add_segment(segment(2))
         change.commit_generation(SETTINGS, 1, None, None, "merge", AT)
     second = catalog.current_generation()
     assert [row.segment_id for row in catalog.manifest(first).segments] == [1]
     assert [row.segment_id for row in catalog.manifest(second).segments] == [2]
     nothing = {"cells": set(), "routers": set()}
-    assert catalog.live_folders([first, second]) == {"segments": {1, 2}, "media": {1}, **nothing}
-    assert catalog.live_folders([second]) == {"segments": {2}, "media": set(), **nothing}
+    assert catalog.live_folders([first, second]) == {"segments": {1, 2}, "media": {1, 2}, **nothing}
+    assert catalog.live_folders([second]) == {"segments": {2}, "media": {2}, **nothing}
     catalog.forget_before(second)
     assert [row.segment_id for row in catalog.manifest(second).segments] == [2]
     with pytest.raises(CorruptData, match=f"Generation {first} is not in the catalog"):
@@ -236,15 +266,15 @@ def test_counters_only_grow_and_a_changed_one_is_never_used(catalog, path):
 def test_a_value_changed_behind_our_back_is_corrupt_data(catalog, path, change):
     commit(catalog, 1)
     with catalog.transaction() as fitted:
-        fitted.add_router(RouterRow(1, {"best.npy": "2"}, {"source": "x"}))
-        fitted.commit_generation(SETTINGS, 1, None, 1, "refit", AT)
+        fitted.add_cells(cells(1))
+        fitted.add_router(router(1))
+        fitted.commit_generation(SETTINGS, 1, 1, 1, "refit", AT)
+    assert catalog.manifest(catalog.current_generation()).router == router(1)
     with sqlite3.connect(path) as other:
         other.execute(change)
     other.close()
-    again = Catalog.open(path)
-    with pytest.raises(CorruptData):
+    with pytest.raises(CorruptData), contextlib.closing(Catalog.open(path)) as again:
         again.manifest(again.current_generation())
-    again.close()
 
 
 def test_a_flipped_byte_never_changes_what_is_listed_in_silence(catalog, path):
@@ -318,6 +348,7 @@ def test_an_id_may_be_taken_again_once_its_video_is_gone_and_not_before(catalog)
         take(2)
     with catalog.transaction() as change:
         change.end_video(1)
+        change.add_delete(DeleteRow(1, 0, 4))
         change.commit_generation(SETTINGS, 1, None, None, "delete", AT)
     take(2)
     found = catalog.manifest(catalog.current_generation())

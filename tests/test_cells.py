@@ -124,7 +124,7 @@ class TestEitherNumberOfLevels:
     @pytest.mark.parametrize("codec", CODECS)
     def test_cells_come_back_from_disk_as_they_were(self, tmp_path, rows, codec, two_level):
         cells = train(rows, 9, codec, 7, two_level=two_level)
-        back = read_cells(tmp_path / "7", 7, write_cells(tmp_path / "7", cells))
+        back = read_cells(tmp_path / "7", 7, write_cells(tmp_path / "7", cells), rows.shape[1], codec)
         for name in ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric"):
             written, read = getattr(cells, name), getattr(back, name)
             np.testing.assert_array_equal(read, written)
@@ -139,10 +139,10 @@ class TestEitherNumberOfLevels:
         assert set(hashes) == set(FILES)
         flip(tmp_path / "1" / name)
         with pytest.raises(CorruptData, match=name):
-            read_cells(tmp_path / "1", 1, hashes)
+            read_cells(tmp_path / "1", 1, hashes, rows.shape[1], "sq8")
         (tmp_path / "1" / name).unlink()
         with pytest.raises(CorruptData, match=name):
-            read_cells(tmp_path / "1", 1, hashes)
+            read_cells(tmp_path / "1", 1, hashes, rows.shape[1], "sq8")
 
 
 def test_every_row_goes_to_its_nearest_centroid(rows):
@@ -272,7 +272,7 @@ class TestUnderAQueryMetric:
 
     def test_a_metric_comes_back_from_disk(self, tmp_path, rows, metric):
         cells = train(rows.copy(), 9, "sq8", 7, two_level=False, query_metric=metric)
-        back = read_cells(tmp_path / "7", 7, write_cells(tmp_path / "7", cells))
+        back = read_cells(tmp_path / "7", 7, write_cells(tmp_path / "7", cells), rows.shape[1], "sq8")
         np.testing.assert_array_equal(back.query_metric, metric)
         np.testing.assert_array_equal(back.assign(rows), cells.assign(rows))
 

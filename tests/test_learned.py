@@ -11,6 +11,7 @@ import pytest
 from worlds import DIM, Flat, assert_answers, fill, flip, folders, make_video, queries
 
 from engine.bank import FOLDS, Bank
+from engine.cells import Cells
 from engine.collection import Collection
 from engine.errors import CorruptData
 from engine.fitting import fit
@@ -34,6 +35,11 @@ SMALL = [make_video(i, 60) for i in range(5)]
 def router_of(collection: Collection) -> Learned | None:
     with collection._generations.reading() as snapshot:
         return snapshot.router
+
+
+def cells_of(collection: Collection) -> Cells | None:
+    with collection._generations.reading() as snapshot:
+        return snapshot.cells
 
 
 def brute_best(collection: Collection) -> tuple[Learned, np.ndarray]:
@@ -217,7 +223,7 @@ class TestWritingAndReading:
     def test_a_router_comes_back_as_it_was(self, small, tmp_path):
         router = router_of(small)
         hashes, about = write_learned(tmp_path / "r", router)
-        back = read_learned(tmp_path / "r", hashes, json.loads(json.dumps(about)))
+        back = read_learned(tmp_path / "r", hashes, json.loads(json.dumps(about)), cells_of(small))
         np.testing.assert_array_equal(back.text.cells.vectors, router.text.cells.vectors)
         np.testing.assert_array_equal(back.text.cells.biases, router.text.cells.biases)
         np.testing.assert_array_equal(back.text.best, router.text.best)
@@ -231,7 +237,7 @@ class TestWritingAndReading:
     def test_groups_come_back_as_they_were(self, city, tmp_path):
         router = router_of(city)
         hashes, about = write_learned(tmp_path / "r", router)
-        back = read_learned(tmp_path / "r", hashes, about)
+        back = read_learned(tmp_path / "r", hashes, about, cells_of(city))
         np.testing.assert_array_equal(back.text.groups.vectors, router.text.groups.vectors)
         np.testing.assert_array_equal(back.text.groups.biases, router.text.groups.biases)
 
@@ -264,11 +270,11 @@ class TestGoingOn:
         np.testing.assert_allclose(router.text.cells.vectors, again.vectors, atol=2e-3)
 
     def test_frames_that_come_are_taken_in_and_the_files_before_are_swept(self, small):
-        first = router_of(small)
+        before = router_of(small).text.best
         small.add(*make_video(20, 40))
         router, best = brute_best(small)
         assert (router.n_frames, router.next_frame) == (340, 340)
-        assert (router.text.best > first.text.best).any()
+        assert (router.text.best > before).any()
         np.testing.assert_allclose(router.text.best, best, atol=2e-3)
         again = fit(router.bank.vectors, best, self.cells(small).centroids)
         np.testing.assert_allclose(router.text.cells.vectors, again.vectors, atol=5e-3)

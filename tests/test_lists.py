@@ -19,7 +19,17 @@ from worlds import Video, assert_holds, assert_ranking, fill, flip, folders, lis
 from engine import vectorindex
 from engine.durable import storage_errors
 from engine.errors import CorruptData, StorageFull
-from engine.vectorindex import CODECS, Lists, ListsWriter, list_order, plain_lists, read_lists, scores_of, train_codec
+from engine.vectorindex import (
+    CODECS,
+    Lists,
+    ListsForm,
+    ListsWriter,
+    list_order,
+    plain_lists,
+    read_lists,
+    scores_of,
+    train_codec,
+)
 
 N, DIM, CELLS = 300, 16, 7
 EVERY = np.arange(CELLS)
@@ -52,13 +62,13 @@ class Written:
     sums: np.ndarray
     decoded: np.ndarray
     header: int
-    codec: str
+    form: ListsForm
 
     def loaded(self) -> Lists:
-        return read_lists(self.path, exact=self.codec == "fp32")
+        return read_lists(self.path, self.form)
 
     def mapped(self) -> Lists:
-        return read_lists(self.path, exact=self.codec == "fp32", checksums=self.sums)
+        return read_lists(self.path, self.form, checksums=self.sums)
 
 
 def write(folder: Path, rows, cell, codec: str, metric: str = "ip", trained=None) -> Written:
@@ -73,7 +83,13 @@ def write(folder: Path, rows, cell, codec: str, metric: str = "ip", trained=None
         quantizer = faiss.ScalarQuantizer(DIM, CODECS[codec])
         faiss.copy_array_to_vector(trained, quantizer.trained)
         decoded = quantizer.decode(quantizer.compute_codes(np.ascontiguousarray(rows)))
-    return Written(folder / "codes.faiss", sums, decoded, writer.header_nbytes(folder / "codes.faiss"), codec)
+    return Written(
+        folder / "codes.faiss",
+        sums,
+        decoded,
+        writer.header_nbytes(folder / "codes.faiss"),
+        ListsForm(DIM, metric, codec, cell, trained),
+    )
 
 
 @pytest.fixture(params=CODECS)
@@ -136,8 +152,8 @@ def where_lists_lie(path: Path, header: int) -> list[tuple[int, int, int]]:
 class TestEveryCodecAndMetric:
     def test_codes_are_near_what_they_stand_for(self, written, rows, asked, metric):
         error = np.abs(scored(written, asked[0], metric) - scores_of(asked[0], rows, metric))
-        assert error.max() <= {"fp32": 0, "fp16": 2e-3, "sq8": 0.05, "sq4": 0.7}[written.codec]
-        assert written.loaded().exact == (written.codec == "fp32")
+        assert error.max() <= {"fp32": 0, "fp16": 2e-3, "sq8": 0.05, "sq4": 0.7}[written.form.codec]
+        assert written.loaded().exact == (written.form.codec == "fp32")
 
     def test_a_batch_answers_like_each_query_alone_and_like_a_plain_ranking(self, lists, written, cell, asked, metric):
         wanted = probes(len(asked))
@@ -196,7 +212,7 @@ class TestEveryCodecAndMetric:
         index = faiss.read_index(str(written.path))
         assert index.quantizer.ntotal == 0
         assert index.nlist == len(np.unique(cell)) == CELLS
-        assert not getattr(index, "by_residual", False) or written.codec == "fp32"
+        assert not getattr(index, "by_residual", False) or written.form.codec == "fp32"
         assert index.ntotal == N
 
     def test_list_checksums_are_those_of_the_stored_ids_and_codes(self, written):
@@ -352,8 +368,9 @@ class TestFaults:
     @pytest.mark.parametrize("mapped", [False, True])
     def test_a_file_that_faiss_cannot_read_is_corrupt(self, tmp_path, mapped):
         (tmp_path / "codes.faiss").write_bytes(b"IwSq" + b"\0" * 40)
+        form = ListsForm(DIM, "ip", "sq8", np.zeros(1, np.int32))
         with pytest.raises(CorruptData, match=r"codes\.faiss"):
-            read_lists(tmp_path / "codes.faiss", exact=False, checksums=np.zeros(1, np.uint32) if mapped else None)
+            read_lists(tmp_path / "codes.faiss", form, checksums=np.zeros(1, np.uint32) if mapped else None)
 
     def test_a_disk_that_fills_up_at_the_last_buffer_is_noticed(self, tmp_path, rows, cell, monkeypatch):
         (tmp_path / "codes.faiss").symlink_to("/dev/full")
