@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.bounds import check_is_file
 from engine.errors import CorruptData
 
 NO_TIME = np.iinfo(np.int64).min
@@ -246,8 +247,7 @@ def read_table(path: Path) -> FrameTable:
         In one sentence, if the file is not such a table, a column is missing or of another type, or a value is.
     """
     check_table_name(path)
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
+    check_is_file(path)
     try:
         table, unknown = _load_table(path)
         video_id = _texts(path, "video_id", table.column("video_id"))

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from engine import vectorindex
 from engine.arrangement import Arranger
 from engine.bank import Bank
+from engine.bounds import MAX_TEXT_NBYTES
 from engine.build import Gathered, draw
 from engine.calibration import Calibration
 from engine.cells import Cells
-from engine.durable import load_array, remove_folder, save_arrays, storage_errors
-from engine.errors import CorruptData, EngineError
+from engine.durable import is_real_file, load_array, read_real, real_files, remove_folder, save_arrays, storage_errors
+from engine.errors import CorruptData, EngineError, Untrusted
 from engine.learned import Learned, Ranking
 from engine.manifest import Settings
 from engine.promise import Linear
@@ -125,7 +126,7 @@ def known(path: Path, snapshot: Snapshot, sounding: Sounding) -> dict[int, Sound
     if snapshot.cells is None or snapshot.router is None:
         return found
     for n in numbers(len(snapshot.cells), snapshot.n_live):
-        with suppress(OSError, ValueError, KeyError, CorruptData):
+        with suppress(OSError, ValueError, KeyError, CorruptData, Untrusted):
             rung = _read(path / FOLDER / str(n), snapshot, sounding)
             if rung is not None:
                 found[n] = rung
@@ -174,13 +175,14 @@ def _write(
 
 
 def _read(folder: Path, snapshot: Snapshot, sounding: Sounding) -> Sounding | None:
-    if not (folder / "about.json").is_file():
+    if not is_real_file(folder / "about.json"):
         return None
-    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    about = json.loads(read_real(folder / "about.json", MAX_TEXT_NBYTES))
     frame_id = sounding.arranger.columns.frame_id
     if about["fits"] != _fits(snapshot, frame_id):
         return None
     files: Mapping[str, str] = about["files"]
+    real_files(folder, files)
     arrays = {name.removesuffix(".npy"): load_array(folder / name, files) for name in files}
     none = np.empty((0, snapshot.settings.dim), np.float32)
     cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _STORED})

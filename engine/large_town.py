@@ -19,6 +19,7 @@ from engine.build import Progress
 from engine.collection import Collection
 from engine.durable import storage_errors
 from engine.errors import StorageFull
+from engine.files import discard
 from engine.reference import reading
 from engine.tables import BATCH, quiet, settle
 from engine.types import Frame, FrameBatch, NewVideo, VideoInfo
@@ -78,7 +79,7 @@ def large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Pr
         if collection.built:
             return collection
         collection.close()
-        shutil.rmtree(path)
+        discard(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     free, wanted = shutil.disk_usage(path.parent).free, expected(n_frames)[0]
     if free < wanted + _ROOM:
@@ -93,7 +94,7 @@ def large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Pr
         _fill(collection, town, n_frames, progress)
     except BaseException:
         collection.close()
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path)
         raise
     return collection
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from engine import stats, vectorindex
 from engine.cells import Cells
 from engine.columns import FrameColumns, read_columns, write_columns
-from engine.durable import check_file, file_hash, save_array, sync_folder, synced, write_header
+from engine.durable import check_file, file_hash, real_files, save_array, sync_folder, synced, write_header
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
 from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
@@ -155,6 +155,7 @@ class Segment:
     """A segment opened for reading. Every byte is checked before it takes part in an answer."""
 
     def __init__(self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str) -> None:
+        real_files(folder, row.files)
         self.folder = folder
         self.row = row
         self.n_rows = row.n_rows
