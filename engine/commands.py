@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import account, planner, preparing
+from engine import account, allowing, planner, preparing
 from engine.bench import Bench, Request
-from engine.bounds import check_is_file
-from engine.catalog import Catalog
 from engine.collection import Collection
-from engine.errors import ReadOnly
-from engine.files import place_of
 from engine.ingest import IngestReport
 from engine.making import filled, from_aic, from_table, from_videos
 from engine.samples import sample_queries
@@ -26,8 +21,8 @@ from engine.searcher import How, Query
 from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, load_array
-from engine.terminal import Line, escaped, print_json, print_result, search_document
-from engine.trust import ROOTS, Trust
+from engine.terminal import Line, print_json, print_result, search_document
+from engine.trust import Kind
 from engine.tuning import Setting
 from engine.types import Filter
 from engine.unheard import unheard
@@ -225,7 +220,9 @@ def run_search(options: argparse.Namespace) -> int:
 
 def _queries(path: Path) -> NDArray[np.floating]:
     """One query vector (dim,) or several (m, dim) from a .npy file."""
-    check_is_file(path)
+    if not path.is_file():
+        why = "it is not a file" if path.exists() else "there is no such file"
+        raise ValueError(f"{path} cannot be read as a NumPy array ({why}).")
     loaded = load_array(path, path)
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
         raise ValueError(f"{path} does not hold one array of numbers.")
@@ -347,37 +344,11 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_trust(options: argparse.Namespace) -> int:
     """Say what a collection names outside itself, and allow what was asked for."""
-    with closing(Catalog.open(place_of(options.collection) / "catalog.sqlite")) as catalog:
-        manifest = catalog.manifest(catalog.current_generation())
-    trust, rows, encoder = Trust(options.collection), manifest.videos, manifest.settings.encoder
-    films, pictures = [row.source for row in rows], [row.pictures for row in rows]
-    kinds = {"film", "pictures"} if options.media or options.all else set()
+    kinds: set[Kind] = {"film", "pictures"} if options.media or options.all else set()
     kinds |= {"encoder"} if options.encoder or options.all else set()
-    wanted = [each for each in trust.review(films, pictures, encoder) if each.kind in kinds and not each.allowed]
-    kept = [
-        trust.allow("film", (each.path for each in wanted if each.kind == "film")),
-        trust.allow("pictures", (each.path for each in wanted if each.kind == "pictures")),
-        *(trust.allow_encoder(each.path) for each in wanted if each.kind == "encoder"),
-        trust.allow("root", options.root),
-    ]
-    named = list(trust.review(films, pictures, encoder))
-    if not all(kept):
-        raise ReadOnly(
-            "What is allowed could not be written down in the folder for the state of programs; "
-            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS}."
-        )
+    named = allowing.allow(options.collection, kinds, options.root)
     n = sum(each.allowed for each in named)
-    lines = [f"{'allowed' if each.allowed else 'not allowed'}  {each.kind}  {escaped(each.path)}" for each in named]
-    if not named:
-        lines.append("This collection names nothing outside itself.")
-    elif n == len(named):
-        lines.append(f"All {n:,} that lie outside the collection are allowed.")
-    else:
-        lines.append(
-            f"{n:,} of {len(named):,} that lie outside the collection are allowed; the others are not opened. If they are yours, or you "
-            "know who made the collection, allow films and pictures with --media, the encoder with --encoder, all with --all."
-        )
-    return _say(options, "\n".join(lines), named=[asdict(each) for each in named], allowed=n)
+    return _say(options, allowing.describe(named), named=[asdict(each) for each in named], allowed=n)
 
 
 def run_tune(options: argparse.Namespace) -> int:

@@ -108,6 +108,7 @@ LAYERS = [
     "applying",
     "planner",
     "terminal",
+    "allowing",
     "commands",
     "__main__",
 ]
