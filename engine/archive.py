@@ -135,9 +135,14 @@ def _walk(folder: Path, ours: Ours) -> Iterator[tuple[Path, list[str], list[str]
 
     Behind a link only the next names are looked at, so that those are known which lead out of the archive: more may be a whole disk.
     """
-    walked = os.walk(folder)
-    for place, inside, names in walked if ours(folder) else islice(walked, 1):
+    if not ours(folder):
+        yield from _first(folder)
+        return
+    for place, inside, names in os.walk(folder):
         yield Path(place), inside, names
         for linked in [Path(place) / name for name in inside if (Path(place) / name).is_symlink()]:
-            for _, folders, files in islice(os.walk(linked), 1):
-                yield linked, folders, files
+            yield from _first(linked)
+
+
+def _first(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    return ((Path(place), inside, names) for place, inside, names in islice(os.walk(folder), 1))
