@@ -151,6 +151,8 @@ def describe(path: Path, every: float, shots: bool) -> NewVideo:
     """
     try:
         str(path.resolve()).encode()
+    except (OSError, RuntimeError) as error:
+        raise VideoError(f"{path.name} is a link that leads to itself; give a video file.") from error
     except UnicodeEncodeError as error:
         raise VideoError(f"The name of {path!a} is not valid UTF-8, so it cannot be filed; rename it.") from error
     file = probe(path)
@@ -177,12 +179,16 @@ def _sidecar(path: Path) -> dict[str, str]:
     if not os.path.lexists(sidecar):
         return {}
     try:
-        entries = json.loads(read_bounded(sidecar, MAX_TEXT_NBYTES).decode("utf-8"))
+        content = read_bounded(sidecar, MAX_TEXT_NBYTES)
+    except ValueError as error:
+        raise VideoError(str(error)) from error
+    except OSError as error:
+        raise VideoError(f"{sidecar} cannot be read ({error.strerror}); mend or remove it.") from error
+    try:
+        entries = json.loads(content.decode("utf-8"))
         found: dict[str, object] = next((entry for entry in entries if entry["file"] == path.name), {})
         if "captured_at" in found:
             datetime.fromisoformat(str(found["captured_at"]))
-    except OSError as error:
-        raise VideoError(f"{sidecar} cannot be read ({error.strerror}); mend or remove it.") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise VideoError(
             f"{sidecar} is not a list of entries with a file name each ({error}); mend or remove it."

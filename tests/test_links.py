@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +294,14 @@ class TestPictures:
 
 
 class TestFiles:
+    def test_the_account_of_the_memory_does_not_count_what_links_lead_to(self, made, home):
+        (home / "large").write_bytes(bytes(1 << 20))
+        with Collection.open(made) as collection:
+            before = collection.memory().disk
+            (made / "media" / "home").symlink_to(home)
+            (made / "pictures" / "9-9.jpg").symlink_to(home / "large")
+            assert sum(asdict(collection.memory().disk).values()) - sum(asdict(before).values()) < 1000
+
     def test_a_stored_file_behind_a_link_is_not_read(self, tmp_path):
         (tmp_path / "real").mkdir()
         (tmp_path / "real" / "a").write_bytes(b"abc")
@@ -326,6 +334,11 @@ class TestWhatIsImported:
             open_vectors(tmp_path / "a.npy")
         put(tmp_path / "a.mp4", kind, tmp_path, monkeypatch)
         with pytest.raises(VideoError, match=r"is not a file|is a folder"):
+            describe(tmp_path / "a.mp4", 1.0, False)
+
+    def test_a_link_to_itself_is_told(self, tmp_path):
+        (tmp_path / "a.mp4").symlink_to("a.mp4")
+        with pytest.raises(VideoError, match="leads to itself"):
             describe(tmp_path / "a.mp4", 1.0, False)
 
     @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
