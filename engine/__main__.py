@@ -107,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     _on_collection(commands, "stats", run.run_stats, "what is in a collection, shard by shard")
     _on_collection(commands, "memory", run.run_memory, "where its bytes are: on disk, mapped, in memory")
     _on_collection(commands, "check", run.run_check, "compare every stored file with its checksum")
+    _trust_options(
+        _on_collection(commands, "trust", run.run_trust, "what it names outside itself, and allowing that to be opened")
+    )
     _bench_options(_on_collection(commands, "bench", run.run_bench, "compare ways to answer the same queries"))
     _tune_options(
         _on_collection(
@@ -305,6 +308,20 @@ def _bench_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="where the naive loop's files are written (default: the system's)",
+    )
+
+
+def _trust_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--media", action="store_true", help="allow the films and pictures that it names")
+    command.add_argument("--encoder", action="store_true", help="allow the encoder that it names")
+    command.add_argument("--all", action="store_true", help="allow both")
+    command.add_argument(
+        "--root",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="allow those films and pictures that lie in this folder, now and later; repeat for more",
     )
 
 

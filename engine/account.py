@@ -237,7 +237,7 @@ def _disk(path: Path, snapshot: Snapshot, shards: Iterable[Disk]) -> Disk:
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except OSError:
         return 0
 
@@ -249,7 +249,7 @@ _Look = Callable[[Path, int], tuple[int, tuple[Path, ...]]]
 def _list(path: Path, changed: int) -> tuple[int, tuple[Path, ...]]:
     nbytes, folders = 0, []
     for each in path.iterdir():
-        if each.is_dir():
+        if each.is_dir() and not each.is_symlink():
             folders.append(each)
         else:
             nbytes += _size(each)

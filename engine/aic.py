@@ -16,21 +16,22 @@ import hashlib
 import io
 import json
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.archive import Archive, survey
+from engine.bounds import MAX_FEATURES_NBYTES, MAX_IMAGE_NBYTES, MAX_TEXT_NBYTES, check_is_file, read_bounded
 from engine.build import Progress
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.media import PICTURES, read_image
-from engine.tables import ImportReport, check_rows, load_array, open_vectors, quiet, settle
+from engine.tables import ImportReport, array_header, check_rows, load_array, quiet, settle
+from engine.trust import ROOTS
 from engine.types import FrameBatch, NewVideo
 from engine.writer import taken
 
@@ -42,104 +43,15 @@ SURE = 0.4
 """Score from which a detected object becomes a tag; lists without scores are taken whole."""
 ABOUT = ("author", "publish_date", "watch_url", "length")
 """What of the media info is kept beside the title, as text."""
+Read = Callable[[Path, Any], bytes]
+"""Gives what is in a file, after it has been looked at, and takes it into a fingerprint."""
 _STORED = 0.6
 _BATCH = 32
 """Keyframes embedded at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
-    """Where the files of an archive are, by video."""
-
-    folder: Path
-    features: Mapping[str, Path]
-    maps: Mapping[str, Path]
-    infos: Mapping[str, Path] = field(default_factory=dict)
-    objects: Mapping[str, Path] = field(default_factory=dict)
-    """A file or a folder per video."""
-    pictures: Mapping[str, Path] = field(default_factory=dict)
-    """A folder per video."""
-    films: Mapping[str, Path] = field(default_factory=dict)
-
-    def videos(self) -> list[str]:
-        """Videos with features or a keyframe map, sorted."""
-        return sorted({*self.features, *self.maps})
-
-    def dim(self) -> int | None:
-        """Length of the vectors, from the first feature file that can be read; None without any."""
-        for path in self.features.values():
-            try:
-                return int(open_vectors(path).shape[1])
-            except ValueError:
-                continue
-        return None
-
-
 class Unusable(Exception):
     """A video of an archive cannot be stored; the message says why."""
-
-
-def survey(folder: Path, features: Path | None = None) -> Archive:
-    """Find the files of an archive by their names; nothing is read.
-
-    Parameters
-    ----------
-    features : folder with the features; None looks for one called clip-features*
-
-    Raises
-    ------
-    ValueError
-        If there is no such folder, it holds neither features nor keyframe maps, or several folders of features.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}.")
-    if features is None:
-        found = sorted(path for path in folder.glob("clip-features*") if path.is_dir())
-        if len(found) > 1:
-            raise ValueError(
-                f"{folder} has several folders of features ({', '.join(path.name for path in found)}); say which one with --features."
-            )
-        features = found[0] if found else None
-    elif not features.is_dir():
-        raise ValueError(f"There is no folder {features} with features.")
-    vectors = _files([features] if features else [], ".npy")
-    maps = _files([folder / "map-keyframes"], ".csv")
-    if not vectors and not maps:
-        raise ValueError(
-            f"{folder} is not an archive in the AI Challenge layout: it has neither clip-features*/<video>.npy nor map-keyframes/<video>.csv."
-        )
-    known = {*vectors, *maps}
-    objects = folder / "objects"
-    return Archive(
-        folder=folder,
-        features=vectors,
-        maps=maps,
-        infos=_files([folder / "media-info"], ".json"),
-        objects=_folders([objects], known) | {path.stem: path for path in sorted(objects.glob("*.json"))},
-        pictures=_folders(_named(folder, "keyframes"), known),
-        films=_files(_named(folder, "video"), ".mp4"),
-    )
-
-
-def _named(folder: Path, start: str) -> list[Path]:
-    """Folders whose name starts so, whatever the case."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower().startswith(start))
-
-
-def _files(folders: list[Path], suffix: str) -> dict[str, Path]:
-    """Files with this ending below some folders, by their stem."""
-    found = sorted(path for folder in folders for path in folder.rglob(f"*{suffix}") if path.is_file())
-    return {path.stem: path for path in found if not path.name.startswith(".")}
-
-
-def _folders(above: list[Path], names: set[str]) -> dict[str, Path]:
-    """Folders of these names below some folders; what is inside them is not looked at."""
-    found: dict[str, Path] = {}
-    for folder in above:
-        for place, inside, _ in os.walk(folder):
-            found |= {name: Path(place) / name for name in inside if name in names}
-            inside[:] = sorted(name for name in inside if name not in names)
-    return found
 
 
 def import_aic(
@@ -191,6 +103,7 @@ def import_aic(
                 refused.append((name, str(error)))
                 continue
             if found is None:
+                writer.name([reader.places(name)])
                 skipped.append(name)
                 continue
             video, frames = found
@@ -202,7 +115,12 @@ def import_aic(
             store()
         settle(writer, bool(added), build, _STORED, progress)
     return ImportReport(
-        tuple(added), tuple(skipped), tuple(refused), _notes(archive), n_frames, time.perf_counter() - started
+        tuple(added),
+        tuple(skipped),
+        tuple(refused),
+        _notes(archive),
+        n_frames,
+        time.perf_counter() - started,
     )
 
 
@@ -262,48 +180,110 @@ class _Reader:
             raise Unusable("A name of its files is not valid UTF-8, so it cannot be filed; rename it.")
         if path is None:
             raise Unusable(f"There is no map-keyframes/{name}.csv, so the times of its keyframes are not known.")
+        places = self.places(name)
         digest = hashlib.blake2b(digest_size=16)
-        seconds, frame_index, fps = _keyframes(path, _bytes(path, digest))
+        seconds, frame_index, fps = _keyframes(path, self._bytes(path, digest))
         images: list[Path] = []
         features = archive.features.get(name)
         if features is not None:
-            vectors = _features(features, _bytes(features, digest))
+            self._look(features, len(seconds))
+            vectors = _features(features, self._bytes(features, digest, MAX_FEATURES_NBYTES))
             self._check(vectors, len(seconds))
         else:
             images = self._images(name, len(seconds))
             for image in images:
-                _bytes(image, digest)
-        tags = _tags(archive.objects.get(name), len(seconds), digest)
+                self._bytes(image, digest, MAX_IMAGE_NBYTES)
+        tags = self._tags(archive.objects.get(name), len(seconds), digest)
         if stored == digest.hexdigest():
             return None
         if stored:
             raise Unusable(taken(name))
         if features is None:
             vectors = self._embed(images)
-        about = _info(archive.infos[name]) if name in archive.infos else {}
+        about = _info(archive.infos[name], self._bytes) if name in archive.infos else {}
         video = NewVideo(
             name,
             title=about.get("title", ""),
-            source=_place(archive.films.get(name)),
+            source=places.source,
             duration=_number(about.get("length", "")),
             fps=fps,
             fingerprint=digest.hexdigest(),
-            pictures=_place(archive.pictures.get(name)),
+            pictures=places.pictures,
             about={key: about[key] for key in ABOUT if about.get(key)},
         )
         return video, FrameBatch(vectors, frame_index, seconds, tags=tags)
 
+    def places(self, name: str) -> NewVideo:
+        """Where the film and the keyframes of a video lie.
+
+        Raises
+        ------
+        Unusable
+            If a link leads out of the archive to them, or the film is no file.
+        """
+        film, pictures = self._archive.films.get(name), self._archive.pictures.get(name)
+        for path in filter(None, (film, pictures)):
+            self._stays(path)
+        if film is not None and not film.is_file():
+            raise Unusable(f"{film.name} is not a file; put the film in its place, or remove it.")
+        return NewVideo(name, source=_place(film), pictures=_place(pictures))
+
+    def _stays(self, path: Path) -> None:
+        """Raise `Unusable` if a link leads out of the archive: what lies there is not the archive's to show."""
+        if not self._archive.holds(path):
+            raise Unusable(
+                f"{path.name} in {path.parent.name} leads out of the archive by a link; put it there itself, or name the folder "
+                f"that it leads to in {ROOTS}."
+            )
+
+    def _bytes(self, path: Path, digest: Any, most: int = MAX_TEXT_NBYTES) -> bytes:
+        """What is in a file, which also goes into the fingerprint."""
+        self._stays(path)
+        try:
+            content = read_bounded(path, most)
+        except OSError as error:
+            raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
+        except ValueError as error:
+            raise Unusable(str(error)) from error
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+        return content
+
+    def _look(self, path: Path, n: int) -> None:
+        """Compare what the header of features says with the size of the file, the keyframes and the collection, before it is read."""
+        self._stays(path)
+        try:
+            check_is_file(path)
+            shape, nbytes = array_header(path)
+        except ValueError as error:
+            raise Unusable(f"{path} cannot be read as features ({error}).") from error
+        if len(shape) == 2:
+            self._fits(shape[0], shape[1], n)
+        if nbytes != path.stat().st_size:
+            raise Unusable(
+                f"{path} cannot be read as features (its header tells of {nbytes:,} bytes, and it has {path.stat().st_size:,})."
+            )
+
+    def _tags(self, path: Path | None, n: int, digest: Any) -> tuple[tuple[str, ...], ...]:
+        """Tags per keyframe; objects of keyframes that the map does not have are passed over."""
+        tags: list[tuple[str, ...]] = [()] * n
+        if path is not None:
+            self._stays(path)
+            for number, found in _objects(path, digest, self._bytes):
+                if 1 <= number <= n:
+                    tags[number - 1] = tuple(dict.fromkeys(found))
+        return tuple(tags)
+
+    def _fits(self, n_rows: int, dim: int, n: int) -> None:
+        if n_rows != n:
+            raise Unusable(f"There are {n_rows} rows of features and {n} keyframes in the map; they must go together.")
+        if dim != self._settings.dim:
+            raise Unusable(f"Its features are rows of {dim} numbers; this collection stores {self._settings.dim}.")
+
     def _check(self, vectors: NDArray[np.floating], n: int) -> None:
         """Raise `Unusable` unless these are n rows of features that can be stored."""
         settings = self._settings
-        if len(vectors) != n:
-            raise Unusable(
-                f"There are {len(vectors)} rows of features and {n} keyframes in the map; they must go together."
-            )
-        if vectors.shape[1] != settings.dim:
-            raise Unusable(
-                f"Its features are rows of {vectors.shape[1]} numbers; this collection stores {settings.dim}."
-            )
+        self._fits(vectors.shape[0], vectors.shape[1], n)
         try:
             check_rows(vectors, settings.metric, settings.store, "its features")
         except ValueError as error:
@@ -337,17 +317,6 @@ class _Reader:
         return np.concatenate(vectors)
 
 
-def _bytes(path: Path, digest: Any) -> bytes:
-    """What is in a file, which also goes into the fingerprint."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
-    digest.update(len(content).to_bytes(8, "little"))
-    digest.update(content)
-    return content
-
-
 def _features(path: Path, content: bytes) -> NDArray[np.floating]:
     try:
         vectors: NDArray[np.floating] = load_array(io.BytesIO(content), path, "features")
@@ -379,24 +348,15 @@ def _keyframes(path: Path, content: bytes) -> tuple[NDArray[np.float64], NDArray
     return seconds, frame_index, fps if math.isfinite(fps) and fps > 0 else 0.0
 
 
-def _tags(path: Path | None, n: int, digest: Any) -> tuple[tuple[str, ...], ...]:
-    """Tags per keyframe; objects of keyframes that the map does not have are passed over."""
-    tags: list[tuple[str, ...]] = [()] * n
-    for number, found in _objects(path, digest) if path is not None else ():
-        if 1 <= number <= n:
-            tags[number - 1] = tuple(dict.fromkeys(found))
-    return tuple(tags)
-
-
-def _objects(path: Path, digest: Any) -> Iterator[tuple[int, list[str]]]:
+def _objects(path: Path, digest: Any, read: Read) -> Iterator[tuple[int, list[str]]]:
     """Number of the keyframe and tags, from one file for all keyframes or a folder with a file for each."""
     if path.is_dir():
         for file in sorted(path.glob("*.json")):
             if _is_number(file.stem):
                 digest.update(file.stem.encode())
-                yield int(file.stem), _labels(file, _json(file, _bytes(file, digest)))
+                yield int(file.stem), _labels(file, _json(file, read(file, digest)))
         return
-    told = _json(path, _bytes(path, digest))
+    told = _json(path, read(path, digest))
     if not isinstance(told, dict) or not all(_is_number(key) for key in told):
         raise Unusable(f"{path} does not list objects by the number of the keyframe.")
     for key, value in told.items():
@@ -420,9 +380,9 @@ def _labels(path: Path, value: object) -> list[str]:
     return [f"object:{'_'.join(label.lower().split())}" for label in labels if label.strip()]
 
 
-def _info(path: Path) -> dict[str, str]:
+def _info(path: Path, read: Read) -> dict[str, str]:
     """The media info as text: what is neither text nor a number is left out."""
-    told = _json(path, _bytes(path, hashlib.blake2b()))
+    told = _json(path, read(path, hashlib.blake2b()))
     if not isinstance(told, dict):
         raise Unusable(f"{path} does not hold one object of media info.")
     texts = {str(key): str(value) for key, value in told.items() if isinstance(value, str | int | float)}

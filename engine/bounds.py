@@ -36,6 +36,10 @@ MAX_TEXT_NBYTES = 64 << 20
 """Bytes of a file of text that is read whole: JSON, a keyframe map, a list of videos."""
 MAX_IMAGE_NBYTES = 64 << 20
 """Bytes of an image file."""
+MAX_FEATURES_NBYTES = 4 << 30
+"""Bytes of the features of one video of an archive."""
+MAX_CLIP_NBYTES = 64 << 20
+"""Bytes of a preview clip that is sent to a browser."""
 MAX_TABLE_NBYTES = 2 << 30
 """Bytes that a table of frames may take in memory."""
 MAX_UPLOAD_NBYTES = 1 << 20
@@ -66,6 +70,17 @@ def check_pixels(what: str, width: int, height: int) -> None:
     """Raise `ValueError` for a picture that is too large to be decoded."""
     if width * height > MAX_PIXELS:
         raise ValueError(f"{_capital(what)} is {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are taken.")
+
+
+def check_is_file(path: Path) -> None:
+    """Raise `ValueError` unless there is a file to read: a pipe would be waited for, and a device has no end."""
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give a file.")
+    if path.exists():
+        raise ValueError(f"{path} is not a file; give a file.")
+    raise ValueError(f"There is no file {path}.")
 
 
 def read_bounded(path: Path, most: int) -> bytes:

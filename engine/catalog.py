@@ -25,6 +25,7 @@ from typing import Any
 
 from engine.durable import RESTORE, reading, sync_folder
 from engine.errors import Busy, CorruptData, NotACollection, ResourceExhausted, StorageFull, Untrusted
+from engine.files import check_files
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 from engine.wellformed import check_counters, check_manifest
 
@@ -156,11 +157,14 @@ class Catalog:
         ------
         NotACollection
             If there is none, or it has another format.
+        Untrusted
+            If it, or anything beside it that a collection consists of, is a link or another kind of thing.
         """
-        if not path.is_file():
+        if not os.path.lexists(path):
             raise NotACollection(
                 f"There is no collection in {path.parent}; make one with `python -m engine ingest`, or give another folder."
             )
+        check_files(path.parent)
         try:
             catalog = cls(path)
         except CorruptData as error:

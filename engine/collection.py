@@ -20,6 +20,7 @@ from engine.build import Progress
 from engine.catalog import Catalog
 from engine.durable import FileLock
 from engine.errors import Busy, CorruptData, EncoderError, NotACollection
+from engine.files import place_of
 from engine.history import past_queries
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
@@ -96,10 +97,13 @@ class Collection(Searcher):
                 f"{folder} is there already and is not empty; give a new folder or open the collection in it."
             )
         folder.mkdir(parents=True, exist_ok=True)
+        folder = place_of(folder)
         whole = RoundRobin({"n_shards": 1})
         layout = LayoutRow(1, "round_robin", whole.names(), whole.state)
         catalog = Catalog.create(folder / "catalog.sqlite", settings, layout, datetime.now())
-        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency)
+        collection = cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency)
+        collection.trust.allow_encoder(encoder)
+        return collection
 
     @classmethod
     def open(
@@ -126,8 +130,10 @@ class Collection(Searcher):
             If there is none in this folder.
         CorruptData
             If its catalog is damaged.
+        Untrusted
+            If one of its files or folders is a link or another kind of thing.
         """
-        folder = Path(path)
+        folder = place_of(path)
         catalog = Catalog.open(folder / "catalog.sqlite")
         return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember)
 
@@ -170,7 +176,7 @@ class Collection(Searcher):
             self._write_lock.release()
 
     def _writer(self) -> Writer:
-        return Writer(self.path, self._catalog, self._newest, self._bank)
+        return Writer(self.path, self._catalog, self._newest, self._bank, self.trust)
 
     def use_queries(self, queries: NDArray[np.floating]) -> None:
         """Fit the router on these query vectors (n, dim) in builds to come, and not on the prompts that ship.

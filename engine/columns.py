@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.arrowfile import Malformed, locate_columns
-from engine.bounds import MAX_TAG, MAX_TAGS
+from engine.bounds import MAX_TAG, MAX_TAGS, check_is_file
 from engine.durable import RESTORE
 from engine.errors import CorruptData
 
@@ -273,8 +273,7 @@ def read_table(path: Path) -> FrameTable:
         In one sentence, if the file is not such a table, a column is missing or of another type, or a value is.
     """
     check_table_name(path)
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
+    check_is_file(path)
     try:
         table, unknown = _load_table(path)
         video_id = _texts(path, "video_id", table.column("video_id"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import account, planner, preparing
+from engine import account, allowing, planner, preparing
 from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport
@@ -22,6 +22,7 @@ from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, load_array
 from engine.terminal import Line, print_json, print_result, search_document
+from engine.trust import Kind
 from engine.tuning import Setting
 from engine.types import Filter
 from engine.unheard import unheard
@@ -220,7 +221,8 @@ def run_search(options: argparse.Namespace) -> int:
 def _queries(path: Path) -> NDArray[np.floating]:
     """One query vector (dim,) or several (m, dim) from a .npy file."""
     if not path.is_file():
-        raise ValueError(f"{path} cannot be read as a NumPy array (there is no such file).")
+        why = "it is not a file" if path.exists() else "there is no such file"
+        raise ValueError(f"{path} cannot be read as a NumPy array ({why}).")
     loaded = load_array(path, path)
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
         raise ValueError(f"{path} does not hold one array of numbers.")
@@ -338,6 +340,15 @@ def run_export(options: argparse.Namespace) -> int:
         vectors=str(options.vectors),
         frames=str(options.frames),
     )
+
+
+def run_trust(options: argparse.Namespace) -> int:
+    """Say what a collection names outside itself, and allow what was asked for."""
+    kinds: set[Kind] = {"film", "pictures"} if options.media or options.all else set()
+    kinds |= {"encoder"} if options.encoder or options.all else set()
+    named = allowing.allow(options.collection, kinds, options.root)
+    n = sum(each.allowed for each in named)
+    return _say(options, allowing.describe(named), named=[asdict(each) for each in named], allowed=n)
 
 
 def run_tune(options: argparse.Namespace) -> int:

@@ -290,7 +290,7 @@ class _Desk:
 
     def __init__(self, folder: Path) -> None:
         self._memory = Memory()
-        self._folder = folder
+        self._folder = folder.parent.resolve() / folder.name
 
     def abandoned(self) -> None:
         """Remove the folder, again where somebody who does not know yet still writes there."""

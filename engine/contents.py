@@ -13,6 +13,7 @@ from engine.cache import ByteLRU
 from engine.catalog import Catalog
 from engine.cells import read_cells
 from engine.clip import Clip
+from engine.durable import is_real_file
 from engine.errors import CollectionError
 from engine.export import export
 from engine.gap import Gap, modality_gap
@@ -22,6 +23,7 @@ from engine.learned import read_learned
 from engine.manifest import Settings
 from engine.report import collection_stats, video_info, video_infos
 from engine.snapshot import Snapshot
+from engine.trust import Trust
 from engine.types import CollectionStats, Frame, VideoInfo
 from engine.vectorindex import Floats, Lists
 
@@ -34,10 +36,14 @@ class Contents:
 
     def __init__(self, path: Path, catalog: Catalog, cache_bytes: int) -> None:
         self.path = path
+        self.trust = Trust(path)
+        """What it may open outside its folder."""
         self.cache: ByteLRU[Lists] = ByteLRU(cache_bytes)
         self._catalog = catalog
         self._infos: tuple[int, list[VideoInfo]] = (0, [])
         """What `videos` told last, and of which generation: pages ask for it again and again."""
+        self._lacks: tuple[int, bool] = (0, False)
+        """What `lacks_trust` told last, likewise."""
         try:
             self._generations = Generations(path, catalog, self.cache)
         except BaseException:
@@ -198,13 +204,13 @@ class Contents:
             if stored is not None:
                 return stored
             made = media.made(self.path, number, frame.frame_id)
-            if made.is_file():
+            if is_real_file(made):
                 return made
             row = snapshot.videos[number]
             if not row.pictures and not row.source:
                 return None
             place = int(np.searchsorted(_frame_ids(snapshot, number), frame.frame_id)) + 1
-        return media.make(self.path, row, frame.frame_id, place, frame.seconds)
+        return media.make(self.path, row, frame.frame_id, place, frame.seconds, self.trust)
 
     def poster(self, video_id: str) -> Path | None:
         """A JPEG that stands for a video, from its middle; None if there is none."""
@@ -224,10 +230,23 @@ class Contents:
         ------
         NotFound
             If the video file is not where it was.
+        Untrusted
+            If it lies outside the collection, and its owner has not named it.
         VideoError
             If it cannot be decoded.
         """
-        return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after)
+        return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after, self.trust)
+
+    @property
+    def lacks_trust(self) -> bool:
+        """Whether the collection names films or pictures outside itself that nobody on this machine has allowed, so that they are not shown."""
+        with self._generations.reading() as snapshot:
+            generation, lacks = self._lacks
+            if generation != snapshot.generation or lacks:  # What is lacking may have been allowed since.
+                rows = snapshot.manifest.videos
+                lacks = self.trust.lacks((row.source for row in rows), (row.pictures for row in rows))
+                self._lacks = (snapshot.generation, lacks)
+            return lacks
 
 
 def _frame_ids(snapshot: Snapshot, number: int) -> NDArray[np.int64]:

@@ -50,6 +50,8 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise VideoError(f"{path.name} is a folder; give a video file.")
     if not path.exists():
         raise VideoError(f"There is no file {path}; check its name and folder.")
+    if not path.is_file():
+        raise VideoError(f"{path.name} is not a file; give a video file.")
     try:
         if not path.stat().st_size:
             raise VideoError(f"{path.name} is empty; copy or download it again.")

@@ -6,15 +6,12 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
-import sys
-import threading
-import time
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -23,13 +20,26 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from engine.arrays import Shape, array_of, array_shape, read_header
-from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
+from engine.bounds import read_bounded
+from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull, Untrusted
 
 _CHUNK = 1 << 20
 _SYNCS = 16
 """Files synced at the same time."""
 RESTORE = "stop the app, restore the file from a copy beside it, and rename that over it"
 """What to do about a damaged file. Written over in place, a file that a running process has mapped would end that process."""
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder is opened whose names are to be removed."""
+_KINDS = (
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
 SHORT_OF = {
     errno.EMFILE: "open files (this process may not open more; raise `ulimit -n`)",
     errno.ENFILE: "open files (the whole system may not open more)",
@@ -71,6 +81,8 @@ def reading(path: Path, remedy: str = RESTORE) -> Iterator[None]:
         short = shortage(f"reading {name}", error)
         if short is not None:
             raise short from error
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            raise _odd(path, "a link", "a file") from error
         if isinstance(error, PermissionError):
             raise ReadOnly(f"{name} may not be read by this user; ask its owner for permission to read it.") from error
         told = error.strerror if isinstance(error, OSError) else str(error)
@@ -161,7 +173,7 @@ def load_array(
         If the file is missing, differs from what was written, or holds something else than it must.
     """
     name = f"{path.name} in {path.parent.name}"
-    with reading(path), path.open("rb") as file:
+    with reading(path), real_file(path).open("rb") as file:
         read_header(file, name, (dtype,), shape, RESTORE)  # Before it is read whole, for a hash that may be right.
         file.seek(0)
         content = file.read()
@@ -200,9 +212,9 @@ def file_hash(path: Path) -> str:
 
 
 def check_file(path: Path, expected: str) -> None:
-    """Raise `CorruptData` unless the file's hash is `expected`."""
+    """Raise `CorruptData` unless the file's hash is `expected`, and `Untrusted` unless it is a file of the collection's own."""
     with reading(path):
-        actual = file_hash(path)
+        actual = file_hash(real_file(path))
     _compare(path, actual, expected)
 
 
@@ -218,148 +230,135 @@ def _compare(path: Path, actual: str, expected: str) -> None:
         )
 
 
-_COARSE_CLOCK = 5
-"""Linux's CLOCK_REALTIME_COARSE, by which files get their times of change."""
-_UNSETTLED_NS = 20_000_000
-"""Nanoseconds that such a clock may lag behind where it cannot be asked."""
+def real_file(path: Path) -> Path:
+    """The path of a stored file, unless it is something else: a link may lead anywhere, and a pipe would be waited for.
+
+    Neither may the folder that it lies in be a link. What is missing passes.
+
+    Raises
+    ------
+    Untrusted
+        If it is not a file, or not in a real folder.
+    """
+    real_folder(path.parent)
+    _check_kind(path, stat.S_ISREG, "a file")
+    return path
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """What the system says of a file."""
-
-    identity: tuple[int, ...]
-    """Its place, size and times of change."""
-    settled: bool
-    """Whether any later change will show in it: false for a file that has changed within the same tick of the clock."""
+def real_folder(path: Path) -> Path:
+    """The path of a folder of ours, unless there is a link or anything else in its place, which raises `Untrusted`."""
+    _check_kind(path, stat.S_ISDIR, "a folder")
+    return path
 
 
-class Watched:
-    """A stored file whose bytes are trusted for as long as the system says that they stand still."""
+def real_files(folder: Path, names: Iterable[str]) -> None:
+    """Raise `Untrusted` unless all of these are names of files right in a folder of ours, as far as they are there."""
+    real_folder(folder)
+    for name in names:
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise Untrusted(f"A file of {folder.name} is called {name!r}, which may lead out of it; {_DISTRUST}.")
+        _check_kind(folder / name, stat.S_ISREG, "a file")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._right: tuple[int, ...] | None = None
 
-    def look(self) -> FileState:
-        """What the system says of the file now; to be asked *before* it is read.
+def is_real_file(path: Path) -> bool:
+    """Whether there is such a file, and neither it nor its folder is a link."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode) and stat.S_ISDIR(os.lstat(path.parent).st_mode)
+    except (OSError, ValueError):
+        return False
 
-        Raises
-        ------
-        OSError
-            If it is not there any more.
-        """
-        clock = time.clock_gettime_ns(_COARSE_CLOCK) if sys.platform == "linux" else time.time_ns() - _UNSETTLED_NS
-        identity = self._identity()
-        return FileState(identity, max(identity[3:]) < clock)
 
-    def trust(self, state: FileState) -> None:
-        """Remember a state in which the file was found right."""
-        self._right = state.identity if state.settled else None
+def read_real(path: Path, most: int) -> bytes:
+    """The bytes of a stored file, `most` at the most.
 
-    @property
-    def stands_still(self) -> bool:
-        """Whether the file is as it was when it was found right."""
+    Raises
+    ------
+    Untrusted, CorruptData, ReadOnly, ResourceExhausted
+        If it is not a file of the collection's own, or cannot be read, or has more.
+    """
+    with reading(path):
         try:
-            return self._right is not None and self._identity() == self._right
-        except OSError:
-            return False
-
-    def _identity(self) -> tuple[int, ...]:
-        told = self._path.stat()
-        return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+            return read_bounded(real_file(path), most)
+        except ValueError as error:
+            raise CorruptData(str(error)) from error
 
 
-class OpenFiles:
-    """Files held open for reading, the least recently used closed first, so that many segments do not use up what a process may open."""
-
-    def __init__(self, most: int = 256) -> None:
-        self._most = most
-        self._handles: OrderedDict[object, list[int]] = OrderedDict()
-        """By owner: the handle, and how many use it now."""
-        self._unwanted: deque[object] = deque()
-        """Owners who have gone, whose files are closed at the next chance."""
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def use(self, owner: object, path: Path) -> Iterator[int]:
-        """The handle of a file, which stays open while the block runs.
-
-        Parameters
-        ----------
-        owner : stands for whoever reads the file, by identity: another file may come to lie at the same path
-
-        Raises
-        ------
-        OSError
-            If it cannot be opened.
-        """
-        with self._lock:
-            self._close_unwanted()
-            entry = self._handles.get(owner)
-            if entry is None:
-                self._close_spare(self._most - 1)
-                entry = self._handles[owner] = [self._open(path), 0]
-            self._handles.move_to_end(owner)
-            entry[1] += 1
-        try:
-            yield entry[0]
-        finally:
-            with self._lock:
-                entry[1] -= 1
-                if not entry[1] and self._handles.get(owner) is not entry:
-                    os.close(entry[0])
-
-    def forget(self, owner: object) -> None:
-        """Close the file of an owner; it is opened anew when it is next used."""
-        self._unwanted.append(owner)
-        with self._lock:
-            self._close_unwanted()
-
-    def forget_later(self, owner: object) -> None:
-        """The same at the next chance: safe in a finalizer, which may run anywhere, even where this thread has the lock."""
-        self._unwanted.append(owner)
-
-    def _close_unwanted(self) -> None:
-        """Close what nobody wants any more; the caller has the lock."""
-        while self._unwanted:
-            entry = self._handles.pop(self._unwanted.popleft(), None)
-            if entry is not None and not entry[1]:
-                os.close(entry[0])
-
-    def _open(self, path: Path) -> int:
-        """A new handle; where the process may open no more, all that are not in use are closed first. The caller has the lock."""
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            handle = os.open(path, flags)
-        except OSError as error:
-            if error.errno not in (errno.EMFILE, errno.ENFILE):
-                raise
-            self._close_spare(0)
-            handle = os.open(path, flags)
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
-        return handle
-
-    def _close_spare(self, most: int) -> None:
-        """Close the oldest that nobody uses until at most so many are left; the caller has the lock."""
-        spare = [owner for owner, (_, users) in self._handles.items() if not users]
-        for owner in spare[: max(0, len(self._handles) - most)]:
-            os.close(self._handles.pop(owner)[0])
-
-    def __len__(self) -> int:
-        with self._lock:
-            self._close_unwanted()
-            return len(self._handles)
+_DISTRUST = "remove it, or do not use this collection"
 
 
-OPEN_FILES = OpenFiles()
-"""The record files of all collections of this process."""
+def _check_kind(path: Path, right: Callable[[int], bool], wanted: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not right(mode):
+        raise _odd(path, next((name for test, name in _KINDS if test(mode)), "a device"), wanted)
+
+
+def _odd(path: Path, kind: str, wanted: str) -> Untrusted:
+    """What to say of something that has the name of a file or folder of ours and is another kind of thing."""
+    what = f"{path.name} in {path.parent.name}"
+    if kind == "a link":
+        return Untrusted(
+            f"{what} is a link, which may lead anywhere; put {wanted} itself in its place, or do not use this collection."
+        )
+    return Untrusted(f"{what} is {kind} and not {wanted}; {_DISTRUST}.")
+
+
+def is_number(name: str) -> bool:
+    """Whether a name is a number as the engine writes them, which is what it calls its folders."""
+    return _NUMBER.fullmatch(name) is not None
+
+
+def numbered(folder: Path) -> list[str]:
+    """The names in a folder of ours that are numbers, for no other is ours; none where a link or nothing is in its place."""
+    try:
+        handle = os.open(folder, _FOLDER)
+    except OSError:
+        return []
+    try:
+        return list(filter(is_number, _names(handle)))
+    finally:
+        os.close(handle)
+
+
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder of ours, if it is there."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove what has this name, if it is there: a folder with all that is in it, anything else by itself.
+
+    No link is followed: where the name is one it goes, and what it leads to stays; where the folder above is one, nothing is done.
+    """
+    _remove(path.parent, lambda name: name == path.name)
+
+
+def remove_numbered(folder: Path, keep: Container[str] = ()) -> None:
+    """Remove what is called by a number in a folder of ours, except `keep`, in the same way. Other names are not ours, and stay."""
+    _remove(folder, lambda name: is_number(name) and name not in keep)
+
+
+def remove_named(folder: Path, pattern: re.Pattern[str]) -> None:
+    """Remove what is called so in a folder of ours, in the same way."""
+    _remove(folder, lambda name: pattern.fullmatch(name) is not None)
+
+
+def _remove(folder: Path, goes: Callable[[str], bool]) -> None:
+    try:
+        above = os.open(folder, _FOLDER)
+    except OSError:
+        return
+    try:
+        for name in filter(goes, _names(above)):
+            with suppress(OSError):
+                if stat.S_ISDIR(os.lstat(name, dir_fd=above).st_mode):
+                    shutil.rmtree(name, ignore_errors=True, dir_fd=above)
+                else:
+                    os.unlink(name, dir_fd=above)
+    finally:
+        os.close(above)
 
 
 class FileLock:
@@ -368,7 +367,8 @@ class FileLock:
     def __init__(self, path: Path, *, shared: bool) -> None:
         with storage_errors(f"taking the lock {path.name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            _check_kind(path, stat.S_ISREG, "a file")
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
 
     def acquire(self, *, wait: bool = False) -> bool:

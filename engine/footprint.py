@@ -82,7 +82,7 @@ def drop(folder: Path) -> None:
     """Drop the files under a folder from the page cache, except pages that another process has mapped and touched."""
     let_go(folder)
     for path in folder.rglob("*"):
-        if path.is_file():
+        if path.is_file() and not path.is_symlink():
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.bounds import MAX_TEXT_NBYTES, read_bounded
 from engine.collection import Collection
 from engine.encoder import Encoder
 from engine.errors import DuplicateVideo, VideoError
@@ -108,6 +110,7 @@ def ingest(
             try:
                 video = describe(path, every, shots)
                 if video.video_id in known and _same(collection, video):
+                    writer.name([video])
                     skipped.append(video.video_id)
                     continue
                 frames = embed(path, encoder, tagger, every=every, shots=shots, duration=video.duration, tell=tell)
@@ -148,6 +151,8 @@ def describe(path: Path, every: float, shots: bool) -> NewVideo:
     """
     try:
         str(path.resolve()).encode()
+    except (OSError, RuntimeError) as error:
+        raise VideoError(f"{path.name} is a link that leads to itself; give a video file.") from error
     except UnicodeEncodeError as error:
         raise VideoError(f"The name of {path!a} is not valid UTF-8, so it cannot be filed; rename it.") from error
     file = probe(path)
@@ -171,14 +176,20 @@ def describe(path: Path, every: float, shots: bool) -> NewVideo:
 def _sidecar(path: Path) -> dict[str, str]:
     """The entry for a video in the sidecar beside it; empty if there is none."""
     sidecar = path.parent / SIDECAR
-    if not sidecar.is_file():
+    if not os.path.lexists(sidecar):
         return {}
     try:
-        entries = json.loads(sidecar.read_text(encoding="utf-8"))
+        content = read_bounded(sidecar, MAX_TEXT_NBYTES)
+    except ValueError as error:
+        raise VideoError(str(error)) from error
+    except OSError as error:
+        raise VideoError(f"{sidecar} cannot be read ({error.strerror}); mend or remove it.") from error
+    try:
+        entries = json.loads(content.decode("utf-8"))
         found: dict[str, object] = next((entry for entry in entries if entry["file"] == path.name), {})
         if "captured_at" in found:
             datetime.fromisoformat(str(found["captured_at"]))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise VideoError(
             f"{sidecar} is not a list of entries with a file name each ({error}); mend or remove it."
         ) from error

@@ -17,12 +17,21 @@ from numpy.typing import NDArray
 from engine import vectorindex
 from engine.arrangement import Arranger
 from engine.bank import Bank
-from engine.bounds import MAX_TEXT_NBYTES, read_bounded
+from engine.bounds import MAX_TEXT_NBYTES
 from engine.build import Gathered, draw
 from engine.calibration import Calibration
 from engine.cells import Cells, are_groups
-from engine.durable import load_array, load_shape, remove_folder, save_arrays, storage_errors
-from engine.errors import CorruptData, EngineError
+from engine.durable import (
+    is_real_file,
+    load_array,
+    load_shape,
+    read_real,
+    real_files,
+    remove_folder,
+    save_arrays,
+    storage_errors,
+)
+from engine.errors import CorruptData, EngineError, Untrusted
 from engine.learned import Learned, Ranking
 from engine.manifest import Settings
 from engine.promise import Linear
@@ -127,7 +136,7 @@ def known(path: Path, snapshot: Snapshot, sounding: Sounding) -> dict[int, Sound
         return found
     for n in numbers(len(snapshot.cells), snapshot.n_live):
         # Whatever lies there may be dropped: what cannot be used is tried again.
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData, Untrusted):
             rung = _read(path / FOLDER / str(n), n, snapshot, sounding)
             if rung is not None:
                 found[n] = rung
@@ -176,14 +185,15 @@ def _write(
 
 
 def _read(folder: Path, n_cells: int, snapshot: Snapshot, sounding: Sounding) -> Sounding | None:
-    if not (folder / "about.json").is_file():
+    if not is_real_file(folder / "about.json"):
         return None
-    about = json.loads(read_bounded(folder / "about.json", MAX_TEXT_NBYTES))
+    about = json.loads(read_real(folder / "about.json", MAX_TEXT_NBYTES))
     frame_id = sounding.arranger.columns.frame_id
     if about["fits"] != _fits(snapshot, frame_id):
         return None
     dim = snapshot.settings.dim
     files: Mapping[str, str] = about["files"]
+    real_files(folder, files)
     arrays = _arrays(folder, files, n_cells, len(frame_id), dim)
     none = np.empty((0, dim), np.float32)
     cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _STORED})

@@ -19,6 +19,7 @@ from engine.build import Progress
 from engine.collection import Collection
 from engine.durable import storage_errors
 from engine.errors import StorageFull
+from engine.files import discard
 from engine.reference import reading
 from engine.tables import BATCH, quiet, settle
 from engine.types import Frame, FrameBatch, NewVideo, VideoInfo
@@ -78,7 +79,7 @@ def large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Pr
         if collection.built:
             return collection
         collection.close()
-        shutil.rmtree(path)
+        discard(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     free, wanted = shutil.disk_usage(path.parent).free, expected(n_frames)[0]
     if free < wanted + _ROOM:
@@ -93,7 +94,7 @@ def large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Pr
         _fill(collection, town, n_frames, progress)
     except BaseException:
         collection.close()
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path)
         raise
     return collection
 
@@ -108,7 +109,11 @@ def _fill(collection: Collection, town: Collection, n_frames: int, progress: Pro
     _copy_pictures(town, collection.path / PARENTS, parents)
     takes = _takes(parents, n_frames)
     with collection.writing() as writer:
-        videos = [_video(parents[i].video, take, n, collection.path / PARENTS / str(i)) for i, take, n in takes]
+        shown = [town.trust.find("film", parent.video.source) is not None for parent in parents]
+        videos = [
+            _video(parents[i].video, take, n, collection.path / PARENTS / str(i), shown=shown[i])
+            for i, take, n in takes
+        ]
         writer.store(videos, _batches(parents, takes, n_frames, progress))
         settle(writer, True, True, _STORED, progress)
 
@@ -154,12 +159,13 @@ def _takes(parents: Sequence[_Parent], n_frames: int) -> list[tuple[int, int, in
     return found
 
 
-def _video(parent: VideoInfo, take: int, n: int, pictures: Path) -> NewVideo:
+def _video(parent: VideoInfo, take: int, n: int, pictures: Path, *, shown: bool) -> NewVideo:
+    """A take of a video; its film goes along only if the town may show it, for storing it allows it."""
     captured = None if parent.captured_at is None else parent.captured_at + timedelta(days=take)
     return NewVideo(
         f"{parent.video_id}-{take + 1:05d}",
         title=f"{parent.title}, take {take + 1:,}",
-        source=parent.source,
+        source=parent.source if shown else "",
         duration=parent.duration,
         fps=parent.fps,
         captured_at=captured,

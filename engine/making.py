@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import ingest as ingesting
-from engine.aic import import_aic, survey
+from engine.aic import import_aic
+from engine.archive import survey
 from engine.build import Progress
 from engine.collection import Collection
+from engine.files import discard
 from engine.ingest import IngestReport
 from engine.manifest import Settings
 from engine.tables import ImportReport, import_table, open_vectors, quiet
+from engine.trust import ROOTS, stays_within
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 """Files of a folder that are taken for videos."""
@@ -121,8 +123,15 @@ def videos_at(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
+        if path.exists():
+            raise ValueError(f"{path} is not a file; give the path of a video or of a folder with videos.")
         raise ValueError(f"There is no file or folder {path}; give the path of a video or of a folder with videos.")
     found = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_ENDINGS)
+    away = next((file for file in found if not stays_within(file, [path])), None)
+    if away is not None:
+        raise ValueError(
+            f"{away.name} is a link that leads out of {path}; give the video that it leads to, or name the folder of that in {ROOTS}."
+        )
     if not found:
         raise ValueError(
             f"There is no video in {path} (files that end in {', '.join(VIDEO_ENDINGS[:5])} and the like); give another folder."
@@ -145,8 +154,8 @@ def filled(into: Path, asked: Asked, dim: Callable[[], int]) -> Iterator[Collect
             empty = not collection.n_frames
             collection.close()
             if empty:
-                # Everything in the folder is ours: it was empty before, or not there.
-                shutil.rmtree(into, ignore_errors=True)
+                # The folder was empty before, or not there; what somebody else has put there since stays.
+                discard(into)
                 if was_there:
                     into.mkdir(exist_ok=True)
             raise
@@ -161,6 +170,7 @@ def existing(path: Path, asked: Asked) -> Collection:
     collection = Collection.open(path)
     try:
         _agree(path, collection.settings, asked)
+        collection.trust.allow_encoder(asked.get("encoder", ""))
     except ValueError:
         collection.close()
         raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -11,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from engine import video as films
+from engine.bounds import MAX_IMAGE_NBYTES, read_bounded
 from engine.clip import Clip, cut_clip
-from engine.durable import sync_folder, write_files
-from engine.errors import NotFound, VideoError
+from engine.durable import is_number, is_real_file, read_real, real_folder, sync_folder, write_files
+from engine.errors import CollectionError, NotFound, Untrusted, VideoError
+from engine.files import is_made
 from engine.manifest import VideoRow
+from engine.trust import Trust
 from engine.types import VideoInfo
 
 KEEP_CLIPS = 200
@@ -26,6 +31,9 @@ KEEP_PICTURES = 20_000
 """Pictures made on demand that are kept per collection; the oldest go first."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of keyframe images."""
+FORMATS = ("JPEG", "PNG", "WEBP")
+"""What images may be, whatever their names say: some of the formats that Pillow knows are read by other programs, such as Ghostscript."""
+_MAX_NOTE_NBYTES = 4096
 _WIDTH = 320
 """Pixels across a picture made on demand, as of a thumbnail."""
 _MAX_PIXELS = 1 << 26
@@ -58,9 +66,9 @@ def problems(collection: Path, row: VideoRow) -> list[str]:
     """What is wrong with the thumbnails of a video, a sentence at most."""
     found = folder(collection, row.number).glob("*.jpg") if row.media else ()
     try:
-        if digest((int(path.stem), _hash(path.read_bytes())) for path in found) == row.media:
+        if digest((int(path.stem), _hash(read_real(path, MAX_IMAGE_NBYTES))) for path in found) == row.media:
             return []
-    except (OSError, ValueError):
+    except (OSError, ValueError, CollectionError):
         pass
     return [f"The thumbnails of {row.video_id} are not what was written; delete the video and add it again."]
 
@@ -72,13 +80,13 @@ def _hash(content: bytes) -> bytes:
 def thumbnail(collection: Path, number: int, frame_index: int) -> Path | None:
     """The stored JPEG of a frame."""
     path = folder(collection, number) / f"{int(frame_index)}.jpg"
-    return path if path.is_file() else None
+    return path if is_real_file(path) else None
 
 
 def poster(collection: Path, number: int) -> Path | None:
     """The thumbnail from the middle of a video."""
     place = folder(collection, number)
-    indices = sorted(int(path.stem) for path in place.glob("*.jpg")) if place.is_dir() else []
+    indices = sorted(int(path.stem) for path in place.glob("*.jpg") if is_number(path.stem) and is_real_file(path))
     return place / f"{indices[len(indices) // 2]}.jpg" if indices else None
 
 
@@ -87,19 +95,20 @@ def made(collection: Path, number: int, frame_id: int) -> Path:
     return collection / "pictures" / f"{number:d}-{frame_id:d}.jpg"
 
 
-def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: float) -> Path | None:
-    """Make the picture of a frame from its keyframe image, or else from the video file; None where neither can be read.
+def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: float, trust: Trust) -> Path | None:
+    """Make the picture of a frame from its keyframe image, or else from the video file; None where neither can be read, or may be.
 
     Parameters
     ----------
     place : of the frame among the stored frames of its video, from 1: the number of its keyframe image
     """
-    image = _keyframe(row.pictures, place)
+    image = _keyframe(trust.find("pictures", row.pictures), place)
     if image is None:
-        image = _from_video(row.source, seconds)
+        image = _from_video(trust.find("film", row.source), seconds)
     if image is None:
         return None
     path = made(collection, row.number, frame_id)
+    real_folder(path.parent)
     part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -117,23 +126,25 @@ def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: fl
     return path
 
 
-def _keyframe(folder_name: str, place: int) -> NDArray[np.uint8] | None:
-    if not folder_name:
+def _keyframe(images: Path | None, place: int) -> NDArray[np.uint8] | None:
+    if images is None:
         return None
-    images = Path(folder_name)
     for name in dict.fromkeys(f"{place:0{digits}d}{ending}" for ending in PICTURES for digits in _DIGITS):
         path = images / name
-        # A link may not lead to what lies elsewhere.
-        if path.is_file() and path.resolve().is_relative_to(images.resolve()):
+        if path.is_file():
+            # A link may not lead to what lies elsewhere.
+            real = path.resolve()
+            if not real.is_relative_to(images):
+                return None
             try:
-                return read_image(path, _WIDTH)
+                return read_image(real, _WIDTH)
             except VideoError:
                 return None
     return None
 
 
-def _from_video(source: str, seconds: float) -> NDArray[np.uint8] | None:
-    if not source or not Path(source).is_file():
+def _from_video(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:
+    if source is None or not source.is_file():
         return None
     try:
         return films.grab(source, seconds, width=films.MAX_WIDTH)
@@ -151,32 +162,45 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
     Raises
     ------
     VideoError
-        If it is not an image that can be decoded, or is larger than any frame of a video.
+        If it is not an image of one of the `FORMATS` that can be decoded, is larger than any frame of a video, or moves.
     """
     try:
-        with Image.open(path) as image:
+        content = read_bounded(path, MAX_IMAGE_NBYTES)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            # JPEGs of phones hold a second one, which is passed over.
+            if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
+                raise ValueError("it moves; a still is wanted")
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels")
             if width is not None:
                 image.draft("RGB", (width, 1))
             return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise VideoError(f"{path} cannot be read as an image (it is no JPEG, PNG or WebP).") from error
     except Exception as error:  # Pillow's plugins raise what they like on damaged files.
         raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
 
 
-def clip(collection: Path, video: VideoInfo, seconds: float, before: float, after: float) -> Clip:
+def clip(collection: Path, video: VideoInfo, seconds: float, before: float, after: float, trust: Trust) -> Clip:
     """A short clip around a time, cut from the video file on first use.
 
     Raises
     ------
     NotFound
         If the collection holds no video file for it, or the file is gone.
+    Untrusted
+        If the film lies outside the collection, and its owner has not named it.
     """
-    source = Path(video.source) if video.source else None
+    source = trust.find("film", video.source)
+    if video.source and source is None:
+        raise Untrusted(
+            f"The film of {video.video_id} lies outside this collection, and nobody on this machine has allowed it to be shown; "
+            "its owner can do so with `python -m engine trust COLLECTION --media`."
+        )
     if source is None or not source.is_file():
-        where = f"expected at {source}" if source else "only its frames were stored"
+        where = f"expected at {video.source}" if source else "only its frames were stored"
         raise NotFound(f"The video file of {video.video_id} is not here ({where}), so there is no clip to play.")
-    clips = collection / "clips"
+    clips = real_folder(collection / "clips")
     clips.mkdir(exist_ok=True)
     path = clips / f"{video.number}-{round(seconds * 1000)}-{round(before * 1000)}-{round(after * 1000)}.mp4"
     note = path.with_suffix(".json")
@@ -194,19 +218,24 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
 
 def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
     """What was noted of a clip; None if it has to be cut anew, as after a power cut that left less than was written."""
-    try:
-        told: dict[str, float] = json.loads(note.read_text())
-        return told if told.pop("nbytes") == clip.stat().st_size else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    if not (is_real_file(note) and is_real_file(clip)):
         return None
+    try:
+        told = json.loads(read_real(note, _MAX_NOTE_NBYTES))
+        found = {name: float(told[name]) for name in ("start", "duration", "offset")}
+        sound = told["nbytes"] == clip.stat().st_size and all(map(math.isfinite, found.values()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, CollectionError):
+        return None
+    return found if sound else None
 
 
 def _forget_oldest(place: Path, kind: str, keep: int) -> None:
-    """Remove all but the newest files of a kind, with the notes beside them."""
+    """Remove all but the newest files of ours of a kind, with the notes beside them."""
     made = {}
     for path in place.glob(kind):
         with suppress(FileNotFoundError):  # Somebody else may be forgetting it, too.
-            made[path] = path.stat().st_mtime
+            if is_made(path.name):
+                made[path] = path.lstat().st_mtime
     for old in sorted(made, key=made.__getitem__)[:-keep]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
+from engine.files import place_of
 from engine.generations import Generations
 from engine.snapshot import ShardView, Snapshot
 from engine.vectorindex import FlatRows, Floats, Rows
@@ -35,6 +36,7 @@ def reading(path: Path) -> Iterator[Snapshot]:
     NotACollection
         If there is none in this folder.
     """
+    path = place_of(path)
     catalog = Catalog.open(path / "catalog.sqlite")
     try:
         generations = Generations(path, catalog, ByteLRU(0))

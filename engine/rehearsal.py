@@ -20,7 +20,8 @@ from engine.durable import storage_errors
 from engine.plan import Plan
 from engine.probe import Prober, ShardCache
 from engine.search import search
-from engine.segment import Segment, write_segment
+from engine.segment import Segment
+from engine.segment_writer import write_segment
 from engine.snapshot import SegmentView, ShardView, Snapshot
 from engine.sounding import Progress
 from engine.types import Filter, SearchResult

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from engine.collection import Collection
 from engine.durable import FileLock, file_hash
 from engine.encoder import SHIPPED, Encoder, load_encoder
 from engine.errors import Busy, EngineError, NotACollection
+from engine.files import discard
 from engine.ingest import SIDECAR, Progress, ingest
 from engine.prompts import PROMPTS
 
@@ -70,7 +70,7 @@ def _current(path: Path, encoder: Encoder) -> Collection:
             )
         if note.read_text(encoding="ascii") == origin:
             return Collection.open(path)
-        shutil.rmtree(path)
+        discard(path)
     note.write_text(origin, encoding="ascii")
     return Collection.create(path, dim=encoder.dim, encoder=SHIPPED, n_shards=N_SHARDS, route="routed")
 

@@ -255,7 +255,8 @@ class Searcher(Contents):
         Raises
         ------
         EncoderError
-            If the collection names none, it cannot be loaded, or its vectors have another length.
+            If the collection names none, or a path that its owner has not named himself; if it cannot be loaded, or its vectors
+            have another length.
         """
         with self._encoder_lock:
             if self._encoder is None:
@@ -264,6 +265,7 @@ class Searcher(Contents):
                     raise EncoderError(
                         "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
                     )
+                self.trust.check_encoder(name)
                 self._encoder = self._fitting(load_encoder(name))
             return self._encoder
 

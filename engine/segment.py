@@ -17,7 +17,6 @@ import weakref
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -27,25 +26,14 @@ from numpy.typing import NDArray
 
 from engine import stats, vectorindex
 from engine.arrays import read_header
-from engine.cells import MAX_CELLS, Cells, Training
-from engine.columns import FrameColumns, map_file, most_nbytes, read_columns, write_columns
-from engine.durable import (
-    OPEN_FILES,
-    RESTORE,
-    Watched,
-    check_bytes,
-    check_file,
-    file_hash,
-    load_array,
-    reading,
-    save_array,
-    sync_folder,
-    synced,
-    write_header,
-)
-from engine.errors import CorruptData
+from engine.cells import MAX_CELLS, Training
+from engine.columns import FrameColumns, map_file, most_nbytes, read_columns
+from engine.durable import RESTORE, check_bytes, check_file, load_array, reading, real_files
+from engine.errors import CollectionError, CorruptData
+from engine.lists_file import ListsForm, read_lists
 from engine.manifest import SegmentRow
-from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsForm, ListsWriter, Metric, Rows
+from engine.standing import OPEN_FILES, Watched
+from engine.vectorindex import FlatRows, Floats, Found, Lists, Metric, Rows
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
@@ -53,14 +41,13 @@ MAX_NBYTES = 256 << 20
 """Bytes of stored rows up to which a segment grows; a larger shard has several."""
 Residency = Literal["loaded", "mapped"]
 """Whether codes are read into the cache or left in the file and mapped."""
-_STEP = 8192
-_SAMPLED = 2000
-"""Rows of a segment from which the fit of cells and codec is judged."""
+STEP = 8192
+"""Rows read or written at a time."""
 _GATHERED = 200
 """Rows up to which gathering always wins."""
 _REMEMBER_SECONDS = 10.0
-_TINY = 1e-12
-_CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
+CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
+"""A row of `cells.npy`."""
 Stored = Callable[[Rows], NDArray[np.floating]]
 """Gives stored vectors (m, dim) of some rows, checked."""
 
@@ -80,86 +67,6 @@ def has_codes(rows: Rows) -> NDArray[np.bool_]:
     return rows >= CODED_FROM
 
 
-def write_segment(
-    folder: Path,
-    segment_id: int,
-    shard: int,
-    columns: FrameColumns,
-    stored: Stored,
-    cells: Cells | None,
-    codec: str,
-    metric: Metric,
-    at: datetime,
-) -> SegmentRow:
-    """Write and sync the files of one segment; the catalog makes them count. Vectors pass through in bounded steps.
-
-    Parameters
-    ----------
-    columns : of n frames, n at least 1, in any order; `row_crc` must be right, and `cell` too if `cells` is given
-    stored : gives the vectors of the frames at these positions of `columns`, in the stored type
-    cells : None before the first build, when everything is scanned
-
-    Raises
-    ------
-    ValueError
-        If there are cells, and a value is too large for the codec.
-    """
-    order = np.lexsort((columns.frame_id, columns.frame_index, columns.video))
-    columns = columns.take(order)
-    occupied, counts = vectorindex.list_order(columns.cell)
-    first = stored(order[:1])
-    dim = first.shape[1]
-    lists = None
-    if cells is not None and len(columns) >= CODED_FROM:
-        lists = ListsWriter(dim, occupied, codec, cells.trained, metric)
-    folder.mkdir(parents=True)
-    seen = []
-    with synced(folder / "vectors.npy") as file:
-        write_header(file, (len(columns), dim), first.dtype)
-        for start in range(0, len(columns), _STEP):
-            rows = stored(order[start : start + _STEP])
-            if cells is not None:  # Even without codes: merged with others, the same rows get some later.
-                vectorindex.check_values(rows, codec)
-            file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-            if lists is not None:
-                lists.add(rows.astype(np.float32), columns.cell[start : start + _STEP])
-            seen.append(_sample(rows, columns.cell[start : start + _STEP], len(columns)))
-    with synced(folder / "frames.arrow") as file:
-        write_columns(file, columns)
-    described = stats.describe(columns)
-    table = np.zeros(len(occupied), _CELL)
-    table["cell"], table["rows"] = occupied, counts
-    if lists is not None:
-        path = folder / "codes.faiss"
-        table["crc"] = lists.write(path)
-        described["header"] = _header(path, lists.header_nbytes(path))
-    if cells is not None:
-        described |= _fit(seen, cells, codec)
-    save_array(folder / "cells.npy", table)
-    sync_folder(folder)
-    sync_folder(folder.parent)
-    files = {path.name: file_hash(path) for path in sorted(folder.iterdir())}
-    return SegmentRow(segment_id, shard, len(columns), files, described, at)
-
-
-def _sample(rows: NDArray[np.floating], cell: NDArray[np.int32], n: int) -> tuple[Floats, NDArray[np.int32]]:
-    step = -(-n // _SAMPLED)
-    return rows[::step].astype(np.float32), cell[::step]
-
-
-def _fit(seen: list[tuple[Floats, NDArray[np.int32]]], cells: Cells, codec: str) -> dict[str, float]:
-    """How well cells and codec fit these rows.
-
-    `drift` is the mean squared distance to the own centroid, in that of the rows which trained the same cells; `clipped` the
-    share of values beyond the codec's range.
-    """
-    rows, cell = np.concatenate([each for each, _ in seen]), np.concatenate([each for _, each in seen])
-    return {
-        "drift": float(cells.distances(rows, cell).mean() / max(cells.spread[cell].mean(), _TINY)),
-        "clipped": vectorindex.clipped(rows, codec, cells.trained),
-    }
-
-
 def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
     """Many rows, a read for each run of neighbours; ends early where the file does."""
     read = bytearray(len(rows) * width)
@@ -177,7 +84,7 @@ def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
     return read
 
 
-def _header(path: Path, nbytes: int) -> list[Any]:
+def header(path: Path, nbytes: int) -> list[Any]:
     """What stands before the lists: its length, the length of the whole file, and its hash."""
     with path.open("rb") as file:
         return [nbytes, path.stat().st_size, hashlib.blake2b(file.read(nbytes), digest_size=16).hexdigest()]
@@ -209,6 +116,7 @@ class Segment:
         self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str, training: Training | None = None
     ) -> None:
         """Take a segment whose frames were put in the cells of a training; None where there are none, or that is not looked at."""
+        real_files(folder, row.files)
         self.folder = folder
         self.row = row
         self.n_rows = row.n_rows
@@ -285,7 +193,7 @@ class Segment:
     @cached_property
     def _cells(self) -> NDArray[np.void]:
         n, hashes = self.row.stats["n_cells"], self.row.files
-        table: NDArray[np.void] = load_array(self.folder / "cells.npy", hashes, _CELL, (n,))
+        table: NDArray[np.void] = load_array(self.folder / "cells.npy", hashes, CELL, (n,))
         cells, rows = table["cell"], table["rows"]
         sound = cells[0] >= 0 and cells[-1] < self._n_cells and bool((cells[1:] > cells[:-1]).all())
         if not sound or rows.min() < 1 or rows.max() > self.n_rows or rows.sum() != self.n_rows:
@@ -423,16 +331,16 @@ class Segment:
         form = ListsForm(self._dim, self._metric, self._codec, self._cell_of_row(), trained)
         if residency == "loaded":
             form.check(self.folder / "codes.faiss")
-            return vectorindex.read_lists(self._check("codes.faiss"), form)
+            return read_lists(self._check("codes.faiss"), form)
         path = self.folder / "codes.faiss"
         watched = Watched(path)
         with reading(path):
             state = watched.look()
-            told = _header(path, self.row.stats["header"][0])
+            told = header(path, self.row.stats["header"][0])
         if told != self.row.stats["header"]:
             raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
         watched.trust(state)
-        return vectorindex.read_lists(
+        return read_lists(
             path, form, checksums=self._cells["crc"], watched=watched, cell_of_row=lambda: self.columns.cell
         )
 
@@ -480,13 +388,13 @@ class Segment:
         for name in self.row.files:
             try:
                 self._check(name)
-            except CorruptData as error:
+            except CollectionError as error:
                 found.append(str(error))
         if not found:
             try:
-                for start in range(0, self.n_rows, _STEP):
-                    self.stored(np.arange(start, min(start + _STEP, self.n_rows)))
-            except CorruptData as error:
+                for start in range(0, self.n_rows, STEP):
+                    self.stored(np.arange(start, min(start + STEP, self.n_rows)))
+            except CollectionError as error:
                 found.append(str(error))
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import stats
+from engine.bounds import check_is_file
 from engine.build import Progress
 from engine.collection import Collection
 from engine.columns import NO_TIME, FrameTable, read_table
@@ -63,6 +65,24 @@ def load_array(
         raise ValueError(f"{path} cannot be read as {what} ({' '.join(str(error).split())}).") from error
 
 
+def array_header(path: Path) -> tuple[tuple[int, ...], int]:
+    """The shape that an .npy file claims, and the bytes that it must have for that.
+
+    Raises
+    ------
+    ValueError
+        In a few words, if it does not begin like one.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            return shape, file.tell() + math.prod(shape) * dtype.itemsize
+    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+        raise ValueError(" ".join(str(error).split())) from error
+
+
 def open_vectors(path: Path) -> NDArray[np.floating]:
     """Map a file of vectors (n, dim), without reading it.
 
@@ -71,8 +91,7 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
     ValueError
         In one sentence, if it is not a .npy file of rows of floating-point numbers.
     """
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
+    check_is_file(path)
     mapped: NDArray[np.floating] = load_array(path, path, mmap_mode="r")
     if not isinstance(mapped, np.memmap):
         raise ValueError(f"{path} holds several arrays; give one .npy file.")

@@ -38,6 +38,11 @@ class Line:
             )
 
 
+def escaped(text: str) -> str:
+    """A text from somebody else, safe to print: what could act on a terminal is written as in a Python string."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def print_json(document: object) -> None:
     """Print one document on one line."""
     print(json.dumps(document, default=_plain))

@@ -21,15 +21,18 @@ from engine.build import Gathered, Progress, draw, newer, pieces
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
-from engine.durable import FileLock, remove_folder, storage_errors
+from engine.durable import FileLock, is_real_file, numbered, remove_folder, remove_numbered, storage_errors
 from engine.errors import CorruptData, DuplicateVideo, NotFound, StorageFull
+from engine.files import check_files
 from engine.intake import Intake
 from engine.learned import REFIT_AT, Learned, grown, write_learned
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings
 from engine.placement import make_placement
 from engine.records import Fingerprint, prepare
-from engine.segment import CODED_FROM, Stored, write_segment
+from engine.segment import CODED_FROM, Stored
+from engine.segment_writer import write_segment
 from engine.snapshot import SegmentView, Snapshot, lease_path
+from engine.trust import Trust
 from engine.types import FrameBatch, NewVideo
 
 MERGE_AT = 8
@@ -45,12 +48,15 @@ class Writer:
         catalog: Catalog,
         read: Callable[[], Snapshot],
         bank: Callable[[Progress], Bank | None] = lambda progress: None,
+        trust: Trust | None = None,
     ) -> None:
-        """Take where to write, how to read the newest generation, and where queries come from that a build is fitted on."""
+        """Take where to write, how to read the newest generation, where queries come from that a build is fitted on, and where
+        it is noted which films and pictures the owner names."""
         self._path = path
         self._catalog = catalog
         self._read = read
         self._bank = bank
+        self._trust = trust or Trust(path)
 
     def add(self, video: NewVideo, frames: FrameBatch) -> int | None:
         """Store a video's frames; they are searchable on return.
@@ -74,6 +80,7 @@ class Writer:
             vectors = prepare(frames, settings.dim, settings.metric, settings.store)
             content = video.fingerprint or Fingerprint().add(vectors, frames.frame_index, frames.seconds).text()
             if snapshot.videos[known].fingerprint == content:
+                self.name([video])
                 return None
         return self.store([video], [frames])[0]
 
@@ -113,6 +120,7 @@ class Writer:
             for vectors, columns in intake.portions(batches):
                 self._write_placed(snapshot, columns, vectors.__getitem__, segments)
             rows = intake.finish()
+            self.name(videos)
             with self._catalog.transaction() as change:
                 for row in rows:
                     change.add_video(row)
@@ -123,6 +131,12 @@ class Writer:
             self.merge()
             self.refit()
         return [row.number for row in rows]
+
+    def name(self, videos: Iterable[NewVideo]) -> None:
+        """Note that the owner names the films and pictures of these videos, so that they may be shown."""
+        videos = list(videos)
+        self._trust.allow("film", (video.source for video in videos if video.source))
+        self._trust.allow("pictures", (video.pictures for video in videos if video.pictures))
 
     def delete(self, video_id: str) -> int:
         """Take a video out of every answer from now on; returns how many frames that were.
@@ -275,24 +289,29 @@ class Writer:
         self._tidy()
 
     def sweep(self) -> None:
-        """Remove files that neither the newest generation nor one that a reader holds needs."""
+        """Remove files that neither the newest generation nor one that a reader holds needs.
+
+        Raises
+        ------
+        Untrusted
+            If a folder of the collection is a link; nothing is removed then.
+        """
+        check_files(self._path)
         current = self._read().generation
         held = [current]
-        leases = self._path / "leases"
-        for path in leases.iterdir() if leases.is_dir() else ():
-            generation = int(path.name) if path.name.isdigit() else -1
-            if 0 <= generation < current:
-                with FileLock(lease_path(self._path, generation), shared=False) as lease:
+        for generation in map(int, numbered(self._path / "leases")):
+            if generation < current:
+                path = lease_path(self._path, generation)
+                if not is_real_file(path):  # No reader holds that.
+                    remove_folder(path)
+                    continue
+                with FileLock(path, shared=False) as lease:
                     if lease.acquire():
-                        path.unlink()
+                        remove_folder(path)
                     else:
                         held.append(generation)
         for kind, keep in self._catalog.live_folders(held).items():
-            folder = self._path / kind
-            names = {str(number) for number in keep}
-            for path in folder.iterdir() if folder.is_dir() else ():
-                if path.name not in names:
-                    remove_folder(path)
+            remove_numbered(self._path / kind, {str(number) for number in keep})
         self._catalog.forget_before(min(held))
 
     def _tidy(self) -> None:

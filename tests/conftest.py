@@ -23,6 +23,14 @@ def _quick():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory):
+    """What collections are trusted with is noted in a folder of the tests, also by the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 _visitors: dict[object, str] = {}
 """The sessions of a test's `AppTest`s, by their state."""
 

@@ -11,7 +11,8 @@ import pytest
 from clips import make_clip
 from PIL import Image
 
-from engine.aic import import_aic, survey
+from engine.aic import import_aic
+from engine.archive import survey
 from engine.collection import Collection
 from engine.types import Filter
 

@@ -19,14 +19,13 @@ from worlds import Video, assert_holds, assert_ranking, fill, flip, folders, lis
 from engine import vectorindex
 from engine.durable import storage_errors
 from engine.errors import CorruptData, StorageFull
+from engine.lists_file import ListsForm, read_lists
 from engine.vectorindex import (
     CODECS,
     Lists,
-    ListsForm,
     ListsWriter,
     list_order,
     plain_lists,
-    read_lists,
     scores_of,
     train_codec,
 )

@@ -13,7 +13,8 @@ from worlds import DIM, flip, make_video, queries
 from engine.merge import RESCORE, merge, rescore_depth
 from engine.probe import Depth, Part, Task
 from engine.records import columns_of, prepare
-from engine.segment import Segment, write_segment
+from engine.segment import Segment
+from engine.segment_writer import write_segment
 from engine.snapshot import SegmentView, ShardView
 from engine.vectorindex import CODECS, Found, scores_of
 

@@ -24,7 +24,8 @@ from engine.learned import FRAMES, Learned, Ranking, learn, write_learned
 from engine.planner import describe, parse_bytes, plan_shards, readable_bytes
 from engine.promise import Linear
 from engine.records import columns_of, prepare
-from engine.segment import Segment, write_segment
+from engine.segment import Segment
+from engine.segment_writer import write_segment
 from engine.vectorindex import CODECS
 
 MB, GB = 1 << 20, 1 << 30

@@ -68,8 +68,8 @@ def _everything_in_small() -> Iterator[None]:
         for module in (segment, writer):
             patch.setattr(module, "CODED_FROM", 20)
         patch.setattr(segment, "MAX_NBYTES", 1000)
-        patch.setattr(segment, "_STEP", 16)
-        patch.setattr(segment, "_SAMPLED", 10)
+        patch.setattr("engine.segment_writer.STEP", 16)
+        patch.setattr("engine.segment_writer._SAMPLED", 10)
         patch.setattr(segment, "_GATHERED", 4)
         patch.setattr(writer, "MERGE_AT", 3)
         patch.setattr(build, "_STEP", 16)

@@ -12,10 +12,11 @@ from worlds import DIM, assert_ranking, flip, make_video, queries
 
 from engine import segment as segment_module
 from engine.cells import Cells, train
-from engine.durable import OPEN_FILES
 from engine.errors import CorruptData
 from engine.records import columns_of, prepare
-from engine.segment import Segment, max_rows, write_segment
+from engine.segment import Segment, max_rows
+from engine.segment_writer import write_segment
+from engine.standing import OPEN_FILES
 from engine.vectorindex import CODECS, scores_of
 
 AT = datetime(2024, 5, 1)
@@ -64,13 +65,13 @@ class TestWriting:
         cells = trained(codec)
         store = "fp32" if codec == "fp32" else "fp16"
         whole, _ = write(tmp_path / "a", cells, codec=codec, store=store)
-        monkeypatch.setattr(segment_module, "_STEP", 7)
+        monkeypatch.setattr("engine.segment_writer.STEP", 7)
         stepwise, _ = write(tmp_path / "b", cells, codec=codec, store=store)
         assert stepwise.row.files == whole.row.files
         assert stepwise.row.stats == whole.row.stats
 
     def test_no_more_rows_than_a_step_are_asked_for_at_once(self, tmp_path, cells, monkeypatch):
-        monkeypatch.setattr(segment_module, "_STEP", 7)
+        monkeypatch.setattr("engine.segment_writer.STEP", 7)
         new, frames = make_video(0, 60)
         vectors = prepare(frames, DIM, "ip", "fp16")
         columns = columns_of([new], np.array([3], np.int32), 0, frames, vectors, cells)
@@ -134,7 +135,7 @@ class TestFit:
 
     def test_a_sample_of_a_large_segment_tells_the_same(self, tmp_path, cells, monkeypatch):
         whole, _ = write(tmp_path / "a", cells, n=60)
-        monkeypatch.setattr(segment_module, "_SAMPLED", 30)
+        monkeypatch.setattr("engine.segment_writer._SAMPLED", 30)
         sampled, _ = write(tmp_path / "b", cells, n=60)
         assert sampled.row.stats["drift"] == pytest.approx(whole.row.stats["drift"], rel=0.3)
         assert sampled.row.stats["drift"] != whole.row.stats["drift"]
@@ -231,7 +232,7 @@ class TestDamage:
         nbytes = segment.row.stats["header"][0]
         assert 100 < nbytes < len(content)
         read = []
-        monkeypatch.setattr(segment_module.vectorindex, "read_lists", lambda *given, **more: read.append(given))
+        monkeypatch.setattr(segment_module, "read_lists", lambda *given, **more: read.append(given))
         for at in range(nbytes):
             flip(path, at)
             with pytest.raises(CorruptData, match=r"codes\.faiss"):

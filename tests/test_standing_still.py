@@ -16,9 +16,10 @@ from faults import QUERIES
 from worlds import DIM, VIDEOS, fill
 
 from engine.collection import Collection
-from engine.durable import OpenFiles, file_hash
+from engine.durable import file_hash
 from engine.errors import CorruptData, EngineError, ShardFailed
 from engine.segment import Segment
+from engine.standing import OpenFiles
 
 REWRITES = {
     "reshard": lambda c, folder: c.reshard(n_shards=2),

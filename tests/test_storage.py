@@ -16,7 +16,7 @@ import pytest
 from clips import make_clip
 from faults import Lost, Tally
 
-from engine import durable, learned, media, segment
+from engine import durable, learned, media, segment_writer
 from engine.catalog import Catalog, Change
 from engine.collection import Collection
 from engine.errors import NotACollection, StorageFull
@@ -78,8 +78,8 @@ def _no_sync(folder: Path) -> None:
 
 
 BLUNDERS = {
-    "bytes are not synced": lambda: mock.patch.object(segment, "synced", _unsynced_file),
-    "names of files are not synced": lambda: mock.patch.object(segment, "sync_folder", _no_sync),
+    "bytes are not synced": lambda: mock.patch.object(segment_writer, "synced", _unsynced_file),
+    "names of files are not synced": lambda: mock.patch.object(segment_writer, "sync_folder", _no_sync),
     "thumbnails are not synced": lambda: mock.patch.object(durable, "synced", _unsynced_file),
     "folders of thumbnails are not synced": lambda: mock.patch.object(media, "sync_folder", _no_sync),
 }

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
+from engine.bounds import MAX_IMAGE_NBYTES
+from engine.errors import CollectionError
 from engine.types import Frame, Hit
 from ui.components import component
 from ui.words import clock
@@ -60,10 +62,16 @@ def grid(
 
 
 def data_url(path: Path | None) -> str:
-    """A JPEG file as a data URL; empty if there is no such file."""
-    if path is None or not path.is_file():
+    """A JPEG file of a collection as a data URL; empty if there is no such file, or something else has its name."""
+    from engine.durable import is_real_file, read_real
+
+    if path is None or not is_real_file(path):
         return ""
-    return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    try:
+        content = read_real(path, MAX_IMAGE_NBYTES)
+    except CollectionError:
+        return ""
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
 
 
 def of_frame(collection: Collection, frame: Frame, tenths: bool = False) -> Picture:

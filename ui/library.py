@@ -38,6 +38,11 @@ def headline(collection: Collection) -> None:
     )
     if stats.router:
         st.caption(plain(f"Text queries are routed by the {stats.router} router: {stats.why_router}"))
+    if collection.lacks_trust:
+        st.info(
+            "Some films or pictures of this collection lie outside it and nobody on this machine has allowed them, so they are not shown; "
+            "its owner can do so with `python -m engine trust COLLECTION --media`."
+        )
 
 
 def posters(collection: Collection) -> None:

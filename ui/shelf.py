@@ -202,6 +202,7 @@ class Shelf:
         try:
             report(0.3, f"Loading the encoder {name}" if name else "Reading what is in it")
             if name:
+                collection.trust.check_encoder(name)
                 collection.use_encoder(self._encoder(name))
             else:
                 textless = "This collection names no encoder: ask with a stored query or a frame, or import it again with an encoder."

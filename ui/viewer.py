@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError
+from engine.bounds import MAX_CLIP_NBYTES
+from engine.errors import EngineError, VideoError
 from engine.types import Frame
 from ui import frames, query
 from ui.components import component
@@ -58,21 +60,33 @@ def show(collection: Collection, frame: Frame) -> None:
 
 
 def _clip(collection: Collection, frame: Frame) -> None:
+    from engine.durable import read_real
+
     try:
         with st.spinner("Cutting the clip"):
             clip = collection.clip(frame)
+            content = read_real(clip.path, MAX_CLIP_NBYTES)
     except EngineError as error:
-        picture = collection.thumbnail(frame)
-        if picture is not None and picture.is_file():
-            st.image(str(picture), alt=f"{frame.title} at {clock(frame.seconds)}", width="stretch")
+        _still(collection, frame)
         st.warning(plain(str(error)), title="The clip cannot be shown")
         return
     _PLAYER(
         key="player",
         data={
             "key": f"{frame.frame_id}",
-            "clip": base64.b64encode(clip.path.read_bytes()).decode("ascii"),
+            "clip": base64.b64encode(content).decode("ascii"),
             "offset": clip.offset,
             "label": f"Clip of {frame.title}, starting at {clock(frame.seconds)}",
         },
     )
+
+
+def _still(collection: Collection, frame: Frame) -> None:
+    """The picture of a frame, if there is one. It is decoded here: given its path, the page would take any format for a picture."""
+    from engine.media import read_image
+
+    picture = collection.thumbnail(frame)
+    if picture is None:
+        return
+    with suppress(VideoError):
+        st.image(read_image(picture), alt=f"{frame.title} at {clock(frame.seconds)}", width="stretch")

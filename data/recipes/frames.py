@@ -42,7 +42,7 @@ def squash(picture: Image.Image) -> NDArray[np.uint8]:
 def compressed(picture: Image.Image, quality: int) -> Image.Image:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
-    return Image.open(buffer).convert("RGB")
+    return Image.open(buffer, formats=("JPEG",)).convert("RGB")
 
 
 def moment(rng: random.Random) -> tuple[Shot, float]:

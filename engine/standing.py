@@ -1,0 +1,152 @@
+"""Stored files that are in use: whether they still stand as they did when they were checked, and how many are open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_COARSE_CLOCK = 5
+"""Linux's CLOCK_REALTIME_COARSE, by which files get their times of change."""
+_UNSETTLED_NS = 20_000_000
+"""Nanoseconds that such a clock may lag behind where it cannot be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What the system says of a file."""
+
+    identity: tuple[int, ...]
+    """Its place, size and times of change."""
+    settled: bool
+    """Whether any later change will show in it: false for a file that has changed within the same tick of the clock."""
+
+
+class Watched:
+    """A stored file whose bytes are trusted for as long as the system says that they stand still."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._right: tuple[int, ...] | None = None
+
+    def look(self) -> FileState:
+        """What the system says of the file now; to be asked *before* it is read.
+
+        Raises
+        ------
+        OSError
+            If it is not there any more.
+        """
+        clock = time.clock_gettime_ns(_COARSE_CLOCK) if sys.platform == "linux" else time.time_ns() - _UNSETTLED_NS
+        identity = self._identity()
+        return FileState(identity, max(identity[3:]) < clock)
+
+    def trust(self, state: FileState) -> None:
+        """Remember a state in which the file was found right."""
+        self._right = state.identity if state.settled else None
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the file is as it was when it was found right."""
+        try:
+            return self._right is not None and self._identity() == self._right
+        except OSError:
+            return False
+
+    def _identity(self) -> tuple[int, ...]:
+        told = self._path.stat()
+        return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
+
+class OpenFiles:
+    """Files held open for reading, the least recently used closed first, so that many segments do not use up what a process may open."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._handles: OrderedDict[object, list[int]] = OrderedDict()
+        """By owner: the handle, and how many use it now."""
+        self._unwanted: deque[object] = deque()
+        """Owners who have gone, whose files are closed at the next chance."""
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def use(self, owner: object, path: Path) -> Iterator[int]:
+        """The handle of a file, which stays open while the block runs.
+
+        Parameters
+        ----------
+        owner : stands for whoever reads the file, by identity: another file may come to lie at the same path
+
+        Raises
+        ------
+        OSError
+            If it cannot be opened.
+        """
+        with self._lock:
+            self._close_unwanted()
+            entry = self._handles.get(owner)
+            if entry is None:
+                self._close_spare(self._most - 1)
+                entry = self._handles[owner] = [self._open(path), 0]
+            self._handles.move_to_end(owner)
+            entry[1] += 1
+        try:
+            yield entry[0]
+        finally:
+            with self._lock:
+                entry[1] -= 1
+                if not entry[1] and self._handles.get(owner) is not entry:
+                    os.close(entry[0])
+
+    def forget(self, owner: object) -> None:
+        """Close the file of an owner; it is opened anew when it is next used."""
+        self._unwanted.append(owner)
+        with self._lock:
+            self._close_unwanted()
+
+    def forget_later(self, owner: object) -> None:
+        """The same at the next chance: safe in a finalizer, which may run anywhere, even where this thread has the lock."""
+        self._unwanted.append(owner)
+
+    def _close_unwanted(self) -> None:
+        """Close what nobody wants any more; the caller has the lock."""
+        while self._unwanted:
+            entry = self._handles.pop(self._unwanted.popleft(), None)
+            if entry is not None and not entry[1]:
+                os.close(entry[0])
+
+    def _open(self, path: Path) -> int:
+        """A new handle; where the process may open no more, all that are not in use are closed first. The caller has the lock."""
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            handle = os.open(path, flags)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._close_spare(0)
+            handle = os.open(path, flags)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)
+        return handle
+
+    def _close_spare(self, most: int) -> None:
+        """Close the oldest that nobody uses until at most so many are left; the caller has the lock."""
+        spare = [owner for owner, (_, users) in self._handles.items() if not users]
+        for owner in spare[: max(0, len(self._handles) - most)]:
+            os.close(self._handles.pop(owner)[0])
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._close_unwanted()
+            return len(self._handles)
+
+
+OPEN_FILES = OpenFiles()
+"""The record files of all collections of this process."""
