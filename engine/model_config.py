@@ -84,7 +84,7 @@ def read_config(path: Path, tokenizers: Collection[str]) -> ModelConfig:
         options["tokenizer_mode"] = mode
     if "timm_model_name" in vision:
         vision["timm_model_pretrained"] = False
-    else:
+    elif not isinstance(vision.get("layers"), list):  # A ResNet has no patches.
         _check_patches(vision)
     return ModelConfig(model | {"vision_cfg": vision, "text_cfg": text}, preprocess, name, options)
 
