@@ -7,8 +7,12 @@ remembers every word that it ever saw. The merges here are the same ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
+from typing import Any
+
+_WORDS_KEPT = 16_384
 
 
 def merge_pairs(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
@@ -45,3 +49,17 @@ def merge_pairs(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) ->
                 if left >= 0 and right < n and (parts[left], parts[right]) in ranks:
                     heappush(heap, (ranks[parts[left], parts[right]], left))
     return [part for part, is_gone in zip(parts, gone, strict=True) if not is_gone]
+
+
+def quickened(tokenizer: Any) -> Any:
+    """The tokenizer; that of CLIP takes long words as quickly as short ones then, and remembers no more than some of them."""
+    if not all(hasattr(tokenizer, name) for name in ("bpe", "bpe_ranks", "cache")):
+        return tokenizer
+    ranks, special = tokenizer.bpe_ranks, frozenset(tokenizer.cache)
+
+    @lru_cache(maxsize=_WORDS_KEPT)
+    def bpe(word: str) -> str:
+        return word if word in special else " ".join(merge_pairs([*word[:-1], word[-1] + "</w>"], ranks))
+
+    tokenizer.bpe = bpe
+    return tokenizer

@@ -28,11 +28,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import bounds
-from .bpe import merge_pairs
-from .durable import shortage
-from .errors import EncoderError, EngineError, ResourceExhausted
+from .bpe import quickened
+from .errors import EncoderError, EngineError
 from .model_config import CONFIG, ModelConfig, read_config
-from .model_files import ENDINGS, check_format, found, inside, shown, weights_in
+from .model_files import (
+    ENDINGS,
+    cannot_load,
+    check_format,
+    found,
+    inside,
+    looking_through,
+    reason_of,
+    shortage_of,
+    shown,
+    weights_in,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +53,6 @@ SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "data" / "encoder"
 
 _TEXTS_KEPT = 1024
 _BATCH = {"cpu": 32, "cuda": 256}
-_WORDS_KEPT = 16_384
-_OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 
 
 class Encoder(Protocol):
@@ -113,11 +121,11 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
             if tokenizer is None:
                 tokenizer = open_clip.get_tokenizer(name)
         model.eval().requires_grad_(False)
-        return OpenClipEncoder(spec, model, preprocess, _quickened(tokenizer), torch.device(where))
+        return OpenClipEncoder(spec, model, preprocess, quickened(tokenizer), torch.device(where))
     except EngineError:
         raise
     except Exception as error:
-        short = _shortage(f"loading the encoder {shown(spec)}", error)
+        short = shortage_of(f"loading the encoder {shown(spec)}", error)
         raise short or EncoderError(source.misfit(spec, error)) from error
 
 
@@ -159,7 +167,7 @@ class _Source:
 
     def misfit(self, spec: str, error: Exception) -> str:
         """What to say where open_clip cannot load it. What the files hold is not told."""
-        return _cannot_load(shown(spec), _reason(error))
+        return cannot_load(shown(spec), reason_of(error))
 
 
 class _Shipped(_Source):
@@ -184,7 +192,7 @@ class _Tag(_Source):
         try:
             open_clip.download_pretrained(open_clip.get_pretrained_cfg(self.model, self.tag))
         except Exception as error:
-            short = _shortage(f"fetching the weights {self.tag} of {self.model}", error)
+            short = shortage_of(f"fetching the weights {self.tag} of {self.model}", error)
             raise short or EncoderError(
                 f"The weights {self.tag} of {self.model} could not be downloaded and are not in the cache; connect to the network "
                 f"once, or give a folder with open_clip_config.json, or '{self.model}/<path of a checkpoint>'."
@@ -212,7 +220,7 @@ class _Checkpoint(_Source):
     def opened(self) -> Iterator[tuple[str, str | None, Any]]:
         import open_clip
 
-        with _looking_through(self.shown):
+        with looking_through(self.shown):
             _check_weights(self.weights)
             if "hf_model_name" not in open_clip.get_model_config(self.model)["text_cfg"]:
                 _check_size(self.model, self.weights)
@@ -232,7 +240,7 @@ class _Folder(_Source):
 
         if not os.path.lexists(self.path / CONFIG):
             raise EncoderError(f"The folder {self.shown} has no {CONFIG}; give a folder saved by open_clip.")
-        with _looking_through(self.shown):
+        with looking_through(self.shown):
             weights = weights_in(self.path)
             if weights is None:
                 raise EncoderError(
@@ -247,46 +255,24 @@ class _Folder(_Source):
             (private / CONFIG).write_bytes(config.written())
             ending = "model.safetensors" if weights.suffix == ".safetensors" else "pytorch_model.bin"
             (private / f"open_clip_{ending}").symlink_to(weights.resolve())
-            with _looking_through(self.shown):
+            with looking_through(self.shown):
                 _check_size(f"local-dir:{private}", weights)
-            yield f"local-dir:{private}", None, _tokenizer_of(config)
+            yield f"local-dir:{private}", None, _tokenizer_of(config, self.shown)
 
 
-def _tokenizer_of(config: ModelConfig) -> Any:
+def _tokenizer_of(config: ModelConfig, name: str) -> Any:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     if not config.tokenizer:
         return SimpleTokenizer(context_length=config.context_length, **config.tokenizer_options)
-    return HFTokenizer(
-        config.tokenizer, context_length=config.context_length, trust_remote_code=False, **config.tokenizer_options
-    )
-
-
-def _quickened(tokenizer: Any) -> Any:
-    """The tokenizer; the one of open_clip takes long words as quickly as short ones then, and keeps no more than some of them."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    if not isinstance(tokenizer, SimpleTokenizer):
-        return tokenizer
-    ranks, special = tokenizer.bpe_ranks, frozenset(tokenizer.cache)
-
-    @lru_cache(maxsize=_WORDS_KEPT)
-    def bpe(word: str) -> str:
-        return word if word in special else " ".join(merge_pairs([*word[:-1], word[-1] + "</w>"], ranks))
-
-    tokenizer.bpe = bpe
-    return tokenizer
-
-
-@contextmanager
-def _looking_through(name: str) -> Iterator[None]:
-    """Say in one sentence what is wrong with the files of a model."""
+    options = dict(config.tokenizer_options) | {"context_length": config.context_length, "trust_remote_code": False}
     try:
-        yield
-    except (ValueError, OSError) as error:
-        short = _shortage(f"loading the encoder {name}", error)
-        reason = "its files cannot be read" if isinstance(error, OSError) else str(error).rstrip(".")
-        raise short or EncoderError(_cannot_load(name, reason)) from error
+        return HFTokenizer(config.tokenizer, **options)
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = f"its tokenizer {config.tokenizer} could not be fetched; connect to the network once"
+        raise EncoderError(cannot_load(name, reason)) from error
 
 
 def _check_weights(path: Path) -> None:
@@ -326,23 +312,6 @@ def _check_size(name: str, weights: Path) -> None:
     nbytes = weights.stat().st_size
     if 2 * n > 1.1 * nbytes + (16 << 20):
         raise ValueError(f"its model has {n:,} numbers, and the file of its weights has only {nbytes:,} bytes")
-
-
-def _cannot_load(name: str, reason: str) -> str:
-    return f"The encoder {name} could not be loaded, its weights or config do not fit: {reason}."
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ImportError):
-        return f"it needs the package {error.name}, which is not installed" if error.name else "a package is missing"
-    return "the weights are damaged, or are not of the model that the config describes"
-
-
-def _shortage(what: str, error: BaseException) -> ResourceExhausted | None:
-    """The error to raise where memory or the like ran out; torch has words of its own for that."""
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
-        error = MemoryError()
-    return shortage(what, error)
 
 
 @contextmanager
@@ -496,9 +465,9 @@ class OpenClipEncoder:
         except EngineError:
             raise
         except Exception as error:
-            short = _shortage(f"the work of the encoder {shown(self.name)}", error)
+            short = shortage_of(f"the work of the encoder {shown(self.name)}", error)
             reason = "it makes no vectors of texts or images"
-            raise short or EncoderError(_cannot_load(shown(self.name), reason)) from error
+            raise short or EncoderError(cannot_load(shown(self.name), reason)) from error
 
     def _unit(self, vectors: torch.Tensor) -> NDArray[np.float32]:
         """Raises `ValueError` for what are no rows of vectors."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from . import bounds
+from .durable import shortage
+from .errors import EncoderError, ResourceExhausted
 
 ENDINGS = (".pt", ".pth", ".bin", ".safetensors")
 """Of files of weights."""
@@ -21,6 +24,7 @@ _USUAL = (
     "model.pth",
 )
 """The names that open_clip looks for, the first one first."""
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 
 
 def found(text: str, wanted: Callable[[Path], bool]) -> Path | None:
@@ -36,7 +40,9 @@ def shown(spec: str) -> str:
     """The name of an encoder for a message: in quotes, on one line, and of a path no more than its end."""
     first, *rest = spec.split("/")
     last = next((part for part in reversed(rest) if part), "")
-    named = spec if len(rest) < 2 else f"{first}/.../{last}" if first and first not in ("~", ".", "..") else last
+    named = spec if len(rest) < 2 else f"{first}/.../{last}"
+    if rest and first in ("", "~", ".", ".."):
+        named = last
     return repr(named if len(named) <= 80 else f"{named[:38]}...{named[-38:]}")
 
 
@@ -57,10 +63,10 @@ def inside(folder: Path, name: str) -> Path:
         home = folder.resolve()
         allowed = [home, *([home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [])]
         try:
-            path = path.resolve(strict=True)
+            real = path.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{shown(name)} is a link to nothing") from error
-        if not any(path.is_relative_to(place) for place in allowed):
+        if not any(real.is_relative_to(place) for place in allowed):
             raise ValueError(f"{shown(name)} is a link that leads out of its folder; put the file itself there")
     if not path.is_file():
         raise ValueError(f"{shown(name)} is not a file")
@@ -88,3 +94,31 @@ def check_format(path: Path) -> None:
         raise ValueError("its weights are packed and would grow; save them again, as safetensors")
     if any(m.file_size > bounds.MAX_WEIGHTS_INDEX_NBYTES for m in members if m.filename.endswith(".pkl")):
         raise ValueError("its weights hold too much besides tensors; save them again, as safetensors")
+
+
+@contextmanager
+def looking_through(name: str) -> Iterator[None]:
+    """Say in one sentence what is wrong with the files of a model."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        short = shortage_of(f"loading the encoder {name}", error)
+        reason = "its files cannot be read" if isinstance(error, OSError) else str(error).rstrip(".")
+        raise short or EncoderError(cannot_load(name, reason)) from error
+
+
+def cannot_load(name: str, reason: str) -> str:
+    return f"The encoder {name} could not be loaded, its weights or config do not fit: {reason}."
+
+
+def reason_of(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"it needs the package {error.name}, which is not installed" if error.name else "a package is missing"
+    return "the weights are damaged, or are not of the model that the config describes"
+
+
+def shortage_of(what: str, error: BaseException) -> ResourceExhausted | None:
+    """The error to raise where memory or the like ran out; torch has words of its own for that."""
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
+        error = MemoryError()
+    return shortage(what, error)
