@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import footprint
+from engine import bounds, footprint
 from engine.collection import Collection
 from engine.contenders import NAMES, ROUTED, Setting
 from engine.errors import BenchError, StorageFull
@@ -194,6 +194,7 @@ class Bench:
         else:
             self._rows = range(len(queries))[1::2][:limit]
             self._queries, self._others = queries[1::2][:limit], queries[::2]
+        bounds.check_count("queries", len(self._queries) + len(self._others), bounds.MAX_QUERIES)
 
     def _checked(self, queries: NDArray[np.floating], what: str) -> Floats:
         """Queries as float32, of unit norm for `ip`."""

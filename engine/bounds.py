@@ -28,6 +28,8 @@ MAX_STORED_TEXT = 1 << 16
 """Characters of a text that a catalog holds, whatever it is: more than is taken now, for what earlier versions took."""
 MAX_QUERY = 500
 """Characters of a text query."""
+MAX_QUERIES = 20_000
+"""Queries of one batch: each answer takes some kilobytes."""
 MAX_SHARDS = 4_096
 MAX_CELLS = 65_536
 MAX_SEGMENTS = 1_000_000
@@ -42,6 +44,26 @@ MAX_CLIP_NBYTES = 64 << 20
 """Bytes of a preview clip that is sent to a browser."""
 MAX_TABLE_NBYTES = 2 << 30
 """Bytes that a table of frames may take in memory."""
+MAX_ENCODER = 1_000
+"""Characters of the name or the path of an encoder."""
+MAX_MODEL_CONFIG_NBYTES = 1 << 20
+"""Bytes of the config of a model."""
+MAX_WEIGHTS_INDEX_NBYTES = 16 << 20
+"""Bytes of what a file of weights says about its tensors."""
+MAX_PARAMETERS = 20_000_000_000
+"""Numbers in the weights of a model."""
+MAX_LAYERS = 128
+"""Layers of one tower of a model, or of one stage of it."""
+MAX_WIDTH = 8_192
+MAX_HEADS = 256
+MAX_CONTEXT = 4_096
+"""Tokens of a text that a model reads."""
+MAX_VOCABULARY = 2_000_000
+"""Different tokens."""
+MAX_SIDE = 2_048
+"""Pixels of a side of the pictures that a model sees."""
+MAX_PATCHES = 16_384
+"""Patches that a model cuts such a picture into."""
 MAX_UPLOAD_NBYTES = 1 << 20
 """Bytes that a browser may send to the app, which has nothing to upload to."""
 
@@ -58,6 +80,19 @@ def check_text(what: str, text: str, most: int) -> None:
     for c in text:
         if not c.isprintable() and (c.isspace() or ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000):
             raise ValueError(f"{_capital(what)} holds a control character (U+{ord(c):04X}); leave it out.")
+
+
+def query_text(text: str) -> str:
+    """The text of a query as it is searched for: line breaks, tabs and other blanks are single spaces, none at the ends.
+
+    Raises
+    ------
+    ValueError
+        If it is too long, or holds control characters.
+    """
+    cleaned = " ".join(text.split())
+    check_text("the query", cleaned, MAX_QUERY)
+    return cleaned
 
 
 def check_count(what: str, n: int, most: int) -> None:

@@ -14,9 +14,11 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -25,7 +27,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import EncoderError
+from . import bounds
+from .bpe import quickened
+from .errors import EncoderError, EngineError
+from .model_config import CONFIG, ModelConfig, read_config
+from .model_files import (
+    ENDINGS,
+    cannot_load,
+    check_format,
+    found,
+    inside,
+    looking_through,
+    reason_of,
+    shortage_of,
+    shown,
+    weights_in,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +53,6 @@ SHIPPED_FOLDER = Path(__file__).resolve().parent.parent / "data" / "encoder"
 
 _TEXTS_KEPT = 1024
 _BATCH = {"cpu": 32, "cuda": 256}
-_CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors")
 
 
 class Encoder(Protocol):
@@ -64,7 +80,7 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     ----------
     spec : one of
         `town`, the encoder that is shipped;
-        a folder that holds `open_clip_config.json` and the weights;
+        a folder that holds `open_clip_config.json` and the weights, see `model_config` for what the config may say;
         `model/tag`, such as `ViT-B-32/laion2b_s34b_b79k`, downloaded once;
         `model/checkpoint`, such as `ViT-B-32//data/weights.safetensors` (.pt, .pth, .bin or .safetensors).
     device : torch device, such as `cpu` or `cuda:1`; a GPU if there is one, if None
@@ -73,7 +89,13 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     ------
     EncoderError
         If the model is unknown, its weights or tokenizer cannot be had, or the device is not there; says what to do.
+    ResourceExhausted
+        If there is not enough memory for it.
     """
+    try:
+        bounds.check_text("the name of the encoder", spec, bounds.MAX_ENCODER)
+    except ValueError as error:
+        raise EncoderError(str(error)) from error
     # OpenMP threads that spin while they wait starve each other wherever other work runs, several times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -90,60 +112,206 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as error:
         raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
-    model_name, pretrained = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
+    source = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
     try:
-        with _quietly(), _offline_if_cut_off():
-            if pretrained and not Path(pretrained).is_file():
-                open_clip.download_pretrained(open_clip.get_pretrained_cfg(model_name, pretrained))
+        with _quietly(), _offline_if_cut_off(), source.opened() as (name, pretrained, tokenizer):
             model, _, preprocess = open_clip.create_model_and_transforms(
-                model_name, pretrained=pretrained, device=where, require_pretrained=True, weights_only=True
+                name, pretrained=pretrained, device=where, require_pretrained=True, weights_only=True
             )
-            tokenizer = open_clip.get_tokenizer(model_name)
+            if tokenizer is None:
+                tokenizer = open_clip.get_tokenizer(name)
+        model.eval().requires_grad_(False)
+        return OpenClipEncoder(spec, model, preprocess, quickened(tokenizer), torch.device(where))
+    except EngineError:
+        raise
     except Exception as error:
-        raise EncoderError(_cannot_load(spec, model_name, pretrained, error)) from error
-    model.eval().requires_grad_(False)
-    return OpenClipEncoder(spec, model, preprocess, tokenizer, torch.device(where))
+        short = shortage_of(f"loading the encoder {shown(spec)}", error)
+        raise short or EncoderError(source.misfit(spec, error)) from error
 
 
-def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) -> tuple[str, str | None]:
-    """The model name and the weights that open_clip understands."""
-    folder = SHIPPED_FOLDER if spec == SHIPPED else Path(spec).expanduser()
-    if spec == SHIPPED or folder.is_dir():
-        config = folder / "open_clip_config.json"
-        if not config.is_file():
-            raise EncoderError(f"The folder {folder} has no open_clip_config.json; give a folder saved by open_clip.")
-        if not any(path.suffix in _CHECKPOINTS for path in folder.iterdir()):
-            raise EncoderError(
-                f"The folder {folder} holds no weights; put open_clip_model.safetensors beside its config."
-            )
-        return f"local-dir:{folder}", None
+def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) -> _Source:
+    """Where the model and its weights are."""
+    if spec == SHIPPED:
+        return _Shipped()
+    folder = found(spec, Path.is_dir)
+    if folder is not None:
+        return _Folder(folder, shown(spec))
     model, slash, weights = spec.partition("/")
     if model not in models:
         raise EncoderError(
-            f"There is no encoder {spec!r}; give {SHIPPED!r}, a folder with open_clip_config.json, "
+            f"There is no encoder {shown(spec)}; give {SHIPPED!r}, a folder with open_clip_config.json, "
             "or a model and its weights such as 'ViT-B-32/laion2b_s34b_b79k'."
         )
     tags = tags_of(model)
     if weights in tags:
-        return model, weights
-    path = Path(weights).expanduser()
-    if slash and path.suffix in _CHECKPOINTS:
-        if path.is_file():
-            return model, str(path)
-        raise EncoderError(f"There is no checkpoint {path}; check the path in the encoder {spec!r}.")
+        return _Tag(model, weights)
+    if slash and weights.endswith(ENDINGS):
+        path = found(weights, Path.is_file)
+        if path is not None:
+            return _Checkpoint(model, path, shown(spec))
+        raise EncoderError(
+            f"There is no checkpoint {shown(weights)[1:-1]}; check the path in the encoder {shown(spec)}."
+        )
     known = ", ".join(tags[:4]) or "none"
     raise EncoderError(
-        f"{model} has no weights {weights!r}; known are {known}, or give the path of a .pt or .safetensors checkpoint."
+        f"{model} has no weights {shown(weights)}; known are {known}, or give the path of a .pt or .safetensors checkpoint."
     )
 
 
-def _cannot_load(spec: str, model: str, pretrained: str | None, error: Exception) -> str:
-    if pretrained is None or Path(pretrained).is_file():
-        return f"The encoder {spec!r} could not be loaded, its weights or config do not fit: {_shortened(str(error))}."
-    return (
-        f"The weights {pretrained} of {model} could not be downloaded and are not in the cache; connect to the network "
-        f"once, or give a folder with open_clip_config.json, or '{model}/<path of a checkpoint>'."
-    )
+class _Source:
+    """Where a model comes from."""
+
+    def opened(self) -> AbstractContextManager[tuple[str, str | None, Any]]:
+        """The model's name and weights as open_clip takes them, and its tokenizer unless open_clip finds it by the name."""
+        raise NotImplementedError
+
+    def misfit(self, spec: str, error: Exception) -> str:
+        """What to say where open_clip cannot load it. What the files hold is not told."""
+        return cannot_load(shown(spec), reason_of(error))
+
+
+class _Shipped(_Source):
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        if not (SHIPPED_FOLDER / CONFIG).is_file():
+            raise EncoderError("The encoder that is shipped is not there; put the folder data/encoder back.")
+        yield f"local-dir:{SHIPPED_FOLDER}", None, None
+
+
+@dataclass(frozen=True)
+class _Tag(_Source):
+    """Weights that open_clip knows by name, from the model hub or its cache."""
+
+    model: str
+    tag: str
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        import open_clip
+
+        try:
+            open_clip.download_pretrained(open_clip.get_pretrained_cfg(self.model, self.tag))
+        except Exception as error:
+            short = shortage_of(f"fetching the weights {self.tag} of {self.model}", error)
+            raise short or EncoderError(
+                f"The weights {self.tag} of {self.model} could not be downloaded and are not in the cache; connect to the network "
+                f"once, or give a folder with open_clip_config.json, or '{self.model}/<path of a checkpoint>'."
+            ) from error
+        yield self.model, self.tag, None
+
+    def misfit(self, spec: str, error: Exception) -> str:
+        if isinstance(error, ImportError):
+            return super().misfit(spec, error)
+        return (
+            f"The weights {self.tag} of {self.model}, or its tokenizer, are damaged in the cache or could not be fetched; "
+            "remove them from the cache of the model hub and connect to the network once."
+        )
+
+
+@dataclass(frozen=True)
+class _Checkpoint(_Source):
+    """Weights in a file, of a model that open_clip knows by name."""
+
+    model: str
+    weights: Path
+    shown: str
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        import open_clip
+
+        with looking_through(self.shown):
+            _check_weights(self.weights)
+            if "hf_model_name" not in open_clip.get_model_config(self.model)["text_cfg"]:
+                _check_size(self.model, self.weights)
+        yield self.model, str(self.weights), None
+
+
+@dataclass(frozen=True)
+class _Folder(_Source):
+    """A folder as open_clip saves it. It may come from anybody: open_clip is given what was looked through and nothing else."""
+
+    path: Path
+    shown: str
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        import open_clip
+
+        if not os.path.lexists(self.path / CONFIG):
+            raise EncoderError(f"The folder {self.shown} has no {CONFIG}; give a folder saved by open_clip.")
+        with looking_through(self.shown):
+            weights = weights_in(self.path)
+            if weights is None:
+                raise EncoderError(
+                    f"The folder {self.shown} holds no weights; put open_clip_model.safetensors beside its config."
+                )
+            configs = [open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()]
+            known = {str(text["hf_tokenizer_name"]) for text in configs if text.get("hf_tokenizer_name")}
+            config = read_config(inside(self.path, CONFIG), known)
+            _check_weights(weights)
+        with TemporaryDirectory(prefix="encoder-") as name:
+            private = Path(name)
+            (private / CONFIG).write_bytes(config.written())
+            ending = "model.safetensors" if weights.suffix == ".safetensors" else "pytorch_model.bin"
+            (private / f"open_clip_{ending}").symlink_to(weights.resolve())
+            with looking_through(self.shown):
+                _check_size(f"local-dir:{private}", weights)
+            yield f"local-dir:{private}", None, _tokenizer_of(config, self.shown)
+
+
+def _tokenizer_of(config: ModelConfig, name: str) -> Any:
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+    if not config.tokenizer:
+        return SimpleTokenizer(context_length=config.context_length, **config.tokenizer_options)
+    options = dict(config.tokenizer_options) | {"context_length": config.context_length, "trust_remote_code": False}
+    try:
+        return HFTokenizer(config.tokenizer, **options)
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = f"its tokenizer {config.tokenizer} could not be fetched; connect to the network once"
+        raise EncoderError(cannot_load(name, reason)) from error
+
+
+def _check_weights(path: Path) -> None:
+    """Raise `ValueError` for a file that is no checkpoint, or would take more memory than it has bytes."""
+    import torch
+
+    check_format(path)
+    if path.suffix == ".safetensors":
+        return  # Its tensors are as large as the file, or it does not load.
+    try:
+        told = torch.load(path, map_location="meta", weights_only=True)
+        tensors = told.get("state_dict", told)
+        held = sum(each.numel() * each.element_size() for each in tensors.values() if isinstance(each, torch.Tensor))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch and its unpickler raise a dozen kinds for a damaged file.
+        raise ValueError("its weights hold something else than tensors, or are damaged") from error
+    if held > 2 * path.stat().st_size:
+        raise ValueError("its weights hold tensors that are larger than their file")
+
+
+def _check_size(name: str, weights: Path) -> None:
+    """Raise `ValueError` for a model that is larger than its weights; it is made without memory for that."""
+    import open_clip
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = open_clip.create_model(
+                name, device="meta", load_weights=False, pretrained_image=False, pretrained_text=False
+            )
+        n = sum(tensor.numel() for tensor in model.state_dict().values())
+    except Exception as error:
+        raise ValueError("no model can be made as its config describes it") from error
+    if n > bounds.MAX_PARAMETERS:
+        raise ValueError(f"its model has {n:,} numbers, and at most {bounds.MAX_PARAMETERS:,} are taken")
+    nbytes = weights.stat().st_size
+    if 2 * n > 1.1 * nbytes + (16 << 20):
+        raise ValueError(f"its model has {n:,} numbers, and the file of its weights has only {nbytes:,} bytes")
 
 
 @contextmanager
@@ -228,9 +396,10 @@ class OpenClipEncoder:
             fresh: dict[str, NDArray[np.float32]] = {}
             for start in range(0, len(missing), self._batch):
                 batch = missing[start : start + self._batch]
-                with self._torch.inference_mode():
+                with self._computing():
                     vectors = self._model.encode_text(self._tokenizer(batch).to(self._device))
-                fresh.update(zip(batch, self._unit(vectors), strict=True))
+                    rows = self._unit(vectors)
+                fresh.update(zip(batch, rows, strict=True))
             found = [fresh[text] if text in fresh else self._texts[text] for text in texts]
             for text, vector in zip(texts, found, strict=True):
                 self._texts[text] = vector
@@ -253,7 +422,7 @@ class OpenClipEncoder:
             pixels = torch.stack(
                 [self._preprocess(Image.fromarray(image)) for image in images[start : start + self._batch]]
             )
-            with self._lock, torch.inference_mode():
+            with self._lock, self._computing():
                 vectors.append(self._unit(self._model.encode_image(pixels.to(self._device))))
         return np.concatenate(vectors)
 
@@ -287,10 +456,28 @@ class OpenClipEncoder:
         rows = (embedding.weight == 0).all(dim=1).nonzero().flatten()
         return frozenset(rows.tolist())
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Translate what a model says that runs short of memory, or whose parts do not fit each other."""
+        try:
+            with self._torch.inference_mode():
+                yield
+        except EngineError:
+            raise
+        except Exception as error:
+            short = shortage_of(f"the work of the encoder {shown(self.name)}", error)
+            reason = "it makes no vectors of texts or images"
+            raise short or EncoderError(cannot_load(shown(self.name), reason)) from error
+
     def _unit(self, vectors: torch.Tensor) -> NDArray[np.float32]:
+        """Raises `ValueError` for what are no rows of vectors."""
         rows: NDArray[np.float32] = vectors.float().cpu().numpy()
+        if rows.ndim != 2 or rows.shape[1] != getattr(self, "dim", rows.shape[1]):
+            raise ValueError("not one vector each, of as many numbers as a text's")
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
-            raise EncoderError(f"The encoder {self.name!r} gave vectors that are not finite; its weights are damaged.")
+            raise EncoderError(
+                f"The encoder {shown(self.name)} gave vectors that are not finite; its weights are damaged."
+            )
         unit: NDArray[np.float32] = rows / norms
         return unit

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from . import bounds
 from .lexicon import Token, make_lexicon, tokens_of
 from .tags import Vocabulary, load_vocabulary
 from .times import Found, When, find_times, plain
@@ -57,7 +58,14 @@ class HintReader:
         self._lexicon = make_lexicon(vocabulary or load_vocabulary(), tags)
 
     def read(self, text: str) -> list[Hint]:
-        """The hints in a text in the order of their places; none overlaps another."""
+        """The hints in a text in the order of their places; none overlaps another.
+
+        Raises
+        ------
+        ValueError
+            If the text is longer than a query may be.
+        """
+        bounds.check_length("the query", text, bounds.MAX_QUERY)
         lowered = plain(text)
         tokens = tokens_of(lowered)
         times = _longest_times(lowered)

@@ -60,11 +60,11 @@ def as_filter(hints: Iterable[Hint], tags: Container[str] | None = None, duratio
     """
     chosen = sorted(hints, key=lambda hint: hint.start)
     notes: list[str] = []
-    looks = [hint for hint in chosen if hint.when is None and (tags is None or hint.tag in tags)]
+    looks = [hint for hint in chosen if _looks(hint, tags)]
     hours = [hint for hint in chosen if hint.kind == CLOCK and hint.when is not None]
     dayparts: list[str] = []
     for hint in chosen:
-        if hint.when is None and hint not in looks:
+        if hint.when is None and not _looks(hint, tags):
             part = _daypart(hint)
             if part is None:
                 notes.append(f"No frame carries {hint.tag}: {_told([hint])} is left out.")
@@ -245,6 +245,11 @@ def _seconds(hints: Sequence[Hint], duration: float | None, notes: list[str]) ->
         if start >= stop:
             raise ValueError(f"No time in the video is left by {_told(hints)}; choose one.")
     return start or None, None if stop == math.inf else stop
+
+
+def _looks(hint: Hint, tags: Container[str] | None) -> bool:
+    """Whether a hint is about what a frame shows, by a tag that frames carry."""
+    return hint.when is None and (tags is None or hint.tag in tags)
 
 
 def _daypart(hint: Hint) -> str | None:

@@ -13,6 +13,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.account import MemoryAccount, account
 from engine.approach import Approach, Wanted
 from engine.calibration import Kind
@@ -122,7 +123,8 @@ class Searcher(Contents):
         Raises
         ------
         ValueError
-            If a number is out of range, the text is empty, or the vector has the wrong length or is not finite.
+            If a number is out of range, the text is empty, too long or holds control characters, or the vector has the
+            wrong length or is not finite.
         NotFound
             If there is no frame with this id, or the filter names a video or tag that is not there.
         EncoderError
@@ -152,10 +154,16 @@ class Searcher(Contents):
         """The same for a batch of queries, or vectors (m, dim): all from one generation, each shard opened once.
 
         In the traces, times are each query's share of the batch, and a shard is read for the first query that wants it.
+
+        Raises
+        ------
+        ValueError, NotFound, EncoderError, ShardFailed
+            As `search`; also if there are too many queries.
         """
         _check(k, how)
         if not len(queries):
             return []
+        bounds.check_count("queries", len(queries), bounds.MAX_QUERIES)
         started = time.perf_counter()
         encoded = self._texts(queries, keep=True)
         encode_ms = (time.perf_counter() - started) * 1e3 / len(queries)
@@ -292,7 +300,8 @@ class Searcher(Contents):
         return list(self._encoded(texts, keep=keep)) if texts else []
 
     def _encoded(self, texts: Sequence[str], *, keep: bool = True) -> Floats:
-        if any(not text.strip() for text in texts):
+        texts = [bounds.query_text(text) for text in texts]
+        if not all(texts):
             raise ValueError("The query is empty; describe what the frame shows.")
         vectors = self.encoder.encode_text(texts)
         if self.remember and keep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import bounds
 from .encoder import Encoder
 from .lexicon import little_words, tokens_of
 from .times import plain
@@ -33,7 +34,13 @@ def unheard(encoder: Encoder, text: str) -> Unheard:
     """The words of a text that the encoder never saw; none for an encoder that cannot tell, as those trained on everything.
 
     Little words are only named where nothing else is there: without them a text means the same.
+
+    Raises
+    ------
+    ValueError
+        If the text is longer than a query may be.
     """
+    bounds.check_length("the query", text, bounds.MAX_QUERY)
     words: tuple[str, ...] = getattr(encoder, "unknown_words", lambda _: ())(text)
     if not words:
         return Unheard((), alone=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
+from engine import bounds
 from engine.errors import EngineError, Stopped
 from ui import resources
 from ui.jobs import MEASURE, Job, Report
@@ -116,7 +117,14 @@ def wrong(choices: Choices, textless: str) -> str:
     given = len(lines(choices.text))
     if not given:
         return "There is no text to search for; type or paste at least one line under Queries."
-    return f"{given:,} texts are too many; give up to {MOST_LINES}." if given > MOST_LINES else ""
+    if given > MOST_LINES:
+        return f"{given:,} texts are too many; give up to {MOST_LINES}."
+    for line in lines(choices.text):
+        try:
+            bounds.query_text(line)
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def unfit(collection: Collection) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import streamlit as st
 
+from engine import bounds
 from ui import compare, resources
 from ui.compare import SOURCES, Choices, Comparison, Source
 from ui.looks import CONTENDERS
@@ -93,6 +94,7 @@ def _queries(opened: Opened) -> None:
             "One text per line",
             **_keep("text", usual.text),
             height=160,
+            max_chars=compare.MOST_LINES * bounds.MAX_QUERY,
             placeholder="a snowy street at night\na red bus by the harbour",
         )
         st.caption("Widths of routers that know no recall are found on sample texts.")

@@ -18,6 +18,9 @@ from ui.words import plain
 if TYPE_CHECKING:
     from engine.collection import Collection
 
+_SAID = 12
+"""Complaints that are said one by one."""
+
 
 def complaints(collection: Collection) -> list[str]:
     """One clause for each value in the address bar that does not fit this collection; it is then taken out of there."""
@@ -45,7 +48,7 @@ def complaints(collection: Collection) -> list[str]:
         found += [
             f"number of cells to probe “{plain(value[:60])}” (1 to {n_cells})"
             for value in _asked("probes")
-            if not value.isdecimal() or not 1 <= int(value) <= n_cells
+            if not _is_whole(value) or not 1 <= int(value) <= n_cells
         ]
     if _asked("hit") and hit(collection) is None:
         found.append(f"frame “{plain(_asked('hit')[-1][:60])}” (the collection holds {collection.n_frames:,})")
@@ -56,14 +59,19 @@ def complaints(collection: Collection) -> list[str]:
 def complain(found: Sequence[str]) -> None:
     """Say what in the link was not used."""
     if found:
-        st.warning(f"The link asks for what is not here: {'; '.join(found)}. The rest of it is applied.")
+        more = f"; and {len(found) - _SAID:,} more" if len(found) > _SAID else ""
+        st.warning(f"The link asks for what is not here: {'; '.join(found[:_SAID])}{more}. The rest of it is applied.")
 
 
 def _asked(key: str) -> list[str]:
     return [value for value in st.query_params.get_all(key) if value]
 
 
+def _is_whole(value: str) -> bool:
+    return value.isdecimal() and len(value) < 19
+
+
 def _is_span(values: Sequence[str], end: int) -> bool:
-    if len(values) != 2 or not all(value.isdecimal() for value in values):
+    if len(values) != 2 or not all(map(_is_whole, values)):
         return False
     return int(values[0]) <= int(values[1]) <= end

@@ -122,8 +122,8 @@ def planner() -> None:
 
     st.subheader("What would fit", anchor=False)
     left, right = st.columns(2)
-    ram = left.text_input("Memory I have", "8 GB", key="plan_ram")
-    frames = right.text_input("Frames", "3 M", key="plan_frames", placeholder="as many as fit")
+    ram = left.text_input("Memory I have", "8 GB", key="plan_ram", max_chars=40)
+    frames = right.text_input("Frames", "3 M", key="plan_frames", placeholder="as many as fit", max_chars=40)
     first, second, third = st.columns(3)
     dim = first.number_input("Dimensions", 1, 65_536, 768, key="plan_dim")
     codec = second.selectbox("Codec", _CODECS, key="plan_codec")

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.errors import NotFound
 from engine.types import Filter, Frame, SearchResult
 from engine.unheard import unheard
@@ -87,7 +88,10 @@ class Search:
 
 
 def box() -> str:
-    """The query, without blanks around it; the same on all pages. A new one closes the hit that is open."""
+    """The query as it is searched for; the same on all pages. A new one closes the hit that is open.
+
+    What nobody may ask for is said, and counts as no query: nothing behind the box reads more than a query may hold.
+    """
     here = (st.context.url or "").partition("?")[0]
     if st.session_state.get("asked_on", here) != here and "q" not in st.query_params:
         st.session_state.q = st.query_params["q"] = st.session_state.get("kept_q", "")
@@ -100,9 +104,15 @@ def box() -> str:
         icon=":material/search:",
         label_visibility="collapsed",
         on_change=forget,
+        max_chars=bounds.MAX_QUERY,
     )
+    try:
+        text = bounds.query_text(text)
+    except ValueError as error:
+        st.error(plain(str(error)))
+        text = ""
     st.session_state.kept_q = text
-    return text.strip()
+    return text
 
 
 def ask(text: str) -> None:
