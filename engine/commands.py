@@ -272,9 +272,7 @@ def run_stats(options: argparse.Namespace) -> int:
     say(
         f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
     )
-    say(
-        f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}"
-    )
+    say(f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}")
     say(f"Router: {stats.router or 'none'}: {stats.why_router}")
     for shard in stats.shards:
         recorded = (
@@ -389,7 +387,9 @@ def run_plan(options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
-    return _say(options, *planner.describe(plan).split("\n"), **asdict(plan), **{name: getattr(plan, name) for name in derived})
+    return _say(
+        options, *planner.describe(plan).split("\n"), **asdict(plan), **{name: getattr(plan, name) for name in derived}
+    )
 
 
 def _say(options: argparse.Namespace, *lines: str, **document: Any) -> int:
