@@ -17,7 +17,6 @@ from av.video.stream import VideoStream
 
 from engine.decode import SLACK, Converter, Timed, between, decoded_from, duration
 from engine.errors import StorageFull, VideoError
-from engine.escape import why
 
 MAX_CLIP_HEIGHT = 720
 """Pixels."""
@@ -85,7 +84,7 @@ def cut_clip(
                 f"There is no room left for the clip {out.name}; free some space and try again."
             ) from error
         raise VideoError(
-            f"The clip could not be written ({why(error)}); see that the folder of the collection may be written to."
+            f"The clip {out.name} could not be written: {error}; check the folder {out.parent}."
         ) from error
     finally:
         part.unlink(missing_ok=True)
