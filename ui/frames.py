@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.types import Frame, Hit
 from ui.components import component
 from ui.words import clock
@@ -73,8 +74,8 @@ def of_frame(collection: Collection, frame: Frame, tenths: bool = False) -> Pict
     return Picture(
         id=str(frame.frame_id),
         src=data_url(collection.thumbnail(frame)),
-        alt=f"{frame.title} at {time}" + (f", score {score}" if score else ""),
-        title=frame.title,
+        alt=visible(f"{frame.title} at {time}") + (f", score {score}" if score else ""),
+        title=visible(frame.title),
         time=time,
         mark=score,
     )

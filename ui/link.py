@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.types import DAYPARTS
 from ui.filters import labels, longest, names
 from ui.query import CAPS, COUNTS, METHODS, PER_SHOT, close_hit, hit
-from ui.words import plain
+from ui.words import option, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -37,7 +38,7 @@ def complaints(collection: Collection) -> list[str]:
         f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(options[:12]) or 'none')})"
         for key, (noun, options) in one_of.items()
         for value in _asked(key)
-        if value not in options
+        if value not in map(visible if key == "video" else option, options)
     ]
     if _asked("t") and not _is_span(_asked("t"), end):
         found.append(f"time “{plain(' to '.join(_asked('t'))[:60])}” (two whole seconds from 0 to {end}, in order)")
@@ -45,7 +46,7 @@ def complaints(collection: Collection) -> list[str]:
         found += [
             f"number of cells to probe “{plain(value[:60])}” (1 to {n_cells})"
             for value in _asked("probes")
-            if not value.isdecimal() or not 1 <= int(value) <= n_cells
+            if not _is_number(value) or not 1 <= int(value) <= n_cells
         ]
     if _asked("hit") and hit(collection) is None:
         found.append(f"frame “{plain(_asked('hit')[-1][:60])}” (the collection holds {collection.n_frames:,})")
@@ -64,6 +65,10 @@ def _asked(key: str) -> list[str]:
 
 
 def _is_span(values: Sequence[str], end: int) -> bool:
-    if len(values) != 2 or not all(value.isdecimal() for value in values):
+    if len(values) != 2 or not all(_is_number(value) for value in values):
         return False
     return int(values[0]) <= int(values[1]) <= end
+
+
+def _is_number(value: str) -> bool:
+    return value.isdecimal() and len(value) < 10

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import EngineError
+from engine.escape import visible
 from engine.types import Frame
 from ui import frames, query
 from ui.components import component
@@ -37,7 +38,7 @@ def show(collection: Collection, frame: Frame) -> None:
             with st.container(horizontal=True, gap="small"):
                 for tag in frame.tags:
                     st.badge(plain(label(tag)), color="gray")
-        st.code(f"{frame.video_id},{frame.frame_index}", language=None)
+        st.code(visible(f"{frame.video_id},{frame.frame_index}"), language=None)
         st.button(
             "Find frames like this",
             icon=":material/filter_center_focus:",
@@ -64,7 +65,7 @@ def _clip(collection: Collection, frame: Frame) -> None:
     except EngineError as error:
         picture = collection.thumbnail(frame)
         if picture is not None and picture.is_file():
-            st.image(str(picture), alt=f"{frame.title} at {clock(frame.seconds)}", width="stretch")
+            st.image(str(picture), alt=visible(f"{frame.title} at {clock(frame.seconds)}"), width="stretch")
         st.warning(plain(str(error)), title="The clip cannot be shown")
         return
     _PLAYER(
@@ -73,6 +74,6 @@ def _clip(collection: Collection, frame: Frame) -> None:
             "key": f"{frame.frame_id}",
             "clip": base64.b64encode(clip.path.read_bytes()).decode("ascii"),
             "offset": clip.offset,
-            "label": f"Clip of {frame.title}, starting at {clock(frame.seconds)}",
+            "label": visible(f"Clip of {frame.title}, starting at {clock(frame.seconds)}"),
         },
     )
