@@ -16,6 +16,7 @@ import streamlit as st
 from engine.errors import Stopped
 from engine.escape import visible
 from ui import shelf as shelves
+from ui import words
 from ui.jobs import Board
 from ui.shelf import LARGE, TOWN, Opened, Place, Shelf
 from ui.uncaught import sentence
@@ -176,7 +177,7 @@ def badge(current: Opened) -> None:
             f"{current.gap.across:.2f} on average where two frames have {current.gap.within:.2f}."
         )
     st.badge(
-        f"{plain(current.name)} · {current.collection.n_frames:,} frames"
+        f"{words.badge(current.name)} · {current.collection.n_frames:,} frames"
         + (" · synthetic" if current.synthetic else ""),
         icon=":material/auto_awesome:" if current.synthetic else ":material/video_library:",
         color="violet" if current.synthetic else "gray",

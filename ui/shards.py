@@ -14,7 +14,7 @@ from ui import charts, frames, query
 from ui.components import component
 from ui.looks import LOOKS
 from ui.query import Search
-from ui.words import clock, count, hypertext, label, listed, nbytes, nbytes_of, plain, promised, share
+from ui.words import badge, clock, count, hypertext, label, listed, nbytes, nbytes_of, plain, promised, share
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -276,7 +276,7 @@ def inside(collection: Collection, told: ShardPreview) -> None:
         if tags:
             with st.container(horizontal=True, gap="small"):
                 for tag, n in tags:
-                    st.badge(plain(f"{label(tag)} {share(n, found.stats.n_frames)}"), color="gray")
+                    st.badge(badge(f"{label(tag)} {share(n, found.stats.n_frames)}"), color="gray")
 
 
 def _facts(found: ShardContents) -> str:

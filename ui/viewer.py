@@ -12,7 +12,7 @@ from engine.escape import visible
 from engine.types import Frame
 from ui import frames, query
 from ui.components import component
-from ui.words import clock, label, plain, when
+from ui.words import badge, clock, label, plain, when
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -37,7 +37,7 @@ def show(collection: Collection, frame: Frame) -> None:
         if frame.tags:
             with st.container(horizontal=True, gap="small"):
                 for tag in frame.tags:
-                    st.badge(plain(label(tag)), color="gray")
+                    st.badge(badge(label(tag)), color="gray")
         st.code(visible(f"{frame.video_id},{frame.frame_index}"), language=None)
         st.button(
             "Find frames like this",

@@ -35,6 +35,11 @@ def option(text: str) -> str:
     return text if _HARMLESS.fullmatch(text) else plain(text)
 
 
+def badge(text: str) -> str:
+    """The same for the label of a badge, whose brackets Streamlit escapes itself."""
+    return re.sub(r"\\([\[\]])", r"\1", plain(text))
+
+
 def hypertext(text: str) -> str:
     """The same for a figure of Plotly, which understands some HTML."""
     return html.escape(visible(text))
