@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import EngineError
+from engine.escape import visible
+from engine.terminal import say, use_any_encoding
 from engine.types import DAYPARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    use_any_encoding()
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -30,13 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EngineError, ValueError) as error:
-        print(f"engine: {error}", file=sys.stderr)
+        say(f"engine: {error}", error=True)
         return 2
     except OSError as error:
-        print(f"engine: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
+        say(f"engine: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", error=True)
         return 2
     except KeyboardInterrupt:
-        print("engine: stopped; what was stored before stays.", file=sys.stderr)
+        say("engine: stopped; what was stored before stays.", error=True)
         return 130
     return status
 
@@ -45,7 +48,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line; `--help` has the rest."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {visible(message)}; see {self.prog} --help\n")
 
 
 def _parser() -> argparse.ArgumentParser:

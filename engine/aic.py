@@ -29,6 +29,7 @@ from engine.bounds import MAX_FEATURES_NBYTES, MAX_IMAGE_NBYTES, MAX_TEXT_NBYTES
 from engine.build import Progress
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
+from engine.escape import why
 from engine.media import PICTURES, read_image
 from engine.tables import ImportReport, array_header, check_rows, load_array, quiet, settle
 from engine.trust import ROOTS
@@ -338,7 +339,7 @@ def _keyframes(path: Path, content: bytes) -> tuple[NDArray[np.float64], NDArray
     except KeyError as error:
         raise Unusable(f"{path} has no column {error}; a keyframe map has n, pts_time, fps and frame_idx.") from error
     except (ValueError, TypeError, OverflowError, csv.Error) as error:
-        raise Unusable(f"{path} cannot be read as a keyframe map ({error}).") from error
+        raise Unusable(f"{path} cannot be read as a keyframe map ({why(error)}).") from error
     if not rows:
         raise Unusable(f"{path} names no keyframes.")
     if numbers != list(range(1, len(rows) + 1)):
@@ -370,13 +371,13 @@ def _labels(path: Path, value: object) -> list[str]:
         labels, scores = value.get("detection_class_entities"), value.get("detection_scores")
     try:
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise ValueError("no list of labels")
+            raise Unusable(f"{path} does not list objects (no list of labels).")
         if not _is_utf8(*labels):
-            raise ValueError("a label is not valid text")
+            raise Unusable(f"{path} does not list objects (a label is not valid text).")
         if scores is not None:
             labels = [label for label, score in zip(labels, scores, strict=True) if float(score) >= SURE]
     except (ValueError, TypeError) as error:
-        raise Unusable(f"{path} does not list objects, or not a score for each ({error}).") from error
+        raise Unusable(f"{path} does not list objects, or not a score for each ({why(error)}).") from error
     return [f"object:{'_'.join(label.lower().split())}" for label in labels if label.strip()]
 
 
@@ -395,7 +396,7 @@ def _json(path: Path, content: bytes) -> Any:
     try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"{path} is not valid JSON ({error}).") from error
+        raise Unusable(f"{path} is not valid JSON ({why(error)}).") from error
 
 
 def _is_utf8(*texts: object) -> bool:

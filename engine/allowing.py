@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.catalog import Catalog
 from engine.errors import ReadOnly
+from engine.escape import visible
 from engine.files import place_of
-from engine.terminal import escaped
 from engine.trust import ROOTS, Kind, Named, Trust
 
 
@@ -44,7 +44,7 @@ def allow(path: Path, kinds: Collection[Kind] = (), roots: Iterable[Path] = ()) 
 
 def describe(named: Sequence[Named]) -> str:
     """A line for each, and a sentence on all of them."""
-    lines = [f"{'allowed' if each.allowed else 'not allowed'}  {each.kind}  {escaped(each.path)}" for each in named]
+    lines = [f"{'allowed' if each.allowed else 'not allowed'}  {each.kind}  {visible(each.path)}" for each in named]
     n = sum(each.allowed for each in named)
     if not named:
         lines.append("This collection names nothing outside itself.")

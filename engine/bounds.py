@@ -66,6 +66,12 @@ MAX_PATCHES = 16_384
 """Patches that a model cuts such a picture into."""
 MAX_UPLOAD_NBYTES = 1 << 20
 """Bytes that a browser may send to the app, which has nothing to upload to."""
+MAX_VISITORS = 256
+"""Browser pages that are connected to the app at the same time."""
+MAX_JOBS = 4
+"""Pieces of work that one visitor has going at the same time."""
+MAX_PATH = 1_024
+"""Characters of a path that is typed into a form."""
 
 
 def check_length(what: str, text: str, most: int) -> None:

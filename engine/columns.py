@@ -6,7 +6,7 @@ Arrow reader understands them. In memory they are NumPy arrays, mapped from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,7 @@ from engine.arrowfile import Malformed, locate_columns
 from engine.bounds import MAX_TAG, MAX_TAGS, check_is_file
 from engine.durable import RESTORE
 from engine.errors import CorruptData
+from engine.escape import FORMULA
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for "no wall-clock time" in `captured_at`, like NumPy's NaT."""
@@ -312,7 +313,7 @@ def _load_table(path: Path) -> tuple[Any, list[str]]:
 
         texts = {name: pa.string() for name in ("video_id", "tags", "title")}
         convert = pc.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
-        table = pc.read_csv(path, convert_options=convert)
+        table = _with_formulas(pc.read_csv(path, convert_options=convert), texts)
         names = table.column_names
     else:
         with pa.memory_map(str(path)) as source:
@@ -323,6 +324,17 @@ def _load_table(path: Path) -> tuple[Any, list[str]]:
     known = [name for name in names if name in NEEDED + OPTIONAL]
     # Ids are given anew, so the column that an export writes is passed over without a word.
     return table.select(known), [name for name in names if name not in {*known, "frame_id"}]
+
+
+def _with_formulas(table: Any, texts: Iterable[str]) -> Any:
+    """A table from CSV without the apostrophes that `TableWriter` put before what a spreadsheet takes for formulas."""
+    import pyarrow.compute as pc
+
+    for at, name in enumerate(table.column_names):
+        if name in texts:
+            column = pc.replace_substring_regex(table.column(at), f"^'({FORMULA})", r"\1", max_replacements=1)
+            table = table.set_column(at, name, column)
+    return table
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:
@@ -449,7 +461,10 @@ def _one_line(error: Exception) -> str:
 
 
 class TableWriter:
-    """Writes a table of frames part by part, in the format that its name stands for."""
+    """Writes a table of frames part by part, in the format that its name stands for.
+
+    In CSV a text that a spreadsheet would work out as a formula gets an apostrophe before it, which `read_table` takes off.
+    """
 
     _SCHEMA = pa.schema(
         {
@@ -504,4 +519,13 @@ class TableWriter:
             "title": titles,
         }
         arrays = [pa.array(values[field.name], field.type) for field in self._schema]
+        if self._joined:
+            import pyarrow.compute as pc
+
+            arrays = [
+                pc.replace_substring_regex(each, f"^({FORMULA})", r"'\1", max_replacements=1)
+                if each.type == pa.string()
+                else each
+                for each in arrays
+            ]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))

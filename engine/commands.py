@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from engine.searcher import How, Query
 from engine.segment import Residency
 from engine.synthetic import World, write_synthetic
 from engine.tables import ImportReport, check_rows, load_array
-from engine.terminal import Line, print_json, print_result, search_document
+from engine.terminal import Line, print_json, print_result, say, search_document
 from engine.trust import Kind
 from engine.tuning import Setting
 from engine.types import Filter
@@ -94,10 +93,10 @@ def _report(options: argparse.Namespace, report: IngestReport | ImportReport) ->
         print_json(asdict(report))
     else:
         for name, reason in report.refused:
-            print(f"refused {name}: {reason}", file=sys.stderr)
+            say(f"refused {name}: {reason}", error=True)
         if isinstance(report, ImportReport):
-            print(*report.notes, sep="\n", end="\n" if report.notes else "", file=sys.stderr)
-        print(
+            say(*report.notes, error=True)
+        say(
             f"Stored {report.n_frames:,} frames of {len(report.added)} videos in {report.seconds:.1f} s; "
             f"{len(report.skipped)} were in already, {len(report.refused)} were refused."
         )
@@ -152,7 +151,7 @@ def _built(options: argparse.Namespace, collection: Collection, what: str) -> in
         names = ("n_frames", "n_cells", "placement")
         print_json({**{name: getattr(stats, name) for name in names}, "n_shards": len(stats.shards)})
     else:
-        print(
+        say(
             f"{what} {stats.n_frames:,} frames into {stats.n_cells:,} cells and {len(stats.shards)} {stats.placement} shards."
         )
     return 0
@@ -186,7 +185,8 @@ def run_search(options: argparse.Namespace) -> int:
     ) as collection:
         if options.text is not None:
             strange = unheard(collection.encoder, options.text).told()  # Loads it before the clock starts.
-            print(strange, end="\n" if strange else "", file=sys.stderr)
+            if strange:
+                say(strange, error=True)
         if many and read.shape[1] == collection.settings.dim:
             check_rows(read, collection.settings.metric, "fp32", str(options.vector))
         how: How = {
@@ -213,7 +213,7 @@ def run_search(options: argparse.Namespace) -> int:
     else:
         for i, each in enumerate(zip(results, missed, strict=True)):
             if many:
-                print(f"Query {i}")
+                say(f"Query {i}")
             print_result(*each)
     return 1 if any(result.trace.missing for result in results) else 0
 
@@ -250,17 +250,17 @@ def run_bench(options: argparse.Namespace) -> int:
     )
     bench = Bench(request)
     if bench.disk_nbytes:
-        print(
+        say(
             f"The naive loop's files take {bench.disk_nbytes / 1e6:,.1f} MB in {bench.scratch}; they go again at the end.",
-            file=sys.stderr,
+            error=True,
         )
     with Line() as line:
         verdict = bench.run(lambda what, done, total: line.show(what, done / total))
-    print(*verdict.notes, sep="\n", end="\n" if verdict.notes else "", file=sys.stderr)
+    say(*verdict.notes, error=True)
     if options.json:
         print_json([each.document() for each in verdict.standings])
     else:
-        print(verdict.summary, *table(verdict.standings), sep="\n")
+        say(verdict.summary, *table(verdict.standings))
     return 0
 
 
@@ -271,25 +271,21 @@ def run_stats(options: argparse.Namespace) -> int:
     if options.json:
         print_json(asdict(stats))
         return 0
-    print(
+    say(
         f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
     )
-    print(
-        f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}"
-    )
-    print(f"Router: {stats.router or 'none'}: {stats.why_router}")
+    say(f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}")
+    say(f"Router: {stats.router or 'none'}: {stats.why_router}")
     for shard in stats.shards:
         recorded = (
             ""
             if shard.captured is None
             else f", {shard.captured[0]:%Y-%m-%d %H:%M} to {shard.captured[1]:%Y-%m-%d %H:%M}"
         )
-        print(
+        say(
             f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB{recorded}; {shard.summary}"
         )
-    print("Tags:", ", ".join(f"{tag} {count:,}" for tag, count in stats.tags.items()) or "none")
-    for note in stats.notes:
-        print(note)
+    say(f"Tags: {', '.join(f'{tag} {count:,}' for tag, count in stats.tags.items()) or 'none'}", *stats.notes)
     return 0
 
 
@@ -297,7 +293,7 @@ def run_memory(options: argparse.Namespace) -> int:
     """Say where the bytes of a collection are."""
     with Collection.open(options.collection) as collection:
         told = collection.memory()
-    return _say(options, account.describe(told), **told.document())
+    return _say(options, *account.describe(told).split("\n"), **told.document())
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -307,7 +303,7 @@ def run_check(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"problems": found})
     else:
-        print("\n".join(found) or "Every file is what was written.")
+        say(*found or ("Every file is what was written.",))
     return 1 if found else 0
 
 
@@ -381,12 +377,11 @@ def run_tune(options: argparse.Namespace) -> int:
         )
         outcome = tuner.predict(setting)
     if not unseen:
-        print("The router was fitted on these queries, so that others find a little less.", file=sys.stderr)
+        say("The router was fitted on these queries, so that others find a little less.", error=True)
     if options.json:
         print_json(outcome.document() | {"today": tuner.today.document()})
         return 0
-    for each in (tuner.today, outcome):
-        print(each.line)
+    say(tuner.today.line, outcome.line)
     return 0
 
 
@@ -403,13 +398,15 @@ def run_plan(options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
-    return _say(options, planner.describe(plan), **asdict(plan), **{name: getattr(plan, name) for name in derived})
+    return _say(
+        options, *planner.describe(plan).split("\n"), **asdict(plan), **{name: getattr(plan, name) for name in derived}
+    )
 
 
-def _say(options: argparse.Namespace, text: str, **document: Any) -> int:
+def _say(options: argparse.Namespace, *lines: str, **document: Any) -> int:
     """The same result for scripts or for people."""
     if options.json:
         print_json(document)
     else:
-        print(text)
+        say(*lines)
     return 0

@@ -21,6 +21,7 @@ from engine.bounds import MAX_TEXT_NBYTES, read_bounded
 from engine.collection import Collection
 from engine.encoder import Encoder
 from engine.errors import DuplicateVideo, VideoError
+from engine.escape import why
 from engine.tags import Tagger
 from engine.types import FrameBatch, NewVideo
 from engine.video import Sample, probe, sample, thumbnail
@@ -189,9 +190,9 @@ def _sidecar(path: Path) -> dict[str, str]:
         found: dict[str, object] = next((entry for entry in entries if entry["file"] == path.name), {})
         if "captured_at" in found:
             datetime.fromisoformat(str(found["captured_at"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
         raise VideoError(
-            f"{sidecar} is not a list of entries with a file name each ({error}); mend or remove it."
+            f"{sidecar} is not a list of entries with a file name each ({why(error)}); mend or remove it."
         ) from error
     return {str(name): str(value) for name, value in found.items()}
 

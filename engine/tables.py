@@ -18,6 +18,7 @@ from engine.bounds import check_is_file
 from engine.build import Progress
 from engine.collection import Collection
 from engine.columns import NO_TIME, FrameTable, read_table
+from engine.escape import why
 from engine.grouping import alike
 from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
@@ -62,7 +63,7 @@ def load_array(
     try:
         return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError(f"{path} cannot be read as {what} ({' '.join(str(error).split())}).") from error
+        raise ValueError(f"{path} cannot be read as {what} ({why(error)}).") from error
 
 
 def array_header(path: Path) -> tuple[tuple[int, ...], int]:

@@ -7,10 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any
 
-from engine.missed import Missed
+from engine.escape import visible
 from engine.types import SearchResult, ShardState
+
+if TYPE_CHECKING:
+    from engine.missed import Missed
 
 
 class Line:
@@ -38,9 +42,17 @@ class Line:
             )
 
 
-def escaped(text: str) -> str:
-    """A text from somebody else, safe to print: what could act on a terminal is written as in a Python string."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def use_any_encoding() -> None:
+    """Have characters that the terminal's encoding lacks printed as escapes, where they would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(*lines: object, error: bool = False) -> None:
+    """Print lines for people; what is in one of them, such as an id or a title, can neither end it nor act on the terminal."""
+    for line in lines:
+        print(visible(str(line)), file=sys.stderr if error else sys.stdout)
 
 
 def print_json(document: object) -> None:
@@ -80,19 +92,17 @@ def search_document(result: SearchResult, missed: Sequence[Missed] | None = None
 def print_result(result: SearchResult, missed: Sequence[Missed] | None = None) -> None:
     """Print a line per hit, and on stderr how they were found and, where that was looked for, what was missed."""
     for hit in result.hits:
-        print(
+        say(
             f"{hit.score:.3f}  {hit.video_id}, {hit.frame_index}  {hit.seconds:.1f} s  shard {hit.shard}  {' '.join(hit.tags)}"
         )
     trace = result.trace
-    print(
+    told = (
         f"Opened {trace.shards_probed} of {trace.shards_total} shards, scanned {trace.vectors_scanned:,} of "
-        f"{trace.vectors_total:,} frames, {trace.ms['total']:.1f} ms. {trace.reason}",
-        *trace.warnings,
-        *trace.missing,
-        file=sys.stderr,
+        f"{trace.vectors_total:,} frames, {trace.ms['total']:.1f} ms. {trace.reason}"
     )
+    say(" ".join([told, *trace.warnings, *trace.missing]), error=True)
     if missed is not None:
-        print(f"Missed {len(missed)} of the {trace.k} best.", file=sys.stderr)
+        say(f"Missed {len(missed)} of the {trace.k} best.", error=True)
     for each in missed or ():
         hit = each.hit
-        print(f"missed {hit.score:.3f}  {hit.video_id}, {hit.frame_index}  {each.sentence}", file=sys.stderr)
+        say(f"missed {hit.score:.3f}  {hit.video_id}, {hit.frame_index}  {each.sentence}", error=True)

@@ -4,6 +4,7 @@ import streamlit as st
 
 from engine.errors import EngineError
 from ui import filters, frames, hints, link, missed, query, resources, route, viewer, welcome
+from ui.uncaught import sentence
 from ui.words import plain
 
 asking = st.container(horizontal=True, vertical_alignment="bottom")
@@ -31,8 +32,8 @@ where, prefer = hints.row(town, asked.text, where)
 search = query.search(town, asked, chosen, where, prefer)
 try:
     result = query.answer(town, search)
-except EngineError as error:
-    st.error(plain(str(error)))
+except (EngineError, ValueError) as error:
+    st.error(plain(sentence(error)))
     st.stop()
 
 with st.container(horizontal=True):

@@ -4,6 +4,7 @@ import streamlit as st
 
 from engine.errors import EngineError
 from ui import filters, frames, hints, link, missed, query, resources, route, shards, viewer
+from ui.uncaught import sentence
 from ui.words import plain
 
 opened = resources.heading("Shards")
@@ -25,7 +26,7 @@ search = query.search(town, asked, chosen, where, prefer)
 try:
     told = shards.preview(town, search)
 except (EngineError, ValueError) as error:
-    st.error(plain(str(error)))
+    st.error(plain(sentence(error)))
     st.stop()
 
 shards.headline(told)

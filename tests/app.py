@@ -77,17 +77,17 @@ def serve(collection: Path, log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def served(collection: Path, log: Path) -> Iterator[tuple[str, int]]:
-    """The same, with the number of its process."""
+def served(collection: Path, log: Path, script: str = "streamlit_app.py") -> Iterator[tuple[str, int]]:
+    """The same, with the number of its process; `script` for another app than ours."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true"]
     with log.open("w") as output:
         server = subprocess.Popen(
             [*command, f"--server.port={port}", "--server.fileWatcherType=none"],
             cwd=ROOT,
-            env=os.environ | {FOLDER_SETTING: str(collection)},
+            env=os.environ | {FOLDER_SETTING: str(collection), "PYTHONPATH": str(ROOT)},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

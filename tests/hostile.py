@@ -31,7 +31,7 @@ from engine.columns import FrameColumns, Tags, read_columns, write_columns
 from engine.durable import file_hash
 from engine.errors import EngineError
 from engine.history import past_queries
-from engine.segment import _header
+from engine.segment import header
 from engine.types import Filter
 
 HOSTILE: list[Callable[[Path], None]] = []
@@ -67,7 +67,7 @@ def rewrite(folder: Path) -> None:
             path = folder / "segments" / str(number) / "codes.faiss"
             with suppress(ValueError, KeyError, TypeError, OSError, IndexError):
                 stats = json.loads(text)
-                stats["header"] = _header(path, stats["header"][0])
+                stats["header"] = header(path, stats["header"][0])
                 db.execute("UPDATE segments SET stats = ? WHERE segment_id = ?", (json.dumps(stats), number))
     seal(folder)
 

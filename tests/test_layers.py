@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = [
     "errors",
+    "escape",
     "types",
     "times",
     "bounds",

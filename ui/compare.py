@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import streamlit as st
 
 from engine import bounds
-from engine.errors import EngineError, Stopped
+from engine.errors import Stopped
 from ui import resources
 from ui.jobs import MEASURE, Job, Report
 from ui.looks import CONTENDERS
+from ui.uncaught import sentence
 from ui.words import count, listed, plain
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def start(opened: Opened, choices: Choices) -> None:
     def work(report: Report) -> Comparison:
         return _compare(opened, choices, report)
 
-    resources.board().start(_name(opened.place.key), work, lane=MEASURE)
+    resources.board().start(_name(opened.place.key), work, MEASURE, resources.visitor())
 
 
 def job(place: str) -> Job[Comparison] | None:
@@ -244,8 +245,8 @@ def runs(place: str) -> list[Comparison]:
         value = ended.value()
     except Stopped:
         st.info("The comparison was stopped; nothing of it is kept.", icon=":material/stop_circle:")
-    except (EngineError, ValueError) as error:
-        st.error(plain(str(error)))
+    except Exception as error:
+        st.error(plain(sentence(error)))
     else:
         if not any(value is each for each in kept):
             kept.append(value)

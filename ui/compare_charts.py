@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
 from ui import charts
 from ui.looks import CONTENDERS
+from ui.words import hypertext
 
 if TYPE_CHECKING:
     from engine.verdict import Standing
@@ -84,14 +84,14 @@ class _Strip:
 def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None:
     standing = run.verdict.pick(name)
     seen = 1.0 if strip.is_main else _FAINT
-    before = "" if strip.is_main else f"<br>run of {escape(run.told)}"
+    before = "" if strip.is_main else f"<br>run of {hypertext(run.told)}"
     figure.add_scatter(
         x=[each.ms for each in standing.queries],
         y=[strip.at(i) for i in range(len(standing.queries))],
         mode="markers",
         marker={"color": colour(name), "size": 7, "opacity": 0.5 * seen, "symbol": CONTENDERS[name].sign},
         customdata=[
-            [escape(run.label(i)[:80]), each.recall, each.shards_probed] for i, each in enumerate(standing.queries)
+            [hypertext(run.label(i)[:80]), each.recall, each.shards_probed] for i, each in enumerate(standing.queries)
         ],
         hovertemplate=(
             f"<b>{CONTENDERS[name].label}</b>: %{{x:.2f}} ms<br>%{{customdata[0]}}<br>"
@@ -175,7 +175,7 @@ class _Line:
 def _line(figure: go.Figure, name: str, widths: Sequence[Standing], line: _Line) -> None:
     if not widths:
         return
-    before = "" if line.is_main else f"<br>run of {escape(line.run.told)}"
+    before = "" if line.is_main else f"<br>run of {hypertext(line.run.told)}"
     figure.add_scatter(
         x=[each.p50_ms for each in widths],
         y=[each.recall for each in widths],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 import streamlit as st
 
 from engine import bounds
+from engine.escape import visible
 from ui import compare, resources
 from ui.compare import SOURCES, Choices, Comparison, Source
 from ui.looks import CONTENDERS
@@ -151,7 +152,7 @@ def laid_over(others: list[Comparison]) -> list[Comparison]:
     picked = st.multiselect(
         "Earlier runs to lay over",
         list(by_time),
-        format_func=lambda made: by_time[made].told,
+        format_func=lambda made: visible(by_time[made].told),
         key=f"{_STATE}over",
         placeholder="Lay earlier runs over, fainter",
         label_visibility="collapsed",

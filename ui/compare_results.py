@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import NotFound
+from engine.escape import visible
 from ui import compare_charts, frames
 from ui.looks import CONTENDERS
 from ui.words import count, plain
@@ -83,7 +84,7 @@ def worst(collection: Collection, comparison: Comparison) -> None:
         one = st.selectbox(
             "Query, worst first",
             range(len(found)),
-            format_func=lambda i: f"{comparison.label(found[i].query)} · recall {found[i].recall:.2g}",
+            format_func=lambda i: f"{visible(comparison.label(found[i].query))} · recall {found[i].recall:.2g}",
             key=f"worst_{name}_{comparison.made.isoformat()}",
             width=520,
         )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.types import DAYPARTS, Filter
-from ui.words import clock, label, plain
+from ui.words import clock, label, option, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -48,13 +49,15 @@ def popover(collection: Collection) -> Filter:
         scenes = _pills("Scene, any of these", "scene", labels(collection, "scene"))
         objects = _pills("In the picture, all of these", "object", labels(collection, "object"))
         skies = labels(collection, "weather")
-        weather = st.pills("Weather", skies, key="weather", bind="query-params") if skies else None
+        weather = st.pills("Weather", skies, format_func=option, key="weather", bind="query-params") if skies else None
         clocks = any(video.captured_at for video in collection.videos())
         parts = _pills("Time of day, by the recording's clock", "day", list(DAYPARTS) if clocks else [], help=HOURS)
-        videos = st.multiselect("Video", sorted(ids), key="video", bind="query-params", placeholder="All videos")
+        videos = st.multiselect(
+            "Video", sorted(ids), format_func=visible, key="video", bind="query-params", placeholder="All videos"
+        )
         start, stop = st.slider("Time in the video, seconds", 0, end, (0, end), key="t", bind="query-params")
     return Filter(
-        videos=tuple(ids[name] for name in videos),
+        videos=tuple(ids[name] for name in videos if name in ids),
         seconds=between(start, stop, end),
         dayparts=tuple(parts),
         tags_any=tuple(f"scene:{name}" for name in scenes),
@@ -103,7 +106,7 @@ def _pills(title: str, key: str, options: Sequence[str], help: str | None = None
     """A choice of several labels; nothing is drawn where there are none."""
     if not options:
         return []
-    return st.pills(title, options, key=key, selection_mode="multi", bind="query-params", help=help)
+    return st.pills(title, options, format_func=option, key=key, selection_mode="multi", bind="query-params", help=help)
 
 
 def _remove(key: str, value: str, end: int) -> None:

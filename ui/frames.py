@@ -12,6 +12,7 @@ import streamlit as st
 
 from engine.bounds import MAX_IMAGE_NBYTES
 from engine.errors import CollectionError
+from engine.escape import visible
 from engine.types import Frame, Hit
 from ui.components import component
 from ui.words import clock
@@ -81,8 +82,8 @@ def of_frame(collection: Collection, frame: Frame, tenths: bool = False) -> Pict
     return Picture(
         id=str(frame.frame_id),
         src=data_url(collection.thumbnail(frame)),
-        alt=f"{frame.title} at {time}" + (f", score {score}" if score else ""),
-        title=frame.title,
+        alt=visible(f"{frame.title} at {time}") + (f", score {score}" if score else ""),
+        title=visible(frame.title),
         time=time,
         mark=score,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.hints import Hint, HintReader
 from engine.narrowing import as_filter, both, can_act
 from engine.types import DAYPARTS, Filter
@@ -139,4 +140,7 @@ def _marked(text: str, hints: list[Hint], modes: Mapping[str, str]) -> None:
         at = hint.stop
     parts.append({"text": text[at:], "mode": None})
     said = "Hints in your query" if hints else "No hints in this query"
-    _TEXT(key="hint_text", data={"label": said, "parts": [part for part in parts if part["text"]]})
+    _TEXT(
+        key="hint_text",
+        data={"label": said, "parts": [part | {"text": visible(part["text"])} for part in parts if part["text"]]},
+    )

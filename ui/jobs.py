@@ -8,13 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from engine.errors import Stopped
+from engine.bounds import MAX_JOBS
+from engine.errors import ResourceExhausted, Stopped
 
 T = TypeVar("T")
 MEASURE = "measure"
 """The lane for what measures time or memory: two at once would measure each other."""
 _KEPT = 3600.0
 """Seconds that an ended job is kept for those who want to know how it ended."""
+_KEPT_OF_ONE = 32
+"""Ended jobs of one visitor that are kept."""
 
 
 class Report:
@@ -47,7 +50,9 @@ class Report:
 class Job(Generic[T]):
     """One piece of work in a daemon thread; it begins when the jobs before it in its lane have ended."""
 
-    def __init__(self, work: Callable[[Report], T], lane: Lane | None = None) -> None:
+    def __init__(self, work: Callable[[Report], T], lane: Lane | None = None, owner: str = "") -> None:
+        self.owner = owner
+        """The visitor who started it, and may stop it and read how it ended; empty where that is everybody's business."""
         self.fraction = 0.0
         """Share done, 0 to 1."""
         self.note = ""
@@ -65,7 +70,12 @@ class Job(Generic[T]):
         if lane is not None:
             lane.enter(self)
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # The system has no more threads; nobody is to wait for this one.
+            if lane is not None:
+                lane.leave(self)
+            raise ResourceExhausted("There are not enough threads to start this; try again in a while.") from error
 
     @property
     def running(self) -> bool:
@@ -165,41 +175,95 @@ class Board:
     def get(self, name: str) -> Job[Any] | None:
         return self._jobs.get(name)
 
-    def once(self, name: str, work: Callable[[Report], T]) -> Job[T]:
-        """The job of this name: the one there is, running or ended well; else a new one."""
+    def own(self, name: str, visitor: str) -> Job[Any] | None:
+        """The job of this name that the visitor started, also after another visitor has started one."""
+        job = self._jobs.get(name)
+        return job if job is not None and job.owner == visitor else self._jobs.get(_kept(name, visitor))
+
+    def once(self, name: str, work: Callable[[Report], T], owner: str = "") -> Job[T]:
+        """The job of this name: the one there is, running or ended well; else a new one.
+
+        Raises
+        ------
+        ResourceExhausted
+            If its owner has as many going as one visitor may have.
+        """
         with self._lock:
             job = self._jobs.get(name)
             if job is None:
-                job = self._jobs[name] = Job(work)
+                self._make_room(owner)
+                job = self._jobs[name] = Job(work, owner=owner)
             return job
 
-    def start(self, name: str, work: Callable[[Report], T], lane: str = "") -> Job[T] | None:
-        """A new job of this name; None if one is still running. In a lane, it waits for those before it."""
+    def start(self, name: str, work: Callable[[Report], T], lane: str = "", owner: str = "") -> Job[T] | None:
+        """A new job of this name; None if one is still running. In a lane, it waits for those before it.
+
+        How the one before ended is kept for its owner.
+
+        Raises
+        ------
+        ResourceExhausted
+            If its owner has as many going as one visitor may have.
+        """
         with self._lock:
             job = self._jobs.get(name)
             if job is not None and job.running:
                 return None
-            self._forget_old()
-            self._jobs[name] = started = Job(work, self._lanes[lane] if lane else None)
+            self._make_room(owner)
+            started = Job(work, self._lanes[lane] if lane else None, owner)
+            self._jobs.pop(_kept(name, owner), None)
+            if job is not None and job.owner not in ("", owner):
+                self._jobs[_kept(name, job.owner)] = job
+            self._jobs[name] = started
             return started
 
     def forget(self, name: str) -> None:
         """Let go of an ended job, so that `once` starts it anew."""
         with self._lock:
-            job = self._jobs.get(name)
-            if job is not None and not job.running:
-                del self._jobs[name]
+            self._forget(name)
 
-    def leave(self, prefix: str) -> None:
-        """Stop and let go of all jobs whose name begins like this: nobody is left to look at them."""
+    def dismiss(self, name: str, visitor: str) -> None:
+        """Let go of the ended job of this name that the visitor started."""
         with self._lock:
-            names = [name for name in self._jobs if name.startswith(prefix)]
+            job = self._jobs.get(name)
+            self._forget(name if job is not None and job.owner == visitor else _kept(name, visitor))
+
+    def leave(self, visitor: str) -> None:
+        """Stop and let go of all jobs whose name begins with the visitor's: nobody is left to look at them.
+
+        What he began that others see too goes on, and anybody may stop it.
+        """
+        with self._lock:
+            names = [name for name in self._jobs if name.startswith(visitor)]
             jobs = [self._jobs.pop(name) for name in names]
+            for job in self._jobs.values():
+                if job.owner == visitor:
+                    job.owner = ""
         for job in jobs:
             job.stop()
 
-    def _forget_old(self) -> None:
+    def _forget(self, name: str) -> None:
+        job = self._jobs.get(name)
+        if job is not None and not job.running:
+            del self._jobs[name]
+
+    def _make_room(self, owner: str) -> None:
         """Let go of jobs that ended long ago; the caller has the lock. What opened a collection is kept by its name."""
         for name, job in list(self._jobs.items()):
             if not name.startswith("open ") and job.ended is not None and time.monotonic() - job.ended > _KEPT:
                 del self._jobs[name]
+        if not owner:
+            return
+        own = [name for name, job in self._jobs.items() if job.owner == owner and not name.startswith("open ")]
+        running = [name for name in own if self._jobs[name].running]
+        if len(running) >= MAX_JOBS:
+            raise ResourceExhausted(
+                f"You have {len(running)} things going already; wait until one of them has ended, or stop one."
+            )
+        for name in [name for name in own if name not in running][:-_KEPT_OF_ONE]:
+            del self._jobs[name]
+
+
+def _kept(name: str, owner: str) -> str:
+    """Where the ended job of a visitor is kept once another has started one of the same name."""
+    return f"{owner} {name}"

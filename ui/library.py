@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
+from engine.escape import cell, visible
 from engine.types import VideoInfo
 from ui import filters, frames
 from ui.jobs import Job, Report
-from ui.progress import watch
-from ui.resources import board
+from ui.paths import typed
+from ui.progress import of_another, watch
+from ui.resources import board, visitor
 from ui.shelf import Opened, told
+from ui.uncaught import sentence
 from ui.words import count, duration, listed, plain, when
 
 if TYPE_CHECKING:
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
 ADDING = "adding a video"
 PAGE = 48
 """Posters at a time."""
-QUOTES = " \t'\""
-"""What a pasted path may come wrapped in."""
 
 
 def headline(collection: Collection) -> None:
@@ -54,11 +55,11 @@ def posters(collection: Collection) -> None:
         [_poster(collection, video) for video in videos[(number - 1) * PAGE : number * PAGE]],
         key="posters",
         label="Videos",
-        on_pick=lambda video_id: st.session_state.update(go_to=by_id[video_id]),
+        on_pick=lambda video_id: st.session_state.update(go_to=by_id.get(video_id, "")),
         size="large",
     )
-    if "go_to" in st.session_state:
-        st.switch_page("pages/search.py", query_params={"video": st.session_state.pop("go_to")})
+    if name := st.session_state.pop("go_to", ""):
+        st.switch_page("pages/search.py", query_params={"video": visible(name)})
 
 
 def table(collection: Collection) -> None:
@@ -70,11 +71,11 @@ def table(collection: Collection) -> None:
             )
 
 
-def add_form(opened: Opened) -> Job[IngestReport] | None:
-    """The form that adds a video by path, in a popover; the addition of this process, running or ended."""
+def add_form(opened: Opened) -> None:
+    """The form that adds a video by path, in a popover; one is added at a time."""
     job: Job[IngestReport] | None = board().get(ADDING)
     if opened.synthetic or opened.textless:  # Nothing could embed its frames, or it would be no likeness any more.
-        return job
+        return
     with (
         st.popover("Add a video", icon=":material/add:", type="primary", key="add"),
         st.form("adding", border=False, clear_on_submit=False),
@@ -82,26 +83,31 @@ def add_form(opened: Opened) -> Job[IngestReport] | None:
         path = st.text_input("Path of the video file on this computer", key="path", placeholder="/home/me/harbour.mp4")
         st.caption("One frame a second is looked at. The file stays where it is.")
         sent = st.form_submit_button("Add", type="primary", disabled=job is not None and job.running)
-    if sent and path.strip(QUOTES):
-        job = start(opened.collection, Path(path.strip(QUOTES)).expanduser())
-    elif sent:
-        st.error("Type the path of a video file first.")
-    return job
+    if not sent:
+        return
+    try:
+        start(opened.collection, typed(path, "the path of a video file"))
+    except (EngineError, ValueError) as error:
+        st.error(plain(sentence(error)))
 
 
-def start(collection: Collection, path: Path) -> Job[IngestReport] | None:
-    """Add the video in the background; the job that is running already, if there is one."""
+def start(collection: Collection, path: Path) -> None:
+    """Add the video in the background, unless one is being added already."""
 
     def work(report: Report) -> IngestReport:
         from engine.ingest import ingest
 
         return ingest(collection, [path], progress=lambda progress: report(progress.fraction, told(progress)))
 
-    return board().start(ADDING, work) or board().get(ADDING)
+    board().start(ADDING, work, owner=visitor())
 
 
-def outcome(job: Job[IngestReport] | None) -> None:
-    """The progress of an addition; once it has ended, how, in one sentence, until it is dismissed."""
+def outcome() -> None:
+    """The progress of an addition; once the visitor's own has ended, how, in one sentence, until it is dismissed."""
+    job: Job[IngestReport] | None = board().own(ADDING, visitor())
+    latest = board().get(ADDING)
+    if latest is not None and latest is not job and latest.running:
+        of_another(latest, "adding a video")
     if job is None:
         return
     if job.running:
@@ -110,7 +116,9 @@ def outcome(job: Job[IngestReport] | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container():
             _ended(job)
-        st.button("Dismiss", icon=":material/close:", type="tertiary", on_click=lambda: board().forget(ADDING))
+        st.button(
+            "Dismiss", icon=":material/close:", type="tertiary", on_click=board().dismiss, args=(ADDING, visitor())
+        )
 
 
 def _ended(job: Job[IngestReport]) -> None:
@@ -119,11 +127,11 @@ def _ended(job: Job[IngestReport]) -> None:
     except Stopped:
         st.info("Stopped; the collection is as it was.")
         return
-    except EngineError as error:
-        st.error(plain(str(error)))
+    except Exception as error:
+        st.error(plain(sentence(error)))
         return
-    for _, sentence in report.refused:
-        st.error(f"{plain(sentence)} The collection is as it was.")
+    for _, why in report.refused:
+        st.error(f"{plain(why)} The collection is as it was.")
     for video_id in report.skipped:
         st.info(f"{plain(video_id)} is in the collection already.")
     for video_id in report.added:
@@ -135,8 +143,8 @@ def _poster(collection: Collection, video: VideoInfo) -> frames.Picture:
     return frames.Picture(
         id=video.video_id,
         src=frames.data_url(collection.poster(video.video_id)),
-        alt=f"Poster of {video.title}, {length}",
-        title=video.title or video.video_id,
+        alt=visible(f"Poster of {video.title}, {length}"),
+        title=visible(video.title or video.video_id),
         time=length,
         mark=f"{count(video.n_frames, 'frame')}, {_shards(video)}",
     )
@@ -150,12 +158,12 @@ def _shards(video: VideoInfo) -> str:
 
 def _row(video: VideoInfo) -> dict[str, object]:
     return {
-        "Video": video.video_id,
-        "Title": video.title,
+        "Video": cell(video.video_id),
+        "Title": cell(video.title),
         "Length (s)": round(video.duration, 1),
         "Frames per second": round(video.fps, 2),
         "Recorded": when(video.captured_at) if video.captured_at else "",
         "Frames": video.n_frames,
         "Shards": ", ".join(map(str, video.shards)),
-        "File": video.source,
+        "File": cell(video.source),
     }

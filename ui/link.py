@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.types import DAYPARTS
 from ui.filters import labels, longest, names
 from ui.query import CAPS, COUNTS, METHODS, PER_SHOT, close_hit, hit
-from ui.words import plain
+from ui.words import option, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -40,7 +41,7 @@ def complaints(collection: Collection) -> list[str]:
         f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(options[:12]) or 'none')})"
         for key, (noun, options) in one_of.items()
         for value in _asked(key)
-        if value not in options
+        if value not in map(visible if key == "video" else option, options)
     ]
     if _asked("t") and not _is_span(_asked("t"), end):
         found.append(f"time “{plain(' to '.join(_asked('t'))[:60])}” (two whole seconds from 0 to {end}, in order)")

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from engine.bounds import MAX_PATH, check_text
 from engine.errors import EngineError, Stopped
 from ui.jobs import Job, Report
-from ui.progress import watch
-from ui.resources import board, shelf
+from ui.paths import typed
+from ui.progress import of_another, watch
+from ui.resources import board, shelf, visitor
 from ui.shelf import told
+from ui.uncaught import sentence
 from ui.words import count, duration, nbytes, plain
 
 if TYPE_CHECKING:
@@ -25,7 +28,6 @@ MAKING = "making a collection"
 KINDS = ("Large town", "Videos", "Vectors", "AI Challenge")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 """Frames of a large town that can be chosen."""
-_QUOTES = " \t'\""
 _ENCODER_HELP = (
     "An open_clip model as model/pretrained tag, such as ViT-B-32/laion2b_s34b_b79k, a folder with an open_clip model, or "
     "model/checkpoint-file. Empty: "
@@ -47,7 +49,10 @@ def form() -> None:
 
 def outcome() -> None:
     """The progress of what is being made; once it has ended, how, until it is dismissed."""
-    job: Job[Made] | None = board().get(MAKING)
+    job: Job[Made] | None = board().own(MAKING, visitor())
+    latest = board().get(MAKING)
+    if latest is not None and latest is not job and latest.running:
+        of_another(latest, "making a collection")
     if job is None:
         return
     if job.running:
@@ -61,8 +66,8 @@ def outcome() -> None:
             key="dismiss_made",
             icon=":material/close:",
             type="tertiary",
-            on_click=board().forget,
-            args=(MAKING,),
+            on_click=board().dismiss,
+            args=(MAKING, visitor()),
         )
 
 
@@ -105,19 +110,20 @@ def _folder(kind: str, busy: bool) -> None:
         sent = st.form_submit_button("Make it", type="primary", disabled=busy)
     if not sent:
         return
-    if encoder.strip():
-        asked["encoder"] = encoder.strip()
     try:
+        if encoder.strip():
+            check_text("the encoder", encoder.strip(), MAX_PATH)
+            asked["encoder"] = encoder.strip()
         into = shelf().new_path(name)
-        source = _path(first)
+        source = typed(first)
         if kind == "Videos":
             _start(_from_videos(into, source, asked, float(every)))
         elif kind == "Vectors":
-            _start(_from_table(into, source, _path(second), asked))
+            _start(_from_table(into, source, typed(second), asked))
         else:
             _start(_from_aic(into, source, asked))
-    except ValueError as error:
-        st.error(plain(str(error)))
+    except (EngineError, ValueError, OSError) as error:
+        st.error(plain(sentence(error)))
 
 
 def _from_videos(into: Path, source: Path, asked: dict[str, Any], every: float) -> Work:
@@ -143,14 +149,8 @@ def _from_aic(into: Path, folder: Path, asked: dict[str, Any]) -> Work:
     return lambda report: from_aic(into, folder, asked, progress=lambda what, done: report(done, what.capitalize()))
 
 
-def _path(text: str) -> Path:
-    if not text.strip(_QUOTES):
-        raise ValueError("Type a path first.")
-    return Path(text.strip(_QUOTES)).expanduser()
-
-
 def _start(work: Work) -> None:
-    board().start(MAKING, work)
+    board().start(MAKING, work, owner=visitor())
     st.rerun()
 
 
@@ -160,14 +160,14 @@ def _ended(job: Job[Made]) -> None:
     except Stopped:
         st.info("Stopped. What was stored by then stays; making it again goes on from there.")
         return
-    except (EngineError, ValueError, OSError) as error:
-        st.error(plain(str(error)))
+    except Exception as error:
+        st.error(plain(sentence(error)))
         return
     if report is None:
         st.success("The large town is made: choose it in the sidebar.")
         return
-    for name, sentence in report.refused:
-        st.error(f"{plain(name)}: {plain(sentence)}")
+    for name, why in report.refused:
+        st.error(f"{plain(name)}: {plain(why)}")
     if report.n_frames:
         st.success(
             f"Stored {count(report.n_frames, 'frame')} of {count(len(report.added), 'video')} in "

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from engine.escape import cell
 from ui import charts, memory_charts, resources
 from ui.shelf import LARGE, Opened
+from ui.uncaught import sentence
 from ui.words import count, listed, nbytes, plain
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def _table(account: MemoryAccount) -> None:
 def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
     disk = {f"{words[:1].upper()}{words[1:]} (B)": told["disk"][part] for part, words in memory_charts.PARTS.items()}
     return {
-        "Of": name,
+        "Of": cell(name),
         "Frames": told["n_frames"],
         "As float32 (B)": told["float32_nbytes"],
         "On disk (B)": told["disk"]["total"],
@@ -138,7 +140,7 @@ def planner() -> None:
             workers=int(workers),
         )
     except ValueError as error:
-        st.error(plain(str(error)))
+        st.error(plain(sentence(error)))
         return
     charts.show(memory_charts.of_plan(plan), key="plan", alt=plan.reason, height=104)
     st.markdown(plain(plan.reason))

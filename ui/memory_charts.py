@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from engine.types import ShardState
 from ui import charts
-from ui.words import nbytes
+from ui.words import hypertext, nbytes
 
 if TYPE_CHECKING:
     from engine.account import MemoryAccount
@@ -72,7 +72,7 @@ def whole(account: MemoryAccount) -> go.Figure:
 
 def by_shard(account: MemoryAccount) -> go.Figure:
     """The same for each shard: an outline for plain float32, and three thin bars in it."""
-    names = [shard.name for shard in account.shards]
+    names = [hypertext(shard.name) for shard in account.shards]
     figure = charts.figure(barmode="overlay", legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0})
     figure.add_bar(
         name="All as float32 in memory",

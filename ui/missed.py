@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError, Stopped
+from engine.errors import Stopped
 from engine.types import SearchResult
 from ui import frames, progress, query, resources
 from ui.query import Search
 from ui.shards import names
+from ui.uncaught import sentence
 from ui.words import count, plain
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def _compared(collection: Collection, search: Search, result: SearchResult) -> t
     """What was missed; None while that is worked out, with progress shown, or if it cannot be."""
     value = search.question.value(collection)
     name = resources.mine(f"missed {hash((search, str(collection.path), result.trace.generation))}")
-    job = resources.board().once(name, lambda report: collection.missed(value, result, **search.how()))
+    job = resources.board().once(
+        name, lambda report: collection.missed(value, result, **search.how()), resources.visitor()
+    )
     job.wait(AT_ONCE)
     if job.running:
         progress.watch(job, stop=False, waiting="Comparing with every frame")
@@ -115,7 +118,7 @@ def _compared(collection: Collection, search: Search, result: SearchResult) -> t
         return job.value()
     except Stopped:
         return None
-    except (EngineError, ValueError) as error:
+    except Exception as error:
         resources.board().forget(name)
-        st.error(plain(str(error)))
+        st.error(plain(sentence(error)))
         return None

@@ -7,8 +7,9 @@ from typing import Any
 
 import streamlit as st
 
+from ui import resources
 from ui.jobs import Job
-from ui.words import count
+from ui.words import count, plain
 
 _EVERY = 0.4
 """Seconds between looks."""
@@ -22,11 +23,12 @@ def note(job: Job[Any], waiting: str = "Starting") -> str:
 
 @st.fragment(run_every=_EVERY)
 def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
-    """Draw a job until it ends, and then run the page again."""
+    """Draw a job until it ends, and then run the page again. Only who started it may stop it, as long as he is there."""
     if not job.running:
         st.rerun()
+    stop = stop and job.owner in ("", resources.visitor())
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(job.fraction, text=f"{note(job, waiting)} · {time.monotonic() - job.started:.0f} s")
+        st.progress(job.fraction, text=f"{plain(note(job, waiting))} · {time.monotonic() - job.started:.0f} s")
         if stop:
             st.button(
                 "Stopping" if job.stopping else "Stop",
@@ -35,3 +37,11 @@ def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
                 on_click=job.stop,
                 disabled=job.stopping,
             )
+
+
+@st.fragment(run_every=_EVERY)
+def of_another(job: Job[Any], doing: str) -> None:
+    """Say that another visitor is doing something until it ends, and then run the page again."""
+    if not job.running:
+        st.rerun()
+    st.progress(job.fraction, text=f"Another visitor is {doing} · {time.monotonic() - job.started:.0f} s")

@@ -170,11 +170,13 @@ def samples(opened: Opened) -> None:
         choices[f"Stored text {number}"] = (ask_stored, number)
     for frame_id in collection.some_frames(SAMPLES, np.random.default_rng(0)):
         frame = collection.frame(frame_id)
-        choices[f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}"] = (ask_like, frame_id)
+        told = plain(f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}")
+        choices[told] = (ask_like, frame_id)
 
     def chosen() -> None:
-        act, number = choices[st.session_state.samples]
-        act(number)
+        act, number = choices.get(st.session_state.samples, (None, 0))
+        if act is not None:
+            act(number)
 
     if choices:
         st.menu_button("Sample queries", list(choices), icon=":material/lightbulb:", key="samples", on_click=chosen)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.types import ShardState
 from ui.components import component
 from ui.looks import CONTENDERS, LOOKS
@@ -32,14 +33,14 @@ def show(comparison: Comparison) -> None:
             "Query of the race",
             range(verdict.n_queries),
             index=typical(verdict),
-            format_func=comparison.label,
+            format_func=lambda query: visible(comparison.label(query)),
             key=f"race_{comparison.made.isoformat()}",
             label_visibility="collapsed",
             width=420,
         )
     heat = Heat.of(verdict, query)
     slowdown = max([step for step in _STEPS if step * heat.longest_ms <= _SECONDS * 1000], default=1)
-    label = comparison.label(query)
+    label = visible(comparison.label(query))
     _RACE(
         key="race",
         data={

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError, Stopped
+from engine.errors import Stopped
 from ui import charts, memory_charts, progress, resources
 from ui.jobs import MEASURE, Job, Report
 from ui.shelf import Opened
+from ui.uncaught import sentence
 from ui.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _start(current: Opened, open_nbytes: int) -> None:
     state = st.session_state
     budget = share(state.replay_budget, open_nbytes)
     player = Player(current, state.replay_load, state.replay_n, budget, PACES[state.replay_pace])
-    if resources.board().start(resources.mine(JOB), player.work, MEASURE) is not None:
+    if resources.board().start(resources.mine(JOB), player.work, MEASURE, resources.visitor()) is not None:
         state.player, state.replay_started = player, True
 
 
@@ -220,15 +221,15 @@ def _state(job: Job[Occupancy] | None, running: bool) -> None:
         st.progress(0.0, text="Press start: queries run against a cache of their own, and you see what it keeps.")
     elif running:
         stopping = job.stopping and not job.place
-        st.progress(job.fraction, text="Stopping" if stopping else progress.note(job))
+        st.progress(job.fraction, text="Stopping" if stopping else plain(progress.note(job)))
     else:
         try:
             job.value()
             st.progress(1.0, text="Done. Point at the picture for exact values.")
         except Stopped:
             st.progress(job.fraction, text="Stopped. Point at the picture for exact values.")
-        except (EngineError, ValueError) as error:
-            st.error(plain(str(error)))
+        except Exception as error:
+            st.error(plain(sentence(error)))
 
 
 def _counts(told: Occupancy | None) -> None:

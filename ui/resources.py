@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.errors import EngineError, Stopped
+from engine.errors import Stopped
+from engine.escape import visible
 from ui import shelf as shelves
+from ui import words
 from ui.jobs import Board
 from ui.shelf import LARGE, TOWN, Opened, Place, Shelf
+from ui.uncaught import sentence
 from ui.words import duration, nbytes, plain
 
 if TYPE_CHECKING:
@@ -88,14 +91,14 @@ def _picker(*, lab: bool) -> None:
     state = st.session_state
     if "picked" not in state and st.query_params.get("collection") in places:
         state.picked = st.query_params["collection"]
-    if state.get("picked") not in places:
-        state.pop("picked", None)
+    if state.get("picked") not in places and state.pop("picked", None) is not None:
+        st.warning("The collection that you had chosen is not there any more; choose another one in the sidebar.")
     state.collection = state.get("picked") or (LARGE if lab else TOWN)
     with st.sidebar:
         st.selectbox(
             "Collection",
             list(places),
-            format_func=lambda key: places[key].name,
+            format_func=lambda key: visible(places[key].name),
             key="collection",
             on_change=_pick,
             help="What the pages show. Others see their own choice.",
@@ -119,7 +122,8 @@ def _pick() -> None:
 
 def place() -> Place:
     """The collection that the visitor has chosen."""
-    return shelf().places()[st.session_state.get("collection", TOWN)]
+    places = shelf().places()
+    return places.get(st.session_state.get("collection", TOWN), places[TOWN])
 
 
 def opened() -> Opened:
@@ -140,8 +144,8 @@ def opened() -> Opened:
     except Stopped:
         shelf().again(chosen)
         st.rerun()
-    except EngineError as error:
-        st.error(plain(str(error)), title=f"{chosen.name} could not be opened")
+    except Exception as error:
+        st.error(plain(sentence(error)), title=plain(f"{chosen.name} could not be opened"))
         st.button("Try again", icon=":material/refresh:", on_click=lambda: shelf().again(chosen))
         st.stop()
 
@@ -173,7 +177,8 @@ def badge(current: Opened) -> None:
             f"{current.gap.across:.2f} on average where two frames have {current.gap.within:.2f}."
         )
     st.badge(
-        f"{current.name} · {current.collection.n_frames:,} frames" + (" · synthetic" if current.synthetic else ""),
+        f"{words.badge(current.name)} · {current.collection.n_frames:,} frames"
+        + (" · synthetic" if current.synthetic else ""),
         icon=":material/auto_awesome:" if current.synthetic else ":material/video_library:",
         color="violet" if current.synthetic else "gray",
         help=" ".join(told),
@@ -203,7 +208,7 @@ def _offer(chosen: Place) -> None:
             "Make the large town",
             type="primary",
             icon=":material/location_city:",
-            on_click=lambda: shelf().open(chosen),
+            on_click=lambda: shelf().open(chosen, visitor()),
         )
         st.button("Use the sample town", on_click=choose, args=(TOWN,))
 
@@ -217,8 +222,8 @@ def _watch_opening(chosen: Place) -> None:
     st.session_state.seen_opening = True
     if job is not None and not job.running:
         st.rerun()
-    st.progress(job.fraction if job else 0.0, text=job.note if job and job.note else "Starting")
-    if chosen.kind == "large" and job is not None:
+    st.progress(job.fraction if job else 0.0, text=plain(job.note) if job and job.note else "Starting")
+    if chosen.kind == "large" and job is not None and job.owner in ("", visitor()):
         st.button("Stop", icon=":material/stop_circle:", key="stop_opening", on_click=job.stop)
     else:
         st.caption("The first start builds the sample collection, once. After that it opens in a few seconds.")

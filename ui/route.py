@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from engine.escape import cell, visible
 from engine.types import SEARCHED, SearchResult, ShardState, ShardTrace, Trace
 from ui.components import component
 from ui.looks import LOOKS
@@ -81,7 +82,7 @@ def warnings(trace: Trace) -> None:
 
 
 def _story(shard: ShardTrace) -> list[str]:
-    lines = [f"Shard {shard.shard}: {LOOKS[shard.state].label.lower()}", shard.reason]
+    lines = [f"Shard {shard.shard}: {LOOKS[shard.state].label.lower()}", visible(shard.reason)]
     if shard.state in SEARCHED:
         read = f", {nbytes(shard.bytes_read)} read" if shard.bytes_read else ""
         lines.append(
@@ -96,7 +97,7 @@ def _row(shard: ShardTrace) -> dict[str, Any]:
     return {
         "Shard": shard.shard,
         "State": LOOKS[shard.state].label,
-        "Why": shard.reason,
+        "Why": cell(shard.reason),
         "Predicted": shard.score,
         "Cells": shard.cells,
         "Frames": shard.n_frames,

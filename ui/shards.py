@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.escape import visible
 from engine.types import SEARCHED, ShardState
 from ui import charts, frames, query
 from ui.components import component
 from ui.looks import LOOKS
 from ui.query import Search
-from ui.words import clock, count, label, listed, nbytes, nbytes_of, plain, promised, share
+from ui.words import badge, clock, count, hypertext, label, listed, nbytes, nbytes_of, plain, promised, share
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -133,7 +134,7 @@ def _label(told: Preview, state: ShardState) -> str:
 def _story(told: Preview, shard: ShardPreview) -> list[str]:
     name = "" if shard.name == f"Shard {shard.shard}" else f" ({shard.name})"
     why = shard.reason[:1].upper() + shard.reason[1:]
-    lines = [f"Shard {shard.shard}{name}: {_label(told, shard.state).lower()}", why]
+    lines = [visible(f"Shard {shard.shard}{name}: {_label(told, shard.state).lower()}"), visible(why)]
     cached = f", {nbytes(shard.cached_nbytes)} of memory" if shard.cached_nbytes else ""
     lines.append(f"{count(shard.n_frames, 'frame')}, {nbytes(shard.nbytes)} on disk{cached}")
     if shard.state in SEARCHED:
@@ -153,14 +154,14 @@ def _tags(collection: Collection) -> None:
     figure.add_trace(
         go.Heatmap(
             z=100 * told.shares,
-            x=[label(tag) for tag in told.tags],
+            x=[hypertext(label(tag)) for tag in told.tags],
             y=[str(shard) for shard in told.shards],
             zmin=0,
             zmax=100,
             colorscale=[[0, charts.paper()], [1, charts.fill(ShardState.OPENED)]],
             xgap=1,
             ygap=1,
-            customdata=[list(told.tags)] * len(told.shards),
+            customdata=[list(map(hypertext, told.tags))] * len(told.shards),
             hovertemplate="Shard %{y}: %{z:.0f} % of its frames carry %{customdata}<extra></extra>",
             colorbar={"title": {"text": "% of frames"}, "thickness": 12, "outlinewidth": 0},
         )
@@ -207,7 +208,7 @@ def _times(collection: Collection, told: Preview) -> None:
                     "opacity": 0.85,
                     "line": {"color": charts.paper(), "width": int(len(recordings) < _MANY)},
                 },
-                text=[f"{each.title or each.video_id}<br>{count(each.n_frames, 'frame')}" for each in mine],
+                text=[f"{hypertext(each.title or each.video_id)}<br>{count(each.n_frames, 'frame')}" for each in mine],
                 hovertemplate="Shard %{y}: %{text}<br>%{x|%a %d %b %Y, %H:%M}<extra></extra>",
             )
         )
@@ -275,7 +276,7 @@ def inside(collection: Collection, told: ShardPreview) -> None:
         if tags:
             with st.container(horizontal=True, gap="small"):
                 for tag, n in tags:
-                    st.badge(plain(f"{label(tag)} {share(n, found.stats.n_frames)}"), color="gray")
+                    st.badge(badge(f"{label(tag)} {share(n, found.stats.n_frames)}"), color="gray")
 
 
 def _facts(found: ShardContents) -> str:

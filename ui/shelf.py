@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 from engine.errors import EncoderError
 from engine.types import Frame
 from ui.jobs import Board, Job, Report
-from ui.words import plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -48,7 +47,7 @@ class Place:
     @property
     def made(self) -> bool:
         """Whether it is there; the town is made when it is first opened."""
-        return (self.path / "catalog.sqlite").is_file()
+        return _is_collection(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +98,11 @@ class Shelf:
         ]
         for path in sorted(self._town.parent.glob(f"{LARGE}-*")):
             size = path.name.removeprefix(f"{LARGE}-")
-            if size.isdecimal() and int(size) != LARGE_FRAMES and (path / "catalog.sqlite").is_file():
+            if size.isdecimal() and int(size) != LARGE_FRAMES and _is_collection(path):
                 found.append(Place(path.name, f"Large town, {int(size):,} frames", "large", path))
         if self.root.is_dir():
             for path in sorted(self.root.iterdir()):
-                if (path / "catalog.sqlite").is_file():
+                if _is_collection(path) and _is_text(path.name):
                     found.append(Place(f"folder-{path.name}", path.name, "folder", path))
         return {place.key: place for place in found}
 
@@ -151,9 +150,9 @@ class Shelf:
         """The opening of a collection, if it has begun."""
         return self._board.get(_name(place.key))
 
-    def open(self, place: Place) -> Job[Opened]:
-        """Open a collection, making it first if need be."""
-        return self._board.once(_name(place.key), lambda report: self._open(place, report))
+    def open(self, place: Place, visitor: str = "") -> Job[Opened]:
+        """Open a collection, making it first if need be, which only the visitor who asked for it may stop."""
+        return self._board.once(_name(place.key), lambda report: self._open(place, report), visitor)
 
     def again(self, place: Place) -> None:
         """Forget an opening that failed."""
@@ -266,7 +265,7 @@ def told(progress: Progress) -> str:
     """A progress report of an ingest in a few words."""
     if progress.stage == "build":
         return f"Sorting {progress.frames:,} frames into shards"
-    return f"Looking at {plain(progress.video)} ({progress.video_number} of {progress.n_videos})"
+    return f"Looking at {progress.video} ({progress.video_number} of {progress.n_videos})"
 
 
 def example_queries() -> list[str]:
@@ -297,3 +296,19 @@ def _tried(collection: Collection) -> tuple[tuple[str, Frame], ...]:
 
 def _name(key: str) -> str:
     return f"open {key}"
+
+
+def _is_collection(path: Path) -> bool:
+    try:
+        return (path / "catalog.sqlite").is_file()
+    except OSError:  # A folder that the app may not look into is none of its collections.
+        return False
+
+
+def _is_text(name: str) -> bool:
+    """Whether the name of a folder can be shown: it need not be UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

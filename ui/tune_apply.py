@@ -51,8 +51,8 @@ def apply(current: Opened, tuner: Tuner, outcome: Outcome) -> None:
                 "Recall, cap and cache belong to each search, so there is nothing to write: this asks the test queries so.",
                 width="content",
             )
-    if job is not None:
-        _outcome_of(current, job)
+    if (own := tune_ready.own(current, "apply")) is not None:
+        _outcome_of(current, own)
 
 
 def _start_applying(current: Opened, tuner: Tuner, setting: Setting, tuners: dict[str, Tuner]) -> None:
@@ -65,13 +65,13 @@ def _start_applying(current: Opened, tuner: Tuner, setting: Setting, tuners: dic
         tuners[key] = applied.tuner
         return applied
 
-    resources.board().start(tune_ready.name_of(current, "apply"), work, MEASURE)
+    resources.board().start(tune_ready.name_of(current, "apply"), work, MEASURE, resources.visitor())
 
 
 def _outcome_of(current: Opened, job: Job[Any]) -> None:
     """Predicted beside measured, or why it did not come to that."""
     if job.error is not None:
-        tune_ready.failed(job.error, "It was not applied", tune_ready.name_of(current, "apply"), "Dismiss")
+        tune_ready.failed(job.error, "It was not applied", tune_ready.name_of(current, "apply"), own=True)
         return
     applied: Applied = job.value()
     told, found = applied.predicted, applied.measured
@@ -101,8 +101,8 @@ def cells_to_try(current: Opened, tuner: Tuner) -> None:
             args=(current, tuner, tune_ready.tuners()),
             key="tune_try_cells",
         )
-        if job is not None and job.error is not None:
-            tune_ready.failed(job.error, "No other cells were tried", tune_ready.name_of(current, "cells"), "Dismiss")
+        if (own := tune_ready.own(current, "cells")) is not None and own.error is not None:
+            tune_ready.failed(own.error, "No other cells were tried", tune_ready.name_of(current, "cells"), own=True)
 
 
 def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> None:
@@ -113,4 +113,4 @@ def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> Non
 
         tuners[key] = climbed(path, tuner, report)
 
-    resources.board().start(tune_ready.name_of(current, "cells"), work, MEASURE)
+    resources.board().start(tune_ready.name_of(current, "cells"), work, MEASURE, resources.visitor())

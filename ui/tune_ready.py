@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.errors import EngineError, Stopped
+from engine.errors import Stopped
 from ui import resources
 from ui.jobs import MEASURE, Job, Report
 from ui.progress import watch
+from ui.uncaught import sentence
 from ui.words import plain
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ def ready(current: Opened) -> Tuner:
         st.stop()
     name = name_of(current, "measure")
     job = resources.board().get(name)
-    if job is None or (not job.running and job.error is None):
-        job = resources.board().start(name, _measuring(current, tuners()), MEASURE) or resources.board().get(name)
+    stopped = job is not None and isinstance(job.error, Stopped) and job.owner != resources.visitor()
+    if job is None or (not job.running and (job.error is None or stopped)):
+        measuring = _measuring(current, tuners())
+        job = resources.board().start(name, measuring, MEASURE, resources.visitor()) or resources.board().get(name)
     if job is not None and not job.running and job.error is not None:
         failed(job.error, "The collection could not be measured", name)
         st.stop()
@@ -67,15 +70,17 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
     return work
 
 
-def failed(error: Exception, title: str, name: str, button: str = "Try again") -> None:
-    """Why a job did not come to its end, and a button that forgets it."""
+def failed(error: Exception, title: str, name: str, *, own: bool = False) -> None:
+    """Why a job did not come to its end, and a button that forgets it; `own` for what others do not wait for."""
     if isinstance(error, Stopped):
         st.info("It was stopped; nothing was changed.")
-    elif isinstance(error, (EngineError, ValueError)):
-        st.error(plain(str(error)), title=title)
     else:
-        raise error
-    st.button(button, key=f"forget {name}", on_click=resources.board().forget, args=(name,))
+        st.error(plain(sentence(error)), title=title)
+    board = resources.board()
+    if own:
+        st.button("Dismiss", key=f"forget {name}", on_click=board.dismiss, args=(name, resources.visitor()))
+    else:
+        st.button("Try again", key=f"forget {name}", on_click=board.forget, args=(name,))
 
 
 def name_of(current: Opened, what: str) -> str:
@@ -87,6 +92,12 @@ def job_of(current: Opened, what: str) -> Job[Any] | None:
     return resources.board().get(name_of(current, what))
 
 
+def own(current: Opened, what: str) -> Job[Any] | None:
+    """The ended job that this visitor started; how it ended is nobody else's business."""
+    job = resources.board().own(name_of(current, what), resources.visitor())
+    return None if job is None or job.running else job
+
+
 def wait_for_layouts(current: Opened, tuner: Tuner, setting: Setting) -> None:
     """Where cells must be grouped for a placement first, do that beside the page, and end it until then."""
     if not tuner.slow(setting):
@@ -96,7 +107,8 @@ def wait_for_layouts(current: Opened, tuner: Tuner, setting: Setting) -> None:
     if ended is not None and not ended.running and ended.error is not None:
         failed(ended.error, "These shards could not be laid out", name)
         st.stop()
-    job = resources.board().start(name, lambda report: tuner.lay_out(setting, report)) or resources.board().get(name)
+    board = resources.board()
+    job = board.start(name, lambda report: tuner.lay_out(setting, report), owner=resources.visitor()) or board.get(name)
     st.caption("This placement is laid out for the first time; after that each setting is answered at once.")
     if job is not None:
         watch(job, stop=False)

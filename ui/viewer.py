@@ -10,10 +10,11 @@ import streamlit as st
 
 from engine.bounds import MAX_CLIP_NBYTES
 from engine.errors import EngineError, VideoError
+from engine.escape import visible
 from engine.types import Frame
 from ui import frames, query
 from ui.components import component
-from ui.words import clock, label, plain, when
+from ui.words import badge, clock, label, plain, when
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -38,8 +39,8 @@ def show(collection: Collection, frame: Frame) -> None:
         if frame.tags:
             with st.container(horizontal=True, gap="small"):
                 for tag in frame.tags:
-                    st.badge(plain(label(tag)), color="gray")
-        st.code(f"{frame.video_id},{frame.frame_index}", language=None)
+                    st.badge(badge(label(tag)), color="gray")
+        st.code(visible(f"{frame.video_id},{frame.frame_index}"), language=None)
         st.button(
             "Find frames like this",
             icon=":material/filter_center_focus:",
@@ -76,7 +77,7 @@ def _clip(collection: Collection, frame: Frame) -> None:
             "key": f"{frame.frame_id}",
             "clip": base64.b64encode(content).decode("ascii"),
             "offset": clip.offset,
-            "label": f"Clip of {frame.title}, starting at {clock(frame.seconds)}",
+            "label": visible(f"Clip of {frame.title}, starting at {clock(frame.seconds)}"),
         },
     )
 
@@ -89,4 +90,4 @@ def _still(collection: Collection, frame: Frame) -> None:
     if picture is None:
         return
     with suppress(VideoError):
-        st.image(read_image(picture), alt=f"{frame.title} at {clock(frame.seconds)}", width="stretch")
+        st.image(read_image(picture), alt=visible(f"{frame.title} at {clock(frame.seconds)}"), width="stretch")

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
 from datetime import datetime
 
+from engine.escape import visible
+
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^])")
+
+
+_FOUND_LATER = re.compile(
+    r"""https?:(?=//)|www(?=\.)|@(?=[-\w])          # links and addresses
+    |:(?!\d\d?:)(?=[-+\w]+:|material/)            # emoji and icons
+    |(?<!\S)(?:<-|[-<>~])(?=[->=]+(?!\S))          # arrows and signs""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""What Streamlit looks for in the finished text, where an escape does not help any more."""
+_JOINER = "\N{WORD JOINER}"
+"""Seen by nobody, and breaks what is looked for."""
+_HARMLESS = re.compile(r"[^\W_]+(?:[ '’,/&()]{1,2}[^\W_]+|[-_][^\W_]+)*[)'’]?")
 
 
 def plain(text: str) -> str:
     """Text of a user or a file, escaped so that Streamlit's Markdown shows it letter by letter."""
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    seen = visible(" ".join(text.split()))
+    return _MARKDOWN.sub(r"\\\1", _FOUND_LATER.sub(rf"\g<0>{_JOINER}", seen))
+
+
+def option(text: str) -> str:
+    """The same for an option that also stands in links: usual words stay as they are."""
+    return text if _HARMLESS.fullmatch(text) else plain(text)
+
+
+def badge(text: str) -> str:
+    """The same for the label of a badge, whose brackets Streamlit escapes itself."""
+    return re.sub(r"\\([\[\]])", r"\1", plain(text))
+
+
+def hypertext(text: str) -> str:
+    """The same for a figure of Plotly, which understands some HTML."""
+    return html.escape(visible(text))
 
 
 def clock(seconds: float, tenths: bool = False) -> str:

@@ -1,0 +1,98 @@
+"""What the server of the app lets in, looked at before anything of a request is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from streamlit import config
+
+from engine.bounds import MAX_VISITORS
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_READING = ("GET", "HEAD", "OPTIONS")
+"""All that a browser needs besides its one web socket; nothing is uploaded here."""
+_CLOSED = ("/_stcore/upload_file", "/_stcore/metrics", "/_stcore/agent")
+"""Parts of Streamlit that no page uses: uploads, figures that cost a walk through all that is held, and its agent interface."""
+_HERE = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine for itself."""
+
+
+class Gate:
+    """Answers what is not wanted itself, and passes the rest on.
+
+    A server that listens on this machine only is asked for under one of this machine's own names: another name means that a
+    page of somebody else, open in the same browser, has had its name pointed here.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._visitors = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            refused = _refused(scope)
+            if refused is None:
+                await self._app(scope, receive, send)
+            else:
+                await _answer(send, *refused)
+        elif scope["type"] == "websocket":
+            await self._visit(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _visit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._visitors >= MAX_VISITORS or not _expected(scope):
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        self._visitors += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._visitors -= 1
+
+
+def _refused(scope: Scope) -> tuple[int, str] | None:
+    """Status and sentence for a request that is not served."""
+    if not _expected(scope):
+        return 421, "The app answers under the name localhost only."
+    if any(part in scope["path"] for part in _CLOSED):
+        return 404, "There is nothing here."
+    if scope["method"] not in _READING:
+        return 405, "The app takes no uploads."
+    return None
+
+
+def _expected(scope: Scope) -> bool:
+    """Whether the request was meant for this server; one that others may reach leaves that to Streamlit's own options."""
+    if config.get_option("server.address") not in _HERE or config.get_option("server.allowedHosts"):
+        return True
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    told = {name: value.decode("latin-1") for name, value in headers if name in (b"host", b"origin")}
+    origin = told.get(b"origin")
+    return _host(f"//{told.get(b'host', '')}") in _HERE and (
+        scope["type"] == "http" or origin is None or _host(origin) in _HERE
+    )
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+async def _answer(send: Send, status: int, sentence: str) -> None:
+    """A short answer after which the connection is closed, so that the rest of the request is never read."""
+    body = sentence.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
