@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine import video as films
+from engine.bounds import read_bounded
 from engine.clip import Clip, cut_clip
 from engine.durable import sync_folder, write_files
 from engine.errors import NotFound, VideoError
@@ -29,6 +31,8 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 _WIDTH = 320
 """Pixels across a picture made on demand, as of a thumbnail."""
 _MAX_PIXELS = 1 << 26
+_NOTE_NBYTES = 4096
+"""Bytes of the note beside a clip; more are not read."""
 _DIGITS = range(3, 9)
 """Digits that a keyframe image's number may be written with."""
 
@@ -78,7 +82,8 @@ def thumbnail(collection: Path, number: int, frame_index: int) -> Path | None:
 def poster(collection: Path, number: int) -> Path | None:
     """The thumbnail from the middle of a video."""
     place = folder(collection, number)
-    indices = sorted(int(path.stem) for path in place.glob("*.jpg")) if place.is_dir() else []
+    stems = (path.stem for path in place.glob("*.jpg")) if place.is_dir() else ()
+    indices = sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 20)
     return place / f"{indices[len(indices) // 2]}.jpg" if indices else None
 
 
@@ -195,9 +200,11 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
 def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
     """What was noted of a clip; None if it has to be cut anew, as after a power cut that left less than was written."""
     try:
-        told: dict[str, float] = json.loads(note.read_text())
-        return told if told.pop("nbytes") == clip.stat().st_size else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        told: dict[str, float] = json.loads(read_bounded(note, _NOTE_NBYTES))
+        times = {name: float(told[name]) for name in ("start", "duration", "offset")}
+        sound = all(map(math.isfinite, times.values())) and told["nbytes"] == clip.stat().st_size
+        return times if sound else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

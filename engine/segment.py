@@ -419,4 +419,12 @@ class Segment:
                 self._check(name)
             except CorruptData as error:
                 found.append(str(error))
+        if found:
+            return found
+        try:
+            _ = self.vectors, self._cell_of_row
+            if self.coded:
+                self.load("loaded")
+        except CorruptData as error:
+            found.append(str(error))
         return found

@@ -100,6 +100,8 @@ def products_at(query: Floats, x: Floats, rows: Rows) -> Floats:
 
 def train_codec(codec: str, x: Floats) -> Floats:
     """Ranges that the codec learns from a sample x (n, dim); empty for codecs that learn nothing."""
+    if not np.isfinite(x).all():
+        raise CorruptData(_NOT_FINITE)
     kind = CODECS[codec]
     if kind is None:
         return np.empty(0, np.float32)
