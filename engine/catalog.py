@@ -164,6 +164,8 @@ class Catalog:
         try:
             catalog = cls(path)
         except CorruptData as error:
+            if not isinstance(error.__cause__, sqlite3.Error):
+                raise  # SQLite was not asked, for what lies beside the catalog.
             raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
         try:
             application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
