@@ -39,8 +39,9 @@ from engine.durable import (
     write_header,
 )
 from engine.errors import CorruptData
+from engine.listsform import ListsForm
 from engine.manifest import SegmentRow
-from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsForm, ListsWriter, Metric, Rows
+from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""

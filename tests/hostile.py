@@ -90,7 +90,9 @@ def rewrite(folder: Path) -> None:
 def seal(folder: Path) -> None:
     """Hash what is listed anew, and leave the listed hashes of files as they are."""
     with catalog_of(folder) as db:
-        plain = SimpleNamespace(_db=db, _nbytes=lambda: 1 << 62, _path=folder)
+        plain = SimpleNamespace(
+            _guard=SimpleNamespace(reader=lambda: lambda sql, *told: db.execute(sql, told).fetchall())
+        )
         for number, *told in db.execute(
             "SELECT generation, settings, layout_id, cells_id, router_id FROM generations ORDER BY generation DESC LIMIT 20"
         ).fetchall():
@@ -1027,7 +1029,9 @@ def journal_that_names_a_file(folder: Path) -> None:
     victim.write_bytes(b"precious")
     name = str(victim.resolve()).encode()
     magic = bytes.fromhex("d9d505f920a163d7")
-    head = magic + struct.pack(">IIIII", 0, 7, 1, 512, 4096)
+    with catalog_of(folder) as db:
+        (size,), (pages,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
+    head = magic + struct.pack(">IIIII", 0, 7, pages, 512, size)
     # Behind the pages stand the page that no database has, the name, its length, its sum, and the magic.
     tail = struct.pack(">I", 1) + name + struct.pack(">II", len(name), sum(name)) + magic
     (folder / "catalog.sqlite-journal").write_bytes(head + bytes(512 - len(head)) + tail)

@@ -25,10 +25,11 @@ from hostile import (
 )
 
 from engine.arrays import read_array
-from engine.catalog import _SCHEMA, Catalog
+from engine.catalog import Catalog
 from engine.collection import Collection
 from engine.columns import read_columns
 from engine.errors import CorruptData, Untrusted
+from engine.guard import SCHEMA
 from engine.stats import check_columns
 
 CASES = [make for make in HOSTILE if make.__name__ not in THOROUGH]
@@ -110,7 +111,7 @@ def test_columns_with_any_bytes_changed_are_read_right_or_refused(world):
 
 class TestTheCatalog:
     def test_a_file_of_any_earlier_layout_of_lines_is_ours(self, world):
-        text = _SCHEMA.split("CREATE TABLE videos")[1].split(";")[0]
+        text = SCHEMA.split("CREATE TABLE videos")[1].split(";")[0]
         with catalog_of(world) as db:
             db.execute("PRAGMA writable_schema = ON")
             sql = "CREATE TABLE videos" + text.replace("\n   ", "\n\n \t")

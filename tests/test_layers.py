@@ -23,6 +23,9 @@ LAYERS = [
     "trust",
     "footprint",
     "apart",
+    "beside",
+    "guard",
+    "listsform",
     "manifest",
     "shots",
     "vectorindex",
@@ -117,7 +120,7 @@ LAYERS = [
 DOORS = {
     "faiss": {"vectorindex"},
     "pyarrow": {"columns"},
-    "sqlite3": {"catalog"},
+    "sqlite3": {"catalog", "guard"},
     "av": {"decode", "clip"},
     "torch": {"encoder"},
     "open_clip": {"encoder"},

@@ -19,10 +19,10 @@ from worlds import Video, assert_holds, assert_ranking, fill, flip, folders, lis
 from engine import vectorindex
 from engine.durable import storage_errors
 from engine.errors import CorruptData, StorageFull
+from engine.listsform import ListsForm
 from engine.vectorindex import (
     CODECS,
     Lists,
-    ListsForm,
     ListsWriter,
     list_order,
     plain_lists,
