@@ -11,60 +11,29 @@ import hashlib
 import json
 import os
 import sqlite3
-import stat
-import sys
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.durable import RESTORE, reading, sync_folder
-from engine.errors import Busy, CorruptData, NotACollection, ResourceExhausted, StorageFull, Untrusted
+from engine.beside import check_beside
+from engine.durable import RESTORE, sync_folder
+from engine.errors import Busy, CorruptData, NotACollection, ResourceExhausted, StorageFull
 from engine.files import check_files
+from engine.guard import SCHEMA, Guard
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
-from engine.wellformed import check_counters, check_manifest
+from engine.wellformed import Rows, check_counters, read_manifest
 
 FORMAT = 3
 _APPLICATION = 0x53464652
 """SQLite's application id for our catalogs, so that a foreign database is told apart."""
 
-_SCHEMA = """
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE videos (
-    number INTEGER PRIMARY KEY, video_id TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL, duration REAL NOT NULL,
-    fps REAL NOT NULL, captured_at TEXT, n_frames INTEGER NOT NULL, fingerprint TEXT NOT NULL, pictures TEXT NOT NULL, about TEXT NOT NULL,
-    media TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
-CREATE UNIQUE INDEX live_video ON videos (video_id) WHERE died IS NULL;
-CREATE TABLE cells (cells_id INTEGER PRIMARY KEY, files TEXT NOT NULL);
-CREATE TABLE routers (router_id INTEGER PRIMARY KEY, files TEXT NOT NULL, about TEXT NOT NULL);
-CREATE TABLE layouts (layout_id INTEGER PRIMARY KEY, placement TEXT NOT NULL, names TEXT NOT NULL, state TEXT NOT NULL);
-CREATE TABLE segments (
-    segment_id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, n_rows INTEGER NOT NULL, files TEXT NOT NULL, stats TEXT NOT NULL,
-    written_at TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
-CREATE TABLE deletes (
-    segment_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, born INTEGER NOT NULL,
-    PRIMARY KEY (segment_id, start)) WITHOUT ROWID;
-CREATE TABLE generations (
-    generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, router_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
-"""
-_MOST_VALUE_NBYTES = 32 << 20
-"""Bytes of one stored value: the statistics of a segment of very many short videos are the longest."""
 _BRIEF = 200
 """Characters of a reason that a message tells."""
-_MOST_SCHEMA_NBYTES = 1 << 16
-_STEPS = 10_000
-"""Steps of SQLite's machine between two looks at how many they are."""
-_STEPS_TO_OPEN = 20_000
-_STEPS_TO_USE = 5_000_000
-_STEPS_PER_BYTE = 64
-"""Steps that one use of the catalog may take for each of its bytes; the shortest rows need a few."""
-_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
-"""How a rollback journal starts, and how it ends where it names another file."""
 _VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
 _SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
 _LAYOUT = "layout_id, placement, names, state"
@@ -77,13 +46,12 @@ class Catalog:
         self._path = path
         self._lock = threading.RLock()
         self._commits = 0
-        self._steps = 0
-        self._trusted = False
-        _check_beside(path)
+        check_beside(path)
+        self._guard = Guard(path)
         with self._translated():
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
             try:
-                self._guard()
+                self._guard.watch(self._db)
                 # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
                 self._db.execute("PRAGMA journal_mode = DELETE")
                 self._db.execute("PRAGMA synchronous = EXTRA")
@@ -91,47 +59,15 @@ class Catalog:
                 self._db.close()
                 raise
 
-    def _guard(self) -> None:
-        """Believe as little as SQLite allows of a file that may come from anybody: no functions in its schema, no page that
-        does not fit together, no value beyond what is ever stored, no query without an end."""
-        self._db.set_progress_handler(self._overrun, _STEPS)
-        self._db.execute("PRAGMA trusted_schema = OFF")
-        self._db.execute("PRAGMA cell_size_check = ON")
-        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_SCHEMA_NBYTES)
-        self._db.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _MOST_SCHEMA_NBYTES)
-        self._db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-        if sys.version_info >= (3, 12):
-            self._db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
-        if self._db.execute("PRAGMA journal_mode").fetchone() == ("wal",):
-            raise CorruptData(
-                f"The catalog {self._path} has a write-ahead log, which this program never makes; {RESTORE}."
-            )
-
-    def _trust(self) -> None:
-        """From now on the schema is ours."""
-        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_VALUE_NBYTES)
-        self._trusted = True
-
-    def _overrun(self) -> bool:
-        """Whether the statement at hand must end: pages that refer to each other in a ring have rows for ever."""
-        self._steps += _STEPS
-        return self._steps > self._most_steps()
-
-    def _most_steps(self) -> int:
-        if not self._trusted:
-            return _STEPS_TO_OPEN
-        told = self._path.stat()
-        return _STEPS_TO_USE + _STEPS_PER_BYTE * min(told.st_size, 512 * told.st_blocks)
-
     @classmethod
     def create(cls, path: Path, settings: Settings, layout: LayoutRow, at: datetime) -> Catalog:
         """Make a catalog whose first generation is empty."""
         catalog = cls(path)
         try:
             with catalog.transaction() as change:
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     change.execute(statement)
-                catalog._trust()
+                catalog._guard.trust()
                 change.execute(
                     "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1), ('router', 1)"
                 )
@@ -168,12 +104,15 @@ class Catalog:
         try:
             catalog = cls(path)
         except CorruptData as error:
+            if not isinstance(error.__cause__, sqlite3.Error):
+                raise  # SQLite was not asked, for what lies beside the catalog.
             raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
         try:
             application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
             empty = catalog._empty()
             if not empty and application == (_APPLICATION,) and version == (FORMAT,):
-                catalog._check_schema()
+                with catalog._lock, catalog._translated():
+                    catalog._guard.check_schema()
         except BaseException:
             catalog.close()
             raise
@@ -187,35 +126,13 @@ class Catalog:
             raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")
         return catalog
 
-    def _check_schema(self) -> None:
-        """Raise `CorruptData` unless the file has our tables, and nothing else that could act when they are used."""
-        with self._lock, self._translated():
-            told = self._db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master LIMIT 64").fetchall()
-        pages = {row[4] for row in told}
-        if (
-            _normal(told) != _schema()
-            or len(pages) < len(told)
-            or not all(type(page) is int and page > 1 for page in pages)
-        ):
-            raise CorruptData(
-                f"The catalog {self._path} holds tables, views or triggers that are not ours, so nothing of it was used; {RESTORE}."
-            )
-        self._trust()
-
-    def _nbytes(self) -> int:
-        """Bytes of the catalog, with what the transaction at hand adds to it: it cannot hold more than that."""
-        pages, size = self._one("PRAGMA page_count"), self._one("PRAGMA page_size")
-        assert pages is not None
-        assert size is not None
-        return int(pages[0] * size[0])
-
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        self._steps = 0
+        self._guard.begin()
         try:
             yield
         except MemoryError as error:
@@ -229,7 +146,7 @@ class Catalog:
                 ) from error
             if "locked" in str(error):
                 raise Busy(f"The catalog {self._path} stays locked by another program; try again later.") from error
-            if self._steps > self._most_steps():
+            if self._guard.overrun:
                 raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.") from error
             raise CorruptData(f"The catalog {self._path} cannot be used ({_brief(error)}).") from error
         except sqlite3.ProgrammingError:
@@ -305,9 +222,7 @@ class Catalog:
                     raise CorruptData(
                         f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); {RESTORE}."
                     )
-                manifest = _manifest(rows)
-                check_manifest(manifest, counters)
-                return manifest
+                return read_manifest(rows, counters)
             except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 raise self._malformed(error) from error
             finally:
@@ -315,24 +230,12 @@ class Catalog:
 
     def _rows(
         self, generation: int, settings: str, layout_id: int, cells_id: int | None, router_id: int | None
-    ) -> _Rows:
+    ) -> Rows:
         """All that a generation lists, as it is stored."""
         alive = "born <= ? AND (died IS NULL OR died > ?)"
         now = (generation, generation)
 
-        left = self._nbytes()
-
-        def read(sql: str, *values: object) -> list[tuple[Any, ...]]:
-            # Pages that are used more than once may tell of more than there is.
-            nonlocal left
-            found = []
-            for row in self._db.execute(sql, values):
-                left -= sum([len(value) for value in row if type(value) is str]) + len(row)
-                if left < 0:
-                    raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.")
-                found.append(row)
-            return found
-
+        read = self._guard.reader()
         return {
             "generation": [(generation, settings)],
             "layout": read(f"SELECT {_LAYOUT} FROM layouts WHERE layout_id = ?", layout_id),
@@ -490,11 +393,7 @@ class Change:
         self.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (total,))
 
 
-_Rows = dict[str, list[tuple[Any, ...]]]
-"""Rows of a generation by kind, as SQLite gives them."""
-
-
-def _digest(rows: _Rows) -> str:
+def _digest(rows: Rows) -> str:
     """Hash over every stored value. Taken of the rows as they lie there: reading them as JSON first would cost a second on a large catalog."""
     return hashlib.blake2b(repr(sorted(rows.items())).encode(), digest_size=16).hexdigest()
 
@@ -502,51 +401,6 @@ def _digest(rows: _Rows) -> str:
 def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
     """CRC-32 over the counters."""
     return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())
-
-
-@cache
-def _schema() -> list[tuple[str, ...]]:
-    """What SQLite tells of our own tables and indexes."""
-    with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(_SCHEMA)
-        return _normal(db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master").fetchall())
-
-
-def _normal(rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
-    """The entries of a schema, sorted, however they are broken into lines."""
-    return sorted(tuple(" ".join(str(value).split()) for value in row[:4]) for row in rows)
-
-
-def _check_beside(path: Path) -> None:
-    """Look at what SQLite would open by itself, before it does. The catalog is not opened for that: closing it would end SQLite's locks.
-
-    SQLite takes up a write-ahead log, which ours never have, and plays back a journal. A journal may name a second file, which
-    it then reads, and removes: any file of this user, whoever wrote the journal.
-
-    Raises
-    ------
-    CorruptData
-        If something lies beside the catalog that we never write.
-    Untrusted
-        If its journal is a link or a pipe.
-    """
-    for ending in ("-wal", "-shm"):
-        if os.path.lexists(f"{path}{ending}"):
-            raise CorruptData(
-                f"Beside the catalog lies {path.name}{ending}, which this program never writes; remove it, or restore the collection from a copy."
-            )
-    journal = path.with_name(f"{path.name}-journal")
-    with suppress(FileNotFoundError):
-        if not stat.S_ISREG(journal.lstat().st_mode):
-            raise Untrusted(f"{journal.name} beside the catalog is a link or a pipe; remove it.")
-        with reading(journal), journal.open("rb") as file:
-            nbytes = file.seek(0, os.SEEK_END)
-            file.seek(max(0, nbytes - len(_JOURNAL_MAGIC)))
-            names_another = nbytes > 16 and file.read() == _JOURNAL_MAGIC
-        if names_another:
-            raise CorruptData(
-                f"{journal.name} beside the catalog names another file, which this program never does; remove it, or restore the collection from a copy."
-            )
 
 
 def _no_room(folder: Path) -> bool:
@@ -560,35 +414,3 @@ def _no_room(folder: Path) -> bool:
 def _brief(error: Exception) -> str:
     """The reason of an error in one line, without the stored text that it may quote."""
     return "".join(c for c in str(error).split(" with text ")[0][:_BRIEF] if c.isprintable())
-
-
-def _manifest(rows: _Rows) -> Manifest:
-    """The stored rows as values."""
-    ((generation, settings),) = rows["generation"]
-    if not rows["layout"]:
-        raise ValueError("its layout is missing")
-    ((layout_id, placement, names, state),) = rows["layout"]
-    return Manifest(
-        generation=generation,
-        settings=Settings(**json.loads(settings)),
-        layout=LayoutRow(layout_id, placement, tuple(json.loads(names)), json.loads(state)),
-        cells=CellsRow(rows["cells"][0][0], json.loads(rows["cells"][0][1])) if rows["cells"] else None,
-        router=_router(*rows["router"][0]) if rows["router"] else None,
-        videos=tuple(_video(row) for row in rows["videos"]),
-        segments=tuple(
-            SegmentRow(segment_id, shard, n_rows, json.loads(files), json.loads(stats), datetime.fromisoformat(at))
-            for segment_id, shard, n_rows, files, stats, at in rows["segments"]
-        ),
-        deletes=tuple(DeleteRow(*row) for row in rows["deletes"]),
-    )
-
-
-def _router(router_id: int, files: str, about: str) -> RouterRow:
-    return RouterRow(router_id, json.loads(files), json.loads(about))
-
-
-def _video(row: tuple[Any, ...]) -> VideoRow:
-    number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media = row
-    at = None if captured_at is None else datetime.fromisoformat(captured_at)
-    told = json.loads(about)
-    return VideoRow(number, video_id, title, source, duration, fps, at, n_frames, fingerprint, pictures, told, media)

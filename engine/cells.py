@@ -18,6 +18,7 @@ from engine import vectorindex
 from engine.arrays import read_header
 from engine.durable import RESTORE, load_array, load_shape, save_arrays
 from engine.errors import CorruptData
+from engine.listsform import n_trained
 from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
@@ -288,7 +289,7 @@ def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str], dim: int,
     spread = load("spread", n)
     n_metric = min(dim, *load_shape(folder / "query_metric.npy", np.float32, 2))
     metric = load("query_metric", *(dim if n_metric else 0,) * 2)
-    trained = load("trained", vectorindex.n_trained(codec, dim))
+    trained = load("trained", n_trained(codec, dim))
     if n_groups and not are_groups(group_of, n_groups):
         raise _misfit(folder, "cells that are not sorted by their group")
     if spread.min() < 0:
@@ -330,7 +331,7 @@ class Training:
         CorruptData
             If their file is missing or differs from what was written.
         """
-        n = vectorindex.n_trained(self._codec, self._dim)
+        n = n_trained(self._codec, self._dim)
         return load_array(self._folder / "trained.npy", self._hashes, np.float32, (n,), finite=True)
 
 

@@ -37,6 +37,8 @@ _MAX_NOTE_NBYTES = 4096
 _WIDTH = 320
 """Pixels across a picture made on demand, as of a thumbnail."""
 _MAX_PIXELS = 1 << 26
+_NOTE_NBYTES = 4096
+"""Bytes of the note beside a clip; more are not read."""
 _DIGITS = range(3, 9)
 """Digits that a keyframe image's number may be written with."""
 

@@ -42,6 +42,8 @@ def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row:
     _check_lengths(frames)
     if not np.isfinite(frames.seconds).all() or (np.asarray(frames.seconds) < 0).any():
         raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
+    if (np.asarray(frames.frame_index) < 0).any():
+        raise ValueError("A frame's number in its video is negative; count from 0.")
     if len(vectors) and np.asarray(frames.seconds).max() > LONGEST:
         raise ValueError("A frame's time is more than thirty years into its video; give seconds from its start.")
     stored: NDArray[np.floating] = np.empty(vectors.shape, np.float16 if store == "fp16" else np.float32)

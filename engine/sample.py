@@ -68,7 +68,7 @@ def _current(path: Path, encoder: Encoder) -> Collection:
             raise NotACollection(
                 f"{path} holds a collection that is not the sample town; give the sample another folder."
             )
-        if note.read_text(encoding="ascii") == origin:
+        if note.read_text(encoding="ascii", errors="replace") == origin:
             return Collection.open(path)
         discard(path)
     note.write_text(origin, encoding="ascii")

@@ -30,10 +30,10 @@ from engine.cells import MAX_CELLS, Training
 from engine.columns import FrameColumns, map_file, most_nbytes, read_columns
 from engine.durable import RESTORE, check_bytes, check_file, load_array, reading, real_files
 from engine.errors import CollectionError, CorruptData
-from engine.lists_file import ListsForm, read_lists
+from engine.listsform import ListsForm
 from engine.manifest import SegmentRow
 from engine.standing import OPEN_FILES, Watched
-from engine.vectorindex import FlatRows, Floats, Found, Lists, Metric, Rows
+from engine.vectorindex import FlatRows, Floats, Found, Lists, Metric, Rows, read_lists
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
@@ -394,10 +394,9 @@ class Segment:
             try:
                 for start in range(0, self.n_rows, STEP):
                     self.stored(np.arange(start, min(start + STEP, self.n_rows)))
+                self._cell_of_row()
+                if self.coded:
+                    self.load("loaded")
             except CollectionError as error:
                 found.append(str(error))
         return found
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -17,8 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.durable import reading, synced
+from engine.durable import reading, shortage, synced
 from engine.errors import CorruptData
+from engine.listsform import ListsForm, malformed, row_nbytes
 from engine.standing import Watched
 
 Metric = Literal["ip", "l2"]
@@ -101,17 +102,14 @@ def products_at(query: Floats, x: Floats, rows: Rows) -> Floats:
 
 def train_codec(codec: str, x: Floats) -> Floats:
     """Ranges that the codec learns from a sample x (n, dim); empty for codecs that learn nothing."""
+    if not np.isfinite(x).all():
+        raise CorruptData(_NOT_FINITE)
     kind = CODECS[codec]
     if kind is None:
         return np.empty(0, np.float32)
     quantizer = faiss.ScalarQuantizer(x.shape[1], kind)
     quantizer.train(np.ascontiguousarray(x, np.float32))
     return np.asarray(faiss.vector_to_array(quantizer.trained), np.float32)
-
-
-def n_trained(codec: str, dim: int) -> int:
-    """Numbers that the codec learns: the lowest value of each dimension, and how far from there to the highest."""
-    return 2 * dim if codec in ("sq8", "sq4") else 0
 
 
 def check_values(x: NDArray[np.floating], codec: str) -> None:
@@ -475,3 +473,46 @@ def _checksum(index: faiss.IndexIVF, i: int) -> int:
     ids = faiss.rev_swig_ptr(index.invlists.get_ids(i), size)
     codes = faiss.rev_swig_ptr(index.invlists.get_codes(i), size * index.code_size)
     return zlib.crc32(codes, zlib.crc32(ids))
+
+
+def read_lists(
+    path: Path,
+    form: ListsForm,
+    *,
+    checksums: NDArray[np.uint32] | None = None,
+    watched: Watched | None = None,
+    cell_of_row: Callable[[], NDArray[np.int32]] | None = None,
+) -> Lists:
+    """Open an inverted file: in memory, or mapped where the `checksums` of its lists are given.
+
+    Check its hash first (that of its header if it is to be mapped), for FAISS does not notice changed bytes.
+
+    Parameters
+    ----------
+    watched : the file, where it is to be mapped
+    cell_of_row : gives the cells (n,) of the rows when a mapped list is first read; None for those of the form
+
+    Raises
+    ------
+    CorruptData
+        If the file is not of the form that it must have, or its ids are not those of the rows.
+    """
+    form.check(path)
+    try:
+        index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
+    except (RuntimeError, MemoryError) as error:
+        short = shortage(f"reading {path.name} in {path.parent.name}", error)
+        raise short or malformed(path, "FAISS refuses it") from error
+    flat = CODECS[form.codec] is None
+    told = type(index), index.d, index.ntotal, index.metric_type, index.code_size, index.nlist, index.is_trained
+    cells, _ = form.occupied
+    kind = faiss.IndexIVFFlat if flat else faiss.IndexIVFScalarQuantizer
+    row = row_nbytes(form.dim, form.codec)
+    if told != (kind, form.dim, len(form.cell), metric_number(form.metric), row, len(cells), True) or index.by_residual:
+        raise malformed(path, "it is not the index that its header tells of")
+    nbytes = path.stat().st_size if checksums is None else PER_MAPPED_LIST * index.nlist
+    belongs = cells, cell_of_row or (lambda: form.cell)
+    lists = Lists(index, nbytes, exact=flat, checksums=checksums, watched=watched, belongs=belongs)
+    if checksums is None:
+        lists.check_ids(range(len(cells)))
+    return lists

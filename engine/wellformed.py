@@ -6,6 +6,7 @@ passes here raises no error of Python's anywhere.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,7 @@ from engine.bounds import (
 )
 from engine.calibration import Calibration
 from engine.columns import LONGEST
-from engine.manifest import LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
+from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 from engine.placement import PLACEMENTS, check_options, make_placement
 from engine.settings import check_settings
 from engine.stats import FIRST_TIME, LAST_TIME
@@ -53,6 +54,23 @@ _ROUTER_FILES = {
 _SEGMENT_FILES = frozenset(("vectors.npy", "frames.arrow", "cells.npy"))
 _HASH = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
+
+
+Rows = dict[str, list[tuple[Any, ...]]]
+"""Rows of a generation by kind, as they are stored."""
+
+
+def read_manifest(rows: Rows, counters: Mapping[str, int]) -> Manifest:
+    """The stored rows as values, if they can be.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError, OverflowError, RecursionError
+        If they cannot.
+    """
+    manifest = _manifest(rows)
+    check_manifest(manifest, counters)
+    return manifest
 
 
 def check_manifest(manifest: Manifest, counters: Mapping[str, int]) -> None:
@@ -314,3 +332,35 @@ def _is_range(value: Any, least: float, most: float) -> bool:
 
 def _cut(value: object) -> str:
     return str(value)[:20]
+
+
+def _manifest(rows: Rows) -> Manifest:
+    """The stored rows as values."""
+    ((generation, settings),) = rows["generation"]
+    if not rows["layout"]:
+        raise ValueError("its layout is missing")
+    ((layout_id, placement, names, state),) = rows["layout"]
+    return Manifest(
+        generation=generation,
+        settings=Settings(**json.loads(settings)),
+        layout=LayoutRow(layout_id, placement, tuple(json.loads(names)), json.loads(state)),
+        cells=CellsRow(rows["cells"][0][0], json.loads(rows["cells"][0][1])) if rows["cells"] else None,
+        router=_router(*rows["router"][0]) if rows["router"] else None,
+        videos=tuple(_video(row) for row in rows["videos"]),
+        segments=tuple(
+            SegmentRow(segment_id, shard, n_rows, json.loads(files), json.loads(stats), datetime.fromisoformat(at))
+            for segment_id, shard, n_rows, files, stats, at in rows["segments"]
+        ),
+        deletes=tuple(DeleteRow(*row) for row in rows["deletes"]),
+    )
+
+
+def _router(router_id: int, files: str, about: str) -> RouterRow:
+    return RouterRow(router_id, json.loads(files), json.loads(about))
+
+
+def _video(row: tuple[Any, ...]) -> VideoRow:
+    number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media = row
+    at = None if captured_at is None else datetime.fromisoformat(captured_at)
+    told = json.loads(about)
+    return VideoRow(number, video_id, title, source, duration, fps, at, n_frames, fingerprint, pictures, told, media)

@@ -26,10 +26,12 @@ LAYERS = [
     "files",
     "footprint",
     "apart",
+    "beside",
+    "guard",
+    "listsform",
     "manifest",
     "shots",
     "vectorindex",
-    "lists_file",
     "columns",
     "decode",
     "video",
@@ -125,9 +127,9 @@ LAYERS = [
 """The engine's modules; each may import those above it."""
 
 DOORS = {
-    "faiss": {"vectorindex", "lists_file"},
+    "faiss": {"vectorindex"},
     "pyarrow": {"columns"},
-    "sqlite3": {"catalog"},
+    "sqlite3": {"catalog", "guard"},
     "av": {"decode", "clip"},
     "torch": {"encoder"},
     "open_clip": {"encoder"},

@@ -19,13 +19,14 @@ from worlds import Video, assert_holds, assert_ranking, fill, flip, folders, lis
 from engine import vectorindex
 from engine.durable import storage_errors
 from engine.errors import CorruptData, StorageFull
-from engine.lists_file import ListsForm, read_lists
+from engine.listsform import ListsForm
 from engine.vectorindex import (
     CODECS,
     Lists,
     ListsWriter,
     list_order,
     plain_lists,
+    read_lists,
     scores_of,
     train_codec,
 )
