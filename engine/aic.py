@@ -44,7 +44,8 @@ ABOUT = ("author", "publish_date", "watch_url", "length")
 """What of the media info is kept beside the title, as text."""
 _STORED = 0.6
 _BATCH = 32
-"""Keyframes embedded at a time."""
+"""Keyframes embedded at a time, fewer where they are large."""
+_BATCH_NBYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,12 +329,15 @@ class _Reader:
         except EncoderError as error:
             raise Unusable(f"It has no features, and its keyframe images cannot be embedded: {error}") from error
         vectors = []
-        for start in range(0, len(images), _BATCH):
+        some: list[NDArray[np.uint8]] = []
+        for i, path in enumerate(images, 1):
             try:
-                some = [read_image(path) for path in images[start : start + _BATCH]]
-                vectors.append(encoder.encode_images(some))
+                some.append(read_image(path))
             except VideoError as error:
                 raise Unusable(str(error)) from error
+            if len(some) == _BATCH or sum(image.nbytes for image in some) > _BATCH_NBYTES or i == len(images):
+                vectors.append(encoder.encode_images(some))
+                some.clear()
         return np.concatenate(vectors)
 
 

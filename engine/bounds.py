@@ -13,6 +13,8 @@ MAX_PIXELS = 1 << 26
 """Pixels of one picture or one frame of a video, as its header gives them: 64 million."""
 MAX_ROWS = 100_000_000
 """Frames of one import."""
+MAX_SECONDS = 1e9
+"""Seconds that a frame may lie into its video, some thirty years."""
 MAX_DIM = 16_384
 """Numbers of a vector."""
 MAX_ID = 512
@@ -40,10 +42,20 @@ MAX_UPLOAD_NBYTES = 1 << 20
 """Bytes that a browser may send to the app, which has nothing to upload to."""
 
 
+class TooLarge(ValueError):
+    """Something is larger, longer or more than is taken; the message is one sentence."""
+
+
+def check_nbytes(what: str, nbytes: int, most: int) -> None:
+    """Raise `TooLarge` for more bytes than are read; `what` names them, such as "the image 001.jpg"."""
+    if nbytes > most:
+        raise TooLarge(f"{_capital(what)} has {nbytes:,} bytes; at most {most:,} are read.")
+
+
 def check_length(what: str, text: str, most: int) -> None:
-    """Raise `ValueError` for a text that is too long; `what` names it, such as "the title of v1"."""
+    """Raise `TooLarge` for a text that is too long; `what` names it, such as "the title of v1"."""
     if len(text) > most:
-        raise ValueError(f"{_capital(what)} has {len(text):,} characters; give at most {most:,}.")
+        raise TooLarge(f"{_capital(what)} has {len(text):,} characters; give at most {most:,}.")
 
 
 def check_text(what: str, text: str, most: int) -> None:
@@ -55,15 +67,15 @@ def check_text(what: str, text: str, most: int) -> None:
 
 
 def check_count(what: str, n: int, most: int) -> None:
-    """Raise `ValueError` for too many of something; `what` is a plural, such as "different tags"."""
+    """Raise `TooLarge` for too many of something; `what` is a plural, such as "different tags"."""
     if n > most:
-        raise ValueError(f"There are {n:,} {what}; at most {most:,} are taken.")
+        raise TooLarge(f"There are {n:,} {what}; at most {most:,} are taken.")
 
 
 def check_pixels(what: str, width: int, height: int) -> None:
-    """Raise `ValueError` for a picture that is too large to be decoded."""
+    """Raise `TooLarge` for a picture that is too large to be decoded."""
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{_capital(what)} is {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are taken.")
+        raise TooLarge(f"{_capital(what)} is {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are taken.")
 
 
 def read_bounded(path: Path, most: int) -> bytes:

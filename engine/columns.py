@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.errors import CorruptData
 
 NO_TIME = np.iinfo(np.int64).min
@@ -223,8 +224,7 @@ NEEDED = ("video_id", "frame_index", "seconds")
 OPTIONAL = ("captured_at", "shot", "tags", "title")
 _YEARS = tuple(int(np.datetime64(year, "us").astype(np.int64)) for year in ("0100", "9999"))
 """Microseconds between which a recording time makes sense; there is room for `LONGEST` before it, where the video starts."""
-LONGEST = 1e9
-"""Seconds that a frame may lie into its video, some thirty years."""
+LONGEST = bounds.MAX_SECONDS
 TABLES = (".parquet", ".arrow", ".feather", ".csv")
 """Endings of the files that hold tables of frames."""
 _BETWEEN_TAGS = "|"

@@ -21,7 +21,7 @@ from engine.encoder import Encoder
 from engine.errors import DuplicateVideo, VideoError
 from engine.tags import Tagger
 from engine.types import FrameBatch, NewVideo
-from engine.video import Sample, probe, sample, thumbnail
+from engine.video import Sample, check_every, probe, sample, thumbnail
 
 BATCH = 32
 """Frames embedded at a time."""
@@ -86,8 +86,7 @@ def ingest(
     EncoderError
         If the collection's encoder cannot be loaded.
     """
-    if not every > 0:
-        raise ValueError(f"The step between frames is {every} s; give a positive number.")
+    check_every(every)
     started = time.perf_counter()
     encoder = collection.encoder
     tagger = Tagger(encoder)

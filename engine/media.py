@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine import bounds
 from engine import video as films
 from engine.clip import Clip, cut_clip
 from engine.durable import sync_folder, write_files
@@ -28,7 +29,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of keyframe images."""
 _WIDTH = 320
 """Pixels across a picture made on demand, as of a thumbnail."""
-_MAX_PIXELS = 1 << 26
 _DIGITS = range(3, 9)
 """Digits that a keyframe image's number may be written with."""
 
@@ -154,12 +154,19 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
         If it is not an image that can be decoded, or is larger than any frame of a video.
     """
     try:
+        bounds.check_nbytes(f"the image {path.name}", path.stat().st_size, bounds.MAX_IMAGE_NBYTES)
         with Image.open(path) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels")
+            bounds.check_pixels(f"the image {path.name}", image.width, image.height)
             if width is not None:
                 image.draft("RGB", (width, 1))
             return np.asarray(image.convert("RGB"))
+    except bounds.TooLarge as error:
+        raise VideoError(str(error)) from error
+    except (
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:  # Pillow's own limit, far above ours.
+        raise VideoError(f"The image {path.name} has more than {bounds.MAX_PIXELS:,} pixels; scale it down.") from error
     except Exception as error:  # Pillow's plugins raise what they like on damaged files.
         raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
 
