@@ -38,6 +38,12 @@ MAX_IMAGE_NBYTES = 64 << 20
 """Bytes of an image file."""
 MAX_TABLE_NBYTES = 2 << 30
 """Bytes that a table of frames may take in memory."""
+MAX_COLUMNS = 10_000
+"""Columns of a table of frames, though most mean nothing."""
+MAX_TABLE_PARTS = 100_000
+"""Row groups or batches of a table."""
+MAX_LINE_NBYTES = 1 << 20
+"""Bytes of a line of a CSV file."""
 MAX_UPLOAD_NBYTES = 1 << 20
 """Bytes that a browser may send to the app, which has nothing to upload to."""
 
@@ -64,6 +70,42 @@ def check_text(what: str, text: str, most: int) -> None:
     for c in text:
         if not c.isprintable() and (c.isspace() or ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000):
             raise ValueError(f"{_capital(what)} holds a control character (U+{ord(c):04X}); leave it out.")
+
+
+def check_id(text: str) -> None:
+    """Raise `ValueError` unless it can be the id of a video: not empty, no blanks around it, nothing that hides or turns letters around."""
+    if not text.strip():
+        raise ValueError("A video has no id; give one.")
+    what = f"the id {shown(text)}"
+    check_text(what, text, MAX_ID)
+    if text != text.strip():
+        raise ValueError(f"{_capital(what)} has blanks around it; leave them out.")
+    for c in text:
+        if c in _TURNING:
+            raise ValueError(
+                f"{_capital(what)} holds a character that turns text around (U+{ord(c):04X}); leave it out."
+            )
+
+
+def check_tag(text: str) -> None:
+    """Raise `ValueError` unless it can be a tag."""
+    if not text.strip():
+        raise ValueError("A tag is empty; leave it out.")
+    check_text(f"the tag {shown(text)}", text, MAX_TAG)
+
+
+def shown(text: str) -> str:
+    """The start of a text, fit to stand in a message."""
+    return ascii(text[:40])[1:-1] + "..." * (len(text) > 40) if not text.isprintable() or len(text) > 40 else text
+
+
+def one_line(text: str) -> str:
+    """A title as it is kept: blanks, tabs and ends of lines are a blank each, and none stands around it."""
+    return " ".join(text.split())
+
+
+_TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Characters that change the direction of the text around them."""
 
 
 def check_count(what: str, n: int, most: int) -> None:

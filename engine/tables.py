@@ -114,13 +114,9 @@ def import_table(
         If somebody else is writing.
     """
     started = time.perf_counter()
-    table = read_table(frames)
     rows = open_vectors(vectors)
+    table = read_table(frames, (vectors, len(rows)))
     settings = collection.settings
-    if len(rows) != len(table):
-        raise ValueError(
-            f"{vectors} has {len(rows):,} rows and {frames} has {len(table):,}; they must go together row by row."
-        )
     if not len(rows):
         raise ValueError(f"{vectors} has no rows, so there is nothing to import.")
     if rows.shape[1] != settings.dim:
