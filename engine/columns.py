@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import re
 import struct
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -44,11 +45,9 @@ class Tags:
         """From a list of tags per frame."""
         names = sorted({name for each in tags for name in each})
         place = {name: i for i, name in enumerate(names)}
-        mask = np.zeros((len(names), len(tags)), np.bool_)
-        for row, each in enumerate(tags):
-            for name in each:
-                mask[place[name], row] = True
-        return cls(tuple(names), np.packbits(mask, axis=1, bitorder="little"), len(tags))
+        tag = np.fromiter((place[name] for each in tags for name in each), np.int64)
+        row = np.repeat(np.arange(len(tags)), np.fromiter(map(len, tags), np.int64, len(tags)))
+        return cls(tuple(names), _packed(tag, row, len(names), len(tags)), len(tags))
 
     @classmethod
     def none(cls, n: int) -> Tags:
@@ -57,41 +56,76 @@ class Tags:
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """(n,) the frames that carry a tag; none where it does not occur."""
-        if name not in self.names:
+        place = bisect_left(self.names, name)
+        if place == len(self.names) or self.names[place] != name:
             return np.zeros(self.n, np.bool_)
-        row = self.bits[self.names.index(name)]
-        return np.unpackbits(row, count=self.n, bitorder="little").view(np.bool_)
+        return np.unpackbits(self.bits[place], count=self.n, bitorder="little").view(np.bool_)
 
     def counts(self) -> dict[str, int]:
         """Frames per tag that occurs."""
-        return {name: int(np.unpackbits(row).sum()) for name, row in zip(self.names, self.bits, strict=True)}
+        step = max(1, _BLOCK // max(1, self.bits.shape[1]))
+        counts: list[int] = []
+        for first in range(0, len(self.names), step):
+            counts += _ONES[self.bits[first : first + step]].sum(axis=1, dtype=np.int64).tolist()
+        return dict(zip(self.names, counts, strict=True))
 
     def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
         """The tags of these frames, sorted."""
         found: list[list[str]] = [[] for _ in range(len(rows))]
-        for first, carried in self._blocks(rows):
-            tags, frames = np.divmod(np.flatnonzero(carried), len(rows))
-            for tag, frame in zip(tags.tolist(), frames.tolist(), strict=True):
-                found[frame].append(self.names[first + tag])
+        for tag, frame in self._carried(rows):
+            for each, place in zip(tag.tolist(), frame.tolist(), strict=True):
+                found[place].append(self.names[each])
         return [tuple(each) for each in found]
 
     def take(self, rows: NDArray[np.intp]) -> Tags:
         """The same of these frames, in their order; tags that no longer occur are dropped."""
         names: list[str] = []
         bits = [np.empty((0, (len(rows) + 7) // 8), np.uint8)]
-        for first, carried in self._blocks(rows):
-            occurring = np.flatnonzero(carried.any(axis=1))
-            names += [self.names[first + tag] for tag in occurring.tolist()]
-            bits.append(np.packbits(carried[occurring], axis=1, bitorder="little"))
+        for tag, frame in self._carried(rows):
+            occurring, of = np.unique(tag, return_inverse=True)
+            names += [self.names[each] for each in occurring.tolist()]
+            bits.append(_packed(of, frame, len(occurring), len(rows)))
         return Tags(tuple(names), np.concatenate(bits), len(rows))
 
-    def _blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Some tags at a time: the first one's place, and (tags, rows) 1 where a frame carries a tag."""
+    def _carried(self, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For some tags at a time: tag and place among the rows wherever a frame carries a tag, by tag and then by row.
+
+        Most frames carry few of many tags, so that what is looked at is bytes in which a bit is set.
+        """
+        many = len(rows) > self.bits.shape[1]
+        if many:
+            # A frame may be asked for several times: the places of each, one frame after the other.
+            order = np.argsort(rows, kind="stable")
+            starts = np.searchsorted(rows[order], np.arange(self.n + 1))
         byte, bit = rows >> 3, (rows & 7).astype(np.uint8)
-        step = max(1, _BLOCK // max(1, len(rows)))
+        step = max(1, _BLOCK // max(1, self.bits.shape[1] * 8, len(rows)))
         for first in range(0, len(self.names), step):
-            carried: NDArray[np.uint8] = (self.bits[first : first + step, byte] >> bit) & np.uint8(1)
-            yield first, carried
+            bits = self.bits[first : first + step]
+            if not many:
+                tag, place = np.nonzero((bits[:, byte] >> bit) & np.uint8(1))
+                yield tag + first, place
+                continue
+            tag, where = np.nonzero(bits)
+            set_bits, at = np.nonzero(_BITS[bits[tag, where]])
+            tag, frame = tag[set_bits], where[set_bits] * 8 + at
+            inside = frame < self.n
+            tag, frame = tag[inside], frame[inside]
+            times = starts[frame + 1] - starts[frame]
+            tag, frame = np.repeat(tag, times), np.repeat(frame, times)
+            within = np.arange(len(tag)) - np.repeat(np.cumsum(times) - times, times)
+            yield tag + first, order[starts[frame] + within]
+
+
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+"""(256, 8) the bits of each byte, lowest first."""
+_ONES = _BITS.sum(axis=1, dtype=np.uint8)
+
+
+def _packed(tag: NDArray[np.int64], row: NDArray[np.int64], n_tags: int, n: int) -> NDArray[np.uint8]:
+    """(n_tags, ceil(n / 8)) with a bit set for each pair of a tag and a row."""
+    bits = np.zeros((n_tags, (n + 7) // 8), np.uint8)
+    np.bitwise_or.at(bits, (tag, row >> 3), np.left_shift(1, row & 7).astype(np.uint8))
+    return bits
 
 
 def join_tags(parts: Sequence[Tags]) -> Tags:
@@ -100,8 +134,22 @@ def join_tags(parts: Sequence[Tags]) -> Tags:
     n = sum(part.n for part in parts)
     if not names:
         return Tags.none(n)
-    rows = [np.packbits(np.concatenate([part.mask(name) for part in parts]), bitorder="little") for name in names]
-    return Tags(tuple(names), np.stack(rows), n)
+    place = {name: i for i, name in enumerate(names)}
+    # A byte to spare, for what the last bits of a part are moved into.
+    bits = np.zeros((len(names), (n + 7) // 8 + 1), np.uint8)
+    start = 0
+    for part in parts:
+        rows = np.fromiter((place[name] for name in part.names), np.int64, len(part.names))
+        byte, shift = divmod(start, 8)
+        width = part.bits.shape[1]
+        for first in range(0, len(rows), step := max(1, _BLOCK // max(1, width))):
+            some, mine = part.bits[first : first + step].copy(), rows[first : first + step]
+            some[:, -1:] &= 0xFF >> (-part.n % 8)  # What stands behind the last frame is nobody's.
+            bits[mine, byte : byte + width] |= some << shift
+            if shift:
+                bits[mine, byte + 1 : byte + 1 + width] |= some >> (8 - shift)
+        start += part.n
+    return Tags(tuple(names), np.ascontiguousarray(bits[:, :-1]), n)
 
 
 @dataclass(frozen=True, slots=True)
