@@ -18,6 +18,7 @@ import json
 import math
 import os
 import time
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.build import Progress
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.media import PICTURES, read_image
+from engine.records import TagBounds, check_video
 from engine.tables import ImportReport, check_rows, load_array, open_vectors, quiet, settle
 from engine.types import FrameBatch, NewVideo
 from engine.writer import taken
@@ -42,10 +45,13 @@ SURE = 0.4
 """Score from which a detected object becomes a tag; lists without scores are taken whole."""
 ABOUT = ("author", "publish_date", "watch_url", "length")
 """What of the media info is kept beside the title, as text."""
+_TOLD = ("title", *ABOUT)
 _STORED = 0.6
 _BATCH = 32
 """Keyframes embedded at a time, fewer where they are large."""
 _BATCH_NBYTES = 256 << 20
+_MAX_LABELS = 10_000
+"""Objects in a keyframe, sure or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,21 +265,21 @@ class _Reader:
         """
         archive = self._archive
         path = archive.maps.get(name)
-        if not _is_utf8(name, archive.films.get(name), archive.pictures.get(name)):
+        if not bounds.is_utf8(f"{name}{archive.films.get(name)}{archive.pictures.get(name)}"):
             raise Unusable("A name of its files is not valid UTF-8, so it cannot be filed; rename it.")
         if path is None:
             raise Unusable(f"There is no map-keyframes/{name}.csv, so the times of its keyframes are not known.")
         digest = hashlib.blake2b(digest_size=16)
-        seconds, frame_index, fps = _keyframes(path, _bytes(path, digest))
+        seconds, frame_index, fps = _keyframes(path, _bytes(path, digest, bounds.MAX_TEXT_NBYTES))
         images: list[Path] = []
         features = archive.features.get(name)
         if features is not None:
-            vectors = _features(features, _bytes(features, digest))
+            vectors = _features(features, _bytes(features, digest, bounds.MAX_FEATURES_NBYTES))
             self._check(vectors, len(seconds))
         else:
             images = self._images(name, len(seconds))
             for image in images:
-                _bytes(image, digest)
+                _bytes(image, digest, bounds.MAX_IMAGE_NBYTES)
         tags = _tags(archive.objects.get(name), len(seconds), digest)
         if stored == digest.hexdigest():
             return None
@@ -284,14 +290,19 @@ class _Reader:
         about = _info(archive.infos[name]) if name in archive.infos else {}
         video = NewVideo(
             name,
-            title=about.get("title", ""),
+            title=bounds.one_line(about.get("title", "")),
             source=_place(archive.films.get(name)),
             duration=_number(about.get("length", "")),
             fps=fps,
             fingerprint=digest.hexdigest(),
             pictures=_place(archive.pictures.get(name)),
-            about={key: about[key] for key in ABOUT if about.get(key)},
+            about={key: bounds.one_line(about[key]) for key in ABOUT if about.get(key)},
         )
+        try:
+            check_video(video)
+            TagBounds().check(tags)
+        except ValueError as error:
+            raise Unusable(str(error)) from error
         return video, FrameBatch(vectors, frame_index, seconds, tags=tags)
 
     def _check(self, vectors: NDArray[np.floating], n: int) -> None:
@@ -341,12 +352,14 @@ class _Reader:
         return np.concatenate(vectors)
 
 
-def _bytes(path: Path, digest: Any) -> bytes:
-    """What is in a file, which also goes into the fingerprint."""
+def _bytes(path: Path, digest: Any, most: int) -> bytes:
+    """What is in a file of at most so many bytes, which also goes into the fingerprint."""
     try:
-        content = path.read_bytes()
+        content = bounds.read_bounded(path, most)
     except OSError as error:
         raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
+    except ValueError as error:
+        raise Unusable(str(error)) from error
     digest.update(len(content).to_bytes(8, "little"))
     digest.update(content)
     return content
@@ -364,47 +377,57 @@ def _features(path: Path, content: bytes) -> NDArray[np.floating]:
 
 def _keyframes(path: Path, content: bytes) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
     """Seconds (n,), frame index (n,) and frames per second of a keyframe map."""
+    times, places, counts, fps = array("d"), array("q"), True, 0.0
     try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
-        numbers = [int(row["n"]) for row in rows]
-        seconds = np.array([float(row["pts_time"]) for row in rows], np.float64)
-        frame_index = np.array([int(float(row["frame_idx"])) for row in rows], np.int64)
-        fps = float(rows[0]["fps"]) if rows and rows[0].get("fps") else 0.0
+        # Of each line no more is kept than its numbers.
+        for n, row in enumerate(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))), 1):
+            counts = counts and int(row["n"]) == n
+            times.append(float(row["pts_time"]))
+            places.append(int(float(row["frame_idx"])))
+            if n == 1 and row.get("fps"):
+                fps = float(row["fps"])
     except KeyError as error:
         raise Unusable(f"{path} has no column {error}; a keyframe map has n, pts_time, fps and frame_idx.") from error
-    except (ValueError, TypeError, OverflowError, csv.Error) as error:
-        raise Unusable(f"{path} cannot be read as a keyframe map ({error}).") from error
-    if not rows:
+    except (ValueError, TypeError, OverflowError, csv.Error) as error:  # It may quote what is no keyframe map at all.
+        raise Unusable(
+            f"{path} cannot be read as a keyframe map; it needs a number in each column of each line."
+        ) from error
+    if not times:
         raise Unusable(f"{path} names no keyframes.")
-    if numbers != list(range(1, len(rows) + 1)):
-        raise Unusable(f"The column n of {path} does not count 1 to {len(rows)}.")
+    if not counts:
+        raise Unusable(f"The column n of {path} does not count 1 to {len(times)}.")
+    seconds, frame_index = np.array(times, np.float64), np.array(places, np.int64)
     if not (np.isfinite(seconds).all() and (seconds >= 0).all() and (frame_index >= 0).all()):
         raise Unusable(f"{path} holds a time or a frame that is negative or not a number.")
+    if seconds.max() > bounds.MAX_SECONDS:
+        raise Unusable(f"{path} holds a time of more than thirty years.")
     return seconds, frame_index, fps if math.isfinite(fps) and fps > 0 else 0.0
 
 
 def _tags(path: Path | None, n: int, digest: Any) -> tuple[tuple[str, ...], ...]:
     """Tags per keyframe; objects of keyframes that the map does not have are passed over."""
     tags: list[tuple[str, ...]] = [()] * n
-    for number, found in _objects(path, digest) if path is not None else ():
-        if 1 <= number <= n:
-            tags[number - 1] = tuple(dict.fromkeys(found))
+    for number, found in _objects(path, n, digest) if path is not None else ():
+        tags[number - 1] = tuple(dict.fromkeys(found))
     return tuple(tags)
 
 
-def _objects(path: Path, digest: Any) -> Iterator[tuple[int, list[str]]]:
-    """Number of the keyframe and tags, from one file for all keyframes or a folder with a file for each."""
+def _objects(path: Path, n: int, digest: Any) -> Iterator[tuple[int, list[str]]]:
+    """Number of the keyframe, 1 to n, and tags, from one file for all keyframes or a folder with a file for each."""
     if path.is_dir():
         for file in sorted(path.glob("*.json")):
             if _is_number(file.stem):
                 digest.update(file.stem.encode())
-                yield int(file.stem), _labels(file, _json(file, _bytes(file, digest)))
+                told = _json(file, _bytes(file, digest, bounds.MAX_TEXT_NBYTES))
+                if 1 <= int(file.stem) <= n:
+                    yield int(file.stem), _labels(file, told)
         return
-    told = _json(path, _bytes(path, digest))
+    told = _json(path, _bytes(path, digest, bounds.MAX_TEXT_NBYTES))
     if not isinstance(told, dict) or not all(_is_number(key) for key in told):
         raise Unusable(f"{path} does not list objects by the number of the keyframe.")
     for key, value in told.items():
-        yield int(key), _labels(path, value)
+        if 1 <= int(key) <= n:
+            yield int(key), _labels(path, value)
 
 
 def _labels(path: Path, value: object) -> list[str]:
@@ -415,22 +438,28 @@ def _labels(path: Path, value: object) -> list[str]:
     try:
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("no list of labels")
-        if not _is_utf8(*labels):
+        if len(labels) > _MAX_LABELS:
+            raise ValueError(f"more than {_MAX_LABELS:,} labels")
+        if not bounds.is_utf8("".join(labels)):
             raise ValueError("a label is not valid text")
         if scores is not None:
             labels = [label for label, score in zip(labels, scores, strict=True) if float(score) >= SURE]
     except (ValueError, TypeError) as error:
-        raise Unusable(f"{path} does not list objects, or not a score for each ({error}).") from error
+        # What is wrong with a score would quote it.
+        why = f" ({error})" if "label" in str(error) else ""
+        raise Unusable(f"{path} does not list objects, or not a score for each{why}.") from error
     return [f"object:{'_'.join(label.lower().split())}" for label in labels if label.strip()]
 
 
 def _info(path: Path) -> dict[str, str]:
     """The media info as text: what is neither text nor a number is left out."""
-    told = _json(path, _bytes(path, hashlib.blake2b()))
+    told = _json(path, _bytes(path, hashlib.blake2b(), bounds.MAX_TEXT_NBYTES))
     if not isinstance(told, dict):
         raise Unusable(f"{path} does not hold one object of media info.")
-    texts = {str(key): str(value) for key, value in told.items() if isinstance(value, str | int | float)}
-    if not _is_utf8(*texts.values()):
+    texts = {
+        str(key): str(value) for key, value in told.items() if key in _TOLD and isinstance(value, str | int | float)
+    }
+    if not bounds.is_utf8("".join(texts.values())):
         raise Unusable(f"{path} holds text that is not valid.")
     return texts
 
@@ -439,16 +468,8 @@ def _json(path: Path, content: bytes) -> Any:
     try:
         return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"{path} is not valid JSON ({error}).") from error
-
-
-def _is_utf8(*texts: object) -> bool:
-    """Whether all of them can be stored: names of files need not be UTF-8, and JSON may hold halves of characters."""
-    try:
-        "".join(str(text) for text in texts).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        where = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise Unusable(f"{path} is not valid JSON{where}.") from error
 
 
 def _is_number(text: str) -> bool:

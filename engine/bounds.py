@@ -6,6 +6,7 @@ Every limit is looked at before the memory or the time is paid for.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -28,8 +29,17 @@ MAX_TAGS = 10_000
 MAX_TAGS_PER_FRAME = 1_000
 MAX_QUERY = 500
 """Characters of a text query."""
+MAX_QUERIES = 100_000
+"""Queries of one command."""
 MAX_SHARDS = 4_096
 MAX_CELLS = 65_536
+MAX_FACTS = 100
+"""Facts that are kept about a video, such as its author."""
+MAX_PATH = 4_096
+"""Characters of a path that is kept."""
+MAX_THUMBNAIL_NBYTES = 4 << 20
+MAX_FEATURES_NBYTES = 1 << 29
+"""Bytes of the features of one video of an archive."""
 MAX_SEGMENTS = 1_000_000
 MAX_VIDEOS = 1_000_000
 MAX_TEXT_NBYTES = 64 << 20
@@ -67,9 +77,9 @@ def check_length(what: str, text: str, most: int) -> None:
 def check_text(what: str, text: str, most: int) -> None:
     """Raise `ValueError` for a text that is too long, or holds what is not to be printed: control characters, halves of characters."""
     check_length(what, text, most)
-    for c in text:
-        if not c.isprintable() and (c.isspace() or ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000):
-            raise ValueError(f"{_capital(what)} holds a control character (U+{ord(c):04X}); leave it out.")
+    found = _CONTROL.search(text)
+    if found:
+        raise ValueError(f"{_capital(what)} holds a control character (U+{ord(found[0]):04X}); leave it out.")
 
 
 def check_id(text: str) -> None:
@@ -80,11 +90,11 @@ def check_id(text: str) -> None:
     check_text(what, text, MAX_ID)
     if text != text.strip():
         raise ValueError(f"{_capital(what)} has blanks around it; leave them out.")
-    for c in text:
-        if c in _TURNING:
-            raise ValueError(
-                f"{_capital(what)} holds a character that turns text around (U+{ord(c):04X}); leave it out."
-            )
+    found = _TURNING.search(text)
+    if found:
+        raise ValueError(
+            f"{_capital(what)} holds a character that turns text around (U+{ord(found[0]):04X}); leave it out."
+        )
 
 
 def check_tag(text: str) -> None:
@@ -100,12 +110,31 @@ def shown(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A title as it is kept: blanks, tabs and ends of lines are a blank each, and none stands around it."""
-    return " ".join(text.split())
+    """A title as it is kept: tabs and ends of lines are blanks, and none stands around it."""
+    return _ENDS.sub(" ", text).strip()
 
 
-_TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+_ENDS = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]+")
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What is not to be printed: control characters, ends of lines, halves of characters."""
+_TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Characters that change the direction of the text around them."""
+
+
+def check_path(what: str, text: str) -> None:
+    """Raise `ValueError` for a path that cannot be kept; any character that a name may have is fine."""
+    check_length(what, text, MAX_PATH)
+    if "\0" in text or not is_utf8(text):
+        raise ValueError(f"{_capital(what)} is not valid text; rename it.")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text can be stored: names of files need not be UTF-8, and JSON may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_count(what: str, n: int, most: int) -> None:
@@ -136,10 +165,10 @@ def read_bounded(path: Path, most: int) -> bytes:
         if not stat.S_ISREG(told.st_mode):
             raise ValueError(f"{path.name} is not a file; put a file in its place.")
         if told.st_size > most:
-            raise ValueError(f"{path.name} has {told.st_size:,} bytes; at most {most:,} are read.")
+            raise TooLarge(f"{path.name} has {told.st_size:,} bytes; at most {most:,} are read.")
         content = file.read(most + 1)
     if len(content) > most:
-        raise ValueError(f"{path.name} grew past {most:,} bytes while it was read.")
+        raise TooLarge(f"{path.name} grew past {most:,} bytes while it was read.")
     return content
 
 

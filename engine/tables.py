@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import stats
+from engine import bounds, stats
 from engine.build import Progress
 from engine.collection import Collection
-from engine.columns import NO_TIME, FrameTable, read_table
+from engine.columns import NO_TIME
+from engine.frame_tables import FrameTable, read_table
 from engine.grouping import alike
 from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
@@ -60,7 +61,8 @@ def load_array(
     try:
         return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError(f"{path} cannot be read as {what} ({' '.join(str(error).split())}).") from error
+        # What it says may quote the file, which need not be an array at all.
+        raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error
 
 
 def open_vectors(path: Path) -> NDArray[np.floating]:
@@ -82,6 +84,8 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
         raise ValueError(
             f"{path} holds numbers of type {mapped.dtype}; give float16, float32 or float64, as `vectors.astype('float16')` makes them."
         )
+    bounds.check_count(f"numbers in a row of {path.name}", mapped.shape[1], bounds.MAX_DIM)
+    bounds.check_count(f"rows in {path.name}", len(mapped), bounds.MAX_ROWS)
     if not mapped.flags.c_contiguous:
         raise ValueError(
             f"{path} is in Fortran order, column after column; save it by rows, as `np.save(path, np.ascontiguousarray(vectors))` does."

@@ -24,6 +24,8 @@ LAYERS = [
     "manifest",
     "shots",
     "vectorindex",
+    "table_parts",
+    "frame_tables",
     "columns",
     "catalog",
     "decode",
@@ -113,7 +115,7 @@ LAYERS = [
 
 DOORS = {
     "faiss": {"vectorindex"},
-    "pyarrow": {"columns"},
+    "pyarrow": {"columns", "frame_tables", "table_parts"},
     "sqlite3": {"catalog"},
     "av": {"decode", "clip"},
     "torch": {"encoder"},
