@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Sized
 from pathlib import Path
 
 MAX_PIXELS = 1 << 26
@@ -27,11 +28,21 @@ MAX_TAG = 200
 MAX_TAGS = 10_000
 """Different tags of one collection."""
 MAX_TAGS_PER_FRAME = 1_000
+MAX_CLASSES = 1_000
+"""Classes that a placement goes by."""
+MAX_CLASS_TAGS = 1_000
+"""Tags of such a class."""
 MAX_QUERY = 500
 """Characters of a text query."""
 MAX_QUERIES = 100_000
 """Queries of one command."""
 MAX_SHARDS = 4_096
+FREE_SHARDS = 100
+"""Shards that any collection may have; more only with as many frames."""
+MAX_WORKERS = 256
+"""Shards searched at the same time, or threads of a contender."""
+MAX_HITS = 4_000_000
+"""Hits of all queries of a search together."""
 MAX_CELLS = 65_536
 MAX_FACTS = 100
 """Facts that are kept about a video, such as its author."""
@@ -107,6 +118,16 @@ def check_tag(text: str) -> None:
 def shown(text: str) -> str:
     """The start of a text, fit to stand in a message."""
     return ascii(text[:40])[1:-1] + "..." * (len(text) > 40) if not text.isprintable() or len(text) > 40 else text
+
+
+def brief(value: object) -> str:
+    """A value that somebody gave, as it stands in a message: its start, where it is long."""
+    told = (
+        repr(value)
+        if not isinstance(value, Sized) or len(value) <= 100
+        else f"{type(value).__name__} of {len(value):,}"
+    )
+    return told if len(told) <= 200 else f"{told[:200]}..."
 
 
 def one_line(text: str) -> str:

@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
+from engine import bounds
 from engine.bank import MOST_TEXTS
 from engine.build import TRAIN_NBYTES
 from engine.cells import TRAIN_PER_CELL, choose_n_cells
@@ -32,6 +33,7 @@ EXACT_UP_TO = 100_000
 SCANNED_PER_MS = 100_000 * 512 // 5
 """Stored values that an exact scan gets through in a millisecond: 100,000 rows of 512 take about 5 (measured)."""
 ID_NBYTES = 8
+_MOST_VECTORS, _MOST_RAM = 10**12, 1 << 60
 BUILD_ROWS = 65_536
 """Rows that a build has in hand besides its training sample, to measure cells or on their way to a segment."""
 COLUMNS_NBYTES = 48
@@ -277,6 +279,16 @@ def _check(wish: _Wish, n: int | None) -> None:
         raise ValueError(f"There are {n} vectors to plan for; give 1 or more.")
     if wish.dim <= 0:
         raise ValueError(f"The vectors have {wish.dim} dimensions; give 1 or more, as the encoder says.")
+    limits = (
+        (wish.dim, bounds.MAX_DIM, "numbers in a vector"),
+        (wish.workers, bounds.MAX_WORKERS, "workers"),
+        (wish.n_cells, bounds.MAX_CELLS, "cells"),
+        (n or 0, _MOST_VECTORS, "vectors to plan for"),
+    )
+    for value, most, what in limits:
+        bounds.check_count(what, value, most)
+    if wish.ram > _MOST_RAM:
+        raise ValueError("The memory to plan for is more than an exabyte; give less.")
     if wish.codec not in CODECS:
         raise ValueError(f"Unknown codec {wish.codec!r}; use {', '.join(CODECS)}.")
     if wish.codec == "fp32" and wish.store == "fp16":

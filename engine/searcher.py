@@ -13,6 +13,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.account import MemoryAccount, account
 from engine.approach import Approach, Wanted
 from engine.calibration import Kind
@@ -160,6 +161,9 @@ class Searcher(Contents):
         encoded = self._texts(queries, keep=True)
         encode_ms = (time.perf_counter() - started) * 1e3 / len(queries)
         with self._generations.reading() as snapshot:
+            bounds.check_count(
+                "hits asked for, over all queries", len(queries) * min(k, snapshot.n_live), bounds.MAX_HITS
+            )
             vectors = _vectors(snapshot, queries, encoded)
             kinds = [how.get("kind") or _kind_of(query) for query in queries]
             wanted = _wanted(snapshot, how)
