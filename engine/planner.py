@@ -279,16 +279,6 @@ def _check(wish: _Wish, n: int | None) -> None:
         raise ValueError(f"There are {n} vectors to plan for; give 1 or more.")
     if wish.dim <= 0:
         raise ValueError(f"The vectors have {wish.dim} dimensions; give 1 or more, as the encoder says.")
-    limits = (
-        (wish.dim, bounds.MAX_DIM, "numbers in a vector"),
-        (wish.workers, bounds.MAX_WORKERS, "workers"),
-        (wish.n_cells, bounds.MAX_CELLS, "cells"),
-        (n or 0, _MOST_VECTORS, "vectors to plan for"),
-    )
-    for value, most, what in limits:
-        bounds.check_count(what, value, most)
-    if wish.ram > _MOST_RAM:
-        raise ValueError("The memory to plan for is more than an exabyte; give less.")
     if wish.codec not in CODECS:
         raise ValueError(f"Unknown codec {wish.codec!r}; use {', '.join(CODECS)}.")
     if wish.codec == "fp32" and wish.store == "fp16":
@@ -309,6 +299,16 @@ def _check(wish: _Wish, n: int | None) -> None:
     if size is not None and size > wish.ram:
         what = f"A shard of {readable_bytes(size)} is larger than the memory, {readable_bytes(wish.ram)}"
         raise ValueError(f"{what}; give a smaller shard or more memory.")
+    limits = (
+        (wish.dim, bounds.MAX_DIM, "numbers in a vector"),
+        (wish.workers, bounds.MAX_WORKERS, "workers"),
+        (wish.n_cells, bounds.MAX_CELLS, "cells"),
+        (n or 0, _MOST_VECTORS, "vectors to plan for"),
+    )
+    for value, most, what in limits:
+        bounds.check_count(what, value, most)
+    if wish.ram > _MOST_RAM:
+        raise ValueError("The memory to plan for is more than an exabyte; give less.")
 
 
 def _largest(wish: _Wish) -> ShardPlan:
