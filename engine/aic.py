@@ -17,6 +17,7 @@ import io
 import json
 import math
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.archive import Archive, survey
 from engine.bounds import MAX_FEATURES_NBYTES, MAX_IMAGE_NBYTES, MAX_TEXT_NBYTES, check_is_file, read_bounded
 from engine.build import Progress
@@ -31,6 +33,7 @@ from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.escape import why
 from engine.media import PICTURES, read_image
+from engine.records import TagBounds, check_video
 from engine.tables import ImportReport, array_header, check_rows, load_array, quiet, settle
 from engine.trust import ROOTS
 from engine.types import FrameBatch, NewVideo
@@ -46,9 +49,13 @@ ABOUT = ("author", "publish_date", "watch_url", "length")
 """What of the media info is kept beside the title, as text."""
 Read = Callable[[Path, Any], bytes]
 """Gives what is in a file, after it has been looked at, and takes it into a fingerprint."""
+_TOLD = ("title", *ABOUT)
 _STORED = 0.6
 _BATCH = 32
-"""Keyframes embedded at a time."""
+"""Keyframes embedded at a time, fewer where they are large."""
+_BATCH_NBYTES = 256 << 20
+_MAX_LABELS = 10_000
+"""Objects in a keyframe, sure or not."""
 
 
 class Unusable(Exception):
@@ -177,7 +184,7 @@ class _Reader:
         """
         archive = self._archive
         path = archive.maps.get(name)
-        if not _is_utf8(name, archive.films.get(name), archive.pictures.get(name)):
+        if not bounds.is_utf8(f"{name}{archive.films.get(name)}{archive.pictures.get(name)}"):
             raise Unusable("A name of its files is not valid UTF-8, so it cannot be filed; rename it.")
         if path is None:
             raise Unusable(f"There is no map-keyframes/{name}.csv, so the times of its keyframes are not known.")
@@ -204,14 +211,19 @@ class _Reader:
         about = _info(archive.infos[name], self._bytes) if name in archive.infos else {}
         video = NewVideo(
             name,
-            title=about.get("title", ""),
+            title=bounds.one_line(about.get("title", "")),
             source=places.source,
             duration=_number(about.get("length", "")),
             fps=fps,
             fingerprint=digest.hexdigest(),
             pictures=places.pictures,
-            about={key: about[key] for key in ABOUT if about.get(key)},
+            about={key: bounds.one_line(about[key]) for key in ABOUT if about.get(key)},
         )
+        try:
+            check_video(video)
+            TagBounds().check(tags)
+        except ValueError as error:
+            raise Unusable(str(error)) from error
         return video, FrameBatch(vectors, frame_index, seconds, tags=tags)
 
     def places(self, name: str) -> NewVideo:
@@ -270,9 +282,8 @@ class _Reader:
         tags: list[tuple[str, ...]] = [()] * n
         if path is not None:
             self._stays(path)
-            for number, found in _objects(path, digest, self._bytes):
-                if 1 <= number <= n:
-                    tags[number - 1] = tuple(dict.fromkeys(found))
+            for number, found in _objects(path, n, digest, self._bytes):
+                tags[number - 1] = tuple(dict.fromkeys(found))
         return tuple(tags)
 
     def _fits(self, n_rows: int, dim: int, n: int) -> None:
@@ -309,12 +320,15 @@ class _Reader:
         except EncoderError as error:
             raise Unusable(f"It has no features, and its keyframe images cannot be embedded: {error}") from error
         vectors = []
-        for start in range(0, len(images), _BATCH):
+        some: list[NDArray[np.uint8]] = []
+        for i, path in enumerate(images, 1):
             try:
-                some = [read_image(path) for path in images[start : start + _BATCH]]
-                vectors.append(encoder.encode_images(some))
+                some.append(read_image(path))
             except VideoError as error:
                 raise Unusable(str(error)) from error
+            if len(some) == _BATCH or sum(image.nbytes for image in some) > _BATCH_NBYTES or i == len(images):
+                vectors.append(encoder.encode_images(some))
+                some.clear()
         return np.concatenate(vectors)
 
 
@@ -330,38 +344,49 @@ def _features(path: Path, content: bytes) -> NDArray[np.floating]:
 
 def _keyframes(path: Path, content: bytes) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
     """Seconds (n,), frame index (n,) and frames per second of a keyframe map."""
+    times, places, counts, fps = array("d"), array("q"), True, 0.0
     try:
-        rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
-        numbers = [int(row["n"]) for row in rows]
-        seconds = np.array([float(row["pts_time"]) for row in rows], np.float64)
-        frame_index = np.array([int(float(row["frame_idx"])) for row in rows], np.int64)
-        fps = float(rows[0]["fps"]) if rows and rows[0].get("fps") else 0.0
+        # Of each line no more is kept than its numbers.
+        for n, row in enumerate(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))), 1):
+            counts = counts and int(row["n"]) == n
+            times.append(float(row["pts_time"]))
+            places.append(int(float(row["frame_idx"])))
+            if n == 1 and row.get("fps"):
+                fps = float(row["fps"])
     except KeyError as error:
         raise Unusable(f"{path} has no column {error}; a keyframe map has n, pts_time, fps and frame_idx.") from error
-    except (ValueError, TypeError, OverflowError, csv.Error) as error:
-        raise Unusable(f"{path} cannot be read as a keyframe map ({why(error)}).") from error
-    if not rows:
+    except (ValueError, TypeError, OverflowError, csv.Error) as error:  # It may quote what is no keyframe map at all.
+        raise Unusable(
+            f"{path} cannot be read as a keyframe map; it needs a number in each column of each line."
+        ) from error
+    if not times:
         raise Unusable(f"{path} names no keyframes.")
-    if numbers != list(range(1, len(rows) + 1)):
-        raise Unusable(f"The column n of {path} does not count 1 to {len(rows)}.")
+    if not counts:
+        raise Unusable(f"The column n of {path} does not count 1 to {len(times)}.")
+    seconds, frame_index = np.array(times, np.float64), np.array(places, np.int64)
     if not (np.isfinite(seconds).all() and (seconds >= 0).all() and (frame_index >= 0).all()):
         raise Unusable(f"{path} holds a time or a frame that is negative or not a number.")
+    if seconds.max() > bounds.MAX_SECONDS:
+        raise Unusable(f"{path} holds a time of more than thirty years.")
     return seconds, frame_index, fps if math.isfinite(fps) and fps > 0 else 0.0
 
 
-def _objects(path: Path, digest: Any, read: Read) -> Iterator[tuple[int, list[str]]]:
-    """Number of the keyframe and tags, from one file for all keyframes or a folder with a file for each."""
+def _objects(path: Path, n: int, digest: Any, read: Read) -> Iterator[tuple[int, list[str]]]:
+    """Number of the keyframe, 1 to n, and tags, from one file for all keyframes or a folder with a file for each."""
     if path.is_dir():
         for file in sorted(path.glob("*.json")):
             if _is_number(file.stem):
                 digest.update(file.stem.encode())
-                yield int(file.stem), _labels(file, _json(file, read(file, digest)))
+                told = _json(file, read(file, digest))
+                if 1 <= int(file.stem) <= n:
+                    yield int(file.stem), _labels(file, told)
         return
     told = _json(path, read(path, digest))
     if not isinstance(told, dict) or not all(_is_number(key) for key in told):
         raise Unusable(f"{path} does not list objects by the number of the keyframe.")
     for key, value in told.items():
-        yield int(key), _labels(path, value)
+        if 1 <= int(key) <= n:
+            yield int(key), _labels(path, value)
 
 
 def _labels(path: Path, value: object) -> list[str]:
@@ -372,7 +397,9 @@ def _labels(path: Path, value: object) -> list[str]:
     try:
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise Unusable(f"{path} does not list objects (no list of labels).")
-        if not _is_utf8(*labels):
+        if len(labels) > _MAX_LABELS:
+            raise Unusable(f"{path} does not list objects (more than {_MAX_LABELS:,} labels).")
+        if not bounds.is_utf8("".join(labels)):
             raise Unusable(f"{path} does not list objects (a label is not valid text).")
         if scores is not None:
             labels = [label for label, score in zip(labels, scores, strict=True) if float(score) >= SURE]
@@ -386,8 +413,10 @@ def _info(path: Path, read: Read) -> dict[str, str]:
     told = _json(path, read(path, hashlib.blake2b()))
     if not isinstance(told, dict):
         raise Unusable(f"{path} does not hold one object of media info.")
-    texts = {str(key): str(value) for key, value in told.items() if isinstance(value, str | int | float)}
-    if not _is_utf8(*texts.values()):
+    texts = {
+        str(key): str(value) for key, value in told.items() if key in _TOLD and isinstance(value, str | int | float)
+    }
+    if not bounds.is_utf8("".join(texts.values())):
         raise Unusable(f"{path} holds text that is not valid.")
     return texts
 
@@ -400,12 +429,8 @@ def _json(path: Path, content: bytes) -> Any:
 
 
 def _is_utf8(*texts: object) -> bool:
-    """Whether all of them can be stored: names of files need not be UTF-8, and JSON may hold halves of characters."""
-    try:
-        "".join(str(text) for text in texts).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Whether all of them can be stored: names of files need not be UTF-8."""
+    return bounds.is_utf8("".join(str(text) for text in texts))
 
 
 def _is_number(text: str) -> bool:

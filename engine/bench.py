@@ -149,6 +149,7 @@ class Bench:
         ):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; give 1 or more.")
+        bounds.check_count("threads for each contender", request.threads, bounds.MAX_WORKERS)
         if not 0 < request.recall <= 1:
             raise ValueError(f"The recall is {request.recall:g}; give a share above 0 and up to 1.")
         if request.kind not in KINDS:

@@ -20,6 +20,10 @@ from engine.errors import StorageFull, VideoError
 
 MAX_CLIP_HEIGHT = 720
 """Pixels."""
+_MAX_CLIP_WIDTH = 8_192
+_CLOCK = Fraction(1, 90_000)
+_NEAREST = 375
+"""Ticks of the clock between two frames at the least: 240 frames a second, whatever the source has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ def cut_clip(
                 raise VideoError(
                     f"{path.name} ends at {length:.1f} s, before {seconds:.1f} s; choose an earlier moment."
                 )
-            picture = Converter(stream, None, height or MAX_CLIP_HEIGHT)
+            picture = Converter(stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
             stop = min(seconds + after, length or math.inf)
             lasts = _encode(between(frames, start, seconds + after), picture, stream, part, start, stop)
         part.replace(out)
@@ -95,9 +99,9 @@ def _encode(
     frames: Iterable[Timed], picture: Converter, stream: VideoStream, part: Path, start: float, stop: float
 ) -> float:
     """Write frames to `part`, times counted from `start`, the last on display until `stop`; returns the clip's length."""
-    rate = stream.average_rate or Fraction(25)
-    clock = Fraction(1, 90_000)
-    last, length = -1, 0
+    rate, clock = stream.average_rate or Fraction(25), _CLOCK
+    rate = rate if 1 / 60 <= rate <= clock.denominator / _NEAREST else Fraction(25)
+    last, length = -_NEAREST, 0
     with av.open(str(part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as output:
         encoder: VideoStream | None = None
         for timed in frames:
@@ -109,7 +113,7 @@ def _encode(
                 encoder.codec_context.max_b_frames = 0
                 encoder.gop_size = max(1, round(rate))
             tick = max(0, round((timed.seconds - start) / clock))
-            if tick > last:
+            if tick >= last + _NEAREST:
                 image.pts, image.time_base, image.pict_type = tick, clock, PictureType.NONE
                 output.mux(encoder.encode(image))
                 last = tick

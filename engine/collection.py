@@ -26,7 +26,7 @@ from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
 from engine.searcher import Searcher
 from engine.segment import Residency
-from engine.settings import check_settings
+from engine.settings import check_settings, check_workers
 from engine.snapshot import Snapshot
 from engine.types import FrameBatch, NewVideo
 from engine.writer import Writer
@@ -91,6 +91,7 @@ class Collection(Searcher):
         """
         settings = Settings(dim, metric, store, codec, encoder, route, placement, n_shards, n_cells, options or {})
         check_settings(settings)
+        check_workers(workers)
         folder = Path(path)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise NotACollection(
@@ -133,6 +134,7 @@ class Collection(Searcher):
         Untrusted
             If one of its files or folders is a link or another kind of thing.
         """
+        check_workers(workers)
         folder = place_of(path)
         catalog = Catalog.open(folder / "catalog.sqlite")
         return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember)

@@ -1,4 +1,4 @@
-"""Frame columns of a segment, and tables of frames: the only module that knows PyArrow.
+"""Frame columns of a segment, and tables of frames as they are written; with `frame_tables`, the only door to PyArrow.
 
 On disk the columns are one Arrow IPC file, a column per field and a bit-packed boolean column per tag that occurs, so any
 Arrow reader understands them. In memory they are NumPy arrays, mapped from the file where the layout allows.
@@ -6,7 +6,8 @@ Arrow reader understands them. In memory they are NumPy arrays, mapped from the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,14 +16,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.arrowfile import Malformed, locate_columns
-from engine.bounds import MAX_TAG, MAX_TAGS, check_is_file
+from engine.bounds import MAX_TAG, MAX_TAGS
 from engine.durable import RESTORE
 from engine.errors import CorruptData
 from engine.escape import FORMULA
+from engine.frame_tables import BETWEEN_TAGS as _BETWEEN_TAGS
+from engine.frame_tables import NO_TIME as NO_TIME
+from engine.frame_tables import read_table as read_table
 
-NO_TIME = np.iinfo(np.int64).min
-"""Stands for "no wall-clock time" in `captured_at`, like NumPy's NaT."""
+LONGEST = bounds.MAX_SECONDS
 
 _TAG = "tag:"
 _BLOCK = 1 << 22
@@ -48,11 +52,9 @@ class Tags:
         """From a list of tags per frame."""
         names = sorted({name for each in tags for name in each})
         place = {name: i for i, name in enumerate(names)}
-        mask = np.zeros((len(names), len(tags)), np.bool_)
-        for row, each in enumerate(tags):
-            for name in each:
-                mask[place[name], row] = True
-        return cls(tuple(names), np.packbits(mask, axis=1, bitorder="little"), len(tags))
+        tag = np.fromiter((place[name] for each in tags for name in each), np.int64)
+        row = np.repeat(np.arange(len(tags)), np.fromiter(map(len, tags), np.int64, len(tags)))
+        return cls(tuple(names), _packed(tag, row, len(names), len(tags)), len(tags))
 
     @classmethod
     def none(cls, n: int) -> Tags:
@@ -61,10 +63,10 @@ class Tags:
 
     def mask(self, name: str) -> NDArray[np.bool_]:
         """(n,) the frames that carry a tag; none where it does not occur."""
-        if name not in self.names:
+        place = bisect_left(self.names, name)
+        if place == len(self.names) or self.names[place] != name:
             return np.zeros(self.n, np.bool_)
-        row = self.bits[self.names.index(name)]
-        return np.unpackbits(row, count=self.n, bitorder="little").view(np.bool_)
+        return np.unpackbits(self.bits[place], count=self.n, bitorder="little").view(np.bool_)
 
     def counts(self) -> dict[str, int]:
         """Frames per tag that occurs."""
@@ -75,29 +77,60 @@ class Tags:
     def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
         """The tags of these frames, sorted."""
         found: list[list[str]] = [[] for _ in range(len(rows))]
-        for first, carried in self._blocks(rows):
-            tags, frames = np.divmod(np.flatnonzero(carried), len(rows))
-            for tag, frame in zip(tags.tolist(), frames.tolist(), strict=True):
-                found[frame].append(self.names[first + tag])
+        for tag, frame in self._carried(rows):
+            for each, place in zip(tag.tolist(), frame.tolist(), strict=True):
+                found[place].append(self.names[each])
         return [tuple(each) for each in found]
 
     def take(self, rows: NDArray[np.intp]) -> Tags:
         """The same of these frames, in their order; tags that no longer occur are dropped."""
         names: list[str] = []
         bits = [np.empty((0, (len(rows) + 7) // 8), np.uint8)]
-        for first, carried in self._blocks(rows):
-            occurring = np.flatnonzero(carried.any(axis=1))
-            names += [self.names[first + tag] for tag in occurring.tolist()]
-            bits.append(np.packbits(carried[occurring], axis=1, bitorder="little"))
+        for tag, frame in self._carried(rows):
+            occurring, of = np.unique(tag, return_inverse=True)
+            names += [self.names[each] for each in occurring.tolist()]
+            bits.append(_packed(of, frame, len(occurring), len(rows)))
         return Tags(tuple(names), np.concatenate(bits), len(rows))
 
-    def _blocks(self, rows: NDArray[np.intp]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """Some tags at a time: the first one's place, and (tags, rows) 1 where a frame carries a tag."""
+    def _carried(self, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """For some tags at a time: tag and place among the rows wherever a frame carries a tag, by tag and then by row.
+
+        Most frames carry few of many tags, so that what is looked at is bytes in which a bit is set.
+        """
+        many = len(rows) > self.bits.shape[1]
+        if many:
+            # A frame may be asked for several times: the places of each, one frame after the other.
+            order = np.argsort(rows, kind="stable")
+            starts = np.searchsorted(rows[order], np.arange(self.n + 1))
         byte, bit = rows >> 3, (rows & 7).astype(np.uint8)
-        step = max(1, _BLOCK // max(1, len(rows)))
+        step = max(1, _BLOCK // max(1, self.bits.shape[1] * 8, len(rows)))
         for first in range(0, len(self.names), step):
-            carried: NDArray[np.uint8] = (self.bits[first : first + step, byte] >> bit) & np.uint8(1)
-            yield first, carried
+            bits = self.bits[first : first + step]
+            if not many:
+                tag, place = np.nonzero((bits[:, byte] >> bit) & np.uint8(1))
+                yield tag + first, place
+                continue
+            tag, where = np.nonzero(bits)
+            set_bits, at = np.nonzero(_BITS[bits[tag, where]])
+            tag, frame = tag[set_bits], where[set_bits] * 8 + at
+            inside = frame < self.n
+            tag, frame = tag[inside], frame[inside]
+            times = starts[frame + 1] - starts[frame]
+            tag, frame = np.repeat(tag, times), np.repeat(frame, times)
+            within = np.arange(len(tag)) - np.repeat(np.cumsum(times) - times, times)
+            yield tag + first, order[starts[frame] + within]
+
+
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+"""(256, 8) the bits of each byte, lowest first."""
+_ONES = _BITS.sum(axis=1, dtype=np.uint8)
+
+
+def _packed(tag: NDArray[np.int64], row: NDArray[np.int64], n_tags: int, n: int) -> NDArray[np.uint8]:
+    """(n_tags, ceil(n / 8)) with a bit set for each pair of a tag and a row."""
+    bits = np.zeros((n_tags, (n + 7) // 8), np.uint8)
+    np.bitwise_or.at(bits, (tag, row >> 3), np.left_shift(1, row & 7).astype(np.uint8))
+    return bits
 
 
 def join_tags(parts: Sequence[Tags]) -> Tags:
@@ -106,8 +139,22 @@ def join_tags(parts: Sequence[Tags]) -> Tags:
     n = sum(part.n for part in parts)
     if not names:
         return Tags.none(n)
-    rows = [np.packbits(np.concatenate([part.mask(name) for part in parts]), bitorder="little") for name in names]
-    return Tags(tuple(names), np.stack(rows), n)
+    place = {name: i for i, name in enumerate(names)}
+    # A byte to spare, for what the last bits of a part are moved into.
+    bits = np.zeros((len(names), (n + 7) // 8 + 1), np.uint8)
+    start = 0
+    for part in parts:
+        rows = np.fromiter((place[name] for name in part.names), np.int64, len(part.names))
+        byte, shift = divmod(start, 8)
+        width = part.bits.shape[1]
+        for first in range(0, len(rows), step := max(1, _BLOCK // max(1, width))):
+            some, mine = part.bits[first : first + step].copy(), rows[first : first + step]
+            some[:, -1:] &= 0xFF >> (-part.n % 8)  # What stands behind the last frame is nobody's.
+            bits[mine, byte : byte + width] |= some << shift
+            if shift:
+                bits[mine, byte + 1 : byte + 1 + width] |= some >> (8 - shift)
+        start += part.n
+    return Tags(tuple(names), np.ascontiguousarray(bits[:, :-1]), n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,249 +258,6 @@ def read_columns(path: Path, n_rows: int, content: bytes | None = None) -> Frame
 def import_companions() -> None:
     """Have PyArrow import pandas now, where there is one, as it does when it first turns a column into an array."""
     pa.array([0]).to_numpy()
-
-
-@dataclass(frozen=True, slots=True)
-class FrameTable:
-    """A table of n frames from a user's file, row by row as written there."""
-
-    video_ids: tuple[str, ...]
-    """In order of first appearance."""
-    titles: tuple[str, ...]
-    """The first one given for each video; empty where there is none."""
-    video: NDArray[np.int32]
-    """(n,) place of each row's video among `video_ids`."""
-    frame_index: NDArray[np.int64]
-    seconds: NDArray[np.float64]
-    captured_at: NDArray[np.int64] | None
-    """Microseconds since 1970, naive local time; `NO_TIME` where unknown. None without such a column."""
-    shot: NDArray[np.int32] | None
-    tag_names: tuple[str, ...]
-    tag: NDArray[np.int32]
-    """Place among `tag_names` of every tag of every row, one row after the other; -1 for an empty one."""
-    tag_start: NDArray[np.int64]
-    """(n + 1,) where the tags of each row start."""
-    unknown: tuple[str, ...]
-    """Columns that mean nothing here and were left out."""
-
-    def __len__(self) -> int:
-        return len(self.video)
-
-    def tags(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], ...]:
-        """The tags of these rows; empty if the table has none at all."""
-        if not self.tag_names:
-            return ()
-        spans = zip(self.tag_start[rows].tolist(), self.tag_start[rows + 1].tolist(), strict=True)
-        return tuple(tuple(self.tag_names[i] for i in self.tag[start:stop].tolist() if i >= 0) for start, stop in spans)
-
-
-NEEDED = ("video_id", "frame_index", "seconds")
-OPTIONAL = ("captured_at", "shot", "tags", "title")
-_YEARS = tuple(int(np.datetime64(year, "us").astype(np.int64)) for year in ("0100", "9999"))
-"""Microseconds between which a recording time makes sense; there is room for `LONGEST` before it, where the video starts."""
-LONGEST = 1e9
-"""Seconds that a frame may lie into its video, some thirty years."""
-TABLES = (".parquet", ".arrow", ".feather", ".csv")
-"""Endings of the files that hold tables of frames."""
-_BETWEEN_TAGS = "|"
-"""Stands between the tags of a frame where they are one text, as in CSV; a tag may hold spaces."""
-
-
-def check_table_name(path: Path) -> None:
-    """Raise `ValueError` unless the name of a table of frames ends in one of `TABLES`."""
-    if path.suffix.lower() not in TABLES:
-        raise ValueError(f"{path} is not named like a table of frames; use a file that ends in {', '.join(TABLES)}.")
-
-
-def read_table(path: Path) -> FrameTable:
-    """Read a table of frames: `NEEDED` columns and those of `OPTIONAL` that are there.
-
-    Raises
-    ------
-    ValueError
-        In one sentence, if the file is not such a table, a column is missing or of another type, or a value is.
-    """
-    check_table_name(path)
-    check_is_file(path)
-    try:
-        table, unknown = _load_table(path)
-        video_id = _texts(path, "video_id", table.column("video_id"))
-        _refuse_row(path, "video_id", "is empty", _flags(video_id, lambda pc: pc.equal(video_id, "")))
-        encoded = video_id.combine_chunks().dictionary_encode()
-        names = tuple(encoded.dictionary.to_pylist())
-        video = encoded.indices.to_numpy().astype(np.int32)
-        frame_index = _numbers(path, table, "frame_index", pa.int64())
-        seconds = _numbers(path, table, "seconds", pa.float64())
-        _refuse_row(path, "frame_index", "is negative", frame_index < 0)
-        _refuse_row(path, "seconds", "is negative or not a number", ~(np.isfinite(seconds) & (seconds >= 0)))
-        _refuse_row(path, "seconds", "is more than thirty years", seconds > LONGEST)
-        captured_at = _wall_clock(path, table)
-        shot = _numbers(path, table, "shot", pa.int32(), absent=-1) if "shot" in table.column_names else None
-        tag_names, tag, tag_start = _tag_lists(path, table)
-        titles = _titles(path, table, video, len(names))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as a table of frames ({_one_line(error)}).") from error
-    return FrameTable(
-        names, titles, video, frame_index, seconds, captured_at, shot, tag_names, tag, tag_start, tuple(unknown)
-    )
-
-
-def _load_table(path: Path) -> tuple[Any, list[str]]:
-    """The columns that mean something, and the names of the others."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            _check_names(path, names)
-            table = file.read(columns=[name for name in names if name in NEEDED + OPTIONAL])
-    elif suffix == ".csv":
-        import pyarrow.csv as pc
-
-        texts = {name: pa.string() for name in ("video_id", "tags", "title")}
-        convert = pc.ConvertOptions(column_types=texts, null_values=[""], strings_can_be_null=True)
-        table = _with_formulas(pc.read_csv(path, convert_options=convert), texts)
-        names = table.column_names
-    else:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            table.validate(full=True)  # Offsets in the file are believed otherwise, wherever they lead.
-        names = table.column_names
-    _check_names(path, names)
-    known = [name for name in names if name in NEEDED + OPTIONAL]
-    # Ids are given anew, so the column that an export writes is passed over without a word.
-    return table.select(known), [name for name in names if name not in {*known, "frame_id"}]
-
-
-def _with_formulas(table: Any, texts: Iterable[str]) -> Any:
-    """A table from CSV without the apostrophes that `TableWriter` put before what a spreadsheet takes for formulas."""
-    import pyarrow.compute as pc
-
-    for at, name in enumerate(table.column_names):
-        if name in texts:
-            column = pc.replace_substring_regex(table.column(at), f"^'({FORMULA})", r"\1", max_replacements=1)
-            table = table.set_column(at, name, column)
-    return table
-
-
-def _check_names(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in NEEDED if name not in names]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {', '.join(missing)}; a table of frames needs {', '.join(NEEDED)}, and may have {', '.join(OPTIONAL)}."
-        )
-    twice = [name for name in NEEDED + OPTIONAL if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"{path} has the column {twice[0]} more than once.")
-
-
-def _refuse_row(path: Path, name: str, what: str, bad: NDArray[np.bool_]) -> None:
-    rows = np.flatnonzero(bad)
-    if len(rows):
-        raise ValueError(f"Row {rows[0]} of {path}, counted from 0: its {name} {what}.")
-
-
-def _flags(column: Any, test: Any) -> NDArray[np.bool_]:
-    """(n,) what a test of pyarrow.compute says of each value."""
-    import pyarrow.compute as pc
-
-    flags: NDArray[np.bool_] = np.asarray(test(pc).to_numpy(), np.bool_) if len(column) else np.zeros(0, np.bool_)
-    return flags
-
-
-def _nulls(column: Any) -> NDArray[np.bool_]:
-    return _flags(column, lambda pc: pc.is_null(column))
-
-
-def _wrong_type(path: Path, name: str, column: Any, wanted: str) -> ValueError:
-    return ValueError(f"The column {name} of {path} is of type {column.type}; give {wanted}.")
-
-
-def _is_text(kind: Any) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _texts(path: Path, name: str, column: Any, *, may_lack: bool = False) -> Any:
-    """A column as large strings."""
-    if not _is_text(column.type) and not (may_lack and pa.types.is_null(column.type)):
-        raise _wrong_type(path, name, column, "text")
-    if not may_lack:
-        _refuse_row(path, name, "is missing", _nulls(column))
-    return column.cast(pa.large_string())
-
-
-def _numbers(path: Path, table: Any, name: str, kind: Any, *, absent: int | None = None) -> NDArray[Any]:
-    column = table.column(name)
-    whole = pa.types.is_integer(kind)
-    if absent is not None and pa.types.is_null(column.type):
-        column = column.cast(kind)
-    fits = pa.types.is_integer(column.type) or (not whole and pa.types.is_floating(column.type))
-    if not fits and len(table):
-        raise _wrong_type(path, name, column, "whole numbers" if whole else "numbers")
-    if absent is None:
-        _refuse_row(path, name, "is missing", _nulls(column))
-    else:
-        column = column.fill_null(absent)
-    values: NDArray[Any] = column.cast(kind).to_numpy()
-    return values
-
-
-def _wall_clock(path: Path, table: Any) -> NDArray[np.int64] | None:
-    if "captured_at" not in table.column_names or pa.types.is_null(table.column("captured_at").type):
-        return None
-    column = table.column("captured_at")
-    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
-        raise _wrong_type(path, "captured_at", column, "timestamps such as 2024-05-01 18:30:00")
-    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
-        raise ValueError(
-            f"The column captured_at of {path} has a time zone ({column.type.tz}); frames are filed by the local time of the "
-            "recording, so convert it to local time and drop the zone."
-        )
-    values: NDArray[np.int64] = (
-        column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).fill_null(NO_TIME).to_numpy()
-    )
-    far = (values != NO_TIME) & ((values < _YEARS[0]) | (values >= _YEARS[1]))
-    _refuse_row(path, "captured_at", "lies outside the years 100 to 9998", far)
-    return values
-
-
-def _tag_lists(path: Path, table: Any) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.int64]]:
-    import pyarrow.compute as pc
-
-    none = (), np.zeros(0, np.int32), np.zeros(len(table) + 1, np.int64)
-    if "tags" not in table.column_names or pa.types.is_null(table.column("tags").type):
-        return none
-    column = table.column("tags")
-    if _is_text(column.type):
-        column = pc.split_pattern(column.cast(pa.large_string()), _BETWEEN_TAGS)
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    if not is_list or not (_is_text(column.type.value_type) or pa.types.is_null(column.type.value_type)):
-        raise _wrong_type(path, "tags", column, f"a list of texts, or one text with {_BETWEEN_TAGS!r} between the tags")
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    flat = pc.list_flatten(column).cast(pa.large_string())
-    encoded = pc.utf8_trim_whitespace(flat).combine_chunks().dictionary_encode()
-    names = tuple(encoded.dictionary.to_pylist())
-    if not names:
-        return none
-    tag = encoded.indices.fill_null(-1).to_numpy().astype(np.int32)
-    if "" in names:
-        tag[tag == names.index("")] = -1
-    return names, tag, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
-def _titles(path: Path, table: Any, video: NDArray[np.int32], n_videos: int) -> tuple[str, ...]:
-    if "title" not in table.column_names:
-        return ("",) * n_videos
-    column = _texts(path, "title", table.column("title"), may_lack=True)
-    given = np.flatnonzero(~_nulls(column))
-    numbers, first = np.unique(video[given], return_index=True)
-    titles = [""] * n_videos
-    for number, text in zip(numbers.tolist(), column.take(pa.array(given[first])).to_pylist(), strict=True):
-        titles[number] = text
-    return tuple(titles)
 
 
 def _one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import account, allowing, planner, preparing
+from engine import account, allowing, bounds, planner, preparing
 from engine.bench import Bench, Request
 from engine.collection import Collection
 from engine.ingest import IngestReport
@@ -223,12 +223,14 @@ def _queries(path: Path) -> NDArray[np.floating]:
     if not path.is_file():
         why = "it is not a file" if path.exists() else "there is no such file"
         raise ValueError(f"{path} cannot be read as a NumPy array ({why}).")
-    loaded = load_array(path, path)
+    loaded = load_array(path, path, mmap_mode="r")  # So that its claims are looked at before they are paid for.
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
         raise ValueError(f"{path} does not hold one array of numbers.")
     if loaded.ndim not in (1, 2) or not loaded.size:
         raise ValueError(f"{path} holds an array of shape {loaded.shape}; give one vector, or a row per query.")
-    return loaded
+    bounds.check_count(f"numbers in a row of {path.name}", loaded.shape[-1], bounds.MAX_DIM)
+    bounds.check_count(f"queries in {path.name}", loaded.size // loaded.shape[-1], bounds.MAX_QUERIES)
+    return np.array(loaded)
 
 
 def run_bench(options: argparse.Namespace) -> int:

@@ -69,6 +69,8 @@ class Contents:
 
     def some_frames(self, n: int, rng: np.random.Generator) -> list[int]:
         """Ids of up to n frames at random, rising."""
+        if n < 0:
+            raise ValueError(f"{n} frames cannot be chosen; ask for 0 or more.")
         with self._generations.reading() as snapshot:
             ids = [view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views() if view.n_live]
         every = np.concatenate(ids) if ids else np.zeros(0, np.int64)

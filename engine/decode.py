@@ -6,9 +6,12 @@ frame rate. Every failure is a `VideoError` of one sentence.
 
 from __future__ import annotations
 
+import ctypes
 import math
+import os
+import struct
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +26,20 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.errors import VideoError
 
 TOLERANCE = 1e-6
 """Seconds within which two times are the same."""
 SLACK = 1.0
 """Seconds by which a header may overstate the length."""
+_MAX_LEAD = 20_000
+"""Packets that may fail ahead of the first frame: minutes of a recording that waits for its key frame."""
+_MAX_ALLOCATION = 1 << 29
+"""Bytes that FFmpeg may take in one piece: a frame of `MAX_PIXELS` with 8 bytes each. An index may claim millions of samples in a few bytes."""
+_MAX_IN_FLIGHT = 4 * bounds.MAX_PIXELS
+"""Pixels of all the frames that are decoded at the same time, one to a thread."""
+_MAX_THREADS = 16
 # Containers only: playlists and image patterns can name other files, or other machines.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,ivf,mxf,rm,wtv,dv"
 
@@ -41,6 +52,12 @@ class Timed(NamedTuple):
     seconds: float
     """Presentation time from the start of the video."""
     frame: VideoFrame
+
+
+with suppress(
+    AttributeError, OSError
+):  # Where symbols of linked libraries are not found so, frames are bounded all the same.
+    ctypes.CDLL(av.buffer.__file__).av_max_alloc(ctypes.c_size_t(_MAX_ALLOCATION))
 
 
 @contextmanager
@@ -57,8 +74,13 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             raise VideoError(f"{path.name} is empty; copy or download it again.")
         with path.open("rb") as file:
             head = file.read(12)
+        if head[:3] == b"GIF" and len(head) == 12:  # Its container tells no size before a frame is decoded.
+            _check_size(path, *struct.unpack_from("<HH", head, 6))
         container = av.open(
             str(path.absolute()),
+            options={
+                "max_pixels": str(bounds.MAX_PIXELS)
+            },  # Some streams are looked into while the container is opened.
             container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
             metadata_errors="replace",
         )
@@ -73,8 +95,28 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         if not moving:
             raise VideoError(f"{path.name} holds no moving picture; give a video file.")
         stream = moving[0]
-        stream.thread_type = "AUTO"
+        _check_size(path, stream.codec_context.width, stream.codec_context.height)
+        _bound(stream)
         yield container, stream
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    try:
+        bounds.check_pixels(f"the picture of {path.name}", width, height)
+    except ValueError as error:
+        raise VideoError(f"{error} Scale it down first.") from error
+
+
+def _bound(stream: VideoStream) -> None:
+    """Have the decoder refuse frames that are too large, and take no more threads than their frames fit in memory together.
+
+    A stream may change its size on the way; what a larger frame then may have is what the threads leave for each.
+    """
+    context = stream.codec_context
+    claimed = max(1, context.width * context.height)
+    threads = max(1, min(os.cpu_count() or 1, _MAX_THREADS, _MAX_IN_FLIGHT // claimed))
+    context.options = {"max_pixels": str(min(bounds.MAX_PIXELS, _MAX_IN_FLIGHT // threads))}
+    context.thread_type, context.thread_count = "AUTO", threads
 
 
 def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole: bool = True) -> Iterator[Timed]:
@@ -88,7 +130,7 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
     base = float(stream.time_base or 0)
     step = float(1 / stream.average_rate) if stream.average_rate else 0.04
     origin = stream.start_time
-    index, seconds, stop = 0, -step, 0.0
+    index, seconds, stop, failed = 0, -step, 0.0, 0
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt and index and not broadcast:
@@ -96,7 +138,8 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
             try:
                 frames = packet.decode()
             except FFmpegError:
-                if index:
+                failed += 1
+                if index or failed > _MAX_LEAD:
                     raise
                 continue
             for frame in frames:
@@ -108,6 +151,11 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
                     before, seconds = seconds, max(0.0, (pts - origin) * base)
                     if seconds < before:
                         seconds = before + step
+                if seconds > bounds.MAX_SECONDS:
+                    raise VideoError(
+                        f"{path.name} has a frame more than thirty years after its start; export it again from its source."
+                    )
+                _check_size(path, frame.width, frame.height)
                 stop = seconds + (frame.duration or 0) * base
                 yield Timed(index, seconds, frame)
                 index += 1

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.build import Gathered
-from engine.columns import TableWriter, check_table_name
+from engine.columns import TableWriter
 from engine.durable import storage_errors, sync_folder, synced, write_header
+from engine.frame_tables import check_table_name
 from engine.snapshot import Snapshot
 
 _STEP = 16_384

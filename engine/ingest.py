@@ -11,20 +11,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bounds import MAX_TEXT_NBYTES, read_bounded
+from engine import bounds
 from engine.collection import Collection
 from engine.encoder import Encoder
 from engine.errors import DuplicateVideo, VideoError
-from engine.escape import why
+from engine.records import check_video
 from engine.tags import Tagger
 from engine.types import FrameBatch, NewVideo
-from engine.video import Sample, probe, sample, thumbnail
+from engine.video import Sample, check_every, probe, sample, thumbnail
 
 BATCH = 32
 """Frames embedded at a time."""
@@ -89,8 +90,7 @@ def ingest(
     EncoderError
         If the collection's encoder cannot be loaded.
     """
-    if not every > 0:
-        raise ValueError(f"The step between frames is {every} s; give a positive number.")
+    check_every(every)
     started = time.perf_counter()
     encoder = collection.encoder
     tagger = Tagger(encoder)
@@ -163,15 +163,20 @@ def describe(path: Path, every: float, shots: bool) -> NewVideo:
     with path.open("rb") as source:
         while chunk := source.read(1 << 20):
             digest.update(chunk)
-    return NewVideo(
-        video_id=told.get("video_id", path.stem),
-        title=told.get("title", path.stem.replace("_", " ").replace("-", " ")),
+    video = NewVideo(
+        video_id=told.get("video_id", path.stem).strip(),
+        title=bounds.one_line(told.get("title", path.stem.replace("_", " ").replace("-", " "))),
         source=str(path.resolve()),
         duration=file.duration,
         fps=file.fps,
         captured_at=None if captured_at is None else datetime.fromisoformat(captured_at).replace(tzinfo=None),
         fingerprint=digest.hexdigest(),
     )
+    try:
+        check_video(video)
+    except ValueError as error:
+        raise VideoError(f"{path.name} cannot be filed: {error}") from error
+    return video
 
 
 def _sidecar(path: Path) -> dict[str, str]:
@@ -180,21 +185,27 @@ def _sidecar(path: Path) -> dict[str, str]:
     if not os.path.lexists(sidecar):
         return {}
     try:
-        content = read_bounded(sidecar, MAX_TEXT_NBYTES)
-    except ValueError as error:
-        raise VideoError(str(error)) from error
-    except OSError as error:
-        raise VideoError(f"{sidecar} cannot be read ({error.strerror}); mend or remove it.") from error
-    try:
-        entries = json.loads(content.decode("utf-8"))
-        found: dict[str, object] = next((entry for entry in entries if entry["file"] == path.name), {})
+        told = sidecar.stat()
+        found: dict[str, object] = _entries(sidecar, (told.st_mtime_ns, told.st_size)).get(path.name, {})
         if "captured_at" in found:
             datetime.fromisoformat(str(found["captured_at"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise VideoError(f"{sidecar} cannot be read ({error.strerror}); mend or remove it.") from error
+    except bounds.TooLarge as error:
+        raise VideoError(str(error)) from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # What it says may quote the file.
         raise VideoError(
-            f"{sidecar} is not a list of entries with a file name each ({why(error)}); mend or remove it."
+            f"{sidecar} is not a list of entries with a file name each, or a time in it is none; mend or remove it."
         ) from error
     return {str(name): str(value) for name, value in found.items()}
+
+
+@lru_cache(maxsize=1)
+def _entries(sidecar: Path, _version: tuple[int, int]) -> dict[str, dict[str, object]]:
+    """The entries of a sidecar by file name, the first where there are several; read once for all videos of a folder."""
+    listed = json.loads(bounds.read_bounded(sidecar, bounds.MAX_TEXT_NBYTES).decode("utf-8"))
+    return {entry["file"]: entry for entry in reversed(listed)}
 
 
 def embed(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import media
+from engine import bounds, media
 from engine.columns import FrameColumns, join
 from engine.durable import remove_folder
 from engine.grouping import alike
 from engine.manifest import VideoRow
-from engine.records import Fingerprint, columns_of, prepare
+from engine.records import Fingerprint, TagBounds, check_video, columns_of, prepare
 from engine.segment import max_rows
 from engine.snapshot import Snapshot
 from engine.types import FrameBatch, NewVideo
 
 Portion = tuple[NDArray[np.floating], FrameColumns]
 """Prepared vectors (n, dim) and the columns of the same frames."""
+_MAX_EMPTY = 1_000_000
 PORTION = 65_536
 """Frames that are gathered before a segment is written."""
 
@@ -30,6 +32,9 @@ class Intake:
     def __init__(
         self, path: Path, snapshot: Snapshot, videos: Sequence[NewVideo], first_number: int, first_id: int
     ) -> None:
+        bounds.check_count("videos in this collection", len(snapshot.numbers) + len(videos), bounds.MAX_VIDEOS)
+        for video in videos:
+            check_video(video)
         self.next_id = first_id
         self._path = path
         self._cells = snapshot.cells
@@ -39,6 +44,7 @@ class Intake:
         self._n_frames = np.zeros(len(videos), np.int64)
         self._prints = {i: Fingerprint() for i, video in enumerate(videos) if not video.fingerprint}
         self._pictures: dict[int, dict[int, bytes]] = {}
+        self._snapshot = snapshot
         for number in self._numbers:
             remove_folder(media.folder(path, int(number)))
 
@@ -52,9 +58,12 @@ class Intake:
         """
         limit = min(PORTION, max_rows(self._settings.dim, self._settings.store))
         held: list[Portion] = []
-        n_held = n_seen = 0
+        n_held = n_seen = n_empty = 0
         for batch in batches:
+            bounds.check_count("frames to store at once", n_seen + len(batch), bounds.MAX_ROWS)
             if not len(batch):
+                n_empty += 1
+                bounds.check_count("batches without frames", n_empty, _MAX_EMPTY)
                 continue
             if held and n_held + len(batch) > limit:
                 yield _joined(held)
@@ -69,6 +78,8 @@ class Intake:
 
     def _take(self, batch: FrameBatch, n_seen: int) -> Portion:
         settings = self._settings
+        if batch.tags:
+            self._tag_bounds.check(batch.tags)
         vectors = prepare(batch, settings.dim, settings.metric, settings.store, first_row=n_seen)
         columns = columns_of(self._videos, self._numbers, self.next_id, batch, vectors, self._cells)
         self.next_id += len(batch)
@@ -81,6 +92,10 @@ class Intake:
                 if known is not None:
                     known.add(vectors[rows], columns.frame_index[rows], columns.seconds[rows])
         return vectors, columns
+
+    @cached_property
+    def _tag_bounds(self) -> TagBounds:
+        return TagBounds(tag for view in self._snapshot.views() for tag in view.segment.row.stats["tags"])
 
     def _keep_pictures(self, batch: FrameBatch, columns: FrameColumns) -> None:
         """Write the thumbnails of a batch; of each only a hash stays in memory. The first picture of a repeated frame counts."""

@@ -20,6 +20,7 @@ from engine.ingest import IngestReport
 from engine.manifest import Settings
 from engine.tables import ImportReport, import_table, open_vectors, quiet
 from engine.trust import ROOTS, stays_within
+from engine.video import check_every
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 """Files of a folder that are taken for videos."""
@@ -46,8 +47,7 @@ def from_videos(
     """
     from engine.encoder import SHIPPED, load_encoder
 
-    if not every > 0:
-        raise ValueError(f"The step between frames is {every} s; give a positive number.")
+    check_every(every)
     if is_collection(into):
         collection = existing(into, asked)
     else:

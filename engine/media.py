@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from engine import bounds
 from engine import video as films
 from engine.bounds import MAX_IMAGE_NBYTES, read_bounded
 from engine.clip import Clip, cut_clip
@@ -36,9 +37,6 @@ FORMATS = ("JPEG", "PNG", "WEBP")
 _MAX_NOTE_NBYTES = 4096
 _WIDTH = 320
 """Pixels across a picture made on demand, as of a thumbnail."""
-_MAX_PIXELS = 1 << 26
-_NOTE_NBYTES = 4096
-"""Bytes of the note beside a clip; more are not read."""
 _DIGITS = range(3, 9)
 """Digits that a keyframe image's number may be written with."""
 
@@ -171,14 +169,20 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             # JPEGs of phones hold a second one, which is passed over.
             if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
-                raise ValueError("it moves; a still is wanted")
-            if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels")
+                raise bounds.TooLarge(f"The image {path.name} moves; give a still.")
+            bounds.check_pixels(f"the image {path.name}", image.width, image.height)
             if width is not None:
                 image.draft("RGB", (width, 1))
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise VideoError(f"{path} cannot be read as an image (it is no JPEG, PNG or WebP).") from error
+    except bounds.TooLarge as error:
+        raise VideoError(str(error)) from error
+    except (
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:  # Pillow's own limit, far above ours.
+        raise VideoError(f"The image {path.name} has more than {bounds.MAX_PIXELS:,} pixels; scale it down.") from error
     except Exception as error:  # Pillow's plugins raise what they like on damaged files.
         raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
 

@@ -10,6 +10,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
+from engine import bounds
 from engine.bank import MOST_TEXTS
 from engine.build import TRAIN_NBYTES
 from engine.cells import TRAIN_PER_CELL, choose_n_cells
@@ -32,6 +33,7 @@ EXACT_UP_TO = 100_000
 SCANNED_PER_MS = 100_000 * 512 // 5
 """Stored values that an exact scan gets through in a millisecond: 100,000 rows of 512 take about 5 (measured)."""
 ID_NBYTES = 8
+_MOST_VECTORS, _MOST_RAM = 10**12, 1 << 60
 BUILD_ROWS = 65_536
 """Rows that a build has in hand besides its training sample, to measure cells or on their way to a segment."""
 COLUMNS_NBYTES = 48
@@ -297,6 +299,16 @@ def _check(wish: _Wish, n: int | None) -> None:
     if size is not None and size > wish.ram:
         what = f"A shard of {readable_bytes(size)} is larger than the memory, {readable_bytes(wish.ram)}"
         raise ValueError(f"{what}; give a smaller shard or more memory.")
+    limits = (
+        (wish.dim, bounds.MAX_DIM, "numbers in a vector"),
+        (wish.workers, bounds.MAX_WORKERS, "workers"),
+        (wish.n_cells, bounds.MAX_CELLS, "cells"),
+        (n or 0, _MOST_VECTORS, "vectors to plan for"),
+    )
+    for value, most, what in limits:
+        bounds.check_count(what, value, most)
+    if wish.ram > _MOST_RAM:
+        raise ValueError("The memory to plan for is more than an exabyte; give less.")
 
 
 def _largest(wish: _Wish) -> ShardPlan:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from datetime import MAXYEAR, MINYEAR
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import stats
+from engine import bounds, stats
 from engine.cells import Cells
 from engine.columns import LONGEST, NO_TIME, FrameColumns, Tags
 from engine.segment import row_checksums
@@ -18,8 +20,47 @@ from engine.vectorindex import Floats
 
 LARGEST = 1e15
 """Value of a vector up to which squared distances stay within float32."""
+IntegerT = TypeVar("IntegerT", bound=np.integer[Any])
 _STEP = 4096
 """Rows worked on at a time, so that the float64 copies stay small."""
+
+
+def check_video(video: NewVideo) -> None:
+    """Raise `ValueError` unless what is told of a new video can be kept: the one place where each comes through, wherever it is from."""
+    name = bounds.shown(video.video_id)
+    bounds.check_id(video.video_id)
+    bounds.check_text(f"the title of {name}", video.title, bounds.MAX_TITLE)
+    for what, place in (("path of the video file", video.source), ("folder of pictures", video.pictures)):
+        bounds.check_path(f"the {what} of {name}", place)
+    bounds.check_text(f"the fingerprint of {name}", video.fingerprint, bounds.MAX_TITLE)
+    for what, value in (("length", video.duration), ("frame rate", video.fps)):
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"The {what} of {name} is negative or not a number; leave it 0 where it is not known.")
+    bounds.check_count(f"facts about {name}", len(video.about), bounds.MAX_FACTS)
+    for key, text in video.about.items():
+        bounds.check_text(f"a fact about {name}", f"{key}{text}", bounds.MAX_TITLE)
+
+
+class TagBounds:
+    """Looks at the tags of frames as they come in, each tag once."""
+
+    def __init__(self, stored: Iterable[str] = ()) -> None:
+        """Take the tags that the collection has already."""
+        self._known = set(stored)
+        self._checked: set[str] = set()
+
+    def check(self, tags: Sequence[Sequence[str]]) -> None:
+        """Raise `ValueError` for a tag that cannot be one, for too many of a frame, and for too many different ones."""
+        most = max(map(len, tags), default=0)
+        if most > bounds.MAX_TAGS_PER_FRAME:
+            raise bounds.TooLarge(f"A frame has {most:,} tags; at most {bounds.MAX_TAGS_PER_FRAME:,} are taken.")
+        new: set[str] = set().union(*tags) - self._checked
+        for tag in new - self._known:
+            bounds.check_tag(tag)
+        self._checked |= new
+        if new - self._known:
+            self._known |= new
+            bounds.check_count("different tags in this collection", len(self._known), bounds.MAX_TAGS)
 
 
 def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row: int = 0) -> NDArray[np.floating]:
@@ -62,6 +103,14 @@ def _check_lengths(frames: FrameBatch) -> None:
     for name, length in lengths.items():
         if length != n:
             raise ValueError(f"There are {n} vectors and {length} values of {name}; give one per frame.")
+    for name in ("frame_index", "seconds", "video", "captured_at", "shot"):
+        if np.ndim(getattr(frames, name)) > 1:
+            raise ValueError(f"The values of {name} are in several columns; give one per frame.")
+    for image in frames.thumbnails:
+        if len(image) > bounds.MAX_THUMBNAIL_NBYTES:
+            raise bounds.TooLarge(
+                f"A thumbnail has {len(image):,} bytes; at most {bounds.MAX_THUMBNAIL_NBYTES:,} are taken."
+            )
 
 
 def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -> NDArray[np.float32]:
@@ -132,7 +181,7 @@ def columns_of(
         If a frame points to a video that is not in the list, or was recorded in a year that no calendar date has.
     """
     n = len(frames)
-    place = np.zeros(n, np.intp) if frames.video is None else np.asarray(frames.video, np.intp)
+    place = np.zeros(n, np.intp) if frames.video is None else _whole("video", frames.video, np.intp)
     wrong = place[(place < 0) | (place >= len(videos))]
     if len(wrong):
         raise ValueError(f"A frame is of video {wrong[0]}, but {len(videos)} videos are given, counted from 0.")
@@ -149,14 +198,22 @@ def columns_of(
     return FrameColumns(
         frame_id=np.arange(first_id, first_id + n, dtype=np.int64),
         video=numbers[place],
-        frame_index=np.asarray(frames.frame_index, np.int64),
+        frame_index=_whole("frame_index", frames.frame_index, np.int64),
         seconds=seconds,
         captured_at=captured,
-        shot=np.full(n, -1, np.int32) if frames.shot is None else np.asarray(frames.shot, np.int32),
+        shot=np.full(n, -1, np.int32) if frames.shot is None else _whole("shot", frames.shot, np.int32),
         cell=np.zeros(n, np.int32) if cells is None else cells.assign(vectors.astype(np.float32)),
         row_crc=row_checksums(vectors),
         tags=Tags.of(frames.tags) if frames.tags else Tags.none(n),
     )
+
+
+def _whole(name: str, values: NDArray[Any], kind: type[IntegerT]) -> NDArray[IntegerT]:
+    """Values as whole numbers of a type, none cut off."""
+    given, limits = np.asarray(values), np.iinfo(kind)
+    if given.size and (given.min() < limits.min or given.max() > limits.max):
+        raise ValueError(f"A value of {name} does not fit {limits.bits} bits; give smaller numbers.")
+    return given.astype(kind)
 
 
 def _check_years(times: NDArray[np.datetime64]) -> None:

@@ -168,6 +168,9 @@ class Searcher(Contents):
         encoded = self._texts(queries, keep=True)
         encode_ms = (time.perf_counter() - started) * 1e3 / len(queries)
         with self._generations.reading() as snapshot:
+            bounds.check_count(
+                "hits asked for, over all queries", len(queries) * min(k, snapshot.n_live), bounds.MAX_HITS
+            )
             vectors = _vectors(snapshot, queries, encoded)
             kinds = [how.get("kind") or _kind_of(query) for query in queries]
             wanted = _wanted(snapshot, how)

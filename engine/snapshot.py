@@ -327,6 +327,8 @@ class Snapshot:
 
     def neighbours(self, frame_id: int, n: int) -> list[Frame]:
         """Up to n live frames before and n after one, in the same video, by time."""
+        if n < 0:
+            raise ValueError(f"{n} frames before and after cannot be given; ask for 0 or more.")
         _, view, row = self.locate(frame_id)
         columns = view.segment.columns
         number, seconds = int(columns.video[row]), float(columns.seconds[row])
@@ -338,7 +340,8 @@ class Snapshot:
                     times = each.segment.columns.seconds[start:stop].tolist()
                     found += [(at, shard.shard, each.segment, start + i) for i, at in enumerate(times)]
         found.sort(key=lambda item: item[0])
-        before = [item for item in found if item[0] < seconds][-n:]
+        before = [item for item in found if item[0] < seconds]
+        before = before[max(0, len(before) - n) :]
         after = [item for item in found if item[0] > seconds][:n]
         return [self.frames(shard, segment, np.array([i]))[0] for _, shard, segment, i in before + after]
 

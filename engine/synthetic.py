@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import bounds
 from engine.build import Progress
 from engine.collection import Collection
 from engine.likeness import N_LABELS, PLACES, TAGS, Space, make_space, things_in, unit, zipf
@@ -65,8 +66,8 @@ class World:
     def __post_init__(self) -> None:
         if not SMALLEST_DIM <= self.dim <= LARGEST_DIM:
             raise ValueError(f"Vectors of {self.dim} numbers cannot be made up; give {SMALLEST_DIM} to {LARGEST_DIM}.")
-        if self.seed < 0:
-            raise ValueError(f"The seed is {self.seed}; give 0 or more.")
+        if not 0 <= self.seed < 1 << 63:
+            raise ValueError(f"The seed is {self.seed}; give 0 or more, and less than 2^63.")
 
     def videos(self, n_frames: int) -> list[NewVideo]:
         """The videos that hold the first `n_frames` frames; the last one is cut short."""
@@ -208,6 +209,7 @@ def write_synthetic(
         raise ValueError(
             f"The made-up vectors have {world.dim} numbers; this collection stores {collection.settings.dim}."
         )
+    bounds.check_count("frames to make", n_frames, bounds.MAX_ROWS)
     videos = world.videos(n_frames)
     with collection.writing() as writer:
         stored = {info.video_id for info in collection.videos()}
@@ -253,3 +255,4 @@ def _joined(held: Sequence[FrameBatch]) -> FrameBatch:
 def _check_count(n: int, what: str) -> None:
     if n < 1:
         raise ValueError(f"{n} {what} cannot be made; give 1 or more.")
+    bounds.check_count(f"{what} to make", n, bounds.MAX_ROWS if what == "frames" else bounds.MAX_QUERIES)

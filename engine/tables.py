@@ -13,12 +13,12 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import stats
+from engine import bounds, stats
 from engine.bounds import check_is_file
 from engine.build import Progress
 from engine.collection import Collection
-from engine.columns import NO_TIME, FrameTable, read_table
-from engine.escape import why
+from engine.columns import NO_TIME
+from engine.frame_tables import FrameTable, read_table
 from engine.grouping import alike
 from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
@@ -63,7 +63,8 @@ def load_array(
     try:
         return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError(f"{path} cannot be read as {what} ({why(error)}).") from error
+        # What it says may quote the file, which need not be an array at all.
+        raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error
 
 
 def array_header(path: Path) -> tuple[tuple[int, ...], int]:
@@ -81,7 +82,7 @@ def array_header(path: Path) -> tuple[tuple[int, ...], int]:
             shape, _, dtype = read(file)
             return shape, file.tell() + math.prod(shape) * dtype.itemsize
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError("it does not begin like an array") from error
 
 
 def open_vectors(path: Path) -> NDArray[np.floating]:
@@ -102,6 +103,8 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
         raise ValueError(
             f"{path} holds numbers of type {mapped.dtype}; give float16, float32 or float64, as `vectors.astype('float16')` makes them."
         )
+    bounds.check_count(f"numbers in a row of {path.name}", mapped.shape[1], bounds.MAX_DIM)
+    bounds.check_count(f"rows in {path.name}", len(mapped), bounds.MAX_ROWS)
     if not mapped.flags.c_contiguous:
         raise ValueError(
             f"{path} is in Fortran order, column after column; save it by rows, as `np.save(path, np.ascontiguousarray(vectors))` does."
@@ -134,13 +137,9 @@ def import_table(
         If somebody else is writing.
     """
     started = time.perf_counter()
-    table = read_table(frames)
     rows = open_vectors(vectors)
+    table = read_table(frames, (vectors, len(rows)))
     settings = collection.settings
-    if len(rows) != len(table):
-        raise ValueError(
-            f"{vectors} has {len(rows):,} rows and {frames} has {len(table):,}; they must go together row by row."
-        )
     if not len(rows):
         raise ValueError(f"{vectors} has no rows, so there is nothing to import.")
     if rows.shape[1] != settings.dim:

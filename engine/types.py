@@ -19,6 +19,10 @@ DAYPARTS: dict[str, tuple[int, int]] = {
 """Parts of the day by wall clock: first hour (included) and last hour (excluded); night wraps around midnight."""
 
 
+_FAR = 1e300
+"""Seconds beyond any video."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Conditions that a frame must meet, combined with *and*. An empty filter lets every frame pass."""
@@ -44,6 +48,9 @@ class Filter:
                 raise ValueError(f"Unknown part of the day {part!r}; use {', '.join(DAYPARTS)}.")
         if any(not 0 <= hour <= 23 for hour in self.hours):
             raise ValueError(f"The hours {self.hours} are not all between 0 and 23.")
+        for second in self.seconds:
+            if second is not None and (second != second or (isinstance(second, int) and abs(second) > _FAR)):
+                raise ValueError("The seconds filter names no time in a video; give a number of seconds.")
         if any(at is not None and at.tzinfo is not None for at in self.captured):
             raise ValueError(
                 "The captured filter has a time zone; recordings are filed by local time, so leave it out."

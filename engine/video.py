@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,12 @@ from engine.shots import middles, number_shots
 
 MAX_WIDTH = 640
 """Pixels; wide enough for a thumbnail on a dense screen and for every encoder's input."""
+_TALLEST = 4
+"""Multiple of the width up to which an image may be high; a taller one is scaled down further."""
+_SHORTEST = 1e-3
+"""Seconds between two picks at the least."""
+_LARGE = 1 << 24
+"""Pixels from which a frame is scaled at once instead of being held as it is: more than 4K has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ def sample(
     every : seconds between the picks: for each of the times 0, s, 2s, ... the first frame at or after it, each frame at
         most once; None picks every frame
     shots : pick the middle frame of each shot instead, in long shots one for each five seconds; `every` is not used
-    width : images wider than this many pixels are scaled down, keeping their aspect; None keeps the native size
+    width : images wider than this many pixels, or more than four times as high, are scaled down, keeping their aspect;
+        None keeps the native size
     on_time : called with the time reached, about twice per second of video
 
     Yields
@@ -108,18 +116,43 @@ def sample(
     """
     if every is not None and not every > 0:
         raise ValueError(f"every must be above 0 seconds, not {every}.")
+    if every is not None:
+        check_every(every)
     return _sample(Path(path), every, shots, width, on_time)
+
+
+def check_every(every: float) -> None:
+    """Raise `ValueError` for a step between frames, in seconds, that cannot be taken."""
+    if not every > 0:
+        raise ValueError(f"The step between frames is {every} s; give a positive number.")
+    if every < _SHORTEST:
+        raise ValueError(f"The step between frames is {every} s; give {_SHORTEST} or more.")
+
+
+class _Seen(NamedTuple):
+    """A decoded frame on its way, or already the picture of a large one."""
+
+    number: int
+    seconds: float
+    held: Timed | NDArray[np.uint8]
 
 
 def _sample(
     path: Path, every: float | None, shots: bool, width: int | None, on_time: Callable[[float], None] | None
 ) -> Iterator[Sample]:
     with opened(path) as (container, stream):
-        sketch, picture = Sketch(), Converter(stream, width)
+        sketch, converter = Sketch(), Converter(stream, width, None if width is None else _TALLEST * width)
+
+        def seen(timed: Timed) -> _Seen:
+            # Sixteen frames may be held: as they are, those beyond 4K would take gigabytes.
+            large = width is not None and timed.frame.width * timed.frame.height > _LARGE
+            return _Seen(timed.number, timed.seconds, converter.rgb(timed.frame) if large else timed)
+
         timed_frames = _reporting(decode(path, container, stream), on_time)
-        numbered = number_shots((timed, sketch(timed.frame)) for timed in timed_frames)
-        for timed, shot in middles(numbered) if shots else _ticks(numbered, every):
-            yield Sample(timed.number, timed.seconds, shot, picture.rgb(timed.frame))
+        numbered = number_shots((seen(timed), sketch(timed.frame)) for timed in timed_frames)
+        for one, shot in middles(numbered) if shots else _ticks(numbered, every):
+            image = converter.rgb(one.held.frame) if isinstance(one.held, Timed) else one.held
+            yield Sample(one.number, one.seconds, shot, image)
 
 
 def grab(path: Path | str, seconds: float, width: int | None = None) -> NDArray[np.uint8]:
@@ -134,7 +167,7 @@ def grab(path: Path | str, seconds: float, width: int | None = None) -> NDArray[
     """
     with decoded_from(Path(path), seconds) as (_, stream, frames):
         shown = next(between(frames, seconds + 1e-3, math.inf))
-        return Converter(stream, width).rgb(shown.frame)
+        return Converter(stream, width, None if width is None else _TALLEST * width).rgb(shown.frame)
 
 
 def thumbnail(image: NDArray[np.uint8], width: int = 320) -> bytes:
@@ -157,7 +190,7 @@ def _reporting(frames: Iterable[Timed], on_time: Callable[[float], None] | None)
         yield timed
 
 
-def _ticks(frames: Iterable[tuple[Timed, int]], every: float | None) -> Iterator[tuple[Timed, int]]:
+def _ticks(frames: Iterable[tuple[_Seen, int]], every: float | None) -> Iterator[tuple[_Seen, int]]:
     due = 0.0
     for timed, shot in frames:
         if every is None:

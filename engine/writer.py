@@ -31,6 +31,7 @@ from engine.placement import make_placement
 from engine.records import Fingerprint, prepare
 from engine.segment import CODED_FROM, Stored
 from engine.segment_writer import write_segment
+from engine.settings import check_shards
 from engine.snapshot import SegmentView, Snapshot, lease_path
 from engine.trust import Trust
 from engine.types import FrameBatch, NewVideo
@@ -193,6 +194,7 @@ class Writer:
         self, settings: Settings, progress: Progress, keep: Cells | None, what: str, bank: Bank | None = None
     ) -> None:
         snapshot = self._read()
+        check_shards(settings.n_shards, snapshot.n_live)
         self._check_room(snapshot, what)
         with storage_errors(f"the {what}"):
             counter = self._catalog.counter

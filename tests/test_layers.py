@@ -32,6 +32,8 @@ LAYERS = [
     "manifest",
     "shots",
     "vectorindex",
+    "table_parts",
+    "frame_tables",
     "columns",
     "decode",
     "video",
@@ -128,7 +130,7 @@ LAYERS = [
 
 DOORS = {
     "faiss": {"vectorindex"},
-    "pyarrow": {"columns"},
+    "pyarrow": {"columns", "frame_tables", "table_parts"},
     "sqlite3": {"catalog", "guard"},
     "av": {"decode", "clip"},
     "torch": {"encoder"},

@@ -13,7 +13,7 @@ import pytest
 from worlds import DIM, Flat, assert_answers, fill, flip, make_video, queries
 
 from engine.collection import Collection
-from engine.columns import read_table
+from engine.frame_tables import read_table
 from engine.tables import BATCH, import_table
 from engine.types import Filter, FrameBatch, NewVideo
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine.bounds import MAX_JOBS, MAX_PATH
+from engine.bounds import MAX_JOBS, MAX_TYPED_PATH
 from engine.errors import NotFound, ResourceExhausted
 from tests.app import ROOT, served
 from tests.app import visit as open_visit
@@ -261,7 +261,7 @@ class TestTypedPaths:
         [
             ("", "first."),
             ("  '' ", "first."),
-            ("/x" * MAX_PATH, "characters; give at most"),
+            ("/x" * MAX_TYPED_PATH, "characters; give at most"),
             ("/" + "x" * 300, "a name in it is too long"),
             ("/a\0b", "control character"),
             ("/a\x1b[2Jb", "control character"),
@@ -285,7 +285,7 @@ class TestTypedPaths:
         with pytest.raises(ValueError, match="leads back to itself"):
             typed(str(tmp_path / "a"))
 
-    @pytest.mark.parametrize("text", ["/x" * MAX_PATH, "~nosuchuser/x", "/a\0b"])
+    @pytest.mark.parametrize("text", ["/x" * MAX_TYPED_PATH, "~nosuchuser/x", "/a\0b"])
     def test_the_form_says_it_and_everybody_goes_on(self, root: Path, text: str) -> None:
         one, other = visit("library"), visit("library")
         made(one, text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.bounds import MAX_PATH, check_text
+from engine.bounds import MAX_TYPED_PATH, check_text
 from engine.errors import EngineError, Stopped
 from ui.jobs import Job, Report
 from ui.paths import typed
@@ -112,7 +112,7 @@ def _folder(kind: str, busy: bool) -> None:
         return
     try:
         if encoder.strip():
-            check_text("the encoder", encoder.strip(), MAX_PATH)
+            check_text("the encoder", encoder.strip(), MAX_TYPED_PATH)
             asked["encoder"] = encoder.strip()
         into = shelf().new_path(name)
         source = typed(first)

@@ -6,7 +6,7 @@ import errno
 import stat
 from pathlib import Path
 
-from engine.bounds import MAX_PATH, check_text
+from engine.bounds import MAX_TYPED_PATH, check_text
 
 _QUOTES = " \t'\""
 """What a pasted path may come wrapped in."""
@@ -32,7 +32,7 @@ def typed(text: str, what: str = "a path") -> Path:
     text = text.strip(_QUOTES)
     if not text:
         raise ValueError(f"Type {what} first.")
-    check_text("the path", text, MAX_PATH)
+    check_text("the path", text, MAX_TYPED_PATH)
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:
