@@ -144,9 +144,7 @@ for path in sys.argv[1:]:
             lambda: grab(path, 0.1),
             lambda: cut_clip(path, 0.1, tmp_path / "clip.mp4"),
         ):
-            with pytest.raises(
-                VideoError, match=r"picture of large\.gif is 10000 x 10000 pixels; at most 67,108,864"
-            ):
+            with pytest.raises(VideoError, match=r"picture of large\.gif is 10000 x 10000 pixels; at most 67,108,864"):
                 ask()
         assert not (tmp_path / "clip.mp4").exists()
 
