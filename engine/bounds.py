@@ -210,7 +210,7 @@ def check_count(what: str, n: int, most: int) -> None:
 def check_pixels(what: str, width: int, height: int) -> None:
     """Raise `TooLarge` for a picture that is too large to be decoded."""
     if width * height > MAX_PIXELS:
-        raise TooLarge(f"{_capital(what)} is {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are taken.")
+        raise TooLarge(f"{_capital(what)} is {width} x {height} pixels; at most {MAX_PIXELS:,} are taken.")
 
 
 def check_is_file(path: Path) -> None:

@@ -133,7 +133,7 @@ for path in sys.argv[1:]:
 """
         told, most = peak(code, *hostile)
         assert len(told.splitlines()) == 3
-        assert "16,200 x 16,200 pixels" in told
+        assert "16200 x 16200 pixels" in told
         assert most < 200
 
     def test_a_size_is_refused_whichever_way_it_is_asked_for(self, tmp_path):
@@ -144,9 +144,7 @@ for path in sys.argv[1:]:
             lambda: grab(path, 0.1),
             lambda: cut_clip(path, 0.1, tmp_path / "clip.mp4"),
         ):
-            with pytest.raises(
-                VideoError, match=r"picture of large\.gif is 10,000 x 10,000 pixels; at most 67,108,864"
-            ):
+            with pytest.raises(VideoError, match=r"picture of large\.gif is 10000 x 10000 pixels; at most 67,108,864"):
                 ask()
         assert not (tmp_path / "clip.mp4").exists()
 
