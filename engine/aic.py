@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from engine import bounds
 from engine.archive import Archive, survey
-from engine.bounds import MAX_FEATURES_NBYTES, MAX_IMAGE_NBYTES, MAX_TEXT_NBYTES, check_is_file, read_bounded
 from engine.build import Progress
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
@@ -195,12 +194,12 @@ class _Reader:
         features = archive.features.get(name)
         if features is not None:
             self._look(features, len(seconds))
-            vectors = _features(features, self._bytes(features, digest, MAX_FEATURES_NBYTES))
+            vectors = _features(features, self._bytes(features, digest, bounds.MAX_FEATURES_NBYTES))
             self._check(vectors, len(seconds))
         else:
             images = self._images(name, len(seconds))
             for image in images:
-                self._bytes(image, digest, MAX_IMAGE_NBYTES)
+                self._bytes(image, digest, bounds.MAX_IMAGE_NBYTES)
         tags = self._tags(archive.objects.get(name), len(seconds), digest)
         if stored == digest.hexdigest():
             return None
@@ -249,11 +248,11 @@ class _Reader:
                 f"that it leads to in {ROOTS}."
             )
 
-    def _bytes(self, path: Path, digest: Any, most: int = MAX_TEXT_NBYTES) -> bytes:
-        """What is in a file, which also goes into the fingerprint."""
+    def _bytes(self, path: Path, digest: Any, most: int | None = None) -> bytes:
+        """What is in a file of at most so many bytes, which also goes into the fingerprint."""
         self._stays(path)
         try:
-            content = read_bounded(path, most)
+            content = bounds.read_bounded(path, bounds.MAX_TEXT_NBYTES if most is None else most)
         except OSError as error:
             raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
         except ValueError as error:
@@ -266,7 +265,7 @@ class _Reader:
         """Compare what the header of features says with the size of the file, the keyframes and the collection, before it is read."""
         self._stays(path)
         try:
-            check_is_file(path)
+            bounds.check_is_file(path)
             shape, nbytes = array_header(path)
         except ValueError as error:
             raise Unusable(f"{path} cannot be read as features ({error}).") from error

@@ -17,7 +17,6 @@ from PIL import Image, UnidentifiedImageError
 
 from engine import bounds
 from engine import video as films
-from engine.bounds import MAX_IMAGE_NBYTES, read_bounded
 from engine.clip import Clip, cut_clip
 from engine.durable import is_number, is_real_file, read_real, real_folder, sync_folder, write_files
 from engine.errors import CollectionError, NotFound, Untrusted, VideoError
@@ -66,7 +65,7 @@ def problems(collection: Path, row: VideoRow) -> list[str]:
     """What is wrong with the thumbnails of a video, a sentence at most."""
     found = folder(collection, row.number).glob("*.jpg") if row.media else ()
     try:
-        if digest((int(path.stem), _hash(read_real(path, MAX_IMAGE_NBYTES))) for path in found) == row.media:
+        if digest((int(path.stem), _hash(read_real(path, bounds.MAX_IMAGE_NBYTES))) for path in found) == row.media:
             return []
     except (OSError, ValueError, CollectionError):
         pass
@@ -165,7 +164,7 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
         If it is not an image of one of the `FORMATS` that can be decoded, is larger than any frame of a video, or moves.
     """
     try:
-        content = read_bounded(path, MAX_IMAGE_NBYTES)
+        content = bounds.read_bounded(path, bounds.MAX_IMAGE_NBYTES)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             # JPEGs of phones hold a second one, which is passed over.
             if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):

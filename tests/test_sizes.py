@@ -393,5 +393,5 @@ class TestArrays:
             with pytest.raises(ValueError, match="16,385 numbers in a row"):
                 read(tmp_path / "v.npy")
         np.save(tmp_path / "v.npy", np.zeros((bounds.MAX_QUERIES + 1, 1), np.float16))
-        with pytest.raises(ValueError, match="100,001 queries"):
+        with pytest.raises(ValueError, match=f"{bounds.MAX_QUERIES + 1:,} queries"):
             _queries(tmp_path / "v.npy")
