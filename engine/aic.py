@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from engine.build import Progress
 from engine.collection import Collection
+from engine.durable import shortages
 from engine.errors import EncoderError, VideoError
 from engine.media import PICTURES, read_image
 from engine.tables import ImportReport, check_rows, load_array, open_vectors, quiet, settle
@@ -186,7 +187,8 @@ def import_aic(
         for i, name in enumerate(names):
             progress(f"reading {name}", _STORED * i / len(names))
             try:
-                found = reader.read(name, collection.fingerprint(name) if name in stored else "")
+                with shortages(f"reading {name}"):
+                    found = reader.read(name, collection.fingerprint(name) if name in stored else "")
             except (Unusable, OSError) as error:
                 refused.append((name, str(error)))
                 continue
@@ -340,7 +342,8 @@ class _Reader:
 def _bytes(path: Path, digest: Any) -> bytes:
     """What is in a file, which also goes into the fingerprint."""
     try:
-        content = path.read_bytes()
+        with shortages(f"reading {path.name}"):
+            content = path.read_bytes()
     except OSError as error:
         raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
     digest.update(len(content).to_bytes(8, "little"))

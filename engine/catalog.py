@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from engine.durable import sync_folder
-from engine.errors import Busy, CorruptData, NotACollection, StorageFull
+from engine.durable import may_write, sync_folder
+from engine.errors import Busy, CorruptData, NotACollection, ReadOnly, ResourceExhausted
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
+from engine.refusal import translated
 
 FORMAT = 3
 _APPLICATION = 0x53464652
@@ -47,6 +47,8 @@ CREATE TABLE deletes (
 CREATE TABLE generations (
     generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, router_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
+_PATIENCE = 10.0
+"""Seconds to wait for another program that has the catalog locked."""
 _VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
 _SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
 _LAYOUT = "layout_id, placement, names, state"
@@ -59,12 +61,21 @@ class Catalog:
         self._path = path
         self._lock = threading.RLock()
         self._commits = 0
+        self.read_only = path.exists() and not (may_write(path) and may_write(path.parent))
+        """Whether nothing can be written through this connection: this user may not, or the disk takes no writes."""
         with self._translated():
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+            # Told so by its address, SQLite makes no file beside the catalog either, and needs no leave to write.
+            address = f"{path.absolute().as_uri()}?mode=ro" if self.read_only else path
+            self._db = sqlite3.connect(
+                address, check_same_thread=False, isolation_level=None, timeout=_PATIENCE, uri=self.read_only
+            )
             try:
-                # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
-                self._db.execute("PRAGMA journal_mode = DELETE")
-                self._db.execute("PRAGMA synchronous = EXTRA")
+                if not self.read_only:
+                    # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
+                    self._db.execute("PRAGMA journal_mode = DELETE")
+                    self._db.execute("PRAGMA synchronous = EXTRA")
+                    # Pages of a large change stay in memory until it commits, so that readers wait for no more than that.
+                    self._db.execute("PRAGMA cache_spill = OFF")
             except BaseException:
                 self._db.close()
                 raise
@@ -85,7 +96,7 @@ class Catalog:
                 change.add_layout(layout)
                 change.commit_generation(settings, layout.layout_id, None, None, "create", at)
         except BaseException:
-            with suppress(CorruptData, Busy, StorageFull):
+            with suppress(CorruptData, Busy, ReadOnly, ResourceExhausted):
                 if catalog._empty():
                     path.unlink()  # A file that holds nothing would keep the folder from being used.
             catalog.close()
@@ -131,25 +142,8 @@ class Catalog:
         with self._lock:
             self._db.close()
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error) or _no_room(self._path.parent):
-                raise StorageFull(
-                    "The disk is full, so the collection is as before; free some space and try again."
-                ) from error
-            if "locked" in str(error):
-                raise Busy(f"The catalog {self._path} stays locked by another program; try again later.") from error
-            raise CorruptData(f"The catalog {self._path} cannot be used ({_brief(error)}).") from error
-        except sqlite3.ProgrammingError:
-            raise  # Such as use after closing: a fault of the caller, not of the file.
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            # The message itself cannot be decoded where a byte of the stored schema has changed.
-            raise CorruptData(
-                f"The catalog {self._path} is damaged ({_brief(error)}); restore it from a copy."
-            ) from error
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(self._path)
 
     def _empty(self) -> bool:
         return self._one("SELECT count(*) FROM sqlite_master") == (0,)
@@ -393,19 +387,6 @@ def _digest(rows: _Rows) -> str:
 def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
     """CRC-32 over the counters."""
     return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())
-
-
-def _no_room(folder: Path) -> bool:
-    """Whether the file system has no block or no name left: SQLite then may say no more than that a file cannot be opened."""
-    with suppress(OSError):
-        told = os.statvfs(folder)
-        return told.f_bavail == 0 or (told.f_files > 0 and told.f_favail == 0)
-    return False
-
-
-def _brief(error: Exception) -> str:
-    """The reason of an error in one line, without the stored text that it may quote."""
-    return "".join(c for c in str(error).split(" with text ")[0] if c.isprintable())
 
 
 def _manifest(rows: _Rows) -> Manifest:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from engine.bank import Bank, of_prompts, prompts_source
 from engine.build import Progress
 from engine.catalog import Catalog
-from engine.durable import FileLock
-from engine.errors import Busy, CorruptData, EncoderError, NotACollection
+from engine.durable import FileLock, check_writable, shortages, storage_errors
+from engine.errors import Busy, CorruptData, EncoderError, NotACollection, ReadOnly
 from engine.history import past_queries
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
@@ -28,6 +28,7 @@ from engine.segment import Residency
 from engine.settings import check_settings
 from engine.snapshot import Snapshot
 from engine.types import FrameBatch, NewVideo
+from engine.vectorindex import startable_threads
 from engine.writer import Writer
 
 CACHE_BYTES = 1 << 30
@@ -95,7 +96,9 @@ class Collection(Searcher):
             raise NotACollection(
                 f"{folder} is there already and is not empty; give a new folder or open the collection in it."
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage_errors("making the collection"):
+            folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder, "making the collection")
         whole = RoundRobin({"n_shards": 1})
         layout = LayoutRow(1, "round_robin", whole.names(), whole.state)
         catalog = Catalog.create(folder / "catalog.sqlite", settings, layout, datetime.now())
@@ -149,6 +152,10 @@ class Collection(Searcher):
         ------
         Busy
             If another process or thread is writing.
+        ReadOnly
+            If the folder may not be written to, or its file system has no locks.
+        ResourceExhausted
+            If the system runs short of memory, open files, threads or disk.
         """
         if not self._write_lock.acquire(blocking=False):
             raise Busy(_BUSY)
@@ -156,14 +163,19 @@ class Collection(Searcher):
             if self._write_depth:
                 yield self._writer()
                 return
+            check_writable(self.path, "the change")
+            if self._catalog.read_only:
+                raise ReadOnly("The collection was opened when its folder could not be written to; open it again.")
             with FileLock(self.path / "write.lock", shared=False) as lock:
                 if not lock.acquire():
                     raise Busy(_BUSY)
                 writer = self._writer()
-                writer.sweep()
+                with storage_errors("tidying up before the change"):
+                    writer.sweep()
                 self._write_depth += 1
                 try:
-                    yield writer
+                    with shortages("the change"), startable_threads():
+                        yield writer
                 finally:
                     self._write_depth -= 1
         finally:

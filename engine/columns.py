@@ -15,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.durable import shortages
 from engine.errors import CorruptData
 
 NO_TIME = np.iinfo(np.int64).min
 """Stands for "no wall-clock time" in `captured_at`, like NumPy's NaT."""
 
 _TAG = "tag:"
+_ALONE = pa.ipc.IpcReadOptions(use_threads=False)
+"""Read without threads of PyArrow's own, which the system may refuse: there is nothing to unpack."""
 _BLOCK = 1 << 22
 """Tag bits looked at in one step, so that memory stays small however many tags there are."""
 
@@ -160,8 +163,8 @@ def read_columns(path: Path) -> FrameColumns:
         If the file is not an Arrow file with these columns.
     """
     try:
-        with pa.memory_map(str(path)) as source:
-            batch = pa.ipc.open_file(source).get_batch(0)
+        with shortages(f"reading {path.name} in {path.parent.name}"), pa.memory_map(str(path)) as source:
+            batch = pa.ipc.open_file(source, options=_ALONE).get_batch(0)
         values = {name: batch.column(name).to_numpy() for name in PLAIN}
         carried = {
             name.removeprefix(_TAG): _bits(batch.column(name)) for name in batch.schema.names if name.startswith(_TAG)
@@ -249,7 +252,8 @@ def read_table(path: Path) -> FrameTable:
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
     try:
-        table, unknown = _load_table(path)
+        with shortages(f"reading {path.name}"):
+            table, unknown = _load_table(path)
         video_id = _texts(path, "video_id", table.column("video_id"))
         _refuse_row(path, "video_id", "is empty", _flags(video_id, lambda pc: pc.equal(video_id, "")))
         encoded = video_id.combine_chunks().dictionary_encode()

@@ -23,6 +23,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from engine.durable import shortage
 from engine.errors import VideoError
 
 TOLERANCE = 1e-6
@@ -61,10 +62,14 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             metadata_errors="replace",
         )
     except FFmpegError as error:
+        _raise_shortage(path, error)
         if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
             raise VideoError(f"{path.name} is cut short or damaged; copy or download it again.") from error
         raise VideoError(f"{path.name} is not a video that can be read; give an mp4, mkv, webm, avi or mov.") from error
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        _raise_shortage(path, error)
+        if not isinstance(error, OSError):
+            raise
         raise VideoError(f"{path.name} cannot be opened: {error.strerror}; check its permissions.") from error
     with container:
         moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -73,6 +78,13 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         stream = moving[0]
         stream.thread_type = "AUTO"
         yield container, stream
+
+
+def _raise_shortage(path: Path, error: BaseException) -> None:
+    """A shortage is no fault of the video: raised as what it is, so that nobody takes the file for a broken one."""
+    short = shortage(f"reading {path.name}", error)
+    if short is not None:
+        raise short from error
 
 
 def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole: bool = True) -> Iterator[Timed]:
@@ -93,7 +105,8 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
                 raise VideoError(_broken(path, seconds))
             try:
                 frames = packet.decode()
-            except FFmpegError:
+            except FFmpegError as error:
+                _raise_shortage(path, error)
                 if index:
                     raise
                 continue
@@ -110,6 +123,7 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
                 yield Timed(index, seconds, frame)
                 index += 1
     except FFmpegError as error:
+        _raise_shortage(path, error)
         raise VideoError(_broken(path, seconds)) from error
     if whole and not index:
         raise VideoError(f"{path.name} holds no picture that can be decoded; export it again from its source.")
@@ -152,7 +166,8 @@ def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> boo
         return False
     try:
         container.seek(stream.start_time + int(seconds / stream.time_base), stream=stream)
-    except FFmpegError:
+    except FFmpegError as error:
+        _raise_shortage(Path(container.name), error)
         return False
     return True
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .durable import can_start, shortage, shortages
 from .errors import EncoderError
 
 if TYPE_CHECKING:
@@ -79,16 +80,25 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     try:
         import open_clip
         import torch
-    except (ImportError, RuntimeError) as error:  # a torchvision of another torch fails with RuntimeError
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+        MemoryError,
+    ) as error:  # a torchvision of another torch fails with RuntimeError
+        _raise_shortage(spec, error)
         raise EncoderError(
             f"torch and open_clip cannot be imported ({_shortened(str(error))}); install open_clip_torch again, "
             "without pinning torch or torchvision alone."
         ) from error
 
+    if not can_start(torch.get_num_threads() - 1):
+        torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as error:
+        _raise_shortage(spec, error)
         raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
     model_name, pretrained = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
     try:
@@ -100,9 +110,17 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
             )
             tokenizer = open_clip.get_tokenizer(model_name)
     except Exception as error:
+        _raise_shortage(spec, error)
         raise EncoderError(_cannot_load(spec, model_name, pretrained, error)) from error
     model.eval().requires_grad_(False)
     return OpenClipEncoder(spec, model, preprocess, tokenizer, torch.device(where))
+
+
+def _raise_shortage(spec: str, error: BaseException) -> None:
+    """A shortage is no fault of the encoder: raised as what it is, so that nobody goes on without one."""
+    short = shortage(f"loading the encoder {spec!r}", error)
+    if short is not None:
+        raise short from error
 
 
 def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) -> tuple[str, str | None]:
@@ -215,6 +233,7 @@ class OpenClipEncoder:
         self._unseen = self._zero_rows()
         self._strange = lru_cache(maxsize=8192)(self._is_strange)  # The same words come again and again.
 
+    @shortages("encoding texts")
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, dim) float32, unit norm. The last thousand texts are remembered.
 
@@ -239,6 +258,7 @@ class OpenClipEncoder:
                 self._texts.popitem(last=False)
         return np.stack(found) if found else np.zeros((0, self.dim), np.float32)
 
+    @shortages("encoding pictures")
     def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """(n, dim) float32, unit norm, of (height, width, 3) uint8 RGB images of any sizes.
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from engine import stats, vectorindex
 from engine.cells import Cells
 from engine.columns import FrameColumns, read_columns, write_columns
-from engine.durable import check_file, file_hash, save_array, sync_folder, synced, write_header
+from engine.durable import check_file, file_hash, save_array, shortage, sync_folder, synced, write_header
 from engine.errors import CorruptData
 from engine.manifest import SegmentRow
 from engine.vectorindex import FlatRows, Floats, Found, Lists, ListsWriter, Metric, Rows
@@ -214,6 +214,9 @@ class Segment:
         try:
             mapped: NDArray[np.floating] = np.load(self.folder / "vectors.npy", mmap_mode="r")
         except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+            short = shortage(f"reading vectors.npy in {self.folder.name}", error)
+            if short is not None:
+                raise short from error
             raise CorruptData(
                 f"vectors.npy in {self.folder.name} cannot be read ({error}); restore it from a copy."
             ) from error

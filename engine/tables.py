@@ -16,6 +16,8 @@ from engine import stats
 from engine.build import Progress
 from engine.collection import Collection
 from engine.columns import NO_TIME, FrameTable, read_table
+from engine.durable import shortages
+from engine.errors import EngineError
 from engine.grouping import alike
 from engine.records import LARGEST
 from engine.types import FrameBatch, NewVideo
@@ -58,7 +60,10 @@ def load_array(
         In one sentence that names the path, if it cannot be read.
     """
     try:
-        return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+        with shortages(f"reading {path.name}"):
+            return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+    except EngineError:
+        raise
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
         raise ValueError(f"{path} cannot be read as {what} ({' '.join(str(error).split())}).") from error
 

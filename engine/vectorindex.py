@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.durable import synced
+from engine.durable import can_start, shortages, synced
 from engine.errors import CorruptData
 
 Metric = Literal["ip", "l2"]
@@ -49,6 +49,17 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+@contextmanager
+def startable_threads() -> Iterator[None]:
+    """Keep FAISS to one thread in the calling thread meanwhile where the system starts no others: OpenMP would end the process."""
+    wanted = faiss.omp_get_max_threads() - 1
+    if can_start(wanted):
+        yield
+    else:
+        with one_thread():
+            yield
 
 
 def _metric(metric: Metric) -> int:
@@ -392,13 +403,13 @@ def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Met
 
 def _write_index(path: Path, index: faiss.Index) -> None:
     """Write an index through Python's files: FAISS's own say nothing of a disk that fills up at the last buffer."""
-    faults: list[OSError] = []
+    faults: list[OSError | MemoryError] = []
     with synced(path) as file:
 
         def write(chunk: bytes) -> None:
             try:
                 file.write(chunk)
-            except OSError as error:  # It cannot pass through C++.
+            except (OSError, MemoryError) as error:  # It cannot pass through C++.
                 faults.append(error)
 
         faiss.write_index(index, faiss.PyCallbackIOWriter(write))
@@ -422,7 +433,8 @@ def read_lists(path: Path, *, exact: bool, checksums: NDArray[np.uint32] | None 
     Check its hash first (that of its header if it is to be mapped), for FAISS does not notice changed bytes.
     """
     try:
-        index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
+        with shortages(f"reading {path.name} in {path.parent.name}"):
+            index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise CorruptData(
             f"{path.name} in {path.parent.name} cannot be read by FAISS; run a build to make it anew."

@@ -22,7 +22,7 @@ from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
 from engine.durable import FileLock, remove_folder, storage_errors
-from engine.errors import CorruptData, DuplicateVideo, NotFound, StorageFull
+from engine.errors import CorruptData, DuplicateVideo, NotFound, ReadOnly, ResourceExhausted, StorageFull
 from engine.intake import Intake
 from engine.learned import REFIT_AT, Learned, grown, write_learned
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings
@@ -119,7 +119,7 @@ class Writer:
                 change.advance("frame", intake.next_id)
                 self._commit(change, snapshot, "add", segments)
         # The videos are in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
-        with suppress(StorageFull, CorruptData):
+        with suppress(ResourceExhausted, CorruptData):
             self.merge()
             self.refit()
         return [row.number for row in rows]
@@ -282,11 +282,14 @@ class Writer:
         for path in leases.iterdir() if leases.is_dir() else ():
             generation = int(path.name) if path.name.isdigit() else -1
             if 0 <= generation < current:
-                with FileLock(lease_path(self._path, generation), shared=False) as lease:
-                    if lease.acquire():
-                        path.unlink()
-                    else:
-                        held.append(generation)
+                try:
+                    with FileLock(lease_path(self._path, generation), shared=False) as lease:
+                        if lease.acquire():
+                            path.unlink()
+                        else:
+                            held.append(generation)
+                except ReadOnly:  # Another user's: whether it is held cannot be told.
+                    held.append(generation)
         for kind, keep in self._catalog.live_folders(held).items():
             folder = self._path / kind
             names = {str(number) for number in keep}
@@ -297,7 +300,7 @@ class Writer:
 
     def _tidy(self) -> None:
         """Sweep after a change that is in: a disk too full for that must not deny the change, and the next writer sweeps anyway."""
-        with suppress(StorageFull):
+        with suppress(ResourceExhausted):
             self.sweep()
 
     def _commit(

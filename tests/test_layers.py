@@ -25,6 +25,7 @@ LAYERS = [
     "shots",
     "vectorindex",
     "columns",
+    "refusal",
     "catalog",
     "decode",
     "video",
@@ -114,7 +115,7 @@ LAYERS = [
 DOORS = {
     "faiss": {"vectorindex"},
     "pyarrow": {"columns"},
-    "sqlite3": {"catalog"},
+    "sqlite3": {"catalog", "refusal"},
     "av": {"decode", "clip"},
     "torch": {"encoder"},
     "open_clip": {"encoder"},
