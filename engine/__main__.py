@@ -1,10 +1,17 @@
 """The command line: `python -m engine COMMAND`. The same things as the Python surface, nothing more.
 
 Results go to stdout; progress and what went wrong go to stderr. `--json` prints one JSON document and nothing else.
-Exit status: 0 done, 1 done in part (a video was refused, a shard failed, a check found faults), 2 what the user can mend.
+Exit status: 0 done, 1 done in part (a video was refused, a shard failed, a check found faults), 2 what the user can mend, such as
+a shortage; 130 interrupted, 143 asked to end.
 """
 
 from __future__ import annotations
+
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `main` is there to answer, an interrupt ends the process and says nothing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
 import json
@@ -16,29 +23,73 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import EngineError
-from engine.types import DAYPARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
-        sys.stdout.flush()
+        return _run(arguments)
     except BrokenPipeError:
         # Whoever reads the output has had enough, as `head` has; the rest goes nowhere, and quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except (EngineError, ValueError) as error:
-        print(f"engine: {error}", file=sys.stderr)
-        return 2
+        told = str(error)
+    except RecursionError:
+        told = "something that was given is nested too deeply to be read"
     except OSError as error:
-        print(f"engine: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)
-        return 2
+        told = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     except KeyboardInterrupt:
-        print("engine: stopped; what was stored before stays.", file=sys.stderr)
+        print(_STOPPED, file=sys.stderr)
         return 130
+    except Terminated:
+        print(_STOPPED, file=sys.stderr)
+        return 143
+    print(f"engine: {told}", file=sys.stderr)
+    return 2
+
+
+_STOPPED = "engine: stopped; what was stored before stays."
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from engine.footprint import check_addresses, raise_limits
+
+    raise_limits()
+    check_addresses()
+    from engine.durable import shortages
+
+    with shortages("the command"):
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+        sys.stdout.flush()
     return status
+
+
+class Terminated(BaseException):
+    """Somebody asked the process to end, as `kill` does: everything under way is let go of in order."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # Who asks a second time does not want to wait.
+    raise Terminated
+
+
+def program() -> int:
+    """Run the command line as a process of its own."""
+    # What is closed would be given to the next file that is opened, and hold what libraries print.
+    for handle in range(3):
+        try:
+            os.fstat(handle)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    # What the one that started us has told us to pass over stays passed over.
+    for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, handler)
+    return main()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -196,6 +247,8 @@ def _placing_options(command: argparse.ArgumentParser) -> None:
 
 
 def _search_options(command: argparse.ArgumentParser) -> None:
+    from engine.types import DAYPARTS
+
     command.add_argument("collection", type=Path)
     command.add_argument("text", nargs="?")
     command.add_argument("--vector", type=Path, metavar="Q.npy", help="a vector, or a row per query for several")
@@ -375,4 +428,4 @@ def _hours(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

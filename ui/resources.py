@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
+from engine.footprint import raise_limits
 from ui import shelf as shelves
 from ui.jobs import Board
 from ui.shelf import LARGE, TOWN, Opened, Place, Shelf
@@ -37,7 +38,8 @@ def board() -> Board:
 
 @st.cache_resource(show_spinner=False)
 def shelf() -> Shelf:
-    """The collections of this server."""
+    """The collections of this server, which may open more files than a shell allows at first."""
+    raise_limits()
     local = REPOSITORY / ".local"
     town = Path(os.environ.get(FOLDER_SETTING) or local / "town")
     return Shelf(board(), town, Path(os.environ.get(ROOT_SETTING) or local / "collections"))
