@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from engine.errors import EngineError
+from engine.process import Terminated, answer_signals, check_addresses, open_streams, raise_limits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(arguments)
     except BrokenPipeError:
         # Whoever reads the output has had enough, as `head` has; the rest goes nowhere, and quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EngineError, ValueError) as error:
         told = str(error)
@@ -39,22 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = "something that was given is nested too deeply to be read"
     except OSError as error:
         told = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-    except KeyboardInterrupt:
-        print(_STOPPED, file=sys.stderr)
-        return 130
-    except Terminated:
-        print(_STOPPED, file=sys.stderr)
-        return 143
+    except (KeyboardInterrupt, Terminated) as stop:
+        print("engine: stopped; what was stored before stays.", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
     print(f"engine: {told}", file=sys.stderr)
     return 2
 
 
-_STOPPED = "engine: stopped; what was stored before stays."
-
-
 def _run(arguments: Sequence[str] | None) -> int:
-    from engine.footprint import check_addresses, raise_limits
-
     raise_limits()
     check_addresses()
     from engine.durable import shortages
@@ -66,29 +59,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
-class Terminated(BaseException):
-    """Somebody asked the process to end, as `kill` does: everything under way is let go of in order."""
-
-
-def _terminate(number: int, frame: object) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # Who asks a second time does not want to wait.
-    raise Terminated
-
-
 def program() -> int:
     """Run the command line as a process of its own."""
-    # What is closed would be given to the next file that is opened, and hold what libraries print.
-    for handle in range(3):
-        try:
-            os.fstat(handle)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-    # What the one that started us has told us to pass over stays passed over.
-    for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, signal.default_int_handler)):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, handler)
+    open_streams()
+    answer_signals()
     return main()
 
 

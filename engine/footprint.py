@@ -1,16 +1,12 @@
-"""What a process occupies in memory, what it may open, and how files are made to leave the page cache. Linux tells; elsewhere little is known."""
+"""What a process occupies in memory, and how files are made to leave the page cache. Linux tells; elsewhere little is known."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
-import resource
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from engine.errors import ResourceExhausted
 
 _STATUS = Path("/proc/self/status")
 _MAPS = Path("/proc/self/maps")
@@ -26,34 +22,6 @@ class Resident:
     """Its own: arrays, loaded codes."""
     file: int
     """Pages of mapped files, which the system may take back."""
-
-
-_OPEN_FILES = 65_536
-"""Files that a program of ours asks to be let open at once."""
-_ADDRESSES = 750 << 20
-"""Bytes of addresses, most of them never used, below which FAISS and PyArrow do not load."""
-
-
-def raise_limits() -> None:
-    """Let this process open as many files as the system allows it, up to 65,536: shells start programs with 1,024.
-
-    For programs, not for libraries: whoever imports us decides on his own process.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # Some systems allow less than they say.
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def check_addresses() -> None:
-    """Raise `ResourceExhausted` where this process may have so few addresses that the libraries crash or hang while they load."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY and soft < _ADDRESSES:
-        raise ResourceExhausted(
-            f"There is not enough memory: this process may take {soft / 1e6:,.0f} MB, and the libraries alone ask for "
-            f"{_ADDRESSES / 1e6:,.0f} MB of addresses; raise `ulimit -v`."
-        )
 
 
 def resident() -> Resident | None:

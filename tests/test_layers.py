@@ -20,6 +20,7 @@ LAYERS = [
     "durable",
     "trust",
     "footprint",
+    "process",
     "apart",
     "manifest",
     "shots",

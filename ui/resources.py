@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
-from engine.footprint import raise_limits
+from engine.process import raise_limits
 from ui import shelf as shelves
 from ui.jobs import Board
 from ui.shelf import LARGE, TOWN, Opened, Place, Shelf
