@@ -20,7 +20,7 @@ from engine.bank import Bank
 from engine.build import Gathered, draw
 from engine.calibration import Calibration
 from engine.cells import Cells
-from engine.durable import load_array, remove_folder, save_arrays, storage_errors
+from engine.durable import check_writable, load_array, remove_folder, save_arrays, storage_errors
 from engine.errors import CorruptData, EngineError
 from engine.learned import Learned, Ranking
 from engine.manifest import Settings
@@ -102,6 +102,7 @@ def climb(path: Path, snapshot: Snapshot, sounding: Sounding, progress: Progress
         raise EngineError(
             "Cells are tried with a router that was fitted to queries, and this collection has none; build it with queries first."
         )
+    check_writable(path, "trying other cells")
     wanted = numbers(len(cells), snapshot.n_live)
     found = {}
     for i, n in enumerate(wanted):
