@@ -17,6 +17,7 @@ import numpy as np
 
 from engine import footprint
 from engine.cache import ByteLRU
+from engine.durable import shortages
 from engine.errors import CorruptData
 from engine.footprint import Resident
 from engine.manifest import Settings
@@ -263,9 +264,10 @@ _listed: _Look = lru_cache(maxsize=1 << 16)(_list)
 def _folder(path: Path, look: _Look) -> int:
     """Bytes of all files under a folder; 0 where there is none."""
     try:
-        changed = path.stat().st_mtime_ns
-        settled = time.time_ns() - changed > _FRESH_NS
-        files, folders = look(path, changed) if settled else _list(path, changed)
+        with shortages(f"counting the bytes in {path.name}"):
+            changed = path.stat().st_mtime_ns
+            settled = time.time_ns() - changed > _FRESH_NS
+            files, folders = look(path, changed) if settled else _list(path, changed)
     except OSError:
         return 0
     return files + sum(_folder(each, look) for each in folders)

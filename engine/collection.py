@@ -129,10 +129,17 @@ class Collection(Searcher):
             If there is none in this folder.
         CorruptData
             If its catalog is damaged.
+        ReadOnly
+            If it may not be read by this user. One that may not be written to is opened.
+        ResourceExhausted
+            If the system runs short of memory or open files.
         """
         folder = Path(path)
-        catalog = Catalog.open(folder / "catalog.sqlite")
-        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember)
+        with shortages("opening the collection"):
+            catalog = Catalog.open(folder / "catalog.sqlite")
+            return cls(
+                folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember
+            )
 
     def __enter__(self) -> Collection:
         return self

@@ -51,7 +51,10 @@ class Generations:
             If the collection cannot be held (see `take_lease`), and was changed while it was read.
         """
         with self._lock:
-            with suppress(Busy):  # While a writer commits, the generation in hand is still one to read.
+            with (
+                suppress(Busy),
+                shortages("the request"),
+            ):  # While a writer commits, the generation in hand is still one to read.
                 version = self._catalog.version()
                 if version != self._seen:
                     self._move_on()

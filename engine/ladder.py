@@ -20,7 +20,7 @@ from engine.bank import Bank
 from engine.build import Gathered, draw
 from engine.calibration import Calibration
 from engine.cells import Cells
-from engine.durable import check_writable, load_array, remove_folder, save_arrays, storage_errors
+from engine.durable import check_writable, load_array, remove_folder, save_arrays, shortages, storage_errors
 from engine.errors import CorruptData, EngineError
 from engine.learned import Learned, Ranking
 from engine.manifest import Settings
@@ -126,7 +126,7 @@ def known(path: Path, snapshot: Snapshot, sounding: Sounding) -> dict[int, Sound
     if snapshot.cells is None or snapshot.router is None:
         return found
     for n in numbers(len(snapshot.cells), snapshot.n_live):
-        with suppress(OSError, ValueError, KeyError, CorruptData):
+        with suppress(OSError, ValueError, KeyError, CorruptData), shortages("reading what was tried"):
             rung = _read(path / FOLDER / str(n), snapshot, sounding)
             if rung is not None:
                 found[n] = rung

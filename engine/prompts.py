@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from .durable import shortages
 from .errors import EngineError
 
 PROMPTS = Path(__file__).resolve().parent.parent / "data" / "prompts.txt"
@@ -23,7 +24,8 @@ def read_prompts(path: Path | str | None = None) -> tuple[str, ...]:
     """
     path = Path(path) if path is not None else PROMPTS
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with shortages(f"reading {path.name}"):
+            text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise EngineError(f"The prompts {path} are not UTF-8; save the file as UTF-8 text.") from error
     except OSError as error:
