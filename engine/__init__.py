@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.types import Filter
-
 if TYPE_CHECKING:
     from engine.collection import Collection
+    from engine.types import Filter
 
 __all__ = ["Collection", "Filter"]
 
 
 def __getattr__(name: str) -> object:
-    """Import `Collection` on first use: FAISS and PyArrow take their time, and the first page should not wait."""
+    """Import them on first use: FAISS, PyArrow and NumPy take their time, and neither a first page nor a command should wait."""
     if name == "Collection":
         from engine.collection import Collection
 
         return Collection
+    if name == "Filter":
+        from engine.types import Filter
+
+        return Filter
     raise AttributeError(f"module 'engine' has no attribute {name!r}")

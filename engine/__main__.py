@@ -1,13 +1,19 @@
 """The command line: `python -m engine COMMAND`. The same things as the Python surface, nothing more.
 
 Results go to stdout; progress and what went wrong go to stderr. `--json` prints one JSON document and nothing else.
-Exit status: 0 done, 1 done in part (a video was refused, a shard failed, a check found faults), 2 what the user can mend.
+Exit status: 0 done, 1 done in part (a video was refused, a shard failed, a check found faults), 2 what the user can mend, such as
+a shortage; 130 interrupted, 143 asked to end.
 """
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `main` is there to answer, an interrupt ends the process and says nothing.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -15,33 +21,52 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from engine.arguments import hours_of, option_value
 from engine.errors import EngineError
 from engine.escape import visible
+from engine.process import Terminated, answer_signals, check_addresses, open_streams, raise_limits
 from engine.terminal import say, use_any_encoding
-from engine.types import DAYPARTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    use_any_encoding()
-    options = _parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
-        sys.stdout.flush()
+        return _run(arguments)
     except BrokenPipeError:
         # Whoever reads the output has had enough, as `head` has; the rest goes nowhere, and quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EngineError, ValueError) as error:
-        say(f"engine: {error}", error=True)
-        return 2
+        told = str(error)
+    except RecursionError:
+        told = "something that was given is nested too deeply to be read"
     except OSError as error:
-        say(f"engine: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", error=True)
-        return 2
-    except KeyboardInterrupt:
+        told = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    except (KeyboardInterrupt, Terminated) as stop:
         say("engine: stopped; what was stored before stays.", error=True)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
+    say(f"engine: {told}", error=True)
+    return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    raise_limits()
+    check_addresses()
+    use_any_encoding()
+    from engine.system_errors import shortages
+
+    with shortages("the command"):
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+        sys.stdout.flush()
     return status
+
+
+def program() -> int:
+    """Run the command line as a process of its own."""
+    open_streams()
+    answer_signals()
+    return main()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -194,7 +219,7 @@ def _placing_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--option",
         action="append",
-        type=_option,
+        type=option_value,
         default=[],
         metavar="NAME=VALUE",
         help=f"option of the placement, JSON or text; repeat for more ({'; '.join(takes)})",
@@ -202,6 +227,8 @@ def _placing_options(command: argparse.ArgumentParser) -> None:
 
 
 def _search_options(command: argparse.ArgumentParser) -> None:
+    from engine.types import DAYPARTS
+
     command.add_argument("collection", type=Path)
     command.add_argument("text", nargs="?")
     command.add_argument("--vector", type=Path, metavar="Q.npy", help="a vector, or a row per query for several")
@@ -243,7 +270,7 @@ def _search_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--hours",
-        type=_hours,
+        type=hours_of,
         default=(),
         metavar="H",
         help="only recorded in these hours: 7,8,9 or 18-22 (until 22:00); 22-3 wraps midnight",
@@ -369,30 +396,5 @@ def _plan_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--workers", type=int, default=1, metavar="N", help="shards searched at the same time")
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """An option of a placement: its value is JSON where it can be read so, else text."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _hours(text: str) -> tuple[int, ...]:
-    """Hours of the day from single ones and spans, whose end is excluded."""
-    hours: list[int] = []
-    for part in text.split(","):
-        first, dash, last = (each.strip() for each in part.partition("-"))
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise argparse.ArgumentTypeError(f"{part!r} is not an hour or a span such as 18-22")
-        start, stop = int(first), int(last) if dash else int(first) + 1
-        if start > 23 or stop > 24 or start == stop:
-            raise argparse.ArgumentTypeError(f"{part!r} is not a span of hours between 0 and 24")
-        hours += [hour % 24 for hour in range(start, stop if stop > start else stop + 24)]
-    return tuple(sorted(set(hours)))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

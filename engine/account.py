@@ -22,6 +22,7 @@ from engine.footprint import Resident
 from engine.manifest import Settings
 from engine.segment import Residency, Segment
 from engine.snapshot import ShardView, Snapshot
+from engine.system_errors import shortages
 from engine.vectorindex import PER_MAPPED_LIST, Lists
 
 ID_NBYTES = 8
@@ -263,9 +264,10 @@ _listed: _Look = lru_cache(maxsize=1 << 16)(_list)
 def _folder(path: Path, look: _Look) -> int:
     """Bytes of all files under a folder; 0 where there is none."""
     try:
-        changed = path.stat().st_mtime_ns
-        settled = time.time_ns() - changed > _FRESH_NS
-        files, folders = look(path, changed) if settled else _list(path, changed)
+        with shortages(f"counting the bytes in {path.name}"):
+            changed = path.stat().st_mtime_ns
+            settled = time.time_ns() - changed > _FRESH_NS
+            files, folders = look(path, changed) if settled else _list(path, changed)
     except OSError:
         return 0
     return files + sum(_folder(each, look) for each in folders)

@@ -33,6 +33,7 @@ from engine.errors import EncoderError, VideoError
 from engine.escape import why
 from engine.media import PICTURES, read_image
 from engine.records import TagBounds, check_video
+from engine.system_errors import shortages
 from engine.tables import ImportReport, array_header, check_rows, load_array, quiet, settle
 from engine.trust import ROOTS
 from engine.types import FrameBatch, NewVideo
@@ -105,7 +106,8 @@ def import_aic(
         for i, name in enumerate(names):
             progress(f"reading {name}", _STORED * i / len(names))
             try:
-                found = reader.read(name, collection.fingerprint(name) if name in stored else "")
+                with shortages(f"reading {name}"):
+                    found = reader.read(name, collection.fingerprint(name) if name in stored else "")
             except (Unusable, OSError) as error:
                 refused.append((name, str(error)))
                 continue
@@ -252,7 +254,8 @@ class _Reader:
         """What is in a file of at most so many bytes, which also goes into the fingerprint."""
         self._stays(path)
         try:
-            content = bounds.read_bounded(path, bounds.MAX_TEXT_NBYTES if most is None else most)
+            with shortages(f"reading {path.name}"):
+                content = bounds.read_bounded(path, bounds.MAX_TEXT_NBYTES if most is None else most)
         except OSError as error:
             raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
         except ValueError as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BenchError, EngineError
+from engine.system_errors import shortages
 
 Report = Callable[[int, int], None]
 """Takes how much is done, and of how much."""
@@ -36,17 +37,24 @@ class Apart:
     """A module of ours running as a process, from the side that asks it."""
 
     def __init__(self, module: str, name: str, threads: int, *arguments: str) -> None:
-        """Start it with so many threads for FAISS and NumPy; `name` is what messages call it."""
+        """Start it with so many threads for FAISS and NumPy; `name` is what messages call it.
+
+        Raises
+        ------
+        ResourceExhausted
+            If the system starts no more processes.
+        """
         self.name = name
         path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **dict.fromkeys(_POOLS, str(threads)), "PYTHONPATH": path},
-            encoding="utf-8",
-            start_new_session=True,  # An interrupt from the keyboard is for us, who then end it.
-        )
+        with shortages(f"starting {name}"):
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **dict.fromkeys(_POOLS, str(threads)), "PYTHONPATH": path},
+                encoding="utf-8",
+                start_new_session=True,  # An interrupt from the keyboard is for us, who then end it.
+            )
 
     @property
     def pid(self) -> int:
@@ -122,10 +130,9 @@ def serve(handlers: Mapping[str, Handler], abandoned: Callable[[], None]) -> Non
         question = questions.get()
         handler = handlers[question.pop("do")]
         try:
-            result = handler(lambda done, total: tell(report=[done, total]), **question)
+            with shortages("the comparison"):
+                result = handler(lambda done, total: tell(report=[done, total]), **question)
         except (EngineError, ValueError, OSError) as error:
             tell(error=str(error), mistake=isinstance(error, ValueError))
-        except MemoryError:
-            tell(error="There is not enough memory.", mistake=False)
         else:
             tell(result=result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from engine.errors import ResourceExhausted
 from engine.opening import Opening, Width, everything, routed
 from engine.plan import Plan
 from engine.preference import Preference
@@ -91,8 +92,17 @@ class Approach:
 
 
 def raise_unless_partial(plan: Plan, tasks: Sequence[Task]) -> None:
-    """Raise the first fault among these tasks, unless the answer may lack shards."""
+    """Raise the first fault among these tasks, unless the answer may lack shards.
+
+    Raises
+    ------
+    ResourceExhausted
+        If the machine ran short of something, which is no fault of the shard.
+    ShardFailed
+        Else.
+    """
     if not plan.allow_partial:
         for task in tasks:
             if task.error is not None:
-                raise task.error
+                cause = task.error.__cause__
+                raise cause if isinstance(cause, ResourceExhausted) else task.error

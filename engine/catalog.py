@@ -22,18 +22,20 @@ from typing import Any
 
 from engine.beside import check_beside
 from engine.durable import RESTORE, sync_folder
-from engine.errors import Busy, CorruptData, NotACollection, ResourceExhausted, StorageFull
+from engine.errors import Busy, CorruptData, NotACollection, ReadOnly, ResourceExhausted
 from engine.files import check_files
 from engine.guard import SCHEMA, Guard
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
+from engine.refusal import brief, translated
+from engine.system_errors import may_write
 from engine.wellformed import Rows, check_counters, read_manifest
 
 FORMAT = 3
 _APPLICATION = 0x53464652
 """SQLite's application id for our catalogs, so that a foreign database is told apart."""
 
-_BRIEF = 200
-"""Characters of a reason that a message tells."""
+_PATIENCE = 10.0
+"""Seconds to wait for another program that has the catalog locked."""
 _VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
 _SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
 _LAYOUT = "layout_id, placement, names, state"
@@ -48,13 +50,22 @@ class Catalog:
         self._commits = 0
         check_beside(path)
         self._guard = Guard(path)
+        self.read_only = path.exists() and not (may_write(path) and may_write(path.parent))
+        """Whether nothing can be written through this connection: this user may not, or the disk takes no writes."""
         with self._translated():
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+            # Told so by its address, SQLite makes no file beside the catalog either, and needs no leave to write.
+            address = f"{path.absolute().as_uri()}?mode=ro" if self.read_only else path
+            self._db = sqlite3.connect(
+                address, check_same_thread=False, isolation_level=None, timeout=_PATIENCE, uri=self.read_only
+            )
             try:
                 self._guard.watch(self._db)
-                # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
-                self._db.execute("PRAGMA journal_mode = DELETE")
-                self._db.execute("PRAGMA synchronous = EXTRA")
+                if not self.read_only:
+                    # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
+                    self._db.execute("PRAGMA journal_mode = DELETE")
+                    self._db.execute("PRAGMA synchronous = EXTRA")
+                    # Pages of a large change stay in memory until it commits, so that readers wait for no more than that.
+                    self._db.execute("PRAGMA cache_spill = OFF")
             except BaseException:
                 self._db.close()
                 raise
@@ -76,7 +87,7 @@ class Catalog:
                 change.add_layout(layout)
                 change.commit_generation(settings, layout.layout_id, None, None, "create", at)
         except BaseException:
-            with suppress(CorruptData, Busy, StorageFull):
+            with suppress(CorruptData, Busy, ReadOnly, ResourceExhausted):
                 if catalog._empty():
                     path.unlink()  # A file that holds nothing would keep the folder from being used.
             catalog.close()
@@ -134,26 +145,12 @@ class Catalog:
     def _translated(self) -> Iterator[None]:
         self._guard.begin()
         try:
-            yield
-        except MemoryError as error:
-            raise ResourceExhausted(
-                "There is not enough memory, so reading the catalog was given up; the collection is as before."
-            ) from error
-        except sqlite3.OperationalError as error:
-            if "full" in str(error) or _no_room(self._path.parent):
-                raise StorageFull(
-                    "The disk is full, so the collection is as before; free some space and try again."
-                ) from error
-            if "locked" in str(error):
-                raise Busy(f"The catalog {self._path} stays locked by another program; try again later.") from error
+            with translated(self._path):
+                yield
+        except CorruptData as error:
             if self._guard.overrun:
                 raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.") from error
-            raise CorruptData(f"The catalog {self._path} cannot be used ({_brief(error)}).") from error
-        except sqlite3.ProgrammingError:
-            raise  # Such as use after closing: a fault of the caller, not of the file.
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            # The message itself cannot be decoded where a byte of the stored schema has changed.
-            raise CorruptData(f"The catalog {self._path} is damaged ({_brief(error)}); {RESTORE}.") from error
+            raise
 
     def _empty(self) -> bool:
         return self._one("SELECT count(*) FROM sqlite_master") == (0,)
@@ -203,7 +200,7 @@ class Catalog:
         return found
 
     def _malformed(self, error: Exception) -> CorruptData:
-        return CorruptData(f"The catalog {self._path} is not well formed ({_brief(error)}); {RESTORE}.")
+        return CorruptData(f"The catalog {self._path} is not well formed ({brief(error)}); {RESTORE}.")
 
     def manifest(self, generation: int) -> Manifest:
         """List one generation, and check it against the hash stored with it."""
@@ -401,16 +398,3 @@ def _digest(rows: Rows) -> str:
 def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
     """CRC-32 over the counters."""
     return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())
-
-
-def _no_room(folder: Path) -> bool:
-    """Whether the file system has no block or no name left: SQLite then may say no more than that a file cannot be opened."""
-    with suppress(OSError):
-        told = os.statvfs(folder)
-        return told.f_bavail == 0 or (told.f_files > 0 and told.f_favail == 0)
-    return False
-
-
-def _brief(error: Exception) -> str:
-    """The reason of an error in one line, without the stored text that it may quote."""
-    return "".join(c for c in str(error).split(" with text ")[0][:_BRIEF] if c.isprintable())

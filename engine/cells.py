@@ -18,6 +18,7 @@ from engine import vectorindex
 from engine.arrays import read_header
 from engine.durable import RESTORE, load_array, load_shape, save_arrays
 from engine.errors import CorruptData
+from engine.kmeans import kmeans, nearest
 from engine.listsform import n_trained
 from engine.vectorindex import Floats, Metric
 
@@ -77,7 +78,7 @@ class Cells:
         (tests/test_cells.py holds it), for the others one hardly farther.
         """
         if not self.two_level and not self.query_metric.size:
-            return vectorindex.nearest(vectors, self.centroids)
+            return nearest(vectors, self.centroids)
         find = self._nearest_in_groups if self.two_level else self._nearest_of_all
         blocks = [find(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
         return np.concatenate([np.empty(0, np.int32), *blocks])
@@ -237,7 +238,7 @@ def _map(rows: Floats, matrix: Floats | None) -> None:
 def _train_groups(sample: Floats, n_cells: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
     """Centroids of the cells and of the groups, and the group of each cell."""
     group_centroids = _centroids(sample, max(round(math.sqrt(n_cells)), n_cells // CELLS_PER_GROUP))
-    group = vectorindex.nearest(sample, group_centroids)
+    group = nearest(sample, group_centroids)
     occurring, members = np.unique(group, return_counts=True)
     share = _share_out(n_cells, members)
     order = np.argsort(group, kind="stable")
@@ -260,7 +261,7 @@ def _centroids(sample: Floats, n: int) -> Floats:
     if n == 1:
         mean: Floats = sample.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
         return mean
-    return vectorindex.kmeans(sample, n)
+    return kmeans(sample, n)
 
 
 def write_cells(folder: Path, cells: Cells) -> dict[str, str]:

@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from engine.decode import SLACK, Converter, Timed, between, decoded_from, duration
 from engine.errors import StorageFull, VideoError
+from engine.system_errors import shortage
 
 MAX_CLIP_HEIGHT = 720
 """Pixels."""
@@ -82,8 +83,11 @@ def cut_clip(
             stop = min(seconds + after, length or math.inf)
             lasts = _encode(between(frames, start, seconds + after), picture, stream, part, start, stop)
         part.replace(out)
-    except (OSError, FFmpegError) as error:
-        if error.errno == errno.ENOSPC:
+    except (OSError, FFmpegError, MemoryError) as error:
+        short = shortage(f"cutting the clip {out.name}", error)
+        if short is not None:
+            raise short from error
+        if getattr(error, "errno", None) == errno.ENOSPC:
             raise StorageFull(
                 f"There is no room left for the clip {out.name}; free some space and try again."
             ) from error

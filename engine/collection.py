@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from engine.bank import Bank, of_prompts, prompts_source
 from engine.build import Progress
 from engine.catalog import Catalog
-from engine.durable import FileLock
-from engine.errors import Busy, CorruptData, EncoderError, NotACollection
+from engine.errors import Busy, CorruptData, EncoderError, NotACollection, ReadOnly
 from engine.files import place_of
 from engine.history import past_queries
+from engine.locks import FileLock
 from engine.manifest import LayoutRow, Settings
 from engine.placement import RoundRobin
 from engine.searcher import Searcher
 from engine.segment import Residency
 from engine.settings import check_settings, check_workers
 from engine.snapshot import Snapshot
+from engine.system_errors import check_writable, shortages, storage_errors
 from engine.types import FrameBatch, NewVideo
+from engine.vectorindex import startable_threads
 from engine.writer import Writer
 
 CACHE_BYTES = 1 << 30
@@ -97,8 +99,10 @@ class Collection(Searcher):
             raise NotACollection(
                 f"{folder} is there already and is not empty; give a new folder or open the collection in it."
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        with storage_errors("making the collection"):
+            folder.mkdir(parents=True, exist_ok=True)
         folder = place_of(folder)
+        check_writable(folder, "making the collection")
         whole = RoundRobin({"n_shards": 1})
         layout = LayoutRow(1, "round_robin", whole.names(), whole.state)
         catalog = Catalog.create(folder / "catalog.sqlite", settings, layout, datetime.now())
@@ -133,11 +137,18 @@ class Collection(Searcher):
             If its catalog is damaged.
         Untrusted
             If one of its files or folders is a link or another kind of thing.
+        ReadOnly
+            If it may not be read by this user. One that may not be written to is opened.
+        ResourceExhausted
+            If the system runs short of memory or open files.
         """
         check_workers(workers)
         folder = place_of(path)
-        catalog = Catalog.open(folder / "catalog.sqlite")
-        return cls(folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember)
+        with shortages("opening the collection"):
+            catalog = Catalog.open(folder / "catalog.sqlite")
+            return cls(
+                folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember
+            )
 
     def __enter__(self) -> Collection:
         return self
@@ -157,6 +168,10 @@ class Collection(Searcher):
         ------
         Busy
             If another process or thread is writing.
+        ReadOnly
+            If the folder may not be written to, or its file system has no locks.
+        ResourceExhausted
+            If the system runs short of memory, open files, threads or disk.
         """
         if not self._write_lock.acquire(blocking=False):
             raise Busy(_BUSY)
@@ -164,14 +179,19 @@ class Collection(Searcher):
             if self._write_depth:
                 yield self._writer()
                 return
+            check_writable(self.path, "the change")
+            if self._catalog.read_only:
+                raise ReadOnly("The collection was opened when its folder could not be written to; open it again.")
             with FileLock(self.path / "write.lock", shared=False) as lock:
                 if not lock.acquire():
                     raise Busy(_BUSY)
                 writer = self._writer()
-                writer.sweep()
+                with storage_errors("tidying up before the change"):
+                    writer.sweep()
                 self._write_depth += 1
                 try:
-                    yield writer
+                    with shortages("the change"), startable_threads():
+                        yield writer
                 finally:
                     self._write_depth -= 1
         finally:

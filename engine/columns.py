@@ -25,6 +25,7 @@ from engine.escape import FORMULA
 from engine.frame_tables import BETWEEN_TAGS as _BETWEEN_TAGS
 from engine.frame_tables import NO_TIME as NO_TIME
 from engine.frame_tables import read_table as read_table
+from engine.system_errors import shortages
 
 LONGEST = bounds.MAX_SECONDS
 
@@ -241,8 +242,9 @@ def read_columns(path: Path, n_rows: int, content: bytes | None = None) -> Frame
         If the file is not an Arrow file with these columns, whole and without gaps, of `n_rows` frames.
     """
     try:
-        whole = map_file(path) if content is None else np.frombuffer(content, np.uint8)
-        found = locate_columns(whole, n_rows, _TYPES, MAX_TAGS, len(_TAG) + 4 * MAX_TAG)
+        with shortages(f"reading {path.name} in {path.parent.name}"):
+            whole = map_file(path) if content is None else np.frombuffer(content, np.uint8)
+            found = locate_columns(whole, n_rows, _TYPES, MAX_TAGS, len(_TAG) + 4 * MAX_TAG)
     except (Malformed, OSError) as error:
         raise CorruptData(
             f"The frame columns in {path.parent.name} cannot be read ({_one_line(error)}); {RESTORE}."

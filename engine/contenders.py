@@ -17,9 +17,10 @@ from engine import footprint
 from engine.apart import Handler, Report, serve
 from engine.collection import Collection
 from engine.columns import import_companions
-from engine.durable import remove_folder, storage_errors
+from engine.real_files import remove_folder
 from engine.reference import Truth, float_rows, reading
 from engine.snapshot import ShardView
+from engine.system_errors import storage_errors
 from engine.types import SEARCHED, Trace
 from engine.vectorindex import FlatRows, Floats, Rows
 

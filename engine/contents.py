@@ -13,14 +13,14 @@ from engine.cache import ByteLRU
 from engine.catalog import Catalog
 from engine.cells import read_cells
 from engine.clip import Clip
-from engine.durable import is_real_file
-from engine.errors import CollectionError
+from engine.errors import Busy, CollectionError, ReadOnly
 from engine.export import export
 from engine.gap import Gap, modality_gap
 from engine.generations import Generations
 from engine.inside import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
 from engine.learned import read_learned
 from engine.manifest import Settings
+from engine.real_files import is_real_file
 from engine.report import collection_stats, video_info, video_infos
 from engine.snapshot import Snapshot
 from engine.trust import Trust
@@ -173,7 +173,17 @@ class Contents:
             return recordings(snapshot)
 
     def check(self) -> list[str]:
-        """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each."""
+        """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each.
+
+        Raises
+        ------
+        ResourceExhausted
+            If the system runs short of memory or open files: nothing is known then.
+        ReadOnly
+            If a file may not be read by this user.
+        Busy
+            If the collection cannot be held, and was changed meanwhile.
+        """
         with self._generations.reading() as snapshot:
             found = [problem for view in snapshot.views() for problem in view.segment.problems()]
             found += [problem for row in snapshot.manifest.videos for problem in media.problems(self.path, row)]
@@ -189,8 +199,12 @@ class Contents:
                     if router is not None:
                         folder = self.path / "routers" / str(router.router_id)
                         read_learned(folder, router.files, router.about, cells).read_all()
+            except (Busy, ReadOnly):
+                raise
             except CollectionError as error:
                 found.append(str(error))
+            if found:
+                self._generations.check_unchanged(snapshot)
             return found
 
     def export(self, vectors: Path, frames: Path) -> int:

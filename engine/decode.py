@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from engine import bounds
 from engine.errors import VideoError
+from engine.system_errors import shortage
 
 TOLERANCE = 1e-6
 """Seconds within which two times are the same."""
@@ -85,10 +86,14 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             metadata_errors="replace",
         )
     except FFmpegError as error:
+        _raise_shortage(path, error)
         if head[4:8] == b"ftyp" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3"):
             raise VideoError(f"{path.name} is cut short or damaged; copy or download it again.") from error
         raise VideoError(f"{path.name} is not a video that can be read; give an mp4, mkv, webm, avi or mov.") from error
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        _raise_shortage(path, error)
+        if not isinstance(error, OSError):
+            raise
         raise VideoError(f"{path.name} cannot be opened: {error.strerror}; check its permissions.") from error
     with container:
         moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -119,6 +124,13 @@ def _bound(stream: VideoStream) -> None:
     context.thread_type, context.thread_count = "AUTO", threads
 
 
+def _raise_shortage(path: Path, error: BaseException) -> None:
+    """A shortage is no fault of the video: raised as what it is, so that nobody takes the file for a broken one."""
+    short = shortage(f"reading {path.name}", error)
+    if short is not None:
+        raise short from error
+
+
 def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole: bool = True) -> Iterator[Timed]:
     """All frames in order of presentation; at least one where the `whole` video is read.
 
@@ -137,7 +149,8 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
                 raise VideoError(_broken(path, seconds))
             try:
                 frames = packet.decode()
-            except FFmpegError:
+            except FFmpegError as error:
+                _raise_shortage(path, error)
                 failed += 1
                 if index or failed > _MAX_LEAD:
                     raise
@@ -160,6 +173,7 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
                 yield Timed(index, seconds, frame)
                 index += 1
     except FFmpegError as error:
+        _raise_shortage(path, error)
         raise VideoError(_broken(path, seconds)) from error
     if whole and not index:
         raise VideoError(f"{path.name} holds no picture that can be decoded; export it again from its source.")
@@ -202,7 +216,8 @@ def _seek(container: InputContainer, stream: VideoStream, seconds: float) -> boo
         return False
     try:
         container.seek(stream.start_time + int(seconds / stream.time_base), stream=stream)
-    except FFmpegError:
+    except FFmpegError as error:
+        _raise_shortage(Path(container.name), error)
         return False
     return True
 

@@ -7,11 +7,8 @@ cannot run code.
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,8 +17,6 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +25,7 @@ from PIL import Image
 from . import bounds
 from .bpe import quickened
 from .errors import EncoderError, EngineError
+from .hub import offline_if_cut_off, quietly
 from .model_config import CONFIG, ModelConfig, read_config
 from .model_files import (
     ENDINGS,
@@ -43,6 +39,7 @@ from .model_files import (
     shown,
     weights_in,
 )
+from .system_errors import can_start, shortages
 
 if TYPE_CHECKING:
     import torch
@@ -101,20 +98,29 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     try:
         import open_clip
         import torch
-    except (ImportError, RuntimeError) as error:  # a torchvision of another torch fails with RuntimeError
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+        MemoryError,
+    ) as error:  # a torchvision of another torch fails with RuntimeError
+        _raise_shortage(spec, error)
         raise EncoderError(
             f"torch and open_clip cannot be imported ({_shortened(str(error))}); install open_clip_torch again, "
             "without pinning torch or torchvision alone."
         ) from error
 
+    if not can_start(torch.get_num_threads() - 1):
+        torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as error:
+        _raise_shortage(spec, error)
         raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
     source = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
     try:
-        with _quietly(), _offline_if_cut_off(), source.opened() as (name, pretrained, tokenizer):
+        with quietly(), offline_if_cut_off(), source.opened() as (name, pretrained, tokenizer):
             model, _, preprocess = open_clip.create_model_and_transforms(
                 name, pretrained=pretrained, device=where, require_pretrained=True, weights_only=True
             )
@@ -125,8 +131,15 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
     except EngineError:
         raise
     except Exception as error:
-        short = shortage_of(f"loading the encoder {shown(spec)}", error)
-        raise short or EncoderError(source.misfit(spec, error)) from error
+        _raise_shortage(spec, error)
+        raise EncoderError(source.misfit(spec, error)) from error
+
+
+def _raise_shortage(spec: str, error: BaseException) -> None:
+    """A shortage is no fault of the encoder: raised as what it is, so that nobody goes on without one."""
+    short = shortage_of(f"loading the encoder {shown(spec)}", error)
+    if short is not None:
+        raise short from error
 
 
 def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) -> _Source:
@@ -314,43 +327,6 @@ def _check_size(name: str, weights: Path) -> None:
         raise ValueError(f"its model has {n:,} numbers, and the file of its weights has only {nbytes:,} bytes")
 
 
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep open_clip's remarks off the console, and from configuring the root logger, as its first remark would."""
-    silent = logging.NullHandler()
-    logging.getLogger().addHandler(silent)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.getLogger().removeHandler(silent)
-
-
-@contextmanager
-def _offline_if_cut_off() -> Iterator[None]:
-    """Without a way to the model hub, use its cache at once instead of trying again for most of a minute."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _reachable(url: str) -> bool:
-    if getproxies().get("https"):
-        return True
-    address = urlsplit(url)
-    try:
-        socket.create_connection((address.hostname, address.port or 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-
 def _shortened(text: str) -> str:
     """On one line, without a full stop of its own."""
     line = " ".join(text.split()).rstrip(".")
@@ -383,6 +359,7 @@ class OpenClipEncoder:
         self._unseen = self._zero_rows()
         self._strange = lru_cache(maxsize=8192)(self._is_strange)  # The same words come again and again.
 
+    @shortages("encoding texts")
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, dim) float32, unit norm. The last thousand texts are remembered.
 
@@ -408,6 +385,7 @@ class OpenClipEncoder:
                 self._texts.popitem(last=False)
         return np.stack(found) if found else np.zeros((0, self.dim), np.float32)
 
+    @shortages("encoding pictures")
     def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """(n, dim) float32, unit norm, of (height, width, 3) uint8 RGB images of any sizes.
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from engine.build import Gathered
 from engine.columns import TableWriter
-from engine.durable import storage_errors, sync_folder, synced, write_header
+from engine.durable import sync_folder, synced, write_header
 from engine.frame_tables import check_table_name
 from engine.snapshot import Snapshot
+from engine.system_errors import storage_errors
 
 _STEP = 16_384
 """Frames read and written at a time, which bounds the memory for vectors and tags."""

@@ -8,7 +8,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from engine.durable import reading, real_files, real_folder, remove_named, remove_numbered
+from engine.durable import reading
+from engine.real_files import real_files, real_folder, remove_named, remove_numbered
 
 CATALOG = "catalog.sqlite"
 FILES = (

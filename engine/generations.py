@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.cache import ByteLRU
 from engine.catalog import Catalog
 from engine.cells import Training, metric_of
+from engine.errors import Busy, CorruptData, ShardFailed
 from engine.manifest import SegmentRow, Settings
 from engine.segment import Segment
 from engine.snapshot import Snapshot
+from engine.system_errors import shortages
 from engine.vectorindex import Lists
 
 
@@ -39,20 +41,41 @@ class Generations:
 
     @contextmanager
     def reading(self) -> Iterator[Snapshot]:
-        """The newest generation, held until the block ends."""
+        """The newest generation, held until the block ends.
+
+        Raises
+        ------
+        ResourceExhausted
+            If the system runs short of memory, open files or threads in the block.
+        Busy
+            If the collection cannot be held (see `take_lease`), and was changed while it was read.
+        """
         with self._lock:
-            version = self._catalog.version()
-            if version != self._seen:
-                self._move_on()
-                self._seen = version
+            with (
+                suppress(Busy),
+                shortages("the request"),
+            ):  # While a writer commits, the generation in hand is still one to read.
+                version = self._catalog.version()
+                if version != self._seen:
+                    self._move_on()
+                    self._seen = version
             snapshot = self._newest
             self._readers[snapshot.generation] = self._readers.get(snapshot.generation, 0) + 1
         try:
-            yield snapshot
+            with shortages("the request"):
+                yield snapshot
+        except (CorruptData, ShardFailed) as error:
+            self.check_unchanged(snapshot, error)
+            raise
         finally:
             with self._lock:
                 self._readers[snapshot.generation] -= 1
                 self._let_go()
+
+    def check_unchanged(self, snapshot: Snapshot, error: Exception | None = None) -> None:
+        """Raise `Busy` where what is missing of a generation was swept by a writer, and not lost: it could not be held."""
+        if not snapshot.leased and self._catalog.current_generation() != snapshot.generation:
+            raise Busy("The collection was changed while it was read; ask again.") from error
 
     def _segment(self, row: SegmentRow, settings: Settings, training: Training | None) -> Segment:
         """The open segment of a row; generations that share a segment share what is open of it."""

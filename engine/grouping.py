@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import vectorindex
 from engine.columns import FrameColumns
+from engine.kmeans import kmeans
 from engine.vectorindex import Floats
 
 MAX_FILL = 2.0
@@ -76,7 +76,7 @@ def group_cells(
     weights = np.maximum(sizes, 1).astype(np.float64)
     capacity = MAX_FILL * weights.sum() / n_shards
     members = alike(np.arange(len(centroids)) if family is None else family)
-    centres = vectorindex.kmeans(centroids, min(n_shards, len(centroids)))
+    centres = kmeans(centroids, min(n_shards, len(centroids)))
     shard = np.zeros(len(centroids), np.int32)
     for _ in range(rounds):
         distance = ((centroids**2).sum(1)[:, None] - 2 * centroids @ centres.T + (centres**2).sum(1)).astype(np.float64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.durable import is_real_file
+from engine.real_files import is_real_file
 from engine.vectorindex import Floats
 
 _OWN = os.O_NOFOLLOW | os.O_NONBLOCK

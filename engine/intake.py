@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine import bounds, media
 from engine.columns import FrameColumns, join
-from engine.durable import remove_folder
 from engine.grouping import alike
 from engine.manifest import VideoRow
+from engine.real_files import remove_folder
 from engine.records import Fingerprint, TagBounds, check_video, columns_of, prepare
 from engine.segment import max_rows
 from engine.snapshot import Snapshot

@@ -21,22 +21,15 @@ from engine.bounds import MAX_TEXT_NBYTES
 from engine.build import Gathered, draw
 from engine.calibration import Calibration
 from engine.cells import Cells, are_groups
-from engine.durable import (
-    is_real_file,
-    load_array,
-    load_shape,
-    read_real,
-    real_files,
-    remove_folder,
-    save_arrays,
-    storage_errors,
-)
+from engine.durable import load_array, load_shape, read_real, save_arrays
 from engine.errors import CorruptData, EngineError, Untrusted
 from engine.learned import Learned, Ranking
 from engine.manifest import Settings
 from engine.promise import Linear
+from engine.real_files import is_real_file, real_files, remove_folder
 from engine.snapshot import Snapshot
 from engine.sounding import Progress, Sounding, kept_by_codes
+from engine.system_errors import check_writable, shortages, storage_errors
 
 FOLDER = "ladder"
 """Folder in the collection. What is in it may be dropped at any time."""
@@ -112,6 +105,7 @@ def climb(path: Path, snapshot: Snapshot, sounding: Sounding, progress: Progress
         raise EngineError(
             "Cells are tried with a router that was fitted to queries, and this collection has none; build it with queries first."
         )
+    check_writable(path, "trying other cells")
     wanted = numbers(len(cells), snapshot.n_live)
     found = {}
     for i, n in enumerate(wanted):
@@ -136,7 +130,10 @@ def known(path: Path, snapshot: Snapshot, sounding: Sounding) -> dict[int, Sound
         return found
     for n in numbers(len(snapshot.cells), snapshot.n_live):
         # Whatever lies there may be dropped: what cannot be used is tried again.
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData, Untrusted):
+        with (
+            suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData, Untrusted),
+            shortages("reading what was tried"),
+        ):
             rung = _read(path / FOLDER / str(n), n, snapshot, sounding)
             if rung is not None:
                 found[n] = rung

@@ -17,10 +17,10 @@ import numpy as np
 from engine.bank import unit
 from engine.build import Progress
 from engine.collection import Collection
-from engine.durable import storage_errors
 from engine.errors import StorageFull
 from engine.files import discard
 from engine.reference import reading
+from engine.system_errors import storage_errors
 from engine.tables import BATCH, quiet, settle
 from engine.types import Frame, FrameBatch, NewVideo, VideoInfo
 from engine.vectorindex import Floats

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EngineError
+from .system_errors import shortages
 from .tags import Vocabulary
 from .times import plain
 from .types import DAYPARTS
@@ -135,7 +136,8 @@ def little_words() -> frozenset[str]:
 @cache
 def _read_words() -> dict[str, dict[str, Any]]:
     try:
-        told = tomllib.loads(WORDS.read_text(encoding="utf-8"))
+        with shortages(f"reading {WORDS.name}"):
+            told = tomllib.loads(WORDS.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise EngineError(f"The words for tags in {WORDS} cannot be read ({error}); put the file back.") from error
     wanted = {

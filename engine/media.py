@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
 import json
 import math
+import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +23,12 @@ from PIL import Image, UnidentifiedImageError
 from engine import bounds
 from engine import video as films
 from engine.clip import Clip, cut_clip
-from engine.durable import is_number, is_real_file, read_real, real_folder, sync_folder, write_files
-from engine.errors import CollectionError, NotFound, Untrusted, VideoError
+from engine.durable import read_real, sync_folder, write_files
+from engine.errors import CollectionError, NotFound, ReadOnly, ResourceExhausted, Untrusted, VideoError
 from engine.files import is_made
 from engine.manifest import VideoRow
+from engine.real_files import is_number, is_real_file, real_folder
+from engine.system_errors import may_write, shortage, shortages, storage_errors
 from engine.trust import Trust
 from engine.types import VideoInfo
 
@@ -65,8 +72,12 @@ def problems(collection: Path, row: VideoRow) -> list[str]:
     """What is wrong with the thumbnails of a video, a sentence at most."""
     found = folder(collection, row.number).glob("*.jpg") if row.media else ()
     try:
-        if digest((int(path.stem), _hash(read_real(path, bounds.MAX_IMAGE_NBYTES))) for path in found) == row.media:
-            return []
+        with shortages(f"checking the thumbnails of {row.video_id}"):
+            read = ((int(path.stem), _hash(read_real(path, bounds.MAX_IMAGE_NBYTES))) for path in found)
+            if digest(read) == row.media:
+                return []
+    except ReadOnly:
+        raise
     except (OSError, ValueError, CollectionError):
         pass
     return [f"The thumbnails of {row.video_id} are not what was written; delete the video and add it again."]
@@ -91,7 +102,35 @@ def poster(collection: Path, number: int) -> Path | None:
 
 def made(collection: Path, number: int, frame_id: int) -> Path:
     """Where the picture of a frame is, once it has been made on demand."""
-    return collection / "pictures" / f"{number:d}-{frame_id:d}.jpg"
+    return place_for(collection, "pictures") / f"{number:d}-{frame_id:d}.jpg"
+
+
+def place_for(collection: Path, kind: str) -> Path:
+    """Where files made on demand are kept: in the collection, or where that may not be written to, in a folder of this process.
+
+    The folder is there on return, if it can be had.
+    """
+    place = real_folder(collection / kind)
+    if may_write(place if place.exists() else collection):
+        with suppress(OSError):
+            place.mkdir(exist_ok=True)
+        return place
+    try:
+        own = (
+            Path(_own_folder()) / hashlib.blake2b(os.fsencode(collection.absolute()), digest_size=8).hexdigest() / kind
+        )
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return place  # Whoever writes there is told why he may not.
+    return own
+
+
+@cache
+def _own_folder() -> str:
+    """A folder of this process, which goes when the process ends."""
+    made = tempfile.mkdtemp(prefix="framesearch-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return made
 
 
 def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: float, trust: Trust) -> Path | None:
@@ -101,27 +140,26 @@ def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: fl
     ----------
     place : of the frame among the stored frames of its video, from 1: the number of its keyframe image
     """
-    image = _keyframe(trust.find("pictures", row.pictures), place)
-    if image is None:
-        image = _from_video(trust.find("film", row.source), seconds)
-    if image is None:
-        return None
-    path = made(collection, row.number, frame_id)
-    real_folder(path.parent)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(exist_ok=True)
+        image = _keyframe(trust.find("pictures", row.pictures), place)
+        if image is None:
+            image = _from_video(trust.find("film", row.source), seconds)
+        if image is None:
+            return None
+        path = made(collection, row.number, frame_id)
+        part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
             part.write_bytes(films.thumbnail(image, _WIDTH))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-    except OSError:  # A disk that is full or may not be written to costs the picture and nothing else.
+    except (OSError, MemoryError, ResourceExhausted):
+        # A disk that is full or may not be written to costs the picture and nothing else, and so does a shortage.
         return None
     with suppress(OSError):
         # A margin, so that the times of all of them are not asked for each time one is made.
         if sum(1 for _ in path.parent.iterdir()) > KEEP_PICTURES + KEEP_PICTURES // 20:
-            _forget_oldest(path.parent, "*.jpg", KEEP_PICTURES)
+            _forget_oldest(path.parent, "*.jpg", KEEP_PICTURES, path)
     return path
 
 
@@ -183,6 +221,9 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
     ) as error:  # Pillow's own limit, far above ours.
         raise VideoError(f"The image {path.name} has more than {bounds.MAX_PIXELS:,} pixels; scale it down.") from error
     except Exception as error:  # Pillow's plugins raise what they like on damaged files.
+        short = shortage(f"reading {path.name}", error)
+        if short is not None:
+            raise short from error
         raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
 
 
@@ -205,8 +246,8 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
     if source is None or not source.is_file():
         where = f"expected at {video.source}" if source else "only its frames were stored"
         raise NotFound(f"The video file of {video.video_id} is not here ({where}), so there is no clip to play.")
-    clips = real_folder(collection / "clips")
-    clips.mkdir(exist_ok=True)
+    with storage_errors("cutting a clip"):
+        clips = real_folder(place_for(collection, "clips"))
     path = clips / f"{video.number}-{round(seconds * 1000)}-{round(before * 1000)}-{round(after * 1000)}.mp4"
     note = path.with_suffix(".json")
     told = _read_note(note, path)
@@ -215,9 +256,13 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
     made = cut_clip(source, seconds, path, before=before, after=after)
     told = {"start": made.start, "duration": made.duration, "offset": made.offset, "nbytes": path.stat().st_size}
     part = note.with_name(f".{uuid.uuid4().hex}.part")
-    part.write_text(json.dumps(told))
-    part.replace(note)
-    _forget_oldest(clips, "*.mp4", KEEP_CLIPS)
+    with storage_errors("cutting a clip"):
+        try:
+            part.write_text(json.dumps(told))
+            part.replace(note)
+        finally:
+            part.unlink(missing_ok=True)
+        _forget_oldest(clips, "*.mp4", KEEP_CLIPS, path)
     return made
 
 
@@ -234,13 +279,14 @@ def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
     return found if sound else None
 
 
-def _forget_oldest(place: Path, kind: str, keep: int) -> None:
-    """Remove all but the newest files of ours of a kind, with the notes beside them."""
+def _forget_oldest(place: Path, kind: str, keep: int, new: Path) -> None:
+    """Remove all but the newest files of ours of a kind, with the notes beside them, but never the `new` one: clocks are set back."""
     made = {}
     for path in place.glob(kind):
         with suppress(FileNotFoundError):  # Somebody else may be forgetting it, too.
             if is_made(path.name):
                 made[path] = path.lstat().st_mtime
+    made[new] = math.inf
     for old in sorted(made, key=made.__getitem__)[:-keep]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import vectorindex
-from engine.errors import EngineError
-from engine.probe import Depth, Part, Task, failure
+from engine.probe import FAULTS, Depth, Part, Task, failure
 from engine.segment import Segment
 from engine.vectorindex import Floats, Found, Metric, Rows
 
@@ -125,7 +124,7 @@ def _rescore(
         for task, segment, some in coarse:
             try:
                 read = step(segment, rows[some])
-            except (EngineError, OSError) as error:
+            except FAULTS as error:
                 task.error, sound = failure(task.shard, segment, error), False
                 continue
             if read is not None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 from . import bounds
-from .durable import shortage
 from .errors import EncoderError, ResourceExhausted
+from .system_errors import shortage
 
 ENDINGS = (".pt", ".pth", ".bin", ".safetensors")
 """Of files of weights."""

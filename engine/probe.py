@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from engine.cache import ByteLRU
 from engine.errors import EngineError, ShardFailed
 from engine.segment import Residency, Segment
 from engine.snapshot import SegmentView, ShardView
+from engine.system_errors import shortage, work_off
 from engine.vectorindex import Floats, Found, Lists, Rows
 
 ShardCache = ByteLRU[Lists]
@@ -64,10 +66,19 @@ class Task:
     """Why it could not be searched; such a task is not probed again."""
 
 
+FAULTS = (EngineError, OSError, MemoryError, RuntimeError)
+"""What makes one shard fail and leaves the others alone; see `failure`."""
+
+
 def failure(shard: ShardView, segment: Segment, error: Exception) -> ShardFailed:
-    """A fault in a segment as the failure of its shard."""
-    failed = ShardFailed(shard.shard, str(segment.row.segment_id), str(error))
-    failed.__cause__ = error
+    """A fault in a segment as the failure of its shard; a shortage is not the shard's own, and its sentence says so."""
+    told = error if isinstance(error, EngineError) else shortage(f"reading segment {segment.row.segment_id}", error)
+    if told is None and isinstance(error, RuntimeError):
+        raise error  # A fault of the program.
+    failed = ShardFailed(shard.shard, str(segment.row.segment_id), str(told or error))
+    failed.__cause__ = told or error
+    if told is not None and told is not error:
+        told.__cause__ = error
     return failed
 
 
@@ -87,8 +98,7 @@ class Prober:
             for task in sound:
                 self._probe(task, queries, depth)
         else:
-            for _ in self.executor.map(lambda task: self._in_thread(task, queries, depth), sound):
-                pass
+            work_off(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), sound)
 
     @vectorindex.one_thread()
     def _in_thread(self, task: Task, queries: Floats, depth: Depth) -> None:
@@ -101,7 +111,7 @@ class Prober:
                 # Read here, where a fault is this shard's, and not first when hits are looked up.
                 _ = part.segment.columns
                 part.found = self._search(task, part, queries, depth)
-            except (EngineError, OSError) as error:
+            except FAULTS as error:
                 task.error = failure(task.shard, part.segment, error)
                 break
         task.ms += (time.perf_counter() - started) * 1e3

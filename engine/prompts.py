@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import EngineError
+from .system_errors import shortages
 
 PROMPTS = Path(__file__).resolve().parent.parent / "data" / "prompts.txt"
 LEAST = 32
@@ -23,7 +24,8 @@ def read_prompts(path: Path | str | None = None) -> tuple[str, ...]:
     """
     path = Path(path) if path is not None else PROMPTS
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with shortages(f"reading {path.name}"):
+            text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise EngineError(f"The prompts {path} are not UTF-8; save the file as UTF-8 text.") from error
     except OSError as error:

@@ -15,7 +15,7 @@ from engine.catalog import Catalog
 from engine.files import place_of
 from engine.generations import Generations
 from engine.snapshot import ShardView, Snapshot
-from engine.vectorindex import FlatRows, Floats, Rows
+from engine.vectorindex import FlatRows, Floats, Rows, startable_threads
 
 TIES = 64
 """Frames kept beyond the k best, so that those as good as the last of these count as well."""
@@ -41,7 +41,7 @@ def reading(path: Path) -> Iterator[Snapshot]:
     try:
         generations = Generations(path, catalog, ByteLRU(0))
         try:
-            with generations.reading() as snapshot:
+            with generations.reading() as snapshot, startable_threads():
                 yield snapshot
         finally:
             generations.close()

@@ -16,7 +16,6 @@ from engine.approach import Wanted
 from engine.arrangement import Arrangement, Arranger
 from engine.build import Gathered
 from engine.cost import Load, Timed, Values, Work
-from engine.durable import storage_errors
 from engine.plan import Plan
 from engine.probe import Prober, ShardCache
 from engine.search import search
@@ -24,6 +23,7 @@ from engine.segment import Segment
 from engine.segment_writer import write_segment
 from engine.snapshot import SegmentView, ShardView, Snapshot
 from engine.sounding import Progress
+from engine.system_errors import storage_errors
 from engine.types import Filter, SearchResult
 from engine.vectorindex import Floats
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from engine.catalog import FORMAT
 from engine.collection import Collection
-from engine.durable import FileLock, file_hash
+from engine.durable import file_hash
 from engine.encoder import SHIPPED, Encoder, load_encoder
 from engine.errors import Busy, EngineError, NotACollection
 from engine.files import discard
 from engine.ingest import SIDECAR, Progress, ingest
+from engine.locks import FileLock
 from engine.prompts import PROMPTS
 
 DATA = Path(__file__).resolve().parent.parent / "data"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine import stats
-from engine.errors import EngineError, ShardFailed
-from engine.probe import Part, Task, failure
+from engine.errors import ShardFailed
+from engine.probe import FAULTS, Part, Task, failure
 from engine.snapshot import CellMap, ShardView, Snapshot
 from engine.types import Filter, ShardState, ShardTrace
 
@@ -94,6 +94,6 @@ def _prune(shard: ShardView, where: Filter | None, numbers: set[int] | None, *, 
                     reason = "no frame passes all the filters together"
                     continue
             parts.append(part)
-        except (EngineError, OSError) as error:
+        except FAULTS as error:
             raise failure(shard, view.segment, error) from error
     return parts, reason

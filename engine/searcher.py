@@ -131,6 +131,8 @@ class Searcher(Contents):
             If the query is text and the encoder cannot be loaded.
         ShardFailed
             If a shard cannot be read.
+        ResourceExhausted
+            If the system runs short of memory, open files or threads.
         """
         return self.search_many(
             [query],
@@ -182,6 +184,8 @@ class Searcher(Contents):
                 answers = search(snapshot, some, _plan(snapshot, k, each, how), wanted, prober)
                 found |= zip(mine, answers, strict=True)
             results = [found[i] for i in range(len(kinds))]
+            if any(result.trace.missing for result in results):
+                self._generations.check_unchanged(snapshot)
         for result in results:
             result.trace.ms["encode"] = encode_ms
             result.trace.ms["total"] += encode_ms

@@ -28,10 +28,11 @@ from engine import stats, vectorindex
 from engine.arrays import read_header
 from engine.cells import MAX_CELLS, Training
 from engine.columns import FrameColumns, map_file, most_nbytes, read_columns
-from engine.durable import RESTORE, check_bytes, check_file, load_array, reading, real_files
+from engine.durable import RESTORE, check_bytes, check_file, load_array, reading
 from engine.errors import CollectionError, CorruptData
 from engine.listsform import ListsForm
 from engine.manifest import SegmentRow
+from engine.real_files import real_files
 from engine.standing import OPEN_FILES, Watched
 from engine.vectorindex import FlatRows, Floats, Found, Lists, Metric, Rows, read_lists
 

@@ -18,9 +18,9 @@ from engine.bank import readable_source
 from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.cells import Cells, Training, metric_of, read_cells
-from engine.durable import FileLock
-from engine.errors import CorruptData, NotFound
+from engine.errors import CorruptData, NotFound, ReadOnly
 from engine.learned import Learned, read_learned
+from engine.locks import FileLock
 from engine.manifest import Manifest, SegmentRow, Settings, VideoRow
 from engine.promise import RouterName, Scorer, by_centroid, by_spread, log_of
 from engine.segment import Segment
@@ -113,9 +113,9 @@ class Scorers(dict[Kind, dict[RouterName, Scorer]]):
 
 
 class Snapshot:
-    """One generation of a collection, kept readable by a lease until it is closed."""
+    """One generation of a collection, kept readable by a lease until it is closed, where one can be had."""
 
-    def __init__(self, path: Path, manifest: Manifest, lease: FileLock, segment: OpenSegment) -> None:
+    def __init__(self, path: Path, manifest: Manifest, lease: FileLock | None, segment: OpenSegment) -> None:
         self.path = path
         self.manifest = manifest
         self.generation = manifest.generation
@@ -150,10 +150,15 @@ class Snapshot:
             try:
                 if catalog.current_generation() == generation:
                     return cls(path, catalog.manifest(generation), lease, segment)
-            except BaseException:
-                lease.release()
+            except BaseException as error:
+                if lease is not None:
+                    lease.release()
+                # Without a lease, a writer may forget the generation while it is looked up.
+                if lease is None and isinstance(error, CorruptData) and catalog.current_generation() != generation:
+                    continue
                 raise
-            lease.release()
+            if lease is not None:
+                lease.release()
 
     def imagined(
         self,
@@ -192,7 +197,13 @@ class Snapshot:
 
     def close(self) -> None:
         """Let the writer sweep what only this generation needs."""
-        self._lease.release()
+        if self._lease is not None:
+            self._lease.release()
+
+    @property
+    def leased(self) -> bool:
+        """Whether a writer will leave the files of this generation alone as long as it is open."""
+        return self._lease is not None
 
     @property
     def built(self) -> bool:
@@ -367,8 +378,22 @@ def lease_path(path: Path, generation: int) -> Path:
     return path / "leases" / str(generation)
 
 
-def take_lease(path: Path, generation: int) -> FileLock:
-    """Hold a generation; many readers may, and the sweep passes over what they need."""
-    lease = FileLock(lease_path(path, generation), shared=True)
-    lease.acquire(wait=True)
+def take_lease(path: Path, generation: int) -> FileLock | None:
+    """Hold a generation; many readers may, and the sweep passes over what they need.
+
+    None where no lease can be had: in a folder that may not be written to, and on a file system without locks. Nobody here can
+    write there either; somebody elsewhere may, and then sweeps what this reader still looks at, see `Generations.reading`.
+    """
+    lease = None
+    try:
+        lease = FileLock(lease_path(path, generation), shared=True)
+        lease.acquire(wait=True)
+    except ReadOnly:
+        if lease is not None:
+            lease.release()
+        return None
+    except BaseException:
+        if lease is not None:
+            lease.release()
+        raise
     return lease

@@ -18,9 +18,11 @@ from engine.bounds import check_is_file
 from engine.build import Progress
 from engine.collection import Collection
 from engine.columns import NO_TIME
+from engine.errors import EngineError
 from engine.frame_tables import FrameTable, read_table
 from engine.grouping import alike
 from engine.records import LARGEST
+from engine.system_errors import shortages
 from engine.types import FrameBatch, NewVideo
 from engine.writer import Writer, taken
 
@@ -61,7 +63,10 @@ def load_array(
         In one sentence that names the path, if it cannot be read.
     """
     try:
-        return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+        with shortages(f"reading {path.name}"):
+            return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+    except EngineError:
+        raise
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
         # What it says may quote the file, which need not be an array at all.
         raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error

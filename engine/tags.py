@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from .encoder import Encoder
 from .errors import EngineError
+from .system_errors import shortages
 
 VOCABULARY = Path(__file__).resolve().parent.parent / "data" / "vocabulary.toml"
 SCENE = "scene"
@@ -81,7 +82,8 @@ def load_vocabulary(path: Path | str | None = None) -> Vocabulary:
     """
     path = Path(path) if path is not None else VOCABULARY
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        with shortages(f"reading {path.name}"):
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise EngineError(f"The vocabulary {path} cannot be read: {error}; give the path of a TOML file.") from error
     except tomllib.TOMLDecodeError as error:

@@ -17,10 +17,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.durable import reading, shortage, synced
+from engine.durable import reading, synced
 from engine.errors import CorruptData
+from engine.kmeans import NOT_FINITE
 from engine.listsform import ListsForm, malformed, row_nbytes
 from engine.standing import Watched
+from engine.system_errors import can_start, shortages
 
 Metric = Literal["ip", "l2"]
 Floats = NDArray[np.float32]
@@ -33,7 +35,6 @@ CODECS: dict[str, int | None] = {
     "fp32": None,
 }
 """Codes of the inverted lists. 8 bits per dimension lose next to nothing; 4 halve the memory and want more re-scoring."""
-_NOT_FINITE = "A stored row holds a value that is not a finite number; restore its vectors from a copy."
 PER_MAPPED_LIST = 160
 """Bytes of memory that a list takes whose ids and codes stay in the file."""
 _DENSE = 0.2
@@ -54,29 +55,20 @@ def one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(before)
 
 
+@contextmanager
+def startable_threads() -> Iterator[None]:
+    """Keep FAISS to one thread in the calling thread meanwhile where the system starts no others: OpenMP would end the process."""
+    wanted = faiss.omp_get_max_threads() - 1
+    if can_start(wanted):
+        yield
+    else:
+        with one_thread():
+            yield
+
+
 def metric_number(metric: Metric) -> int:
     """FAISS's number for a metric."""
     return int(faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2)
-
-
-def kmeans(x: Floats, n_cells: int, *, seed: int = 1234, n_iter: int = 12) -> Floats:
-    """Centroids (n_cells, dim) of Lloyd's k-means on the rows of x (n, dim); n must be at least `n_cells`."""
-    model = faiss.Kmeans(
-        x.shape[1], n_cells, niter=n_iter, seed=seed, min_points_per_centroid=1, max_points_per_centroid=256
-    )
-    if not np.isfinite(x).all():
-        raise CorruptData(_NOT_FINITE)
-    model.train(np.ascontiguousarray(x, np.float32))
-    return np.asarray(model.centroids, np.float32)
-
-
-def nearest(x: Floats, centroids: Floats) -> NDArray[np.int32]:
-    """Index (n,) of the nearest centroid by Euclidean distance for each row of x (n, dim)."""
-    _, labels = faiss.knn(np.ascontiguousarray(x, np.float32), np.ascontiguousarray(centroids, np.float32), 1)
-    cell: NDArray[np.int32] = labels[:, 0].astype(np.int32)
-    if cell.min(initial=0) < 0:
-        raise CorruptData(_NOT_FINITE)
-    return cell
 
 
 def scores_of(query: Floats, x: Floats, metric: Metric) -> Floats:
@@ -103,7 +95,7 @@ def products_at(query: Floats, x: Floats, rows: Rows) -> Floats:
 def train_codec(codec: str, x: Floats) -> Floats:
     """Ranges that the codec learns from a sample x (n, dim); empty for codecs that learn nothing."""
     if not np.isfinite(x).all():
-        raise CorruptData(_NOT_FINITE)
+        raise CorruptData(NOT_FINITE)
     kind = CODECS[codec]
     if kind is None:
         return np.empty(0, np.float32)
@@ -115,7 +107,7 @@ def train_codec(codec: str, x: Floats) -> Floats:
 def check_values(x: NDArray[np.floating], codec: str) -> None:
     """Raise `ValueError` for stored rows (n, dim) with a value that the codec would turn into infinity, `CorruptData` for one that is none."""
     if not np.isfinite(x).all():
-        raise CorruptData(_NOT_FINITE)
+        raise CorruptData(NOT_FINITE)
     if codec == "fp16" and x.dtype != np.float16 and np.abs(x).max(initial=0) > np.finfo(np.float16).max:
         raise ValueError("A value is too large for the codec fp16; build with sq8 or fp32.")
 
@@ -186,7 +178,7 @@ def _found(distances: Floats, labels: Rows, sign: int, scanned: Rows, *, exact: 
     else:
         sound = np.isfinite(scores)
     if not sound.all():
-        raise CorruptData(_NOT_FINITE)
+        raise CorruptData(NOT_FINITE)
     return Found(labels, scores, scanned, exact)
 
 
@@ -257,7 +249,7 @@ def exact_scores(query: Floats, rows: NDArray[np.floating], metric: Metric) -> F
     """Scores (n,) of stored rows (n, dim) for one query (1, dim). FAISS reads float16 as it is, which saves turning it into float32."""
     found = FlatRows(rows, metric).search(query, len(rows))
     if found.rows.min(initial=0) < 0:  # FAISS passes over what compares with nothing.
-        raise CorruptData(_NOT_FINITE)
+        raise CorruptData(NOT_FINITE)
     scores = np.empty(len(rows), np.float32)
     scores[found.rows[0]] = found.scores[0]
     return scores
@@ -451,13 +443,13 @@ def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Met
 
 def _write_index(path: Path, index: faiss.Index) -> None:
     """Write an index through Python's files: FAISS's own say nothing of a disk that fills up at the last buffer."""
-    faults: list[OSError] = []
+    faults: list[OSError | MemoryError] = []
     with synced(path) as file:
 
         def write(chunk: bytes) -> None:
             try:
                 file.write(chunk)
-            except OSError as error:  # It cannot pass through C++.
+            except (OSError, MemoryError) as error:  # It cannot pass through C++.
                 faults.append(error)
 
         faiss.write_index(index, faiss.PyCallbackIOWriter(write))
@@ -499,10 +491,10 @@ def read_lists(
     """
     form.check(path)
     try:
-        index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
-    except (RuntimeError, MemoryError) as error:
-        short = shortage(f"reading {path.name} in {path.parent.name}", error)
-        raise short or malformed(path, "FAISS refuses it") from error
+        with shortages(f"reading {path.name} in {path.parent.name}"):
+            index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise malformed(path, "FAISS refuses it") from error
     flat = CODECS[form.codec] is None
     told = type(index), index.d, index.ntotal, index.metric_type, index.code_size, index.nlist, index.is_trained
     cells, _ = form.occupied

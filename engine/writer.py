@@ -21,18 +21,20 @@ from engine.build import Gathered, Progress, draw, newer, pieces
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
-from engine.durable import FileLock, is_real_file, numbered, remove_folder, remove_numbered, storage_errors
-from engine.errors import CorruptData, DuplicateVideo, NotFound, StorageFull
+from engine.errors import CorruptData, DuplicateVideo, NotFound, ReadOnly, ResourceExhausted, StorageFull
 from engine.files import check_files
 from engine.intake import Intake
 from engine.learned import REFIT_AT, Learned, grown, write_learned
+from engine.locks import FileLock
 from engine.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings
 from engine.placement import make_placement
+from engine.real_files import is_real_file, numbered, remove_folder, remove_numbered
 from engine.records import Fingerprint, prepare
 from engine.segment import CODED_FROM, Stored
 from engine.segment_writer import write_segment
 from engine.settings import check_shards
 from engine.snapshot import SegmentView, Snapshot, lease_path
+from engine.system_errors import storage_errors
 from engine.trust import Trust
 from engine.types import FrameBatch, NewVideo
 
@@ -128,7 +130,7 @@ class Writer:
                 change.advance("frame", intake.next_id)
                 self._commit(change, snapshot, "add", segments)
         # The videos are in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
-        with suppress(StorageFull, CorruptData):
+        with suppress(ResourceExhausted, CorruptData):
             self.merge()
             self.refit()
         return [row.number for row in rows]
@@ -307,18 +309,21 @@ class Writer:
                 if not is_real_file(path):  # No reader holds that.
                     remove_folder(path)
                     continue
-                with FileLock(path, shared=False) as lease:
-                    if lease.acquire():
-                        remove_folder(path)
-                    else:
-                        held.append(generation)
+                try:
+                    with FileLock(path, shared=False) as lease:
+                        if lease.acquire():
+                            remove_folder(path)
+                        else:
+                            held.append(generation)
+                except ReadOnly:  # Another user's: whether it is held cannot be told.
+                    held.append(generation)
         for kind, keep in self._catalog.live_folders(held).items():
             remove_numbered(self._path / kind, {str(number) for number in keep})
         self._catalog.forget_before(min(held))
 
     def _tidy(self) -> None:
         """Sweep after a change that is in: a disk too full for that must not deny the change, and the next writer sweeps anyway."""
-        with suppress(StorageFull):
+        with suppress(ResourceExhausted):
             self.sweep()
 
     def _commit(

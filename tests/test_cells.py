@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import flip
 
-from engine import vectorindex
 from engine.cells import (
     CELLS_PER_GROUP,
     MAX_CELLS,
@@ -21,6 +20,7 @@ from engine.cells import (
     write_cells,
 )
 from engine.errors import CorruptData
+from engine.kmeans import nearest
 from engine.vectorindex import CODECS
 
 FILES = ["centroids.npy", "trained.npy", "group_centroids.npy", "group_of.npy", "spread.npy", "query_metric.npy"]
@@ -178,7 +178,7 @@ def test_the_cells_of_a_group_stand_together_and_no_group_is_empty(two_level):
 
 
 def test_groups_get_cells_in_proportion_to_their_members(clustered, two_level):
-    group = vectorindex.nearest(clustered[::2], two_level.group_centroids)
+    group = nearest(clustered[::2], two_level.group_centroids)
     members = np.bincount(group, minlength=len(two_level.group_centroids))
     cells = np.bincount(two_level.group_of)
     assert (cells <= members).all()
@@ -188,9 +188,9 @@ def test_groups_get_cells_in_proportion_to_their_members(clustered, two_level):
 def test_two_levels_find_the_truly_nearest_cell_nearly_always(clustered, two_level):
     held_out = clustered[1::2]
     found = two_level.assign(held_out)
-    nearest = vectorindex.nearest(held_out, two_level.centroids)
-    assert (found == nearest).mean() >= 0.99
-    excess = two_level.distances(held_out, found) - two_level.distances(held_out, nearest)
+    truth = nearest(held_out, two_level.centroids)
+    assert (found == truth).mean() >= 0.99
+    excess = two_level.distances(held_out, found) - two_level.distances(held_out, truth)
     assert excess.min() >= -1e-2
     assert excess.mean() <= 0.01 * two_level.spread.mean()
 
@@ -198,7 +198,7 @@ def test_two_levels_find_the_truly_nearest_cell_nearly_always(clustered, two_lev
 def test_two_levels_with_few_groups_find_the_nearest_cell_always(rows):
     cells = train(rows, 49, "sq8", 1, two_level=True)
     assert len(cells.group_centroids) <= 8
-    np.testing.assert_array_equal(cells.assign(rows), vectorindex.nearest(rows, cells.centroids))
+    np.testing.assert_array_equal(cells.assign(rows), nearest(rows, cells.centroids))
 
 
 def test_a_row_gets_the_same_cell_among_many_as_alone(clustered, two_level):
@@ -236,7 +236,7 @@ class TestUnderAQueryMetric:
         forms = self.forms(rows, cells.centroids, metric)
         mine = forms[np.arange(len(rows)), cells.assign(rows)]
         np.testing.assert_allclose(mine, forms.min(axis=1), atol=1e-4)
-        plain = vectorindex.nearest(rows, cells.centroids)
+        plain = nearest(rows, cells.centroids)
         assert (cells.assign(rows) != plain).mean() > 0.1
 
     def test_two_levels_with_few_groups_agree_with_the_quadratic_form_too(self, rows, metric):

@@ -11,17 +11,10 @@ import threading
 import numpy as np
 import pytest
 
-from engine.durable import (
-    FileLock,
-    check_file,
-    file_hash,
-    save_array,
-    storage_errors,
-    synced,
-    write_files,
-    write_header,
-)
+from engine.durable import check_file, file_hash, save_array, synced, write_files, write_header
 from engine.errors import CorruptData, ReadOnly, ResourceExhausted, StorageFull
+from engine.locks import FileLock
+from engine.system_errors import storage_errors
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine import encoder as module
+from engine import hub
 from engine.encoder import SHIPPED, OpenClipEncoder, load_encoder
 from engine.errors import EncoderError
 
@@ -209,7 +210,7 @@ class TestLoading:
         from huggingface_hub import constants
 
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(module, "_reachable", lambda url: False)
+        monkeypatch.setattr(hub, "_reachable", lambda url: False)
         with pytest.raises(EncoderError) as caught:
             load_encoder("ViT-B-32/laion2b_s34b_b79k")
         assert str(caught.value) == (
@@ -219,8 +220,8 @@ class TestLoading:
         assert not constants.HF_HUB_OFFLINE
 
     def test_an_address_that_nobody_answers_at_is_not_reachable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "getproxies", dict)
-        assert not module._reachable("https://127.0.0.1:9")
+        monkeypatch.setattr(hub, "getproxies", dict)
+        assert not hub._reachable("https://127.0.0.1:9")
 
     @pytest.mark.parametrize(
         ("spec", "sentence"),

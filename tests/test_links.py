@@ -19,12 +19,14 @@ from engine import Collection, media
 from engine.aic import import_aic
 from engine.archive import survey
 from engine.bounds import read_bounded
-from engine.durable import FileLock, check_file, file_hash, read_real, remove_folder, remove_numbered
+from engine.durable import check_file, file_hash, read_real
 from engine.errors import CorruptData, NotACollection, Untrusted, VideoError
 from engine.files import FILES, MADE, NUMBERED, discard
 from engine.history import past_queries, remember
 from engine.ingest import describe
+from engine.locks import FileLock
 from engine.making import filled, videos_at
+from engine.real_files import remove_folder, remove_numbered
 from engine.reference import reading
 from engine.tables import open_vectors
 from engine.types import NewVideo

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from worlds import Video, assert_holds, assert_ranking, fill, flip, folders, listed, make_video
 
 from engine import vectorindex
-from engine.durable import storage_errors
 from engine.errors import CorruptData, StorageFull
+from engine.kmeans import kmeans, nearest
 from engine.listsform import ListsForm
+from engine.system_errors import storage_errors
 from engine.vectorindex import (
     CODECS,
     Lists,
@@ -46,7 +47,7 @@ def rows():
 @pytest.fixture(scope="module")
 def cell(rows):
     # Numbers with gaps: a segment holds only some of a collection's cells.
-    return (vectorindex.nearest(rows, vectorindex.kmeans(rows, CELLS)) * 3 + 5).astype(np.int32)
+    return (nearest(rows, kmeans(rows, CELLS)) * 3 + 5).astype(np.int32)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 
 from engine.__main__ import main
 from engine.collection import Collection
+from engine.kmeans import kmeans
 from engine.likeness import KINDS, TAGS
 from engine.synthetic import World, write_synthetic
 from engine.tables import BATCH
 from engine.types import DAYPARTS, Filter
-from engine.vectorindex import kmeans
 
 N = 20_000
 DIM = 128

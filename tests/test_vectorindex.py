@@ -11,6 +11,7 @@ from worlds import assert_ranking
 
 from engine import vectorindex
 from engine.durable import save_array
+from engine.kmeans import kmeans
 from engine.vectorindex import CODECS, FlatRows, clipped, list_order, scores_of, train_codec
 
 N, DIM = 300, 16
@@ -54,11 +55,11 @@ class TestCells:
         assert counts.tolist() == [cells.count(number) for number in occurring]
 
     def test_kmeans_is_the_same_every_time(self, rows):
-        np.testing.assert_array_equal(vectorindex.kmeans(rows, 5), vectorindex.kmeans(rows, 5))
+        np.testing.assert_array_equal(kmeans(rows, 5), kmeans(rows, 5))
 
     @pytest.mark.parametrize("n_cells", [1, 8])
     def test_kmeans_of_identical_rows_stays_finite(self, n_cells):
-        assert np.isfinite(vectorindex.kmeans(np.ones((40, 4), np.float32), n_cells)).all()
+        assert np.isfinite(kmeans(np.ones((40, 4), np.float32), n_cells)).all()
 
 
 class TestClipped:

@@ -64,7 +64,8 @@ def grid(
 
 def data_url(path: Path | None) -> str:
     """A JPEG file of a collection as a data URL; empty if there is no such file, or something else has its name."""
-    from engine.durable import is_real_file, read_real
+    from engine.durable import read_real
+    from engine.real_files import is_real_file
 
     if path is None or not is_real_file(path):
         return ""

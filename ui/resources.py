@@ -15,6 +15,7 @@ import streamlit as st
 
 from engine.errors import Stopped
 from engine.escape import visible
+from engine.process import raise_limits
 from ui import shelf as shelves
 from ui import words
 from ui.jobs import Board
@@ -40,7 +41,8 @@ def board() -> Board:
 
 @st.cache_resource(show_spinner=False)
 def shelf() -> Shelf:
-    """The collections of this server."""
+    """The collections of this server, which may open more files than a shell allows at first."""
+    raise_limits()
     local = REPOSITORY / ".local"
     town = Path(os.environ.get(FOLDER_SETTING) or local / "town")
     return Shelf(board(), town, Path(os.environ.get(ROOT_SETTING) or local / "collections"))
