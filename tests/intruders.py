@@ -1,0 +1,4 @@
+"""x"""
+import pyarrow.csv
+import pyarrow.parquet
+import engine.commands
