@@ -208,7 +208,7 @@ def intrude(case: Intrusion, base: Path, folder: Path) -> Outcome:
         except EOFError:
             what, told = "cannot", "the maker died"
         if what == "cannot":
-            raise RuntimeError(f"{case.name}: {told}")
+            return Outcome("fault", f"could not be made: {told}", 0.0, 0)
         before = told
         started, least = time.monotonic(), _resident(child.pid)
         pipe.send("go on")
@@ -688,7 +688,8 @@ def _archive(name: str, spoil: Callable[[Place, Path], object], **how: Any) -> N
             np.save(root / f"clip-features-32/{video}.npy", np.random.default_rng(2).normal(size=(2, DIM)))
             (root / f"map-keyframes/{video}.csv").write_text("n,pts_time,fps,frame_idx\n1,0,25,0\n2,2,25,50\n")
         spoil(place, root)
-        if not (root / "keyframes/A").is_symlink() and not any((root / "keyframes/A").iterdir()):
+        pictures = root / "keyframes/A"
+        if pictures.is_dir() and not pictures.is_symlink() and not any(pictures.iterdir()):
             Image.new("RGB", (64, 36), "green").save(root / "keyframes/A/001.jpg")
 
         def ask() -> None:
