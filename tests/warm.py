@@ -293,15 +293,16 @@ def look(path: Path, right: Right, work: Path, answer: Connection) -> None:
 class Seat:
     """A process that holds collections open, started again when it dies."""
 
-    def __init__(self, right: Right, work: Path) -> None:
-        self._right, self._work = right, work
+    def __init__(self, right: Right, work: Path, server: Callable[[Connection, Right, Path], None] = serve) -> None:
+        """Take what is right, a folder for exports, and what runs in the process."""
+        self._right, self._work, self._server = right, work, server
         self._process: Any = None
         self.starts = 0
 
     def _start(self) -> None:
         context = processes()
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=serve, args=(there, self._right, self._work))
+        self._process = context.Process(target=self._server, args=(there, self._right, self._work))
         self._process.start()
         there.close()
         self.starts += 1
@@ -341,6 +342,8 @@ def harm(
     seed: int = 0,
     is_warm: bool = True,
     kinds: Sequence[str] = tuple(KINDS),
+    ways: Sequence[str] = tuple(HARMS),
+    server: Callable[[Connection, Right, Path], None] = serve,
 ) -> Tally:
     """Harm one file at a time, under a process that has read it or at rest, and go on with the collection.
 
@@ -353,12 +356,12 @@ def harm(
         pass
     with small(), one_thread():
         right = Right.of(base, model, work)
-    seat = Seat(right, work)
+    seat = Seat(right, work, server)
     rewrites = list(REWRITES)
     with timed(tally):
         context = processes()
         for n in range(times):
-            kind, way = kinds[n % len(kinds)], list(HARMS)[n // len(kinds) % len(HARMS)]
+            kind, way = kinds[n % len(kinds)], ways[(seed + n // len(kinds) + n) % len(ways)]
             residency, workers = rng.choice(("loaded", "mapped")), rng.choice((1, 2))
             # The most about what rows are written anew from; each of the others has its turn.
             rewrite = rewrites[rng.randrange(len(rewrites))]
