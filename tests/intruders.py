@@ -26,6 +26,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import hostile
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -87,6 +88,7 @@ class Intrusion:
     slow: bool = False
     """Whether it takes too long to be tried each time."""
     seconds: float = 20.0
+    """Of a processor; twice as long may go by, for others are at work as well."""
     nbytes: int = 2 << 30
     """Memory on top of what the process had before."""
 
@@ -188,6 +190,14 @@ def _resident(process: int) -> int:
     return 0
 
 
+def _worked(process: int) -> float:
+    """Seconds that a process has had of a processor."""
+    with suppress(OSError, IndexError, ValueError):
+        told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How an intrusion ended."""
@@ -231,7 +241,7 @@ def intrude(case: Intrusion, base: Path, folder: Path) -> Outcome:
             if most > case.nbytes:
                 end = ("fault", f"took more than {case.nbytes / 1e9:.1f} GB")
                 break
-            if time.monotonic() - started > case.seconds:
+            if _worked(child.pid) > case.seconds or time.monotonic() - started > 2 * case.seconds:
                 end = ("fault", f"no end within {case.seconds:.0f} s")
                 break
         seconds = time.monotonic() - started
@@ -1044,40 +1054,12 @@ _STRICT: dict[str, Any] = {"may_pass": False, "may_change": False}
 """Nothing but a refusal will do, and nothing may change."""
 _ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
 _forged(
-    "a view without end in place of the deletes",
-    "DROP TABLE deletes",
-    f"CREATE VIEW deletes AS {_ENDLESS} SELECT 1 AS segment_id, x AS start, x AS stop, 0 AS born FROM n",
-    signed=False,
-    **_STRICT,
-)
-_forged(
     "a view without end in place of the counters",
     "DROP TABLE counters",
     f"CREATE VIEW counters AS {_ENDLESS} SELECT 'frame' AS name, x AS value FROM n",
     signed=False,
     **_STRICT,
 )
-_forged(
-    "a trigger that empties the collection",
-    "CREATE TRIGGER t AFTER INSERT ON generations BEGIN UPDATE segments SET died = 1; UPDATE videos SET died = 1; END",
-    **_STRICT,
-)
-_forged("three million shards", ("UPDATE layouts SET names = ?", (json.dumps([""] * 3_000_000),)))
-_forged("shards that nest 100,000 times", ("UPDATE layouts SET names = ?", ("[" * 100_000 + "]" * 100_000,)))
-_forged("settings that nest", _setting(options={}), ("UPDATE generations SET settings = ?", ("[" * 100_000,)))
-_forged("a range that starts before the first row", "UPDATE deletes SET start = -10")
-_forged("a range that ends before it starts", "UPDATE deletes SET start = 9, stop = 2")
-_forged("a range beyond the last row", "UPDATE deletes SET stop = 1000000000000")
-_forged("a range that is a text", "UPDATE deletes SET stop = 'x'")
-_forged("10^15 rows in a segment", "UPDATE segments SET n_rows = 1000000000000000")
-_forged("fewer than no rows in a segment", "UPDATE segments SET n_rows = -5")
-_forged("a shard that is not there", "UPDATE segments SET shard = 999")
-_forged("a shard before the first", "UPDATE segments SET shard = -1")
-_forged("10^12 dimensions", _setting(dim=10**12))
-_forged("no dimensions", _setting(dim=0))
-_forged("dimensions that are a text", _setting(dim="8"))
-_forged("a codec that is not there", _setting(codec="sq1"))
-_forged("a metric that is not there", _setting(metric="cosine"))
 _forged("10^9 shards asked for", _setting(n_shards=10**9))
 _forged("a setting that nobody knows", _setting(evil=True))
 _forged(
@@ -1087,8 +1069,6 @@ _forged(
 _forged("files without end", "UPDATE segments SET files = json_insert(files, '$.\"/dev/zero\"', '0')")
 _forged("cells whose files are without end", "UPDATE cells SET files = json_insert(files, '$.\"/dev/zero\"', '0')")
 _forged("routers whose files are without end", "UPDATE routers SET files = json_insert(files, '$.\"/dev/zero\"', '0')")
-_forged("no statistics", "UPDATE segments SET stats = '{}'")
-_forged("statistics that are a list", "UPDATE segments SET stats = '[]'")
 _forged(
     "tags that are no counts", "UPDATE segments SET stats = json_set(stats, '$.tags', json('{\"object:cat\": \"x\"}'))"
 )
@@ -1096,15 +1076,10 @@ _forged(
     "frame ids that are texts", "UPDATE segments SET stats = json_set(stats, '$.frame_ids', json('[\"a\", \"b\"]'))"
 )
 _forged("videos that nobody knows", "UPDATE segments SET stats = json_set(stats, '$.videos', json('{\"-1\": 5}'))")
-_forged("a router that knows nothing", "UPDATE routers SET about = '{}'")
-_forged("a recording time that is none", "UPDATE videos SET captured_at = 'yesterday'")
-_forged("a duration that is a text", "UPDATE videos SET duration = 'long'")
-_forged("a title of 100 MB", ("UPDATE videos SET title = ? WHERE number = 1", ("x" * 100_000_000,)))
 _forged("a title that is a number", "UPDATE videos SET title = 5")
 _forged("a title with a control character", "UPDATE videos SET title = char(27) || '[2J'")
 _forged("a blob for a video's id", "UPDATE videos SET video_id = x'ff00ff' WHERE number = 1")
 _forged("the counter of frames at its end", "UPDATE counters SET value = 9223372036854775807 WHERE name = 'frame'")
-_forged("a counter before zero", "UPDATE counters SET value = -5 WHERE name = 'segment'")
 _forged(
     "a generation at the end of all numbers", "UPDATE generations SET generation = 9223372036854775807", signed=False
 )
@@ -1113,6 +1088,25 @@ _forged(
     _ENDLESS.replace("FROM n)", "FROM n LIMIT 500000)")
     + (" INSERT INTO videos SELECT x + 1000, 'w' || x, '', '', 0, 0, NULL, 0, '', '', '{}', '', 0, NULL FROM n"),
 )
+
+
+def _stored(make: Callable[[Path], None]) -> None:
+    """A collection whose checksums are right, and what they are of is not; it is used in every way."""
+
+    @intrusion(f"stored: {make.__name__.replace('_', ' ')}", may_pass=True, may_change=True)
+    def given(place: Place) -> Ask:
+        make(place.collection)
+
+        def ask() -> None:
+            for use, outcome in hostile.outcomes(place.collection).items():
+                if outcome.startswith("raised"):
+                    raise AssertionError(f"{use}: {' '.join(outcome.split())[-300:]}")
+
+        return ask
+
+
+for _make in hostile.HOSTILE:
+    _stored(_make)
 
 
 @intrusion("collection: videos and pictures of somebody else", may_pass=True)
@@ -1305,7 +1299,6 @@ for _name, _arguments in _COMMANDS.items():
     _command(_name, _arguments)
 
 
-def quick(n: int | None = None, seed: int = 0) -> list[Intrusion]:
-    """Those that do not take long; n of them, spread over all kinds."""
-    cases = [case for case in INTRUSIONS if not case.slow]
-    return cases if n is None else cases[seed % 7 :: max(1, len(cases) // n)]
+def quick() -> list[Intrusion]:
+    """Those that do not take long."""
+    return [case for case in INTRUSIONS if not case.slow]

@@ -29,7 +29,7 @@ from engine.durable import file_hash
 from engine.errors import EngineError
 from engine.vectorindex import one_thread
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a process is taken for hung."""
 _PUNCH = 0x03
 """FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE"""
