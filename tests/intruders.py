@@ -38,7 +38,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from worlds import DIM
 
-from engine import catalog as catalogs
 from engine.__main__ import main
 from engine.aic import import_aic
 from engine.catalog import Catalog
@@ -1031,16 +1030,9 @@ def forge(path: Path, *statements: tuple[str, Sequence[object]] | str, signed: b
     for statement in statements:
         sql, values = (statement, ()) if isinstance(statement, str) else statement
         db.execute(sql.replace(":now", str(generation)), tuple(values))
-    if signed:
-        reader = Catalog.__new__(Catalog)
-        reader._db = db
-        columns = "settings, layout_id, cells_id, router_id"
-        head = db.execute(f"SELECT {columns} FROM generations WHERE generation = ?", (generation,)).fetchone()
-        told = catalogs._digest(reader._rows(generation, *head))
-        db.execute("UPDATE generations SET manifest = ? WHERE generation = ?", (told, generation))
-        total = catalogs._sum(db.execute("SELECT name, value FROM counters").fetchall())
-        db.execute("UPDATE counters SET value = ? WHERE name = 'sum'", (total,))
     db.close()
+    if signed:
+        hostile.seal(path)
 
 
 def _setting(**values: object) -> tuple[str, Sequence[object]]:
