@@ -66,7 +66,7 @@ class Attack:
 
 def kills(attack: Attack) -> Iterator[Run]:
     base, model, work = attack.base, attack.model, attack.work
-    yield lambda: crowds.kill(base, model, work, attack.times(60, 1000), attack.seed, pause=0.15, recoveries=3)
+    yield lambda: crowds.kill(base, model, work, attack.times(40, 1000), attack.seed, pause=0.15, recoveries=3)
 
 
 def full(attack: Attack) -> Iterator[Run]:
