@@ -119,9 +119,8 @@ def opened(attack: Attack) -> Iterator[Run]:
     yield lambda: scarcity.scarce(base, model, work)
     yield lambda: scarcity.two_builds(base, model, work, attack.times(3, 20))
     yield lambda: scarcity.clock_back(base, model, work, attack.times(10, 100), attack.seed)
-    limits = (4 << 30, 2 << 30, 1 << 30, 512 << 20)
     size = (500_000, 256) if attack.long else (20_000, 64)
-    yield lambda: scarcity.little_machine(work, *size, limits if attack.long else limits[:2])
+    yield lambda: scarcity.little_machine(work, *size, (4 << 30,))
 
 
 CAMPAIGNS: dict[str, Callable[[Attack], Iterator[Run]]] = {

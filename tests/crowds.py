@@ -39,6 +39,7 @@ from faults import (
 )
 from worlds import Video, make_video
 
+from engine.catalog import Catalog, Change
 from engine.collection import Collection
 from engine.errors import Busy, EngineError, StorageFull
 from engine.types import Filter
@@ -109,10 +110,30 @@ def _note(log: int, *told: object) -> None:
     os.fdatasync(log)
 
 
-def _work_until_killed(path: Path, log: Path, model: Model, seed: int) -> None:
+@contextmanager
+def _lingering(seconds: float) -> Iterator[None]:
+    """Have each commit wait at its end, when pages have been written to the catalog and the journal still stands."""
+    start, commit = Change.__init__, Change.commit_generation
+
+    def begun(change: Change, db: Any, catalog: Catalog) -> None:
+        start(change, db, catalog)
+        db.execute("PRAGMA cache_size = 1")  # So that pages go to the file before the end.
+
+    def waiting(change: Change, *given: Any) -> None:
+        commit(change, *given)
+        time.sleep(seconds)
+
+    with mock.patch.object(Change, "__init__", begun), mock.patch.object(Change, "commit_generation", waiting):
+        yield
+
+
+def _work_until_killed(path: Path, log: Path, model: Model, seed: int, lingers: float = 0.0) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_APPEND)
     try:
         rng = random.Random(seed)
+        if lingers:
+            with _lingering(lingers):
+                return _work_until_killed(path, log, model, seed)
         # A killed process leaves all it wrote to the system, so that nothing need wait for the disk.
         with small(), waiting_for_no_disk(), mock.patch.object(os, "fsync"), Collection.open(path) as collection:
             while True:
@@ -206,7 +227,10 @@ def kill(
             log.write_text("")
             if room is not None:
                 room.fill(rng.choice((0, 4, 16, 64, 128, 256, 512)) << 10)
-            child = context.Process(target=_work_until_killed, args=(path, log, model, rng.randrange(1 << 30)))
+            # Where recovering is what matters, commits are drawn out, so that more are left to be rolled back.
+            lingers = 0.05 if recoveries and i % 2 else 0.0
+            given = (path, log, model, rng.randrange(1 << 30), lingers)
+            child = context.Process(target=_work_until_killed, args=given)
             child.start()
             _wait_for_note(log, child)
             time.sleep(rng.uniform(0, pause))

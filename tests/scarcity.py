@@ -92,10 +92,10 @@ def _threads(n: int) -> Callable[[ExitStack], None]:
 
 LIMITS = {
     **{f"{n} open files": _files(n) for n in (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)},
-    **{f"{n} MB of memory": _memory(n) for n in (16, 32, 64, 128, 256)},
+    **{f"{n} MB of memory": _memory(n) for n in (128, 256, 512)},
     **{f"{n} threads": _threads(n) for n in (0, 1, 2, 5)},
 }
-"""What there may be little of."""
+"""What there may be little of. With less memory than that, the C libraries end the process before anything of ours is asked."""
 _STEPS: dict[str, Callable[[Collection], object]] = {
     "exact": lambda c: c.search(QUERIES[0], 1000, exact=True),
     "routed": lambda c: c.search(QUERIES[1], 1000, n_probe=EVERYTHING),
