@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -135,7 +136,7 @@ def _swells(place: intruders.Place) -> intruders.Ask:
 
 
 def _hangs(place: intruders.Place) -> intruders.Ask:
-    return lambda: [None for _ in iter(int, 1)]
+    return lambda: threading.Event().wait()
 
 
 def _falls_for_it(place: intruders.Place) -> intruders.Ask:
