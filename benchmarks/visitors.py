@@ -1,10 +1,10 @@
 """Four visitors at once for two minutes: two who search (sample town, large town), one who compares, one who tunes.
 
-    python -m benchmarks.visitors [--seconds 120] [--keep FOLDER]
+    python -m benchmarks.visitors [--visitors 4] [--seconds 120] [--moments 60,300,600] [--patience 20] [--keep FOLDER]
 
-Starts the app with collections of its own (made first, once if they are kept) and opens four profiles in one headless Chromium.
-Every answer of a search is held against the engine's own, by the ids of the 24 frames. Prints what each visitor did and how long it
-waited, and the server's anonymous memory at a quarter of the time and at its end. Needs Chromium and Playwright.
+Starts the app with collections of its own (made first, once if they are kept) and opens a profile for each visitor in one headless
+Chromium; those beyond the fourth search. Every answer of a search is held against the engine's own, by the ids of the 24 frames. Prints
+what each visitor did and how long it waited, and the server's anonymous memory at some moments. Needs Chromium and Playwright.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
 
-def searching(seat: Visit, tally: Tally, collection: Collection, queries: list[str]) -> Iterator[None]:
-    """Ask one query after the other, and hold the frames shown against the engine's."""
+def searching(seat: Visit, tally: Tally, collection: Collection, queries: list[str], patience: float) -> Iterator[None]:
+    """Ask one query after the other, and hold the frames shown against the engine's; an answer may take `patience` seconds."""
     box = seat.page.get_by_label("Describe a moment")
     shown: list[int] = []
     for query in cycle(queries):
@@ -52,7 +52,7 @@ def searching(seat: Visit, tally: Tally, collection: Collection, queries: list[s
         box.fill(query)
         box.press("Enter")
         while sorted(shown) != sorted(wanted):
-            if time.monotonic() - started > 20:
+            if time.monotonic() - started > patience:
                 tally.wrong.append(
                     f"{query}: {len(set(shown) & set(wanted))} of {len(wanted)} frames are as they should be"
                 )
@@ -126,9 +126,19 @@ def seated(browser: object, address: str, page: str, collection: str, ready: Cal
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--visitors", type=int, default=4, help="how many; those beyond the fourth search")
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument(
+        "--moments",
+        type=lambda text: sorted(float(each) for each in text.split(",")),
+        help="seconds at which the server's memory is looked at (default: every eighth of the time)",
+    )
+    parser.add_argument("--patience", type=float, default=20, help="seconds that an answer to a search may take")
     parser.add_argument("--keep", type=Path, help="folder to leave the collections in; made if need be")
     options = parser.parse_args()
+    if options.visitors < 1:
+        parser.error("give one visitor or more")
+    moments = options.moments or [options.seconds * i / 8 for i in range(9)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         town = sample_collection(folder / "town")
@@ -136,56 +146,65 @@ def main() -> None:
         large.use_encoder(town.encoder)
         queries = list(sample_queries(town, 40).labels)
         with chromium() as browser, served(folder / "town", Path(temporary) / "log") as (address, process):
-            tallies = [Tally(name) for name in ("searches the town", "searches the large town", "compares", "tunes")]
-
-            def box(seat: Visit) -> None:
-                seat.readable()
-
-            seats = [
-                seated(browser, address, "", "town", box),
-                seated(browser, address, "", "large-town", box),
-                seated(
-                    browser,
-                    address,
-                    "Compare",
-                    "large-town",
-                    lambda seat: seat.page.get_by_role("button", name="Compare now").wait_for(timeout=120_000),
-                ),
-                seated(
-                    browser,
-                    address,
-                    "Tune",
-                    "large-town",
-                    lambda seat: seat.page.get_by_text("Open at most").first.wait_for(timeout=240_000),
-                ),
-            ]
-            busy = [
-                searching(seats[0], tallies[0], town, queries[:20]),
-                searching(seats[1], tallies[1], large, queries[20:]),
-                comparing(seats[2], tallies[2]),
-                tuning(seats[3], tallies[3]),
-            ]
+            tallies: list[Tally] = []
+            seats: list[Visit] = []
+            busy: list[Iterator[None]] = []
+            for i in range(options.visitors):
+                role = i if i < 4 else i % 2
+                tally, seat = _arrived(role, browser, address)
+                tallies.append(tally)
+                seats.append(seat)
+                asked = queries[i % 20 :] + queries[: i % 20]
+                busy.append(
+                    [
+                        lambda s, t, q: searching(s, t, town, q, options.patience),
+                        lambda s, t, q: searching(s, t, large, q, options.patience),
+                        lambda s, t, q: comparing(s, t),
+                        lambda s, t, q: tuning(s, t),
+                    ][role](seat, tally, asked)
+                )
             started = time.monotonic()
-            memory: list[int] = []
-            while (passed := time.monotonic() - started) < options.seconds:
+            memory: list[tuple[float, int]] = []
+            while (passed := time.monotonic() - started) < max(options.seconds, moments[-1]):
                 for each in busy:
                     next(each)
-                if passed > options.seconds / 8 * len(memory):
-                    memory.append(anonymous(process))
+                if len(memory) < len(moments) and passed >= moments[len(memory)]:
+                    memory.append((passed, anonymous(process)))
                 seats[0].page.wait_for_timeout(20)
-            memory.append(anonymous(process))
+            memory.append((time.monotonic() - started, anonymous(process)))
             problems = [problem for seat in seats for problem in seat.problems]
             boxes = sum(seat.page.get_by_test_id("stException").count() for seat in seats)
-            for tally in tallies:
+            for role in dict.fromkeys(tally.name for tally in tallies):
+                some = [tally for tally in tallies if tally.name == role]
+                waits = [wait for tally in some for wait in tally.waits] or [float("nan")]
+                wrong = [each for tally in some for each in tally.wrong]
                 print(
-                    f"{tally.name}: {len(tally.waits)} times, median {np.median(tally.waits):.2f} s, slowest "
-                    f"{max(tally.waits):.2f} s; wrong: {tally.wrong or 'none'}"
+                    f"{len(some)} who {role}: {len(waits)} times, median {np.median(waits):.2f} s, slowest {max(waits):.2f} s; "
+                    f"wrong: {wrong or 'none'}"
                 )
             print(f"errors on the pages: {problems or 'none'}; exception boxes: {boxes}")
+            told = ", ".join(f"{n / 1e6:.0f} MB at {at:.0f} s" for at, n in memory)
+            early = next((n for at, n in memory if at >= options.seconds / 4), memory[0][1])
             print(
-                f"anonymous memory of the server, MB every {options.seconds / 8:.0f} s: {', '.join(f'{n / 1e6:.0f}' for n in memory)}; "
-                f"at the end {memory[-1] / memory[2]:.3f} times that at a quarter of the time"
+                f"anonymous memory of the server: {told}; at the end {memory[-1][1] / early:.3f} times that at the first of these "
+                "moments past a quarter of the time"
             )
+
+
+_ROLES = ("search the town", "search the large town", "compare", "tune")
+
+
+def _arrived(role: int, browser: object, address: str) -> tuple[Tally, Visit]:
+    """A visitor of one of the roles, whose page is ready."""
+    page = ("", "", "Compare", "Tune")[role]
+    ready: list[Callable[[Visit], None]] = [
+        lambda seat: seat.readable(),
+        lambda seat: seat.readable(),
+        lambda seat: seat.page.get_by_role("button", name="Compare now").wait_for(timeout=120_000),
+        lambda seat: seat.page.get_by_text("Open at most").first.wait_for(timeout=240_000),
+    ]
+    collection = "town" if role == 0 else "large-town"
+    return Tally(_ROLES[role]), seated(browser, address, page, collection, ready[role])
 
 
 if __name__ == "__main__":

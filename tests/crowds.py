@@ -9,13 +9,16 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from faults import (
@@ -25,6 +28,7 @@ from faults import (
     Model,
     Tally,
     merge_all,
+    one_sentence,
     pictured,
     placed,
     small,
@@ -35,15 +39,16 @@ from faults import (
 )
 from worlds import Video, make_video
 
+from engine.catalog import Catalog, Change
 from engine.collection import Collection
-from engine.errors import Busy, EngineError
+from engine.errors import Busy, EngineError, StorageFull
 from engine.types import Filter
 
 
-def _processes() -> multiprocessing.context.ForkServerContext:
+def processes() -> multiprocessing.context.ForkServerContext:
     """Starts processes from one that has imported all this already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["crowds"])
+    context.set_forkserver_preload(["crowds", "warm", "intruders"])
     here = Path(__file__).resolve().parent
     with mock.patch.dict(os.environ, {"PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}):
         forkserver.ensure_running()
@@ -105,16 +110,42 @@ def _note(log: int, *told: object) -> None:
     os.fdatasync(log)
 
 
-def _work_until_killed(path: Path, log: Path, model: Model, seed: int) -> None:
+@contextmanager
+def _lingering(seconds: float) -> Iterator[None]:
+    """Have each commit wait at its end, when pages have been written to the catalog and the journal still stands."""
+    start, commit = Change.__init__, Change.commit_generation
+
+    def begun(change: Change, db: Any, catalog: Catalog) -> None:
+        start(change, db, catalog)
+        db.execute("PRAGMA cache_size = 1")  # So that pages go to the file before the end.
+
+    def waiting(change: Change, *given: Any) -> None:
+        commit(change, *given)
+        time.sleep(seconds)
+
+    with mock.patch.object(Change, "__init__", begun), mock.patch.object(Change, "commit_generation", waiting):
+        yield
+
+
+def _work_until_killed(path: Path, log: Path, model: Model, seed: int, lingers: float = 0.0) -> None:
     handle = os.open(log, os.O_WRONLY | os.O_APPEND)
     try:
         rng = random.Random(seed)
+        if lingers:
+            with _lingering(lingers):
+                return _work_until_killed(path, log, model, seed)
         # A killed process leaves all it wrote to the system, so that nothing need wait for the disk.
         with small(), waiting_for_no_disk(), mock.patch.object(os, "fsync"), Collection.open(path) as collection:
             while True:
                 change = choose(rng, model)
                 _note(handle, "begin", collection.generation, change)
-                act(collection, *change)
+                try:
+                    act(collection, *change)
+                except StorageFull as error:
+                    if not one_sentence(error):
+                        raise
+                    _note(handle, "full", collection.generation, change)
+                    continue
                 _note(handle, "end", collection.generation, change)
                 expect(model, *change)
     except BaseException:
@@ -122,24 +153,90 @@ def _work_until_killed(path: Path, log: Path, model: Model, seed: int) -> None:
         raise
 
 
-def kill(base: Path, model: Model, work: Path, times: int, seed: int = 0) -> Tally:
-    """Kill a writer at random moments, each second one about a commit; the collection must stand before or after the change it was at, and go on."""
-    tally, rng = Tally("kill -9"), random.Random(seed)
-    path, log = work / "killed", work / "log"
+def _recover_until_killed(path: Path, log: Path) -> None:
+    """What the next writer does first: roll back what hangs, and sweep."""
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND)
+    with small(), waiting_for_no_disk(), mock.patch.object(os, "fsync"):
+        _note(handle, "begin", 0, [])
+        try:
+            with Collection.open(path) as collection, collection.writing():
+                pass
+        except StorageFull:
+            return
+        except BaseException:
+            _note(handle, "fault", 0, traceback.format_exc())
+            raise
+
+
+class LittleRoom:
+    """A file system of its own that is filled up again and again."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._ballast = place / "ballast"
+
+    def fill(self, spare: int) -> None:
+        """Leave so many bytes free."""
+        self._ballast.write_bytes(bytes(max(0, shutil.disk_usage(self.place).free - spare)))
+
+    def free(self) -> None:
+        self._ballast.unlink(missing_ok=True)
+
+
+@contextmanager
+def little_room(place: Path, mib: int = 6) -> Iterator[LittleRoom | None]:
+    """A small file system in memory, for a while; None where none may be mounted."""
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True, check=False).returncode:
+        yield None
+        return
+    try:
+        yield LittleRoom(place)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def kill(
+    base: Path,
+    model: Model,
+    work: Path,
+    times: int,
+    seed: int = 0,
+    *,
+    pause: float = 0.5,
+    recoveries: int = 0,
+    room: LittleRoom | None = None,
+) -> Tally:
+    """Kill a writer at random moments, each second one about a commit; the collection must stand before or after the change it was at, and go on.
+
+    Parameters
+    ----------
+    pause : seconds that a writer goes on at the most before it is killed, or a commit is waited for
+    recoveries : up to so many who would recover after it are killed at that, too, before anybody looks
+    room : where the collection lies, filled up before each writer starts and free again after it was killed
+    """
+    tally, rng = Tally("kill -9" if room is None else "kill -9 on a full disk"), random.Random(seed)
+    path, log = (work if room is None else room.place) / "killed", work / "log"
     shutil.copytree(base, path)
     model = model.copy()
+    cut_short = hot = full = 0
     with timed(tally):
-        context = _processes()
+        context = processes()
         for i in range(times):
             log.write_text("")
-            child = context.Process(target=_work_until_killed, args=(path, log, model, rng.randrange(1 << 30)))
+            if room is not None:
+                room.fill(rng.choice((0, 4, 16, 64, 128, 256, 512)) << 10)
+            # Where recovering is what matters, commits are drawn out, so that more are left to be rolled back.
+            lingers = 0.05 if recoveries and i % 2 else 0.0
+            given = (path, log, model, rng.randrange(1 << 30), lingers)
+            child = context.Process(target=_work_until_killed, args=given)
             child.start()
-            while not log.stat().st_size and child.is_alive():
-                time.sleep(0.001)
-            time.sleep(rng.uniform(0, 0.5))
+            _wait_for_note(log, child)
+            time.sleep(rng.uniform(0, pause))
             if i % 2:
                 # Amid a commit, or shortly after: by far the most time goes by before.
-                until = time.monotonic() + 2
+                until = time.monotonic() + 4 * pause
                 while not (path / "catalog.sqlite-journal").exists() and time.monotonic() < until:
                     pass
                 time.sleep(rng.choice((0, rng.uniform(0, 0.004))))
@@ -147,25 +244,36 @@ def kill(base: Path, model: Model, work: Path, times: int, seed: int = 0) -> Tal
             child.join()
             tally.tried += 1
             notes = [json.loads(line) for line in log.read_text().splitlines()]
-            if child.exitcode != -signal.SIGKILL or any(what == "fault" for what, _, _ in notes):
+            if (child.exitcode != -signal.SIGKILL and room is None) or any(what == "fault" for what, _, _ in notes):
                 tally.miss(f"kill {i}: the writer ended by itself: {notes[-1:]}")
                 break
             for what, _, change in notes:
+                full += what == "full"
                 if what == "end":
                     expect(model, *change)
-            what, generation, change = notes[-1]
+            for _ in range(rng.randint(0, recoveries)):
+                hot += (path / "catalog.sqlite-journal").exists()
+                fault = _kill_recovery(context, path, work / "recovery", rng)
+                if fault:
+                    tally.miss(f"kill {i}: recovering ended with {fault}")
+                cut_short += 1
+            if room is not None:
+                if rng.random() < 0.5:
+                    _look_where_it_is_full(path, tally)
+                room.free()
+            what, generation, change = notes[-1] if notes else ("full", 0, [])
             try:
                 with Collection.open(path) as collection:
                     if what == "begin" and collection.generation > generation:
                         expect(model, *change)
                         tally.new += 1
-                    elif collection.generation == generation:
-                        tally.old += what == "begin"
+                    elif collection.generation == generation or not generation:
+                        tally.old += what in ("begin", "full")
                         tally.new += what == "end"
                     else:
                         raise Lost(f"generation {collection.generation} stands, not {generation}")
                     verify(collection, model)
-                    if rng.random() < 0.5:
+                    if room is not None or rng.random() < 0.5:
                         with collection.writing():
                             pass
                         if left := unlisted(collection):
@@ -173,7 +281,41 @@ def kill(base: Path, model: Model, work: Path, times: int, seed: int = 0) -> Tal
             except Exception as error:
                 tally.miss(f"kill {i}, at {what} of {change}: {type(error).__name__}: {error}")
                 break
+    if recoveries:
+        tally.notes.append(f"{cut_short} recoveries were killed as well, {hot} of them with a journal to roll back")
+    if room is not None:
+        tally.notes.append(f"{full} changes were refused for want of room, in one sentence each")
     return tally
+
+
+def _wait_for_note(log: Path, child: Any) -> None:
+    while not log.stat().st_size and child.is_alive():
+        time.sleep(0.001)
+
+
+def _kill_recovery(context: Any, path: Path, log: Path, rng: random.Random) -> str:
+    """Start one who recovers, and kill it; what it ran into before that, if anything."""
+    log.write_text("")
+    child = context.Process(target=_recover_until_killed, args=(path, log))
+    child.start()
+    _wait_for_note(log, child)
+    # A rollback takes a fraction of a millisecond, all of it some ten.
+    time.sleep(rng.choice((0, rng.uniform(0, 0.001), rng.uniform(0, 0.012))))
+    child.kill()
+    child.join()
+    return "".join(told for what, _, told in map(json.loads, log.read_text().splitlines()) if what == "fault")
+
+
+def _look_where_it_is_full(path: Path, tally: Tally) -> None:
+    """Readers may be refused for want of room, in one sentence; nothing else."""
+    try:
+        with Collection.open(path) as collection:
+            collection.search(QUERIES[0], 5)
+    except StorageFull as error:
+        if not one_sentence(error):
+            tally.miss(f"not one sentence: {error}")
+    except Exception as error:
+        tally.miss(f"looking while the disk is full: {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True)
@@ -240,7 +382,7 @@ def readers(base: Path, model: Model, work: Path, seconds: float, seed: int = 0)
     tally, rng = Tally("8 readers, 1 writer"), random.Random(seed)
     path, model = work / "read", model.copy()
     shutil.copytree(base, path)
-    context = _processes()
+    context = processes()
     latest, stop, told = context.Value("q", 0), context.Event(), context.Queue()
     here, there = context.Pipe()
     known: dict[int, Model] = {}

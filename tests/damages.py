@@ -56,7 +56,8 @@ def _hits(result) -> object:
     return [(h.frame_id, round(h.score, 4), h.video_id, h.frame_index, h.seconds, h.tags) for h in result.hits]
 
 
-def _uses(ids: Sequence[int]) -> list[Use]:
+def uses_of(ids: Sequence[int]) -> list[Use]:
+    """Questions about all that a collection holds; some name frames by these ids."""
     uses = [
         Use("exact", lambda c: [_hits(r) for r in c.search_many(QUERIES, 1000, exact=True)]),
         Use("routed", lambda c: [_hits(r) for r in c.search_many(QUERIES, 10, n_probe=3)]),
@@ -99,7 +100,7 @@ def corrupt(
     """Damage one file at a time: `check` must name it, and no use may give a wrong answer."""
     tally, rng = Tally("damage" if len(kinds) > 1 else f"damage to {kinds[0]}"), random.Random(seed)
     ids = random.Random(1).sample(model.truth.ids.tolist(), 12)
-    uses = _uses(ids)
+    uses = uses_of(ids)
     right: dict[str, object] = {}
     with Collection.open(base) as collection, collection.writing():
         pass

@@ -62,6 +62,8 @@ class Tally:
     """Damages that a search or a look-up refused to pass over."""
     harmless: int = 0
     """Damages after which content and answers were the same."""
+    refused: int = 0
+    """Attacks that were answered with one sentence, and changed nothing."""
     lost: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
