@@ -37,6 +37,8 @@ class Generations:
         with self._lock:
             for snapshot in (self._newest, *self._stale):
                 snapshot.close()
+            for segment in self._segments.values():
+                segment.close()
             self._stale.clear()
 
     @contextmanager
@@ -105,5 +107,5 @@ class Generations:
             self._readers.pop(old.generation, None)
         live = {view.segment.row.segment_id for snapshot in (self._newest, *self._stale) for view in snapshot.views()}
         for segment_id in self._segments.keys() - live:
-            del self._segments[segment_id]
+            self._segments.pop(segment_id).close()
         self._cache.drop(lambda key: key in live)

@@ -63,7 +63,7 @@ def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
     told = None if short is None else shortage(_USING, short)
     if told is not None:
         return told
-    if code == sqlite3.SQLITE_FULL or _no_room(folder):
+    if code == sqlite3.SQLITE_FULL or "full" in str(error) or _no_room(folder):
         return StorageFull("The disk is full, so the collection is as before; free some space and try again.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL) or extended in _LOCK_FAULTS:
         lacking = lacks_locks(folder)

@@ -29,7 +29,7 @@ from engine.arrays import read_header
 from engine.cells import MAX_CELLS, Training
 from engine.columns import FrameColumns, map_file, most_nbytes, read_columns
 from engine.durable import RESTORE, check_bytes, check_file, load_array, reading
-from engine.errors import CollectionError, CorruptData
+from engine.errors import CorruptData, Untrusted
 from engine.listsform import ListsForm
 from engine.manifest import SegmentRow
 from engine.real_files import real_files
@@ -136,6 +136,10 @@ class Segment:
         self._columns: FrameColumns
         self._reader = object()
         weakref.finalize(self, OPEN_FILES.forget_later, self._reader)
+
+    def close(self) -> None:
+        """Let go of the file that rows are read from; it is opened again if need be."""
+        OPEN_FILES.forget(self._reader)
 
     @property
     def coded(self) -> bool:
@@ -389,7 +393,7 @@ class Segment:
         for name in self.row.files:
             try:
                 self._check(name)
-            except CollectionError as error:
+            except (CorruptData, Untrusted) as error:
                 found.append(str(error))
         if not found:
             try:
@@ -398,6 +402,6 @@ class Segment:
                 self._cell_of_row()
                 if self.coded:
                     self.load("loaded")
-            except CollectionError as error:
+            except (CorruptData, Untrusted) as error:
                 found.append(str(error))
         return found

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine import stats
 from engine.bank import readable_source
+from engine.bounds import shown
 from engine.calibration import Kind
 from engine.catalog import Catalog
 from engine.cells import Cells, Training, metric_of, read_cells
@@ -301,7 +302,7 @@ class Snapshot:
         missing = [name for name in wanted if name not in self.numbers]
         if missing:
             raise NotFound(
-                f"There is no video {missing[0]!r} in this collection; `python -m engine stats` lists those there are."
+                f"There is no video '{shown(missing[0])}' in this collection; `python -m engine stats` lists those there are."
             )
         return {self.numbers[name] for name in wanted}
 

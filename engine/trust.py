@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import EncoderError
+from engine.system_errors import shortages
 
 ROOTS = "FRAMESEARCH_ROOTS"
 """Environment variable that names folders whose films, pictures and encoders every collection may use, as servers need it."""
@@ -181,7 +182,8 @@ class _File:
     def refresh(self) -> None:
         """Read the file, if it is another than the one that was read."""
         try:
-            with _opened(self.path, os.O_RDONLY) as handle:
+            # A shortage must not pass for nothing being allowed.
+            with shortages("reading what is allowed"), _opened(self.path, os.O_RDONLY) as handle:
                 told = os.fstat(handle)
                 if _state(told) == self.state:
                     return

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.bank import Bank
+from engine.bounds import shown
 from engine.build import Gathered, Progress, draw, newer, pieces
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
@@ -152,7 +153,7 @@ class Writer:
         snapshot = self._read()
         number = snapshot.numbers.get(video_id)
         if number is None:
-            raise NotFound(f"There is no video {video_id!r} in this collection, so nothing was deleted.")
+            raise NotFound(f"There is no video '{shown(video_id)}' in this collection, so nothing was deleted.")
         gone = 0
         with storage_errors(f"deleting {video_id}"), self._catalog.transaction() as change:
             for view in snapshot.views():

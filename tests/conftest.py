@@ -25,9 +25,11 @@ def _quick():
 
 @pytest.fixture(scope="session", autouse=True)
 def _state_of_its_own(tmp_path_factory):
-    """What collections are trusted with is noted in a folder of the tests, also by the processes that they start."""
+    """What collections are trusted with, and the sample town, lie in folders of the tests, also for the processes that they start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        # The app's shelf is made once in a process, by whichever test comes first.
+        patch.setenv("TOWN_COLLECTION", str(tmp_path_factory.getbasetemp() / "town"))
         yield
 
 

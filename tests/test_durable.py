@@ -170,7 +170,7 @@ class TestFileLock:
 
     def test_a_dead_process_holds_nothing(self, tmp_path):
         code = (
-            "import os, sys; from pathlib import Path; from engine.durable import FileLock\n"
+            "import os, sys; from pathlib import Path; from engine.locks import FileLock\n"
             "lock = FileLock(Path(sys.argv[1]), shared=False); assert lock.acquire(); os._exit(9)"
         )
         assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=False).returncode == 9

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import lexicon
+from engine.bounds import MAX_QUERY
 from engine.errors import EngineError
 from engine.hints import Hint, HintReader, read_hints
 from engine.lexicon import make_lexicon
@@ -541,9 +542,11 @@ class TestAnyText:
         assert len(plain(text)) == len(text)
 
     @pytest.mark.parametrize("piece", ["a dog or ", "7", " ", "between 5 and ", "1:20-"])
-    def test_a_very_long_text_is_read_to_its_end(self, piece):
-        text = piece * (100_000 // len(piece)) + " . a dog"
+    def test_a_long_text_is_read_to_its_end_and_a_longer_one_refused(self, piece):
+        text = piece * ((MAX_QUERY - 8) // len(piece)) + " . a dog"
         assert read_hints(text)[-1].text == "dog"
+        with pytest.raises(ValueError, match="give at most 500"):
+            read_hints(f"{piece.strip() or '7'} " * MAX_QUERY)
 
 
 def test_the_parts_of_the_day_are_those_of_filters():

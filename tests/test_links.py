@@ -496,7 +496,7 @@ class TestArchives:
         path = archive / "clip-features-32" / "b.npy"
         with path.open("r+b") as file:
             file.truncate(1 << 40)  # A hole, which takes no room.
-        monkeypatch.setattr("engine.aic.read_bounded", _small)
+        monkeypatch.setattr("engine.aic.bounds.read_bounded", _small)
         report, _, _ = imported(archive, tmp_path / "c")
         assert report.added == ("a", "c")
         assert "its header tells of" in report.refused[0][1]

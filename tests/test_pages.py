@@ -25,8 +25,7 @@ FRONT_DOOR = Path(__file__).resolve().parent.parent / "streamlit_app.py"
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     """The sample town, built once for all tests that look at pages."""
     folder = tmp_path_factory.getbasetemp() / "town"
-    with sample_collection(folder) as collection, pytest.MonkeyPatch.context() as patch:
-        patch.setenv(resources.FOLDER_SETTING, str(folder))
+    with sample_collection(folder) as collection:
         resources.shelf().open(resources.shelf().places()["town"]).wait(120)
         yield collection
 

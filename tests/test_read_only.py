@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import json
 import os
 import shutil
@@ -268,6 +269,7 @@ class TestAReadOnlyDisk:
         if os.access(place, os.W_OK):
             subprocess.run(["mount", "-o", "remount,bind,ro", place], capture_output=True)
         yield place / "c"
+        gc.collect()  # What is mapped keeps a disk in use.
         subprocess.run(["umount", place], check=True)
 
     def test_it_is_searched_and_checked_and_not_written(self, mounted):

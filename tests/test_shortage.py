@@ -280,7 +280,7 @@ class TestMemory:
     def test_a_build_that_lacks_it_leaves_the_collection_as_it_was(self, tmp_path, monkeypatch):
         with fill(tmp_path / "c", VIDEOS[:1]) as collection:
             before = collection.generation
-            monkeypatch.setattr(vectorindex, "kmeans", once(MemoryError(), kmeans))
+            monkeypatch.setattr("engine.grouping.kmeans", once(MemoryError(), kmeans))
             with pytest.raises(ResourceExhausted, match="not enough memory"):
                 collection.build()
             assert collection.generation == before

@@ -268,7 +268,6 @@ class TestWhatDoesNotFit:
             (plain(10, title=[1] * 10), "title .* give text"),
             (plain(9), "has 10 rows and .* has 9"),
         ],
-        ids=str,
     )
     def test_a_table_is_refused_in_one_sentence_and_nothing_stored(self, empty, files, columns, why):
         generation = empty.generation
