@@ -22,7 +22,7 @@ from engine.build import Gathered, Progress, draw, newer, pieces
 from engine.catalog import Catalog, Change
 from engine.cells import Cells, metric_of, write_cells
 from engine.columns import FrameColumns
-from engine.errors import CorruptData, DuplicateVideo, NotFound, ReadOnly, ResourceExhausted, StorageFull
+from engine.errors import CollectionError, DuplicateVideo, NotFound, ReadOnly, ResourceExhausted, StorageFull
 from engine.files import check_files
 from engine.intake import Intake
 from engine.learned import REFIT_AT, Learned, grown, write_learned
@@ -131,7 +131,7 @@ class Writer:
                 change.advance("frame", intake.next_id)
                 self._commit(change, snapshot, "add", segments)
         # The videos are in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
-        with suppress(ResourceExhausted, CorruptData):
+        with suppress(ResourceExhausted, CollectionError):
             self.merge()
             self.refit()
         return [row.number for row in rows]
@@ -323,8 +323,8 @@ class Writer:
         self._catalog.forget_before(min(held))
 
     def _tidy(self) -> None:
-        """Sweep after a change that is in: a disk too full for that must not deny the change, and the next writer sweeps anyway."""
-        with suppress(ResourceExhausted):
+        """Sweep after a change that is in: whatever hinders that must not deny the change, and the next writer sweeps anyway."""
+        with suppress(ResourceExhausted, CollectionError):
             self.sweep()
 
     def _commit(
