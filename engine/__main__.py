@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EngineError, ValueError) as error:
         told = str(error)
     except RecursionError:
-        told = "something that was given is nested too deeply to be read"
+        told = "Something that was given is nested too deeply to be read; give it flatter."
     except OSError as error:
         told = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     except (KeyboardInterrupt, Terminated) as stop:

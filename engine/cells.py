@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from engine import vectorindex
 from engine.arrays import read_header
 from engine.durable import RESTORE, load_array, load_shape, save_arrays
-from engine.errors import CorruptData
+from engine.errors import CorruptData, Untrusted
 from engine.kmeans import kmeans, nearest
 from engine.listsform import n_trained
+from engine.real_files import real_file
 from engine.vectorindex import Floats, Metric
 
 TRAIN_PER_CELL = 100
@@ -319,7 +320,7 @@ class Training:
     @cached_property
     def n_cells(self) -> int:
         """How many cells there are; where that cannot be read, how many there may be at the most: who needs the cells is told."""
-        with suppress(OSError, CorruptData), (self._folder / "centroids.npy").open("rb") as file:
+        with suppress(OSError, CorruptData, Untrusted), real_file(self._folder / "centroids.npy").open("rb") as file:
             return read_header(file, "centroids.npy", (np.float32,), (None, self._dim), "").shape[0]
         return MAX_CELLS
 

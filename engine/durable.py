@@ -127,7 +127,7 @@ def load_array(
 def load_shape(path: Path, dtype: DTypeLike, n_axes: int) -> tuple[int, ...]:
     """What one of them measures, as its header says; which is looked at again when it is loaded."""
     with reading(path):
-        return array_shape(path, dtype, n_axes, RESTORE)
+        return array_shape(real_file(path), dtype, n_axes, RESTORE)
 
 
 def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

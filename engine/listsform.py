@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.durable import reading
 from engine.errors import CorruptData
+from engine.real_files import real_file
 
 _ANEW = "run a build to make it anew"
 _KINDS = {"sq8": 0, "sq4": 1, "fp16": 4, "fp32": None}
@@ -57,7 +58,7 @@ class ListsForm:
         """Raise `CorruptData` unless a file has this form; its lists are not looked at."""
         before, width, behind = self._header(self.occupied[1])
         expected = len(before) + width + len(behind) + len(self.cell) * (row_nbytes(self.dim, self.codec) + 8)
-        with reading(path, _ANEW), path.open("rb") as file:
+        with reading(path, _ANEW), real_file(path).open("rb") as file:
             told = file.read(len(before)), file.read(width), file.read(len(behind))
             nbytes = file.seek(0, 2)
         if (told[0], told[2], nbytes) != (before, behind, expected):

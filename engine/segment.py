@@ -32,7 +32,7 @@ from engine.durable import RESTORE, check_bytes, check_file, load_array, reading
 from engine.errors import CorruptData, Untrusted
 from engine.listsform import ListsForm
 from engine.manifest import SegmentRow
-from engine.real_files import real_files
+from engine.real_files import real_file, real_files
 from engine.standing import OPEN_FILES, Watched
 from engine.vectorindex import FlatRows, Floats, Found, Lists, Metric, Rows, read_lists
 
@@ -87,7 +87,7 @@ def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
 
 def header(path: Path, nbytes: int) -> list[Any]:
     """What stands before the lists: its length, the length of the whole file, and its hash."""
-    with path.open("rb") as file:
+    with real_file(path).open("rb") as file:
         return [nbytes, path.stat().st_size, hashlib.blake2b(file.read(nbytes), digest_size=16).hexdigest()]
 
 
@@ -180,7 +180,7 @@ class Segment:
         path = self.folder / "frames.arrow"
         with reading(path):
             self._check_size(path)
-            content = path.read_bytes()
+            content = real_file(path).read_bytes()
         check_bytes(path, content, self.row.files[path.name])
         return self._fitting(read_columns(path, self.n_rows, content))
 
@@ -247,7 +247,7 @@ class Segment:
     def _map(self) -> _Record:
         name, shape = f"vectors.npy in {self.folder.name}", (self.n_rows, self._dim)
         # The rows have checksums, but read as numbers of another type they would pass them.
-        with self._vectors_path.open("rb") as file:
+        with real_file(self._vectors_path).open("rb") as file:
             header = read_header(file, name, ("<f2", "<f4"), shape, RESTORE)
         content = map_file(self._vectors_path)
         if len(content) != header.nbytes + self.n_rows * self._dim * header.dtype.itemsize:

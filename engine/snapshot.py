@@ -311,7 +311,7 @@ class Snapshot:
         for tag in tags:
             if not any(tag in view.segment.row.stats["tags"] for view in self.views()):
                 raise NotFound(
-                    f"No frame in this collection carries the tag {tag!r}; `python -m engine stats` lists tags."
+                    f"No frame in this collection carries the tag '{shown(tag)}'; `python -m engine stats` lists tags."
                 )
 
     def locate(self, frame_id: int) -> tuple[ShardView, SegmentView, int]:

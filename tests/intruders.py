@@ -639,7 +639,10 @@ class _Bad:
 
 
 def _zip_bomb(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, file.open("arr_0.npy", "w", force_zip64=True) as part:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("arr_0.npy", "w", force_zip64=True) as part,
+    ):
         part.write(_npy(_described(f"({(3 << 30) // 32}, 8)"), body=b""))
         for _ in range(96):
             part.write(bytes(1 << 25))
