@@ -22,7 +22,7 @@ import numpy as np
 from powercut import PAGE
 from worlds import DIM, Video, make_video, queries
 
-from engine import intake, segment, writer
+from engine import intake, search, segment, writer
 from engine.catalog import Catalog, Change
 from engine.collection import Collection
 from engine.errors import StorageFull
@@ -34,8 +34,10 @@ SMALL = (
     (segment, "MAX_NBYTES", 960),
     (intake, "PORTION", 20),
     (writer, "MERGE_AT", 4),
+    (search, "rescore_depth", lambda codec, k: max(k, 10_000)),
 )
-"""Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions."""
+"""Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions. Every candidate is
+scored exactly: codes that were trained on some dozen frames misorder later ones, and a routed answer must be right to be compared."""
 QUERIES = queries(4)
 BANK = queries(40)[4:]
 """Queries that routers are fitted on."""
