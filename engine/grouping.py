@@ -100,8 +100,9 @@ def _fill(
     distance: NDArray[np.float64], weights: NDArray[np.float64], capacity: float, members: list[NDArray[np.intp]]
 ) -> NDArray[np.int32]:
     """Give every family to its nearest centre with room, those with the largest regret first; split one that fits nowhere."""
-    if len(members) == len(distance):  # Every cell by itself, in order.
-        sizes, mean_distance = weights, distance
+    if len(members) == len(distance):  # Every cell by itself, in the order of the families.
+        cells = np.concatenate(members)
+        sizes, mean_distance = weights[cells], distance[cells]
     else:
         sizes = np.array([weights[cells].sum() for cells in members])
         mean_distance = np.stack([np.average(distance[cells], axis=0, weights=weights[cells]) for cells in members])

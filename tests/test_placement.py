@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.cells import Cells, train
@@ -536,6 +536,7 @@ class TestSemantic:
         n_shards=st.integers(1, 40),
         n_families=st.integers(1, 30),
     )
+    @example(sizes=[0, 0, 0, 4], n_shards=4, n_families=15)  # A family for each cell, in another order than the cells.
     def test_a_shard_exceeds_its_fill_by_less_than_one_cell(self, sizes, n_shards, n_families):
         weights = np.maximum(np.array(sizes), 1)
         rng = np.random.default_rng(len(sizes))
