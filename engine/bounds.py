@@ -89,8 +89,6 @@ MAX_TABLE_PARTS = 100_000
 """Row groups or batches of a table."""
 MAX_LINE_NBYTES = 1 << 20
 """Bytes of a line of a CSV file."""
-MAX_UPLOAD_NBYTES = 1 << 20
-"""Bytes that a browser may send to the app, which has nothing to upload to."""
 MAX_VISITORS = 256
 """Browser pages that are connected to the app at the same time."""
 MAX_JOBS = 4

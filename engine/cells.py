@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine import vectorindex
 from engine.arrays import read_header
+from engine.bounds import MAX_CELLS
 from engine.durable import RESTORE, load_array, load_shape, save_arrays
 from engine.errors import CorruptData, Untrusted
 from engine.kmeans import kmeans, nearest
@@ -27,7 +28,6 @@ TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
 NEEDS_TWO_LEVELS = 1024
 """From this many cells on, comparing with every one costs more than it saves, so there are always two levels."""
-MAX_CELLS = 65_536
 CELLS_PER_GROUP = 16
 """Cells in a group on average, where that makes more groups than their square root. Small groups let a search leave out
 most cells by their group alone: of 8,192 cells, 512 groups led text queries to .95 of the answer with less work than 90 or 256."""

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from engine import stats, vectorindex
 from engine.arrays import read_header
-from engine.cells import MAX_CELLS, Training
+from engine.bounds import MAX_CELLS
+from engine.cells import Training
 from engine.columns import FrameColumns, map_file, most_nbytes, read_columns
 from engine.durable import RESTORE, check_bytes, check_file, load_array, reading
 from engine.errors import CorruptData, Untrusted

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import flip
 
+from engine.bounds import MAX_CELLS
 from engine.cells import (
     CELLS_PER_GROUP,
-    MAX_CELLS,
     NEEDS_TWO_LEVELS,
     Cells,
     choose_n_cells,
