@@ -29,16 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-import crowds
-import damages
-import faults
-import intruders
-import scarcity
-import warm
-
-from engine.vectorindex import one_thread
+from engine.vectors.lists import one_thread
+from testing import crowds, damages, faults, intruders, scarcity, warm
 
 Run = Callable[[], faults.Tally | None]
 COLUMNS = ("tried", "refused", "survived", "lost", "seconds")

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine import Collection
-from engine import cells as cells_module
-from engine.build import TRAIN_NBYTES
-from engine.tables import import_table
+from engine.importers.vectors import import_table
+from engine.storage import TRAIN_NBYTES
 from engine.types import FrameBatch, NewVideo
+from engine.vectors import cells as cells_module
 
 PER_VIDEO = 250
 STEP = 16_384

@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.timing import ms_of
 from engine import Collection
-from engine.segment import Segment
-from engine.vectorindex import scores_of
+from engine.storage import Segment
+from engine.vectors.lists import scores_of
 
 
 def drop(files: list[Path]) -> None:

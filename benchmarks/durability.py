@@ -2,7 +2,7 @@
 
     python -m benchmarks.durability [--seconds N] [--kills N] [--damages N] [--spread N] [--seed N]
 
-The harness is `tests/faults.py` and what it names: a small collection with codes, several segments a shard and thumbnails, kept beside a
+The harness is `testing/faults.py` and what it names: a small collection with codes, several segments a shard and thumbnails, kept beside a
 model in plain Python. Of each power cut, `old` and `new` say which state was found. Of each damage: whether `check`
 told of it, whether a use refused to pass over it, or whether content and answers were the same. `lost` must be 0: any
 other state, any wrong answer, any damage unnoticed, any error that is not one sentence. Ends with 1 if it is not.
@@ -17,14 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-import crowds
-import damages
-import faults
-import outages
-
-from engine.vectorindex import one_thread
+from engine.vectors.lists import one_thread
+from testing import crowds, damages, faults, outages
 
 COLUMNS = ("tried", "old", "new", "by check", "by use", "harmless", "lost", "seconds")
 _WIDTH = 44

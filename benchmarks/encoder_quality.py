@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.town_questions import COLOURFUL, Facts, drawn, exchanged, queries
-from engine.encoder import OpenClipEncoder, load_encoder
+from engine.embedding import load_encoder
+from engine.embedding.encoder import OpenClipEncoder
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 K = 10

@@ -2,7 +2,7 @@
 
     python -m benchmarks.growth [--sizes 10000,100000,1000000] [--dim D] [--shards S] [--recall R] [--queries N] [--work FOLDER]
 
-Synthetic collections, see `engine.synthetic`: work is cells and groups scored, rows compared and rows re-scored. An exact search of the
+Synthetic collections, see `engine.datasets.synthetic`: work is cells and groups scored, rows compared and rows re-scored. An exact search of the
 same queries stands beside it. The exponent is the slope of a straight line through the logarithms. Single queries, one thread.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.timing import ms_of, on_one_thread
 from engine import Collection
-from engine.synthetic import World, write_synthetic
+from engine.datasets import World, write_synthetic
 
 K = 10
 

@@ -18,8 +18,8 @@ import av
 import numpy as np
 
 from engine.collection import Collection
-from engine.encoder import SHIPPED, Encoder, load_encoder
-from engine.ingest import ingest
+from engine.embedding import SHIPPED, Encoder, load_encoder
+from engine.importers import ingest
 
 
 def bare(videos: list[Path], encoder: Encoder, every: float) -> int:

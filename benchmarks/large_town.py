@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from engine import Collection
-from engine.large_town import USUAL, large_town
-from engine.sample import DATA, sample_collection
+from engine.datasets import make_large_town, sample_collection
+from engine.datasets.large_town import USUAL
+from engine.datasets.sample_town import DATA
 
 K = 24
 
@@ -54,7 +55,7 @@ def main() -> None:
         folder = options.keep or Path(temporary)
         with sample_collection(folder / "town") as town:
             started = time.perf_counter()
-            with large_town(folder / f"large-town-{options.frames}", town, options.frames) as large:
+            with make_large_town(folder / f"large-town-{options.frames}", town, options.frames) as large:
                 seconds = time.perf_counter() - started
                 large.use_encoder(town.encoder)
                 disk = sum(path.stat().st_size for path in large.path.rglob("*") if path.is_file())

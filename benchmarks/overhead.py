@@ -21,10 +21,10 @@ import numpy as np
 
 from benchmarks.timing import ms_of, on_one_thread
 from engine import Collection
-from engine import segment as segment_module
-from engine.merge import rescore_depth
-from engine.opening import Width, routed
-from engine.scope import scope_of
+from engine.search import Width, rescore_depth
+from engine.search.filtering import scope_of
+from engine.search.shard_selection import routed
+from engine.storage import segment as segment_module
 from engine.types import Filter, FrameBatch, NewVideo
 
 K = 10

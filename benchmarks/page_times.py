@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.app import ROOT, Visit, chromium, serve, visit
+from testing.app import ROOT, Visit, chromium, serve, visit
 
 _HEADINGS = "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(one => one.innerText).join(' ')"
 

@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.contest import Seat, Truth, built, contest
 from benchmarks.contestants import CONTESTANTS, Floats, cpus, is_installed, version_of
 from benchmarks.peer_report import Contender, Figures, picture, text
-from engine.synthetic import World
+from engine.datasets import World
 
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES = ROOT / "../shared/aic-sample/clip-features-32"

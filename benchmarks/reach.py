@@ -11,14 +11,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import cells as cells_module
-from engine.bank import Bank, unit
-from engine.calibration import Calibration, Kind
-from engine.cells import Cells, choose_n_cells
-from engine.learned import FRAMES, Blocks, Learned, learn
-from engine.promise import Scorer, by_centroid, by_spread, log_of, worth
-from engine.router import Route
-from engine.vectorindex import Floats, Rows
+from engine.routing import (
+    FRAMES,
+    Bank,
+    Blocks,
+    Calibration,
+    Kind,
+    Learned,
+    Route,
+    Scorer,
+    by_centroid,
+    by_spread,
+    learn,
+    log_of,
+    unit,
+)
+from engine.routing.scorer import worth
+from engine.vectors import Cells, Floats, Rows, choose_n_cells
+from engine.vectors import cells as cells_module
 
 K = 10
 N_FIT = 800

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.reach import Asked, Built, K, Order, Searched, Stopped, Trial
-from engine.calibration import Calibration
-from engine.grouping import group_cells
-from engine.promise import Scorer, worth
-from engine.router import Route
-from engine.vectorindex import Floats
+from engine.layout.grouping import group_cells
+from engine.routing import Calibration, Route, Scorer
+from engine.routing.scorer import worth
+from engine.vectors import Floats
 
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.10)
 REACHED = (0.90, 0.95, 0.97)

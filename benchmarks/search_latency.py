@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.encoder import SHIPPED, load_encoder
-from engine.sample import VIDEOS, sample_collection
+from engine.datasets import sample_collection
+from engine.datasets.sample_town import VIDEOS
+from engine.embedding import SHIPPED, load_encoder
 
 PLAIN = (
     "a street",

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import Collection
-from engine.synthetic import World, write_synthetic
-from engine.vectorindex import Floats
+from engine.datasets import World, write_synthetic
+from engine.vectors import Floats
 
 K = 10
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.125)

@@ -22,15 +22,14 @@ import numpy as np
 
 from benchmarks.timing import on_one_thread
 from engine import Collection
-from engine.calibration import Kind
-from engine.plan import DEFAULT_RECALL
-from engine.preparing import N_QUERIES, K, measured, prepare
-from engine.reference import reading
-from engine.rehearsal import timed_searches
-from engine.samples import sample_queries
-from engine.sounding import sound
-from engine.tuning import Outcome, Setting, Tuner
-from engine.vectorindex import Floats
+from engine.datasets import sample_queries
+from engine.lab.tuning import N_QUERIES, Outcome, Setting, Tuner, prepare
+from engine.lab.tuning.evaluation import sound
+from engine.lab.tuning.measure import K, measured
+from engine.lab.tuning.timing import timed_searches
+from engine.routing import Kind
+from engine.search import DEFAULT_RECALL, reading
+from engine.vectors import Floats
 
 _COLUMNS = (
     ("recall", 1, 3),

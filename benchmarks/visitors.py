@@ -21,10 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from engine import Collection
-from engine.large_town import USUAL, large_town
-from engine.sample import sample_collection
-from engine.samples import sample_queries
-from tests.app import Visit, chromium, served, visit
+from engine.datasets import make_large_town, sample_collection, sample_queries
+from engine.datasets.large_town import USUAL
+from testing.app import Visit, chromium, served, visit
 
 K, PER_SHOT = 24, 2
 _IDS = """() => [...document.querySelectorAll('.st-key-hits *')].filter(one => one.shadowRoot)
@@ -142,7 +141,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         town = sample_collection(folder / "town")
-        large = large_town(folder / f"large-town-{USUAL}", town)
+        large = make_large_town(folder / f"large-town-{USUAL}", town)
         large.use_encoder(town.encoder)
         queries = list(sample_queries(town, 40).labels)
         with chromium() as browser, served(folder / "town", Path(temporary) / "log") as (address, process):

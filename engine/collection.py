@@ -15,23 +15,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bank import Bank, of_prompts, prompts_source
-from engine.build import Progress
-from engine.catalog import Catalog
 from engine.errors import Busy, CorruptData, EncoderError, NotACollection, ReadOnly
-from engine.files import place_of
-from engine.history import past_queries
-from engine.locks import FileLock
-from engine.manifest import LayoutRow, Settings
-from engine.placement import RoundRobin
+from engine.layout import RoundRobin
+from engine.routing import Bank, of_prompts, prompts_source
 from engine.searcher import Searcher
-from engine.segment import Residency
-from engine.settings import check_settings, check_workers
-from engine.snapshot import Snapshot
-from engine.system_errors import check_writable, shortages, storage_errors
+from engine.storage import (
+    Catalog,
+    LayoutRow,
+    Progress,
+    Residency,
+    Settings,
+    Snapshot,
+    Writer,
+    check_settings,
+    check_workers,
+    past_queries,
+    place_of,
+)
+from engine.system import FileLock, check_writable, shortages, storage_errors
 from engine.types import FrameBatch, NewVideo
-from engine.vectorindex import startable_threads
-from engine.writer import Writer
+from engine.vectors import startable_threads
 
 CACHE_BYTES = 1 << 30
 """Default budget of the shard cache, bytes."""

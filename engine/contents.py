@@ -8,24 +8,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import media, stats
-from engine.cache import ByteLRU
-from engine.catalog import Catalog
-from engine.cells import read_cells
-from engine.clip import Clip
 from engine.errors import Busy, CollectionError, ReadOnly
-from engine.export import export
-from engine.gap import Gap, modality_gap
-from engine.generations import Generations
-from engine.inside import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
-from engine.learned import read_learned
-from engine.manifest import Settings
-from engine.real_files import is_real_file
-from engine.report import collection_stats, video_info, video_infos
-from engine.snapshot import Snapshot
-from engine.trust import Trust
+from engine.frames import statistics
+from engine.media import Clip
+from engine.reports import (
+    Gap,
+    Recording,
+    ShardContents,
+    TagShares,
+    collection_stats,
+    measure_gap,
+    recordings,
+    shard_contents,
+    tag_shares,
+    video_info,
+    video_infos,
+)
+from engine.routing import read_learned
+from engine.storage import ByteLRU, Catalog, Generations, Settings, Snapshot, export_frames, pictures
+from engine.system import Trust, is_real_file
 from engine.types import CollectionStats, Frame, VideoInfo
-from engine.vectorindex import Floats, Lists
+from engine.vectors import Floats, Lists, read_cells
 
 _GAP_FRAMES = 500
 """Frames that stand for all in the modality gap."""
@@ -90,7 +93,7 @@ class Contents:
         if texts is None or len(ids) < 2:
             return None
         with self._generations.reading() as snapshot:
-            return modality_gap(texts, np.stack([snapshot.vector(frame_id) for frame_id in ids]))
+            return measure_gap(texts, np.stack([snapshot.vector(frame_id) for frame_id in ids]))
 
     def videos(self) -> list[VideoInfo]:
         """All videos, in the order in which they were added."""
@@ -122,7 +125,7 @@ class Contents:
     def tags(self) -> dict[str, int]:
         """Frames per tag, most frequent first."""
         with self._generations.reading() as snapshot:
-            return stats.merge_tags([view.segment.row.stats for view in snapshot.views()])
+            return statistics.merge_tags([view.segment.row.stats for view in snapshot.views()])
 
     @property
     def built(self) -> bool:
@@ -186,7 +189,7 @@ class Contents:
         """
         with self._generations.reading() as snapshot:
             found = [problem for view in snapshot.views() for problem in view.segment.problems()]
-            found += [problem for row in snapshot.manifest.videos for problem in media.problems(self.path, row)]
+            found += [problem for row in snapshot.manifest.videos for problem in pictures.problems(self.path, row)]
             try:
                 # A connection of its own: the one in use answers from the pages it remembers.
                 with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
@@ -210,29 +213,29 @@ class Contents:
     def export(self, vectors: Path, frames: Path) -> int:
         """Write the vectors and a table of the live frames in input order; see `export.export`."""
         with self._generations.reading() as snapshot:
-            return export(snapshot, vectors, frames)
+            return export_frames(snapshot, vectors, frames)
 
     def thumbnail(self, frame: Frame) -> Path | None:
         """A JPEG of a frame: the stored one, or one made on first use from its keyframe image or its video; None if there is neither."""
         with self._generations.reading() as snapshot:
             (number,) = snapshot.numbers_of([frame.video_id])
-            stored = media.thumbnail(self.path, number, frame.frame_index)
+            stored = pictures.thumbnail(self.path, number, frame.frame_index)
             if stored is not None:
                 return stored
-            made = media.made(self.path, number, frame.frame_id)
+            made = pictures.made(self.path, number, frame.frame_id)
             if is_real_file(made):
                 return made
             row = snapshot.videos[number]
             if not row.pictures and not row.source:
                 return None
             place = int(np.searchsorted(_frame_ids(snapshot, number), frame.frame_id)) + 1
-        return media.make(self.path, row, frame.frame_id, place, frame.seconds, self.trust)
+        return pictures.make(self.path, row, frame.frame_id, place, frame.seconds, self.trust)
 
     def poster(self, video_id: str) -> Path | None:
         """A JPEG that stands for a video, from its middle; None if there is none."""
         with self._generations.reading() as snapshot:
             (number,) = snapshot.numbers_of([video_id])
-            stored = media.poster(self.path, number)
+            stored = pictures.poster(self.path, number)
             row = snapshot.videos[number]
             if stored is not None or not (row.pictures or row.source):
                 return stored
@@ -251,7 +254,7 @@ class Contents:
         VideoError
             If it cannot be decoded.
         """
-        return media.clip(self.path, self.video(frame.video_id), frame.seconds, before, after, self.trust)
+        return pictures.clip(self.path, self.video(frame.video_id), frame.seconds, before, after, self.trust)
 
     @property
     def lacks_trust(self) -> bool:

@@ -13,26 +13,30 @@ from typing import TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import bounds
-from engine.account import MemoryAccount, account
-from engine.approach import Approach, Wanted
-from engine.calibration import Kind
-from engine.catalog import Catalog
 from engine.contents import Contents
-from engine.encoder import Encoder, load_encoder
+from engine.embedding import Encoder, load_encoder
 from engine.errors import EncoderError
-from engine.history import remember
-from engine.missed import Missed, missed
-from engine.plan import Asked, Plan, check_choices, make_plan
-from engine.preview import Preview, preview, preview_filter
-from engine.probe import Prober
-from engine.promise import RouterName
-from engine.records import prepare_query
-from engine.search import search
-from engine.segment import Residency
-from engine.snapshot import Snapshot
+from engine.reports import MemoryAccount, account
+from engine.routing import Kind, RouterName
+from engine.search import (
+    Approach,
+    Asked,
+    Missed,
+    Plan,
+    Preview,
+    Prober,
+    Wanted,
+    check_choices,
+    make_plan,
+    missed,
+    preview_filter,
+    preview_search,
+    search,
+)
+from engine.storage import Catalog, Residency, Snapshot, prepare_query, remember
+from engine.system import bounds
 from engine.types import Filter, SearchResult
-from engine.vectorindex import Floats
+from engine.vectors import Floats
 
 Query = str | int | NDArray[np.floating]
 """Text for the collection's encoder, the id of a stored frame, or a vector (dim,)."""
@@ -210,7 +214,7 @@ class Searcher(Contents):
                 return preview_filter(snapshot, wanted, self.cache, allow_partial=partial)
             plan = _plan(snapshot, k, how.get("kind") or _kind_of(query), how)
             approach = Approach.of(snapshot, plan, wanted)
-            return preview(snapshot, _vectors(snapshot, [query], encoded), approach, self.cache, self.residency)
+            return preview_search(snapshot, _vectors(snapshot, [query], encoded), approach, self.cache, self.residency)
 
     def missed(self, query: Query, result: SearchResult, **how: Unpack[How]) -> tuple[Missed, ...]:
         """The frames that only an exact search finds, best first, and why this answer lacks each.

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import faiss
 import pytest
 from streamlit.runtime.caching.cache_resource_api import clear_session_cache
-from worlds import FEW, VIDEOS, Flat, fill
 
-from tests.app import NoBrowser, chromium, serve, visit
+from testing.app import NoBrowser, chromium, serve, visit
+from testing.worlds import FEW, VIDEOS, Flat, fill
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,13 +75,13 @@ def _front_door_stands():
 @pytest.fixture
 def coded(monkeypatch):
     """Segments get codes however small they are."""
-    monkeypatch.setattr("engine.segment.CODED_FROM", 1)
+    monkeypatch.setattr("engine.storage.segment.CODED_FROM", 1)
 
 
 @pytest.fixture(scope="session")
 def town_encoder():
     """The shipped encoder; loading it takes seconds."""
-    from engine.encoder import load_encoder
+    from engine.embedding.encoder import load_encoder
 
     return load_encoder()
 

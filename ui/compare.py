@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from engine import bounds
 from engine.errors import Stopped
+from engine.system import bounds
 from ui import resources
 from ui.jobs import MEASURE, Job, Report
 from ui.looks import CONTENDERS
@@ -18,9 +18,8 @@ from ui.uncaught import sentence
 from ui.words import count, listed, plain
 
 if TYPE_CHECKING:
-    from engine.bench import Request
     from engine.collection import Collection
-    from engine.verdict import Verdict
+    from engine.lab.compare import Request, Verdict
     from ui.shelf import Opened
 
 Source = Literal["sample", "typed", "frames"]
@@ -54,7 +53,7 @@ class Choices:
     @property
     def n_queries(self) -> int:
         """Queries that will be measured; where files are dropped before each, only the first of them."""
-        from engine.bench import COLD_QUERIES
+        from engine.lab.compare import COLD_QUERIES
 
         wanted = len(lines(self.text)) if self.source == "typed" else self.n
         return min(wanted, COLD_QUERIES) if self.cold else wanted
@@ -130,7 +129,7 @@ def wrong(choices: Choices, textless: str) -> str:
 
 def unfit(collection: Collection) -> Mapping[str, str]:
     """Contenders that cannot take part here, and why."""
-    from engine.bench import unfit_for
+    from engine.lab.compare import unfit_for
 
     stats = collection.stats()
     found = unfit_for(stats.n_cells, stats.metric)
@@ -150,8 +149,8 @@ def request(collection: Collection, choices: Choices) -> tuple[Request, tuple[st
     EngineError
         If there are no such queries, or no encoder for texts.
     """
-    from engine.bench import Request
-    from engine.samples import sample_queries
+    from engine.datasets import sample_queries
+    from engine.lab.compare import Request
 
     others = None
     if choices.source == "typed":
@@ -178,7 +177,7 @@ def request(collection: Collection, choices: Choices) -> tuple[Request, tuple[st
 
 def expected_seconds(collection: Collection, choices: Choices) -> float:
     """How long that will take, about."""
-    from engine.effort import expected_seconds
+    from engine.lab.compare import expected_seconds
 
     n, dim = collection.n_frames, collection.settings.dim
     return expected_seconds(choices.contenders, n, dim, choices.n_queries, sweep=choices.sweep, cold=choices.cold)
@@ -203,7 +202,7 @@ def _name(place: str) -> str:
 
 
 def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
-    from engine.bench import Bench
+    from engine.lab.compare import Bench
 
     report(0.0, "Taking the queries")
     asked, labels = request(opened.collection, choices)

@@ -14,7 +14,7 @@ from ui.looks import CONTENDERS
 from ui.words import hypertext
 
 if TYPE_CHECKING:
-    from engine.verdict import Standing
+    from engine.lab.compare import Standing
     from ui.compare import Comparison
 
 _ROW, _FOOT = 78, 62

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import streamlit as st
 
-from engine import bounds
-from engine.escape import visible
+from engine.system import bounds, visible
 from ui import compare, resources
 from ui.compare import SOURCES, Choices, Comparison, Source
 from ui.looks import CONTENDERS

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import NotFound
-from engine.escape import visible
+from engine.system import visible
 from ui import compare_charts, frames
 from ui.looks import CONTENDERS
 from ui.words import count, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.verdict import Shortfall
+    from engine.lab.compare import Shortfall
     from ui.compare import Comparison
     from ui.frames import Picture
 
@@ -121,7 +121,7 @@ def _nothing(frame_id: str) -> None:
 
 def table(comparison: Comparison) -> None:
     """All figures, to read and to take away."""
-    from engine.verdict import as_csv, numbers
+    from engine.lab.compare import as_csv, numbers
 
     standings = comparison.verdict.standings
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.escape import visible
+from engine.system import visible
 from engine.types import DAYPARTS, Filter
 from ui.words import clock, label, option, plain
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import streamlit as st
 
-from engine.bounds import MAX_IMAGE_NBYTES
 from engine.errors import CollectionError
-from engine.escape import visible
+from engine.system import MAX_IMAGE_NBYTES, visible
 from engine.types import Frame, Hit
 from ui.components import component
 from ui.words import clock
@@ -64,8 +63,7 @@ def grid(
 
 def data_url(path: Path | None) -> str:
     """A JPEG file of a collection as a data URL; empty if there is no such file, or something else has its name."""
-    from engine.durable import read_real
-    from engine.real_files import is_real_file
+    from engine.system import is_real_file, read_real
 
     if path is None or not is_real_file(path):
         return ""

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from streamlit import config
 
-from engine.bounds import MAX_VISITORS
+from engine.system import MAX_VISITORS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

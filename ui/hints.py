@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.escape import visible
-from engine.hints import Hint, HintReader
-from engine.narrowing import as_filter, both, can_act
+from engine.system import visible
+from engine.text import Hint, HintReader, as_filter, both, can_act
 from engine.types import DAYPARTS, Filter
 from ui.components import component
 from ui.words import count, label, plain

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from engine.bounds import MAX_JOBS
 from engine.errors import ResourceExhausted, Stopped
+from engine.system import MAX_JOBS
 
 T = TypeVar("T")
 MEASURE = "measure"

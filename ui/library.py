@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
-from engine.escape import cell, visible
+from engine.system import cell, visible
 from engine.types import VideoInfo
 from ui import filters, frames
 from ui.jobs import Job, Report
@@ -21,7 +21,7 @@ from ui.words import count, duration, listed, plain, when
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.ingest import IngestReport
+    from engine.importers import IngestReport
 
 ADDING = "adding a video"
 PAGE = 48
@@ -95,7 +95,7 @@ def start(collection: Collection, path: Path) -> None:
     """Add the video in the background, unless one is being added already."""
 
     def work(report: Report) -> IngestReport:
-        from engine.ingest import ingest
+        from engine.importers import ingest
 
         return ingest(collection, [path], progress=lambda progress: report(progress.fraction, told(progress)))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.escape import visible
+from engine.system import visible
 from engine.types import DAYPARTS
 from ui.filters import labels, longest, names
 from ui.query import CAPS, COUNTS, METHODS, PER_SHOT, close_hit, hit

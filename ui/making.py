@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.bounds import MAX_TYPED_PATH, check_text
 from engine.errors import EngineError, Stopped
+from engine.system import MAX_TYPED_PATH, check_text
 from ui.jobs import Job, Report
 from ui.paths import typed
 from ui.progress import of_another, watch
@@ -19,8 +19,7 @@ from ui.uncaught import sentence
 from ui.words import count, duration, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.ingest import IngestReport
-    from engine.tables import ImportReport
+    from engine.importers import ImportReport, IngestReport
 
     Made = IngestReport | ImportReport | None
 
@@ -72,7 +71,7 @@ def outcome() -> None:
 
 
 def _large(busy: bool) -> None:
-    from engine.large_town import expected
+    from engine.datasets import expected
 
     size = st.select_slider("Frames", SIZES, value=100_000, format_func=lambda n: f"{n:,}", key="making_size")
     disk, seconds = expected(size)
@@ -127,7 +126,7 @@ def _folder(kind: str, busy: bool) -> None:
 
 
 def _from_videos(into: Path, source: Path, asked: dict[str, Any], every: float) -> Work:
-    from engine.making import from_videos, videos_at
+    from engine.importers import from_videos, videos_at
 
     videos = videos_at(source)
     return lambda report: from_videos(
@@ -136,7 +135,7 @@ def _from_videos(into: Path, source: Path, asked: dict[str, Any], every: float) 
 
 
 def _from_table(into: Path, vectors: Path, frames: Path, asked: dict[str, Any]) -> Work:
-    from engine.making import from_table
+    from engine.importers import from_table
 
     return lambda report: from_table(
         into, vectors, frames, asked, progress=lambda what, done: report(done, what.capitalize())
@@ -144,7 +143,7 @@ def _from_table(into: Path, vectors: Path, frames: Path, asked: dict[str, Any]) 
 
 
 def _from_aic(into: Path, folder: Path, asked: dict[str, Any]) -> Work:
-    from engine.making import from_aic
+    from engine.importers import from_aic
 
     return lambda report: from_aic(into, folder, asked, progress=lambda what, done: report(done, what.capitalize()))
 

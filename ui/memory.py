@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.escape import cell
+from engine.system import cell
 from ui import charts, memory_charts, resources
 from ui.shelf import LARGE, Opened
 from ui.uncaught import sentence
 from ui.words import count, listed, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.account import MemoryAccount
+    from engine.reports import MemoryAccount
 
 WHOLE, SHARDS = "Whole", "By shard"
 TINY = 20_000
@@ -120,7 +120,7 @@ def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
 
 def planner() -> None:
     """How many shards fit some memory: a sentence and a bar, from what people type."""
-    from engine.planner import parse_bytes, parse_count, plan_shards
+    from engine.reports import parse_bytes, parse_count, plan_shards
 
     st.subheader("What would fit", anchor=False)
     left, right = st.columns(2)

@@ -12,9 +12,8 @@ from ui import charts
 from ui.words import hypertext, nbytes
 
 if TYPE_CHECKING:
-    from engine.account import MemoryAccount
-    from engine.occupancy import Occupancy
-    from engine.planner import ShardPlan
+    from engine.lab.replay import Occupancy
+    from engine.reports import MemoryAccount, ShardPlan
 
 MB = 1e6
 _TITLE = {"size": 13}
@@ -317,7 +316,7 @@ def _bytes(figure: go.Figure, told: Occupancy) -> None:
 
 def of_plan(plan: ShardPlan) -> go.Figure:
     """One bar: what of the memory shards, columns and centroids take, and what is left."""
-    from engine.planner import readable_bytes
+    from engine.reports import readable_bytes
 
     shards = plan.shards_in_memory * plan.shard_nbytes
     parts = (

@@ -17,7 +17,7 @@ from ui.words import count, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.missed import Missed
+    from engine.search import Missed
 
 SHOWN = 12
 """Missed frames that are shown; more are counted."""

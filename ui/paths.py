@@ -6,7 +6,7 @@ import errno
 import stat
 from pathlib import Path
 
-from engine.bounds import MAX_TYPED_PATH, check_text
+from engine.system import MAX_TYPED_PATH, check_text
 
 _QUOTES = " \t'\""
 """What a pasted path may come wrapped in."""

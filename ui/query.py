@@ -10,10 +10,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from engine import bounds
 from engine.errors import NotFound
+from engine.system import bounds
+from engine.text import unheard
 from engine.types import Filter, Frame, SearchResult
-from engine.unheard import unheard
 from ui.shelf import Opened
 from ui.words import clock, plain
 

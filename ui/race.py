@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.escape import visible
+from engine.system import visible
 from engine.types import ShardState
 from ui.components import component
 from ui.looks import CONTENDERS, LOOKS
 
 if TYPE_CHECKING:
-    from engine.heat import Entrant
+    from engine.lab.compare import Entrant
     from ui.compare import Comparison
 
 _RACE = component("race")
@@ -24,7 +24,7 @@ _STEPS = [base * 10**power for power in range(4) for base in (1, 2, 5)]
 
 def show(comparison: Comparison) -> None:
     """Draw the race over a query that the visitor may choose; at first a typical one."""
-    from engine.heat import Heat, typical
+    from engine.lab.compare import Heat, typical
 
     verdict = comparison.verdict
     with st.container(horizontal=True, vertical_alignment="center"):

@@ -16,12 +16,11 @@ from ui.uncaught import sentence
 from ui.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.account import MemoryAccount
-    from engine.calibration import Kind
     from engine.collection import Collection
-    from engine.occupancy import Occupancy
-    from engine.replay import Replay
-    from engine.vectorindex import Floats
+    from engine.lab.replay import Occupancy, Replay
+    from engine.reports import MemoryAccount
+    from engine.routing import Kind
+    from engine.vectors import Floats
 
 JOB = "replay"
 LOADS = {"uniform": "Uniform", "skewed": "Skewed", "session": "Session-like"}
@@ -53,7 +52,7 @@ class Player:
 
     def work(self, report: Report) -> Occupancy:
         """Find queries, and replay them."""
-        from engine.replay import Replay, Request
+        from engine.lab.replay import Replay, Request
 
         report(0.0, "Choosing queries")
         queries, kind = _queries(self._current.collection)
@@ -90,7 +89,7 @@ _chosen: dict[Path, tuple[int, Floats, Kind]] = {}
 
 def _queries(collection: Collection) -> tuple[Floats, Kind]:
     """Queries to draw from, the same ones each time: texts, or stored frames where there is neither an encoder nor a stored text."""
-    from engine.samples import any_queries
+    from engine.datasets import any_queries
 
     generation = collection.generation
     known = _chosen.get(collection.path)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import Stopped
-from engine.escape import visible
-from engine.process import raise_limits
+from engine.system import raise_limits, visible
 from ui import shelf as shelves
 from ui import words
 from ui.jobs import Board
@@ -189,7 +188,7 @@ def badge(current: Opened) -> None:
 
 def _offer(chosen: Place) -> None:
     """What making the large town takes, and the button that does it."""
-    from engine.large_town import expected
+    from engine.datasets import expected
 
     disk, seconds = expected(shelves.LARGE_FRAMES)
     st.title("The large town is not made yet", anchor=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from engine.escape import cell, visible
+from engine.system import cell, visible
 from engine.types import SEARCHED, SearchResult, ShardState, ShardTrace, Trace
 from ui.components import component
 from ui.looks import LOOKS

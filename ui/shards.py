@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.escape import visible
+from engine.system import visible
 from engine.types import SEARCHED, ShardState
 from ui import charts, frames, query
 from ui.components import component
@@ -18,8 +18,8 @@ from ui.words import badge, clock, count, hypertext, label, listed, nbytes, nbyt
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.inside import ShardContents
-    from engine.preview import Preview, ShardPreview
+    from engine.reports import ShardContents
+    from engine.search import Preview, ShardPreview
 
 VIEWS = ["Map", "Tags", "Times"]
 HEIGHT = 380

@@ -16,9 +16,9 @@ from ui.jobs import Board, Job, Report
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.encoder import Encoder
-    from engine.gap import Gap
-    from engine.ingest import Progress
+    from engine.embedding import Encoder
+    from engine.importers import Progress
+    from engine.reports import Gap
 
 Kind = Literal["town", "large", "folder"]
 TOWN, LARGE = "town", "large-town"
@@ -212,7 +212,7 @@ class Shelf:
         return Opened(place, collection, examples, made_up, textless, collection.modality_gap())
 
     def _open_town(self, place: Place, report: Report) -> Opened:
-        from engine.sample import sample_collection
+        from engine.datasets import sample_collection
 
         report(0.0, "Loading the encoder")
         encoder = self._encoder(self._shipped())
@@ -227,12 +227,12 @@ class Shelf:
 
     def make_large(self, n_frames: int, report: Report) -> Collection:
         """Open the large town of so many frames, made first if need be, as the sample is; the caller closes it."""
-        from engine.large_town import large_town
+        from engine.datasets import make_large_town
 
         town = self.open(self.places()[TOWN])
         while not town.wait(0.3):
             report(0.0, f"The sample town first: {town.note}")
-        return large_town(
+        return make_large_town(
             self.large_path(n_frames),
             town.value().collection,
             n_frames,
@@ -247,7 +247,7 @@ class Shelf:
 
     def _encoder(self, name: str) -> Encoder:
         """An encoder, loaded once for all collections."""
-        from engine.encoder import load_encoder
+        from engine.embedding import load_encoder
 
         with self._encoder_lock:
             if name not in self._encoders:
@@ -256,7 +256,7 @@ class Shelf:
 
     @staticmethod
     def _shipped() -> str:
-        from engine.encoder import SHIPPED
+        from engine.embedding import SHIPPED
 
         return SHIPPED
 

@@ -9,7 +9,7 @@ import streamlit as st
 from ui.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.tuning import Outcome, Setting, Tuner
+    from engine.lab.tuning import Outcome, Setting, Tuner
     from ui.shelf import Opened
 
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
@@ -25,7 +25,7 @@ _WIDTHS = (3, 2.2, 2.6, 2.2, 2.6)
 
 def controls(tuner: Tuner) -> Setting:
     """What the visitor wants to know about."""
-    from engine.tuning import Setting
+    from engine.lab.tuning import Setting
 
     _start_at_today(tuner)
     first = st.columns(_WIDTHS, gap="medium")

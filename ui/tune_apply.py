@@ -13,8 +13,7 @@ from ui.progress import watch
 from ui.words import count
 
 if TYPE_CHECKING:
-    from engine.applying import Applied
-    from engine.tuning import Outcome, Setting, Tuner
+    from engine.lab.tuning import Applied, Outcome, Setting, Tuner
     from ui.shelf import Opened
 
 
@@ -59,9 +58,9 @@ def _start_applying(current: Opened, tuner: Tuner, setting: Setting, tuners: dic
     path, key = current.place.path, current.place.key
 
     def work(report: Report) -> Applied:
-        from engine.applying import apply as carry_out
+        from engine.lab.tuning import apply_setting
 
-        applied = carry_out(path, tuner, setting, report)
+        applied = apply_setting(path, tuner, setting, report)
         tuners[key] = applied.tuner
         return applied
 
@@ -109,7 +108,7 @@ def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> Non
     path, key = current.place.path, current.place.key
 
     def work(report: Report) -> None:
-        from engine.preparing import climbed
+        from engine.lab.tuning import climbed
 
         tuners[key] = climbed(path, tuner, report)
 

@@ -14,7 +14,7 @@ from ui import charts
 from ui.words import milliseconds, nbytes
 
 if TYPE_CHECKING:
-    from engine.tuning import Band, Outcome
+    from engine.lab.tuning import Band, Outcome
 
 _HEIGHT = 268
 _WIDTH = 304
@@ -33,7 +33,7 @@ class _Panel:
 
 
 def _memory(outcome: Outcome) -> Band:
-    from engine.tuning import Band
+    from engine.lab.tuning import Band
 
     size = outcome.nbytes / 1e6
     return Band(size, size, size)

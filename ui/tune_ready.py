@@ -15,7 +15,7 @@ from ui.uncaught import sentence
 from ui.words import plain
 
 if TYPE_CHECKING:
-    from engine.tuning import Setting, Tuner
+    from engine.lab.tuning import Setting, Tuner
     from ui.shelf import Opened
 
 
@@ -60,8 +60,8 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
     collection, key = current.collection, current.place.key
 
     def work(report: Report) -> None:
-        from engine.preparing import N_QUERIES, prepare
-        from engine.samples import any_queries
+        from engine.datasets import any_queries
+        from engine.lab.tuning import N_QUERIES, prepare
 
         report(0.0, "Taking test queries")
         samples, kind = any_queries(collection, N_QUERIES)

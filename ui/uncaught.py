@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit.errors import FragmentHandledException
 
 from engine.errors import EngineError
-from engine.escape import visible
+from engine.system import visible
 from ui.words import plain
 
 _LOG = logging.getLogger(__name__)

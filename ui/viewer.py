@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.bounds import MAX_CLIP_NBYTES
 from engine.errors import EngineError, VideoError
-from engine.escape import visible
+from engine.system import MAX_CLIP_NBYTES, visible
 from engine.types import Frame
 from ui import frames, query
 from ui.components import component
@@ -61,7 +60,7 @@ def show(collection: Collection, frame: Frame) -> None:
 
 
 def _clip(collection: Collection, frame: Frame) -> None:
-    from engine.durable import read_real
+    from engine.system import read_real
 
     try:
         with st.spinner("Cutting the clip"):
@@ -84,7 +83,7 @@ def _clip(collection: Collection, frame: Frame) -> None:
 
 def _still(collection: Collection, frame: Frame) -> None:
     """The picture of a frame, if there is one. It is decoded here: given its path, the page would take any format for a picture."""
-    from engine.media import read_image
+    from engine.storage import read_image
 
     picture = collection.thumbnail(frame)
     if picture is None:

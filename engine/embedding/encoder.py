@@ -1,0 +1,460 @@
+"""Text and images as unit vectors of one space: the only door to torch and open_clip.
+
+Both are imported when an encoder is loaded, not before: the import takes seconds and brings a second OpenMP runtime.
+Weights are read as plain tensors only (safetensors, or `torch.load` with `weights_only`), so a checkpoint from anywhere
+cannot run code.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.embedding.bpe import quickened
+from engine.embedding.hub import offline_if_cut_off, quietly
+from engine.embedding.model_config import CONFIG, ModelConfig, read_config
+from engine.embedding.model_files import (
+    ENDINGS,
+    cannot_load,
+    check_format,
+    found,
+    inside,
+    looking_through,
+    reason_of,
+    shortage_of,
+    shown,
+    weights_in,
+)
+from engine.errors import EncoderError, EngineError
+from engine.system import bounds, can_start, shortages
+
+if TYPE_CHECKING:
+    import torch
+
+SHIPPED = "town"
+"""Name of the encoder that comes with the sample videos."""
+SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "data" / "encoder"
+
+_TEXTS_KEPT = 1024
+_BATCH = {"cpu": 32, "cuda": 256}
+
+
+class Encoder(Protocol):
+    """Whatever turns texts and images into comparable vectors."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, dim) float32, unit norm."""
+        ...
+
+    def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(n, dim) float32, unit norm, of (height, width, 3) uint8 RGB images."""
+        ...
+
+
+def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEncoder:
+    """Load an open_clip model.
+
+    Parameters
+    ----------
+    spec : one of
+        `town`, the encoder that is shipped;
+        a folder that holds `open_clip_config.json` and the weights, see `model_config` for what the config may say;
+        `model/tag`, such as `ViT-B-32/laion2b_s34b_b79k`, downloaded once;
+        `model/checkpoint`, such as `ViT-B-32//data/weights.safetensors` (.pt, .pth, .bin or .safetensors).
+    device : torch device, such as `cpu` or `cuda:1`; a GPU if there is one, if None
+
+    Raises
+    ------
+    EncoderError
+        If the model is unknown, its weights or tokenizer cannot be had, or the device is not there; says what to do.
+    ResourceExhausted
+        If there is not enough memory for it.
+    """
+    try:
+        bounds.check_text("the name of the encoder", spec, bounds.MAX_ENCODER)
+    except ValueError as error:
+        raise EncoderError(str(error)) from error
+    # OpenMP threads that spin while they wait starve each other wherever other work runs, several times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        import open_clip
+        import torch
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+        MemoryError,
+    ) as error:  # a torchvision of another torch fails with RuntimeError
+        _raise_shortage(spec, error)
+        raise EncoderError(
+            f"torch and open_clip cannot be imported ({_shortened(str(error))}); install open_clip_torch again, "
+            "without pinning torch or torchvision alone."
+        ) from error
+
+    if not can_start(torch.get_num_threads() - 1):
+        torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=where)
+    except (RuntimeError, AssertionError) as error:
+        _raise_shortage(spec, error)
+        raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
+    source = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
+    try:
+        with quietly(), offline_if_cut_off(), source.opened() as (name, pretrained, tokenizer):
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                name, pretrained=pretrained, device=where, require_pretrained=True, weights_only=True
+            )
+            if tokenizer is None:
+                tokenizer = open_clip.get_tokenizer(name)
+        model.eval().requires_grad_(False)
+        return OpenClipEncoder(spec, model, preprocess, quickened(tokenizer), torch.device(where))
+    except EngineError:
+        raise
+    except Exception as error:
+        _raise_shortage(spec, error)
+        raise EncoderError(source.misfit(spec, error)) from error
+
+
+def _raise_shortage(spec: str, error: BaseException) -> None:
+    """A shortage is no fault of the encoder: raised as what it is, so that nobody goes on without one."""
+    short = shortage_of(f"loading the encoder {shown(spec)}", error)
+    if short is not None:
+        raise short from error
+
+
+def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) -> _Source:
+    """Where the model and its weights are."""
+    if spec == SHIPPED:
+        return _Shipped()
+    folder = found(spec, Path.is_dir)
+    if folder is not None:
+        return _Folder(folder, shown(spec))
+    model, slash, weights = spec.partition("/")
+    if model not in models:
+        raise EncoderError(
+            f"There is no encoder {shown(spec)}; give {SHIPPED!r}, a folder with open_clip_config.json, "
+            "or a model and its weights such as 'ViT-B-32/laion2b_s34b_b79k'."
+        )
+    tags = tags_of(model)
+    if weights in tags:
+        return _Tag(model, weights)
+    if slash and weights.endswith(ENDINGS):
+        path = found(weights, Path.is_file)
+        if path is not None:
+            return _Checkpoint(model, path, shown(spec))
+        raise EncoderError(
+            f"There is no checkpoint {shown(weights)[1:-1]}; check the path in the encoder {shown(spec)}."
+        )
+    known = ", ".join(tags[:4]) or "none"
+    raise EncoderError(
+        f"{model} has no weights {shown(weights)}; known are {known}, or give the path of a .pt or .safetensors checkpoint."
+    )
+
+
+class _Source:
+    """Where a model comes from."""
+
+    def opened(self) -> AbstractContextManager[tuple[str, str | None, Any]]:
+        """The model's name and weights as open_clip takes them, and its tokenizer unless open_clip finds it by the name."""
+        raise NotImplementedError
+
+    def misfit(self, spec: str, error: Exception) -> str:
+        """What to say where open_clip cannot load it. What the files hold is not told."""
+        return cannot_load(shown(spec), reason_of(error))
+
+
+class _Shipped(_Source):
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        if not (SHIPPED_FOLDER / CONFIG).is_file():
+            raise EncoderError("The encoder that is shipped is not there; put the folder data/encoder back.")
+        yield f"local-dir:{SHIPPED_FOLDER}", None, None
+
+
+@dataclass(frozen=True)
+class _Tag(_Source):
+    """Weights that open_clip knows by name, from the model hub or its cache."""
+
+    model: str
+    tag: str
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        import open_clip
+
+        try:
+            open_clip.download_pretrained(open_clip.get_pretrained_cfg(self.model, self.tag))
+        except Exception as error:
+            short = shortage_of(f"fetching the weights {self.tag} of {self.model}", error)
+            raise short or EncoderError(
+                f"The weights {self.tag} of {self.model} could not be downloaded and are not in the cache; connect to the network "
+                f"once, or give a folder with open_clip_config.json, or '{self.model}/<path of a checkpoint>'."
+            ) from error
+        yield self.model, self.tag, None
+
+    def misfit(self, spec: str, error: Exception) -> str:
+        if isinstance(error, ImportError):
+            return super().misfit(spec, error)
+        return (
+            f"The weights {self.tag} of {self.model}, or its tokenizer, are damaged in the cache or could not be fetched; "
+            "remove them from the cache of the model hub and connect to the network once."
+        )
+
+
+@dataclass(frozen=True)
+class _Checkpoint(_Source):
+    """Weights in a file, of a model that open_clip knows by name."""
+
+    model: str
+    weights: Path
+    shown: str
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        import open_clip
+
+        with looking_through(self.shown):
+            _check_weights(self.weights)
+            if "hf_model_name" not in open_clip.get_model_config(self.model)["text_cfg"]:
+                _check_size(self.model, self.weights)
+        yield self.model, str(self.weights), None
+
+
+@dataclass(frozen=True)
+class _Folder(_Source):
+    """A folder as open_clip saves it. It may come from anybody: open_clip is given what was looked through and nothing else."""
+
+    path: Path
+    shown: str
+
+    @contextmanager
+    def opened(self) -> Iterator[tuple[str, str | None, Any]]:
+        import open_clip
+
+        if not os.path.lexists(self.path / CONFIG):
+            raise EncoderError(f"The folder {self.shown} has no {CONFIG}; give a folder saved by open_clip.")
+        with looking_through(self.shown):
+            weights = weights_in(self.path)
+            if weights is None:
+                raise EncoderError(
+                    f"The folder {self.shown} holds no weights; put open_clip_model.safetensors beside its config."
+                )
+            configs = [open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()]
+            known = {str(text["hf_tokenizer_name"]) for text in configs if text.get("hf_tokenizer_name")}
+            config = read_config(inside(self.path, CONFIG), known)
+            _check_weights(weights)
+        with TemporaryDirectory(prefix="encoder-") as name:
+            private = Path(name)
+            (private / CONFIG).write_bytes(config.written())
+            ending = "model.safetensors" if weights.suffix == ".safetensors" else "pytorch_model.bin"
+            (private / f"open_clip_{ending}").symlink_to(weights.resolve())
+            with looking_through(self.shown):
+                _check_size(f"local-dir:{private}", weights)
+            yield f"local-dir:{private}", None, _tokenizer_of(config, self.shown)
+
+
+def _tokenizer_of(config: ModelConfig, name: str) -> Any:
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+    if not config.tokenizer:
+        return SimpleTokenizer(context_length=config.context_length, **config.tokenizer_options)
+    options = dict(config.tokenizer_options) | {"context_length": config.context_length, "trust_remote_code": False}
+    try:
+        return HFTokenizer(config.tokenizer, **options)
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = f"its tokenizer {config.tokenizer} could not be fetched; connect to the network once"
+        raise EncoderError(cannot_load(name, reason)) from error
+
+
+def _check_weights(path: Path) -> None:
+    """Raise `ValueError` for a file that is no checkpoint, or would take more memory than it has bytes."""
+    import torch
+
+    check_format(path)
+    if path.suffix == ".safetensors":
+        return  # Its tensors are as large as the file, or it does not load.
+    try:
+        told = torch.load(path, map_location="meta", weights_only=True)
+        tensors = told.get("state_dict", told)
+        held = sum(each.numel() * each.element_size() for each in tensors.values() if isinstance(each, torch.Tensor))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch and its unpickler raise a dozen kinds for a damaged file.
+        raise ValueError("its weights hold something else than tensors, or are damaged") from error
+    if held > 2 * path.stat().st_size:
+        raise ValueError("its weights hold tensors that are larger than their file")
+
+
+def _check_size(name: str, weights: Path) -> None:
+    """Raise `ValueError` for a model that is larger than its weights; it is made without memory for that."""
+    import open_clip
+    import torch
+
+    try:
+        with torch.device("meta"):
+            model = open_clip.create_model(
+                name, device="meta", load_weights=False, pretrained_image=False, pretrained_text=False
+            )
+        n = sum(tensor.numel() for tensor in model.state_dict().values())
+    except Exception as error:
+        raise ValueError("no model can be made as its config describes it") from error
+    if n > bounds.MAX_PARAMETERS:
+        raise ValueError(f"its model has {n:,} numbers, and at most {bounds.MAX_PARAMETERS:,} are taken")
+    nbytes = weights.stat().st_size
+    if 2 * n > 1.1 * nbytes + (16 << 20):
+        raise ValueError(f"its model has {n:,} numbers, and the file of its weights has only {nbytes:,} bytes")
+
+
+def _shortened(text: str) -> str:
+    """On one line, without a full stop of its own."""
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= 160 else line[:157].rstrip() + "..."
+
+
+class OpenClipEncoder:
+    """An open_clip model; use `load_encoder`. Safe to use from several threads, which then take turns."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        preprocess: Callable[[Image.Image], torch.Tensor],
+        tokenizer: Any,
+        device: torch.device,
+    ) -> None:
+        import torch
+
+        self.name = name
+        self._torch = torch
+        self._model, self._preprocess, self._tokenizer, self._device = model, preprocess, tokenizer, device
+        self._batch = _BATCH.get(device.type, 32)
+        self._lock = threading.Lock()
+        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self.dim: int = self.encode_text([""]).shape[1]
+        scale = getattr(model, "logit_scale", None)
+        self.logit_scale: float = float(scale.exp()) if scale is not None else 100.0
+        """Factor on inner products ahead of a softmax, as trained."""
+        self._unseen = self._zero_rows()
+        self._strange = lru_cache(maxsize=8192)(self._is_strange)  # The same words come again and again.
+
+    @shortages("encoding texts")
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, dim) float32, unit norm. The last thousand texts are remembered.
+
+        Raises
+        ------
+        EncoderError
+            If the model returns numbers that are not finite.
+        """
+        with self._lock:
+            missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+            fresh: dict[str, NDArray[np.float32]] = {}
+            for start in range(0, len(missing), self._batch):
+                batch = missing[start : start + self._batch]
+                with self._computing():
+                    vectors = self._model.encode_text(self._tokenizer(batch).to(self._device))
+                    rows = self._unit(vectors)
+                fresh.update(zip(batch, rows, strict=True))
+            found = [fresh[text] if text in fresh else self._texts[text] for text in texts]
+            for text, vector in zip(texts, found, strict=True):
+                self._texts[text] = vector
+                self._texts.move_to_end(text)
+            while len(self._texts) > _TEXTS_KEPT:
+                self._texts.popitem(last=False)
+        return np.stack(found) if found else np.zeros((0, self.dim), np.float32)
+
+    @shortages("encoding pictures")
+    def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(n, dim) float32, unit norm, of (height, width, 3) uint8 RGB images of any sizes.
+
+        Raises
+        ------
+        EncoderError
+            If the model returns numbers that are not finite.
+        """
+        torch = self._torch
+        vectors = [np.zeros((0, self.dim), np.float32)]
+        for start in range(0, len(images), self._batch):
+            pixels = torch.stack(
+                [self._preprocess(Image.fromarray(image)) for image in images[start : start + self._batch]]
+            )
+            with self._lock, self._computing():
+                vectors.append(self._unit(self._model.encode_image(pixels.to(self._device))))
+        return np.concatenate(vectors)
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Words that the encoder never saw in training: a row of their tokens is zero, so it all but ignores them.
+
+        Empty for models that were trained on everything.
+        """
+        if not self._unseen:
+            return ()
+        words = dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in text).split())
+        return tuple(word for word in words if self._strange(word))
+
+    def _is_strange(self, word: str) -> bool:
+        return not self._unseen.isdisjoint(self._tokens(word))
+
+    def too_long(self, text: str) -> bool:
+        """True if the end of the text is cut off, because it has more tokens than the model takes."""
+        length = getattr(self._tokenizer, "context_length", None)
+        return length is not None and len(self._tokens(text)) + 2 > length
+
+    def _tokens(self, text: str) -> list[int]:
+        if hasattr(self._tokenizer, "encode"):
+            return list(self._tokenizer.encode(text))
+        return list(self._tokenizer.tokenizer.encode(text, add_special_tokens=False))
+
+    def _zero_rows(self) -> frozenset[int]:
+        embedding = getattr(getattr(self._model, "text", self._model), "token_embedding", None)
+        if embedding is None:
+            return frozenset()
+        rows = (embedding.weight == 0).all(dim=1).nonzero().flatten()
+        return frozenset(rows.tolist())
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Translate what a model says that runs short of memory, or whose parts do not fit each other."""
+        try:
+            with self._torch.inference_mode():
+                yield
+        except EngineError:
+            raise
+        except Exception as error:
+            short = shortage_of(f"the work of the encoder {shown(self.name)}", error)
+            reason = "it makes no vectors of texts or images"
+            raise short or EncoderError(cannot_load(shown(self.name), reason)) from error
+
+    def _unit(self, vectors: torch.Tensor) -> NDArray[np.float32]:
+        """Raises `ValueError` for what are no rows of vectors."""
+        rows: NDArray[np.float32] = vectors.float().cpu().numpy()
+        if rows.ndim != 2 or rows.shape[1] != getattr(self, "dim", rows.shape[1]):
+            raise ValueError("not one vector each, of as many numbers as a text's")
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not np.isfinite(norms).all() or not norms.all():
+            raise EncoderError(
+                f"The encoder {shown(self.name)} gave vectors that are not finite; its weights are damaged."
+            )
+        unit: NDArray[np.float32] = rows / norms
+        return unit

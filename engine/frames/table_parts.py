@@ -1,0 +1,200 @@
+"""Tables of frames in files, a part at a time: what each format says of its own size is looked at before anything is unpacked."""
+
+from __future__ import annotations
+
+import csv
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from engine.system import FORMULA, bounds
+
+TEXTS = ("video_id", "tags", "title")
+"""Columns of texts, which are read as a list of different ones."""
+
+
+class Look(Protocol):
+    """Looks at what a file says of itself, and says which of its columns to read."""
+
+    known: list[str]
+    beside: tuple[Path, int] | None
+    """A file of vectors and how many it holds."""
+
+    def expect(self, n_rows: int | None, names: Sequence[str]) -> None:
+        """Raise `ValueError` for columns or a number of rows that will not do; None where rows are not counted yet."""
+
+
+_PART = 1 << 18
+"""Rows that are worked on at a time."""
+_PART_NBYTES = 64 << 20
+"""Bytes of a Parquet file, uncompressed, that are worked on at a time."""
+_VALUE_NBYTES = 16
+"""Bytes that a value may take while it is read, however little of the file it takes."""
+
+
+def parquet_parts(path: Path, look: Look) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        meta, schema = file.metadata, file.schema
+        look.expect(meta.num_rows, file.schema_arrow.names[: bounds.MAX_COLUMNS + 1])
+        bounds.check_count(f"parts in {path.name}", meta.num_row_groups, bounds.MAX_TABLE_PARTS)
+        places = [schema.column(i).path for i in range(meta.num_columns)]
+        leaves = [i for i, place in enumerate(places) if place.partition(".")[0] in look.known]
+        texts = [places[i] for i in leaves if places[i].partition(".")[0] in TEXTS]
+        steps, total = [], 0
+        for i in range(meta.num_row_groups):
+            group = meta.row_group(i)
+            chunks = [group.column(leaf) for leaf in leaves]
+            nbytes = sum(max(0, chunk.total_uncompressed_size) for chunk in chunks)
+            total += nbytes
+            bounds.check_nbytes(f"the table in {path.name}", total, bounds.MAX_TABLE_NBYTES)
+            nbytes = max(nbytes, _VALUE_NBYTES * sum(max(0, chunk.num_values) for chunk in chunks), 1)
+            steps.append(max(1, min(_PART, group.num_rows * _PART_NBYTES // nbytes)))
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        for i, step in enumerate(steps):
+            for batch in file.iter_batches(step, row_groups=[i], columns=look.known, use_threads=False):
+                yield pa.Table.from_batches([batch])
+
+
+def csv_parts(path: Path, look: Look) -> Iterator[Any]:
+    import pyarrow.csv as pc
+
+    names, lines, quoted = _csv_lines(path)
+    at_most = bool(look.beside and lines < look.beside[1])
+    # A text in quotes may hold ends of lines, so that there may be fewer rows than lines and not more.
+    look.expect(lines if at_most or not quoted else None, names)
+    text = pa.dictionary(pa.int32(), pa.string())
+    convert = pc.ConvertOptions(
+        column_types=dict.fromkeys(TEXTS, text),
+        include_columns=look.known,
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    table = pc.read_csv(path, convert_options=convert, read_options=pc.ReadOptions(block_size=_CSV_BLOCK))
+    look.expect(len(table), names)
+    for batch in table.to_batches(max_chunksize=_PART) or [pa.RecordBatch.from_pylist([], table.schema)]:
+        yield _with_formulas(pa.Table.from_batches([batch]))
+
+
+def _with_formulas(table: Any) -> Any:
+    """A part of a CSV without the apostrophes that an export put before what a spreadsheet takes for formulas."""
+    import pyarrow.compute as pc
+
+    for at, name in enumerate(table.column_names):
+        column = table.column(at)
+        if name in TEXTS and pa.types.is_dictionary(column.type):
+            column = column.combine_chunks()
+            column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+            texts = pc.replace_substring_regex(column.dictionary, f"^'({FORMULA})", r"\1", max_replacements=1)
+            table = table.set_column(at, name, pa.DictionaryArray.from_arrays(column.indices, texts))
+    return table
+
+
+_CSV_BLOCK = bounds.MAX_LINE_NBYTES
+
+
+def _csv_lines(path: Path) -> tuple[list[str], int, bool]:
+    """The names in the first line, how many lines follow that are not empty, and whether there are quotes."""
+    bounds.check_nbytes(f"the table {path.name}", path.stat().st_size, bounds.MAX_TABLE_NBYTES)
+    lines = length = 0
+    inside = quoted = False
+    with path.open("rb") as file:
+        head = file.readline(bounds.MAX_LINE_NBYTES + 1)
+        first = head.replace(b"\r", b"\n").partition(b"\n")[0]
+        file.seek(len(first))
+        while True:
+            chunk = file.read(_CSV_BLOCK)
+            quoted = quoted or b'"' in chunk
+            values = np.frombuffer(chunk, np.uint8)
+            ends = np.flatnonzero((values == 10) | (values == 13))
+            longest = int(np.diff(ends, prepend=-length - 1).max()) - 1 if len(ends) else length + len(chunk)
+            if longest > bounds.MAX_LINE_NBYTES or len(first) > bounds.MAX_LINE_NBYTES:
+                raise bounds.TooLarge(
+                    f"{path.name} has a line of more than {bounds.MAX_LINE_NBYTES:,} bytes; a table of frames has a short line for each."
+                )
+            if not chunk:
+                break
+            # A line ends where something stands before the end of the line.
+            before = np.append(-1, ends[:-1]) if len(ends) else ends
+            lines += int(np.count_nonzero(ends - before > 1))
+            if len(ends):
+                lines += bool(ends[0] == 0 and inside)
+                inside, length = bool(ends[-1] < len(values) - 1), len(values) - 1 - int(ends[-1])
+            else:
+                inside, length = True, length + len(values)
+    names = next(csv.reader([first.decode("utf-8-sig")]), [])
+    return names, lines + inside, quoted or b'"' in first
+
+
+def arrow_parts(path: Path, look: Look) -> Iterator[Any]:
+    with pa.memory_map(str(path)) as source:
+        n_batches = pa.ipc.open_file(source).num_record_batches
+        if n_batches > bounds.MAX_TABLE_PARTS:
+            bounds.check_count(f"parts in {path.name}", n_batches, bounds.MAX_TABLE_PARTS)
+        # The batches one after the other, as a stream: the list at the end of the file may name one of them a million times.
+        source.seek(_ARROW_HEAD)
+        names = pa.ipc.open_stream(source).schema.names
+        source.seek(_ARROW_HEAD)
+        n_rows, seen, nbytes = 0, 0, 0
+        for message in pa.ipc.MessageReader.open_stream(source):
+            rows, unpacked = _message_size(message)
+            n_rows += rows if message.type == "record batch" else 0
+            seen += message.type == "record batch"
+            nbytes += unpacked
+            bounds.check_nbytes(f"the table in {path.name}", nbytes, bounds.MAX_TABLE_NBYTES)
+        look.expect(n_rows, names)
+        if seen != n_batches:
+            raise pa.ArrowInvalid("the list of batches is not that of the batches there are")
+        source.seek(_ARROW_HEAD)
+        known = [i for i, name in enumerate(names) if name in look.known]
+        stream = pa.ipc.open_stream(source, options=pa.ipc.IpcReadOptions(included_fields=known))
+        yield pa.Table.from_batches([], stream.schema)
+        for batch in stream:
+            batch.validate(full=True)  # Offsets in the file are believed otherwise, wherever they lead.
+            for start in range(0, len(batch), _PART):
+                yield pa.Table.from_batches([batch.slice(start, _PART)])
+
+
+_ARROW_HEAD = 8
+"""Bytes of an Arrow file ahead of its messages."""
+
+
+def _message_size(message: Any) -> tuple[int, int]:
+    """The rows that an Arrow message says it has, and the bytes that its buffers unpack to, both before they are unpacked.
+
+    Its metadata is a FlatBuffer, which PyArrow has checked: tables with offsets of their fields, numbered as in Arrow's `Message.fbs`.
+    """
+    if message.body is None:
+        return 0, 0
+    told, body = message.metadata.to_pybytes(), message.body
+    header = _field(told, struct.unpack_from("<I", told)[0], 2)
+    batch = header + struct.unpack_from("<I", told, header)[0]
+    if message.type == "dictionary":
+        data = _field(told, batch, 1)
+        batch = data + struct.unpack_from("<I", told, data)[0]
+    length = _field(told, batch, 0)
+    rows = struct.unpack_from("<q", told, length)[0] if length else 0
+    if not _field(told, batch, 3):
+        return rows, 0  # Not compressed: what is there is mapped.
+    buffers = _field(told, batch, 2)
+    start = buffers + struct.unpack_from("<I", told, buffers)[0]
+    unpacked = 0
+    for i in range(struct.unpack_from("<I", told, start)[0]):
+        offset, nbytes = struct.unpack_from("<qq", told, start + 4 + 16 * i)
+        if nbytes >= 8:
+            unpacked += max(0, struct.unpack("<q", body.slice(offset, 8).to_pybytes())[0])
+    return rows, unpacked
+
+
+def _field(told: bytes, table: int, number: int) -> int:
+    """Where a field of a FlatBuffer table stands; 0 where it is left out."""
+    vtable = table - struct.unpack_from("<i", told, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", told, vtable)[0]:
+        return 0
+    offset: int = struct.unpack_from("<H", told, vtable + 4 + 2 * number)[0]
+    return table + offset if offset else 0

@@ -1,0 +1,188 @@
+"""Making a collection out of videos, vectors or an archive, or adding to one: the same for the command line and the app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.collection import Collection
+from engine.importers import videos as ingesting
+from engine.importers.aic import import_aic
+from engine.importers.aic_layout import survey
+from engine.importers.vectors import ImportReport, import_table, open_vectors, quiet
+from engine.importers.videos import IngestReport
+from engine.media import check_every
+from engine.storage import Progress, Settings, discard
+from engine.system import ROOTS, stays_within
+
+VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+"""Files of a folder that are taken for videos."""
+Asked = Mapping[str, Any]
+"""Settings that were asked for, as `Collection.create` takes them; a collection that is there already must agree."""
+
+
+def from_videos(
+    into: Path,
+    videos: Sequence[Path],
+    asked: Asked,
+    *,
+    every: float = 1.0,
+    shots: bool = False,
+    build: bool = True,
+    progress: Callable[[ingesting.Progress], None] = lambda now: None,
+) -> IngestReport:
+    """Store frames of videos in the collection at `into`, which is made if need be; see `ingest`.
+
+    Raises
+    ------
+    ValueError
+        If the step is not positive, or the collection is not as asked for.
+    """
+    from engine.embedding import SHIPPED, load_encoder
+
+    check_every(every)
+    if is_collection(into):
+        collection = existing(into, asked)
+    else:
+        asked = {"encoder": SHIPPED} | dict(asked)
+        encoder = load_encoder(asked["encoder"])
+        collection = Collection.create(into, dim=encoder.dim, **asked)
+        collection.use_encoder(encoder)
+    with collection:
+        return ingesting.ingest(collection, videos, every=every, shots=shots, build=build, progress=progress)
+
+
+def from_table(
+    into: Path,
+    vectors: Path,
+    frames: Path,
+    asked: Asked,
+    *,
+    queries: NDArray[np.floating] | None = None,
+    build: bool = True,
+    progress: Progress = quiet,
+) -> ImportReport:
+    """Store vectors with the table of their frames in the collection at `into`, which is made if need be; see `import_table`.
+
+    Parameters
+    ----------
+    queries : (m, dim) that the router is fitted on
+    """
+    with filled(into, asked, lambda: int(open_vectors(vectors).shape[1])) as collection:
+        if queries is not None:
+            collection.use_queries(queries)
+        return import_table(collection, vectors, frames, build=build, progress=progress)
+
+
+def from_aic(
+    into: Path,
+    folder: Path,
+    asked: Asked,
+    *,
+    features: Path | None = None,
+    queries: NDArray[np.floating] | None = None,
+    build: bool = True,
+    progress: Progress = quiet,
+) -> ImportReport:
+    """Store an archive in the AI Challenge layout in the collection at `into`, which is made if need be; see `import_aic`."""
+    archive = survey(folder, features)
+
+    def dim() -> int:
+        found = archive.dim()
+        if found is not None:
+            return found
+        if not asked.get("encoder"):
+            raise ValueError(
+                f"{folder} holds no features that can be read; name an --encoder to embed its keyframe images."
+            )
+        from engine.embedding import load_encoder
+
+        return load_encoder(asked["encoder"]).dim
+
+    with filled(into, asked, dim) as collection:
+        if queries is not None:
+            collection.use_queries(queries)
+        return import_aic(collection, archive, build=build, progress=progress)
+
+
+def videos_at(path: Path) -> list[Path]:
+    """A video file, or those of a folder by name.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing at this path, or no video in the folder.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        if path.exists():
+            raise ValueError(f"{path} is not a file; give the path of a video or of a folder with videos.")
+        raise ValueError(f"There is no file or folder {path}; give the path of a video or of a folder with videos.")
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_ENDINGS)
+    away = next((file for file in found if not stays_within(file, [path])), None)
+    if away is not None:
+        raise ValueError(
+            f"{away.name} is a link that leads out of {path}; give the video that it leads to, or name the folder of that in {ROOTS}."
+        )
+    if not found:
+        raise ValueError(
+            f"There is no video in {path} (files that end in {', '.join(VIDEO_ENDINGS[:5])} and the like); give another folder."
+        )
+    return found
+
+
+@contextmanager
+def filled(into: Path, asked: Asked, dim: Callable[[], int]) -> Iterator[Collection]:
+    """The collection to import into; one that is made for it goes again if the import fails with nothing stored."""
+    if is_collection(into):
+        with existing(into, asked) as collection:
+            yield collection
+        return
+    was_there = into.exists()
+    with Collection.create(into, dim=dim(), **asked) as collection:
+        try:
+            yield collection
+        except BaseException:
+            empty = not collection.n_frames
+            collection.close()
+            if empty:
+                # The folder was empty before, or not there; what somebody else has put there since stays.
+                discard(into)
+                if was_there:
+                    into.mkdir(exist_ok=True)
+            raise
+
+
+def is_collection(path: Path) -> bool:
+    return (path / "catalog.sqlite").is_file()
+
+
+def existing(path: Path, asked: Asked) -> Collection:
+    """An existing collection, if it is what was asked for."""
+    collection = Collection.open(path)
+    try:
+        _agree(path, collection.settings, asked)
+        collection.trust.allow_encoder(asked.get("encoder", ""))
+    except ValueError:
+        collection.close()
+        raise
+    return collection
+
+
+def _agree(path: Path, settings: Settings, asked: Asked) -> None:
+    for name in ("encoder", "metric", "store"):
+        if name in asked and asked[name] != getattr(settings, name):
+            raise ValueError(
+                f"{path} was made with the {name} {getattr(settings, name)!r}; leave --{name} out or use another folder."
+            )
+    for name, value in asked.items():
+        if value != getattr(settings, name):
+            raise ValueError(
+                f"{path} has {name}={getattr(settings, name)}, not {value}; change that with `python -m engine build`."
+            )

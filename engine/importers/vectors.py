@@ -1,0 +1,265 @@
+"""Vectors that any model made, with a table of the frames they stand for, into a collection."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.collection import Collection
+from engine.errors import EngineError
+from engine.frames import NO_TIME, FrameTable, read_table, statistics
+from engine.layout import alike
+from engine.storage import LARGEST, Progress, Writer, taken
+from engine.system import bounds, check_is_file, shortages
+from engine.types import FrameBatch, NewVideo
+
+BATCH = 16_384
+"""Rows read from the vectors at a time."""
+_READ, _STORED = 0.2, 0.6
+"""Shares of the time after which everything has been looked at, and stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What came of an import."""
+
+    added: tuple[str, ...]
+    skipped: tuple[str, ...]
+    """Videos that were in already."""
+    refused: tuple[tuple[str, str], ...]
+    """Video and one sentence why; nothing of these is stored."""
+    notes: tuple[str, ...]
+    """What was passed over, one sentence each."""
+    n_frames: int
+    seconds: float
+    """Wall time."""
+
+
+def quiet(what: str, fraction: float) -> None:
+    """Tell nobody how far an import is."""
+
+
+def load_array(
+    source: Path | BinaryIO, path: Path, what: str = "a NumPy array", mmap_mode: Literal["r"] | None = None
+) -> Any:
+    """What NumPy finds in a .npy file, or in the bytes of one that `path` names. Pickled objects are refused.
+
+    Raises
+    ------
+    ValueError
+        In one sentence that names the path, if it cannot be read.
+    """
+    try:
+        with shortages(f"reading {path.name}"):
+            return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+    except EngineError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+        # What it says may quote the file, which need not be an array at all.
+        raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error
+
+
+def array_header(path: Path) -> tuple[tuple[int, ...], int]:
+    """The shape that an .npy file claims, and the bytes that it must have for that.
+
+    Raises
+    ------
+    ValueError
+        In a few words, if it does not begin like one.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+            return shape, file.tell() + math.prod(shape) * dtype.itemsize
+    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
+        raise ValueError("it does not begin like an array") from error
+
+
+def open_vectors(path: Path) -> NDArray[np.floating]:
+    """Map a file of vectors (n, dim), without reading it.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if it is not a .npy file of rows of floating-point numbers.
+    """
+    check_is_file(path)
+    mapped: NDArray[np.floating] = load_array(path, path, mmap_mode="r")
+    if not isinstance(mapped, np.memmap):
+        raise ValueError(f"{path} holds several arrays; give one .npy file.")
+    if mapped.ndim != 2 or not mapped.shape[1]:
+        raise ValueError(f"{path} holds an array of shape {mapped.shape}; give one row of numbers per frame.")
+    if mapped.dtype.kind != "f" or mapped.dtype.itemsize > 8:
+        raise ValueError(
+            f"{path} holds numbers of type {mapped.dtype}; give float16, float32 or float64, as `vectors.astype('float16')` makes them."
+        )
+    bounds.check_count(f"numbers in a row of {path.name}", mapped.shape[1], bounds.MAX_DIM)
+    bounds.check_count(f"rows in {path.name}", len(mapped), bounds.MAX_ROWS)
+    if not mapped.flags.c_contiguous:
+        raise ValueError(
+            f"{path} is in Fortran order, column after column; save it by rows, as `np.save(path, np.ascontiguousarray(vectors))` does."
+        )
+    return mapped
+
+
+def import_table(
+    collection: Collection, vectors: Path, frames: Path, *, build: bool = True, progress: Progress = quiet
+) -> ImportReport:
+    """Store vectors with the table of their frames: all new videos or, on an error, none.
+
+    A video that is in already with the same vectors, frame indices and times is skipped, so a repeated import costs one
+    reading of the file. Its tags, titles and recording times are not compared.
+
+    Parameters
+    ----------
+    vectors : .npy file, (n, dim) float16, float32 or float64; read in steps, so it may be larger than memory
+    frames : Parquet, Arrow or CSV file of n rows, row i for row i of the vectors, see `read_table`. Columns video_id
+        (text), frame_index (whole number from 0), seconds (from the start of the video); optional captured_at (local
+        time without a zone), shot (whole number), tags (list of texts, or one text with "|" between them), title.
+        Rows may come in any order, and those that repeat a frame are kept; frame ids follow the rows
+    build : build at the end if the collection has not been built yet
+
+    Raises
+    ------
+    ValueError
+        In one sentence, if a file is not what was expected or a row cannot be stored. Nothing is stored then.
+    Busy
+        If somebody else is writing.
+    """
+    started = time.perf_counter()
+    rows = open_vectors(vectors)
+    table = read_table(frames, (vectors, len(rows)))
+    settings = collection.settings
+    if not len(rows):
+        raise ValueError(f"{vectors} has no rows, so there is nothing to import.")
+    if rows.shape[1] != settings.dim:
+        raise ValueError(f"{vectors} has rows of {rows.shape[1]} numbers; this collection stores {settings.dim}.")
+    with collection.writing() as writer:
+        stored = {info.video_id for info in collection.videos()}
+        prints = _fingerprints(rows, table, settings.metric, settings.store, vectors, progress)
+        new: list[int] = []
+        skipped: list[str] = []
+        refused: list[tuple[str, str]] = []
+        for i, name in enumerate(table.video_ids):
+            if name not in stored:
+                new.append(i)
+            elif collection.fingerprint(name) == prints[i]:
+                skipped.append(name)
+            else:
+                refused.append((name, taken(name)))
+        place = np.full(len(table.video_ids), -1, np.int32)
+        place[new] = np.arange(len(new), dtype=np.int32)
+        if new:
+            writer.store(_videos(table, new, prints), _batches(rows, table, place, progress))
+        settle(writer, bool(new), build, _STORED, progress)
+    return ImportReport(
+        added=tuple(table.video_ids[i] for i in new),
+        skipped=tuple(skipped),
+        refused=tuple(refused),
+        notes=_notes(frames, table.unknown),
+        n_frames=int((place[table.video] >= 0).sum()),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def settle(writer: Writer, added: bool, build: bool, done: float, progress: Progress) -> None:
+    """See `Writer.settle`; it is told as what is left after a share `done` of the whole import."""
+    writer.settle(
+        added=added, build=build, progress=lambda what, fraction: progress(what, done + (1 - done) * fraction)
+    )
+    progress("done", 1.0)
+
+
+def check_rows(rows: NDArray[np.floating], metric: str, store: str, what: str, first_row: int = 0) -> None:
+    """Raise `ValueError` naming the first row, counted from `first_row`, that cannot be stored."""
+    with np.errstate(over="ignore"):
+        values = rows.astype(np.float32)
+    finite = np.isfinite(values).all(axis=1)
+    tests = [(~finite, "holds a value that is not a finite number")]
+    if metric == "ip":
+        tests.append((~values.any(axis=1), "is all zeros, which has no direction"))
+    else:
+        half = store == "fp16"
+        largest = float(np.finfo(np.float16).max) if half else LARGEST
+        why = "is too large for float16 (make the collection as fp32)" if half else "has squares beyond float32"
+        tests.append((np.abs(values).max(axis=1) > largest, why))
+    for bad, why in tests:
+        if bad.any():
+            raise ValueError(f"Row {first_row + int(bad.argmax())} of {what}, counted from 0, {why}; leave it out.")
+
+
+def _fingerprints(
+    rows: NDArray[np.floating], table: FrameTable, metric: str, store: str, path: Path, progress: Progress
+) -> list[str]:
+    """A hash per video over its rows as given, frame indices and times; checks every row on the way."""
+    digests = [hashlib.blake2b(rows.dtype.str.encode(), digest_size=16) for _ in table.video_ids]
+    for start in range(0, len(rows), BATCH):
+        progress("reading vectors", _READ * start / len(rows))
+        batch = rows[start : start + BATCH]
+        check_rows(batch, metric, store, str(path), start)
+        video = table.video[start : start + BATCH]
+        for mine in alike(video):
+            digests[video[mine[0]]].update(np.ascontiguousarray(batch[mine]).reshape(-1).view(np.uint8).data)
+    # The columns follow the vectors in one piece, so that a hash does not depend on where the batches end.
+    for mine in alike(table.video):
+        for column in (table.frame_index, table.seconds):
+            digests[table.video[mine[0]]].update(column[mine].view(np.uint8).data)
+    return [digest.hexdigest() for digest in digests]
+
+
+def _videos(table: FrameTable, chosen: Sequence[int], prints: Sequence[str]) -> list[NewVideo]:
+    starts: dict[int, int] = {}
+    if table.captured_at is not None:
+        known = np.flatnonzero(table.captured_at != NO_TIME)
+        numbers, first = np.unique(table.video[known], return_index=True)
+        rows = known[first]
+        start = table.captured_at[rows] - np.rint(table.seconds[rows] * 1e6).astype(np.int64)
+        starts = dict(zip(numbers.tolist(), start.tolist(), strict=True))
+    return [
+        NewVideo(
+            table.video_ids[i],
+            title=table.titles[i],
+            captured_at=statistics.wall_clock(starts.get(i, NO_TIME)),
+            fingerprint=prints[i],
+        )
+        for i in chosen
+    ]
+
+
+def _batches(
+    rows: NDArray[np.floating], table: FrameTable, place: NDArray[np.int32], progress: Progress
+) -> Iterator[FrameBatch]:
+    """The frames of those videos that have a place, in the order of the table."""
+    captured = None if table.captured_at is None else table.captured_at.view("datetime64[us]")
+    if captured is None:
+        captured = np.full(len(table), "NaT", "datetime64[us]")
+    for start in range(0, len(rows), BATCH):
+        progress("storing frames", _READ + (_STORED - _READ) * start / len(rows))
+        video = place[table.video[start : start + BATCH]]
+        mine = np.flatnonzero(video >= 0)
+        at = start + mine
+        yield FrameBatch(
+            vectors=rows[start : start + BATCH][mine],
+            frame_index=table.frame_index[at],
+            seconds=table.seconds[at],
+            video=video[mine],
+            captured_at=captured[at],
+            shot=None if table.shot is None else table.shot[at],
+            tags=table.tags(at) if len(at) else (),
+        )
+
+
+def _notes(frames: Path, unknown: Sequence[str]) -> tuple[str, ...]:
+    if not unknown:
+        return ()
+    return (f"{frames.name} has columns that mean nothing here and were left out: {', '.join(unknown)}.",)

@@ -1,0 +1,1 @@
+"""Experiments on a collection: compare, replay, tune."""

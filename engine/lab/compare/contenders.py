@@ -1,0 +1,280 @@
+"""Ways to answer the same queries, each run in a process of its own (`worker`)."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from engine.collection import Collection
+from engine.search import float_rows, reading
+from engine.storage import ShardView
+from engine.system import Report, storage_errors
+from engine.system import memory as footprint
+from engine.types import SEARCHED, Trace
+from engine.vectors import FlatRows, Floats, Rows
+
+ROUTED = ("centroid", "spread", "routed")
+"""Contenders that open some shards only: by two routers that know no texts, and by the one that learned from some."""
+SHARDS = "shards"
+"""Folder of the naive loop's files in the one that is shared."""
+CHOOSING = -1
+"""Stands for a shard in the steps of an answer: until then it was decided which to open."""
+_EVERYTHING = 1 << 40
+"""Cache budget, bytes: what was opened stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How wide a contender searches; for those that scan everything neither is given."""
+
+    n_probe: int | None = None
+    recall: float | None = None
+    """What the router is asked for, where it is calibrated."""
+
+    def __str__(self) -> str:
+        if self.n_probe is not None:
+            return f"n_probe {self.n_probe}"
+        return "" if self.recall is None else f"recall {self.recall:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a contender gave for one query, and what it took."""
+
+    ms: float
+    frame_ids: Sequence[int]
+    shards_total: int
+    shards_probed: int
+    vectors_scanned: int
+    work: int
+    """Cells scored, vectors scanned, vectors re-scored."""
+    bytes_read: int
+    """From files, by the contender itself."""
+    generation: int
+    """Of the collection, that the answer comes from."""
+    router: str = ""
+    """How cells were ranked; empty where everything was scanned."""
+    reason: str = ""
+    """Why it was searched so wide, one sentence."""
+    n_probe: int = 0
+    expected_recall: float | None = None
+    steps: Sequence[tuple[int, float]] = ()
+    """Shards in the order they were searched, and the milliseconds since the question at which each was done; the rest of
+    the time went into merging. Empty where shards were not searched one after another."""
+
+
+class Contender(Protocol):
+    """Answers queries (dim,), in the process that it is alone in."""
+
+    def open(self, report: Report) -> None:
+        """Get ready to answer."""
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer: ...
+
+    def forget(self) -> None:
+        """Let go of what can be read again, in memory and in the page cache."""
+
+
+class Memory:
+    """The most that this process has occupied, as far as anybody looked, over what it started with."""
+
+    def __init__(self) -> None:
+        self._first = footprint.resident()
+        self._anonymous = self._file = 0
+
+    def look(self) -> None:
+        now = footprint.resident()
+        if now is not None and self._first is not None:
+            self._anonymous = max(self._anonymous, now.anonymous - self._first.anonymous)
+            self._file = max(self._file, now.file - self._first.file)
+
+    def told(self) -> tuple[int | None, int | None]:
+        """Anonymous and file-backed bytes; None where the system does not tell."""
+        self.look()
+        return (None, None) if self._first is None else (self._anonymous, self._file)
+
+
+def write_shards(path: Path, folder: Path, report: Report) -> None:
+    """Write what the guide's loop reads: per shard a flat float32 file, and the ids of its frames."""
+    done = 0
+    with reading(path) as snapshot, storage_errors("writing the files of the naive loop"):
+        folder.mkdir()
+        for shard in snapshot.shards:
+            if not shard.n_live:
+                continue
+            rows = np.empty((shard.n_live, snapshot.settings.dim), np.float32)
+            ids = _gather(shard, rows)
+            FlatRows(rows, snapshot.metric).write(folder / f"{shard.shard}.faiss")
+            np.save(folder / f"{shard.shard}.npy", ids)
+            done += len(ids)
+            report(done, snapshot.n_live)
+        told = {"metric": snapshot.metric, "shards": len(snapshot.shards), "generation": snapshot.generation}
+        (folder / "about.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def _gather(shard: ShardView, rows: Floats) -> Rows:
+    """Fill rows (n, dim) with the live frames of a shard; returns their ids."""
+    ids, at = np.empty(len(rows), np.int64), 0
+    for some, each in float_rows(shard):
+        ids[at : at + len(some)], rows[at : at + len(some)] = some, each
+        at += len(some)
+    return ids
+
+
+class Naive:
+    """The loop of the beginner's guide: read a shard's flat float32 file, scan it, drop it, take the next."""
+
+    def __init__(self, folder: Path, memory: Memory) -> None:
+        self._folder = folder
+        self._memory = memory
+        self._looked = False
+
+    def open(self, report: Report) -> None:
+        about = json.loads((self._folder / "about.json").read_text(encoding="utf-8"))
+        self._metric, self._total, self._generation = about["metric"], about["shards"], about["generation"]
+        files = sorted(self._folder.glob("*.faiss"), key=lambda file: int(file.stem))
+        self._shards: list[tuple[Path, Rows]] = [(file, np.load(file.with_suffix(".npy"))) for file in files]
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+        started = time.perf_counter()
+        ids, scores, n_bytes, steps = [], [], 0, []
+        for file, names in self._shards:
+            index = FlatRows.read(file, self._metric)
+            found = index.search(query[None], k)
+            ids.append(names[found.rows[0]])
+            scores.append(found.scores[0])
+            if not self._looked:  # Where most is held: with a shard in memory.
+                self._memory.look()
+            del index
+            n_bytes += file.stat().st_size
+            steps.append((int(file.stem), (time.perf_counter() - started) * 1e3))
+        best = np.argsort(-np.concatenate(scores), kind="stable")[:k]
+        hits = np.concatenate(ids)[best].tolist()
+        ms = (time.perf_counter() - started) * 1e3
+        self._looked = True
+        n = sum(len(names) for _, names in self._shards)
+        total, opened = self._total, len(self._shards)
+        return Answer(ms, hits, total, opened, n, n, n_bytes, self._generation, steps=steps)
+
+    def forget(self) -> None:
+        footprint.drop(self._folder)
+
+
+class RamFlat:
+    """One flat float32 index of everything, in memory: the fastest full scan, and the most memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self, report: Report) -> None:
+        with reading(self._path) as snapshot:
+            self._generation, n, done = snapshot.generation, snapshot.n_live, 0
+            self._rows, ids = np.empty((n, snapshot.settings.dim), np.float32), [np.empty(0, np.int64)]
+            for shard in snapshot.shards:
+                ids.append(_gather(shard, self._rows[done : done + shard.n_live]))
+                done += shard.n_live
+                report(done, n)
+            self._ids = np.concatenate(ids)
+            self._index = FlatRows(self._rows, snapshot.metric)
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+        started = time.perf_counter()
+        found = self._index.search(query[None], k)
+        hits = self._ids[found.rows[0]].tolist()
+        ms = (time.perf_counter() - started) * 1e3
+        n = len(self._ids)
+        return Answer(ms, hits, 1, 1, n, n, 0, self._generation, steps=[(0, ms)])
+
+    def forget(self) -> None:
+        """Nothing is read again."""
+
+
+class Engine:
+    """The collection itself: every shard scanned exactly, or some opened by one of its routers."""
+
+    def __init__(self, path: Path, name: str, kind: str, threads: int) -> None:
+        self._path = path
+        self._name = name
+        self._kind = kind
+        self._threads = threads
+
+    def open(self, report: Report) -> None:
+        self._collection = Collection.open(self._path, cache_bytes=_EVERYTHING, workers=self._threads)
+
+    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+        asked = settings_of(self._name, self._kind, setting)
+        started = time.perf_counter()
+        result = self._collection.search(query, k, **asked)
+        ms = (time.perf_counter() - started) * 1e3
+        trace = result.trace
+        return Answer(
+            ms,
+            [hit.frame_id for hit in result.hits],
+            trace.shards_total,
+            trace.shards_probed,
+            trace.vectors_scanned,
+            trace.cells_scored + trace.vectors_scanned + trace.vectors_rescored,
+            trace.bytes_read,
+            trace.generation,
+            trace.router,
+            trace.reason,
+            trace.n_probe,
+            trace.expected_recall,
+            steps_of(trace, ms),
+        )
+
+    def forget(self) -> None:
+        self._collection.cache.drop(lambda key: False)
+        gc.collect()
+        footprint.drop(self._path)
+
+
+def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
+    """The steps of a search that took so many milliseconds as a whole, from the times that its trace tells."""
+    if trace.workers > 1:
+        return []
+    at = ms - trace.ms["total"] + trace.ms["filter"] + trace.ms["route"]
+    steps = [(CHOOSING, at)]
+    for shard in trace.shards:
+        if shard.state in SEARCHED:
+            at = min(ms, at + shard.ms)
+            steps.append((shard.shard, at))
+    return steps
+
+
+def settings_of(name: str, kind: str, setting: Setting) -> dict[str, Any]:
+    """What `Collection.search` is told for a contender.
+
+    Asked for a recall, and for images, `routed` goes by the router that the collection takes itself.
+    """
+    if name == "exact":
+        return {"exact": True}
+    asked: dict[str, Any] = {"kind": kind}
+    if setting.recall is not None:
+        asked["recall"] = setting.recall
+    else:
+        asked["n_probe"] = setting.n_probe
+    if name != "routed":
+        asked["router"] = name
+    elif setting.recall is None and kind == "text":
+        asked["router"] = "learned"
+    return asked
+
+
+def make(name: str, path: Path, folder: Path, kind: str, threads: int, memory: Memory) -> Contender:
+    """A contender by its name, not opened yet."""
+    if name == "naive":
+        return Naive(folder / SHARDS, memory)
+    if name == "ram_flat":
+        return RamFlat(path)
+    return Engine(path, name, kind, threads)
+
+
+NAMES = ("naive", "ram_flat", "exact", *ROUTED)

@@ -1,0 +1,97 @@
+"""The process of one contender: `python -m engine.lab.compare.worker FOLDER`, a line of JSON for each question and answer."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.frames import import_companions
+from engine.lab.compare.contenders import SHARDS, Memory, Setting, make, write_shards
+from engine.search import Truth, reading
+from engine.system import Handler, Report, remove_folder, serve
+from engine.vectors import Floats
+
+_TRIES = 200
+"""Times that a folder is removed, 20 ms apart, before it is left."""
+
+
+class _Desk:
+    """Answers the questions of a race. The queries lie in the folder; it goes when nobody is left to ask."""
+
+    def __init__(self, folder: Path) -> None:
+        self._memory = Memory()
+        self._folder = folder.parent.resolve() / folder.name
+
+    def abandoned(self) -> None:
+        """Remove the folder, again where somebody who does not know yet still writes there."""
+        for _ in range(_TRIES):
+            remove_folder(self._folder)
+            if not self._folder.exists():
+                return
+            time.sleep(0.02)
+
+    def shards(self, report: Report, path: str, k: int) -> None:
+        """Write the files of the naive loop."""
+        write_shards(Path(path), self._folder / SHARDS, report)
+
+    def truth(self, report: Report, path: str, k: int) -> None:
+        """Work out what should be found, and leave it in the folder."""
+        with reading(Path(path)) as snapshot:
+            truth = Truth.of(snapshot, np.load(self._folder / "queries.npy"), k, report)
+        np.save(self._folder / "ids.npy", truth.ids)
+        np.save(self._folder / "scores.npy", truth.scores)
+
+    def open(self, report: Report, name: str, path: str, kind: str, threads: int, k: int) -> float:
+        """Open a contender; returns the seconds that it took."""
+        self._k = k
+        self._queries: Floats = np.load(self._folder / "queries.npy")
+        self._contender = make(name, Path(path), self._folder, kind, threads, self._memory)
+        started = time.perf_counter()
+        self._contender.open(report)
+        seconds = time.perf_counter() - started
+        gc.collect()
+        self._memory.look()
+        return seconds
+
+    def ask(
+        self, report: Report, which: list[int], setting: dict[str, Any], cold: bool = False, seconds: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Answer these queries, and stop early after so many seconds if any are given."""
+        answers: list[dict[str, Any]] = []
+        started = time.perf_counter()
+        for i in which:
+            if cold:
+                self._contender.forget()
+            answers.append(asdict(self._contender.ask(self._queries[i], self._k, Setting(**setting))))
+            if cold:  # What we have mapped, another contender could not drop.
+                self._contender.forget()
+            if seconds and time.perf_counter() - started > seconds:
+                break
+        self._memory.look()
+        return answers
+
+    def memory(self, report: Report) -> tuple[int | None, int | None]:
+        return self._memory.told()
+
+
+def main() -> None:
+    import_companions()
+    desk = _Desk(Path(sys.argv[1]))
+    handlers: dict[str, Handler] = {
+        "truth": desk.truth,
+        "shards": desk.shards,
+        "open": desk.open,
+        "ask": desk.ask,
+        "memory": desk.memory,
+    }
+    serve(handlers, desk.abandoned)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""What has to be measured once to foresee how a collection would be searched: where the answers of test queries lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.lab.tuning.layouts import Arranger
+from engine.routing import Kind, log_of
+from engine.search import Asked, Plan, Truth, Width, choose, float_rows, make_plan, rescore_depth
+from engine.storage import Gathered, Snapshot, prepare_query
+from engine.vectors import Floats, Rows, lists
+
+Progress = Callable[[float, str], None]
+"""Takes the fraction done, 0 to 1, and a few words; may raise to end it."""
+_KEPT = 24
+"""Routes that are remembered."""
+
+
+def within(progress: Progress, first: float, last: float) -> Progress:
+    """Progress of a part of the work."""
+    return lambda fraction, what: progress(first + (last - first) * fraction, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The cells that test queries probe, for one plan."""
+
+    chosen: Rows
+    """(m, width) best first, -1 where a query needs fewer."""
+    of_chosen: Floats
+    """(m, width) predicted scores."""
+    scored: Rows
+    """(m,) cells and groups scored."""
+
+
+@dataclass(frozen=True)
+class Sounding:
+    """A generation as test queries see it. It needs no file any more."""
+
+    snapshot: Snapshot
+    """To plan and to route with; without shards."""
+    arranger: Arranger
+    queries: Floats
+    """(m, dim) of unit norm for `ip`."""
+    kind: Kind
+    k: int
+    truth: Truth
+    places: Rows
+    """(m, depth) where among the arranger's frames the exact answers are."""
+    right: NDArray[np.bool_]
+    """(m, depth) which of these count: the k best, and any as good as the last of them."""
+    kept: NDArray[np.bool_]
+    """(m, depth) which of these their codes rank high enough to be scored again."""
+    unseen: bool = True
+    """Whether the router was fitted without the test queries."""
+    _routes: dict[Plan, Routed] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> int:
+        return self.snapshot.generation
+
+    @property
+    def rows(self) -> Rows:
+        """(n_cells,) frames in each cell."""
+        return self.snapshot.readable_rows
+
+    def plan(self, recall: float, max_shards: int | None) -> Plan:
+        """How such a search is done here."""
+        asked = Asked(self.k, self.kind, False, recall, None, max_shards, None, None, False)
+        return make_plan(self.snapshot, asked)
+
+    def route(self, plan: Plan) -> Routed:
+        """The cells that each query probes under a routed plan, wherever they lie."""
+        known = self._routes.get(plan)
+        if known is None:
+            scorer = self.snapshot.scorers[plan.kind][plan.router]
+            width = Width(plan.n_probe, plan.stop, plan.k)
+            route, chosen = choose(self.queries, scorer, width, self.rows, log_of(self.rows))
+            of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
+            known = Routed(chosen, of_chosen, route.scored)
+            while len(self._routes) >= _KEPT:
+                self._routes.pop(next(iter(self._routes)))
+            self._routes[plan] = known
+        return known
+
+
+def sound(
+    snapshot: Snapshot, queries: Floats, kind: Kind, k: int, progress: Progress, *, unseen: bool = True
+) -> Sounding:
+    """Find the exact answers of test queries, and where they lie.
+
+    Parameters
+    ----------
+    queries : (m, dim), best such that the router was not fitted on
+    progress : told how far it is
+
+    Raises
+    ------
+    EngineError
+        If the collection is empty or has not been built.
+    """
+    check_built(snapshot)
+    dim, metric = snapshot.settings.dim, snapshot.settings.metric
+    queries = np.stack([prepare_query(each, dim, metric) for each in queries])
+    truth = Truth.of(snapshot, queries, k, lambda done, of: progress(0.6 * done / of, "Finding the exact answers"))
+    progress(0.6, "Looking where they lie")
+    columns = Gathered.of(list(snapshot.views())).columns
+    places = places_of(columns.frame_id, truth.ids)
+    right = truth.all_right()
+    cells = snapshot.cells
+    assert cells is not None
+    kept = kept_by_codes(
+        snapshot,
+        queries,
+        truth,
+        snapshot.settings.codec,
+        cells.trained,
+        lambda part: progress(0.6 + 0.4 * part, "Comparing codes"),
+    )
+    arranger = Arranger(columns, cells, snapshot.router, snapshot.settings)
+    return Sounding(snapshot.imagined(), arranger, queries, kind, k, truth, places, right, kept, unseen)
+
+
+def check_built(snapshot: Snapshot) -> None:
+    """Raise `EngineError` where there is nothing to tune."""
+    if not snapshot.n_live:
+        raise EngineError("The collection holds no frames yet, so there is nothing to tune; add some first.")
+    if snapshot.cells is None:
+        raise EngineError("The collection has not been built yet, so it has no shards to tune; run a build first.")
+
+
+def places_of(frame_id: Rows, ids: Rows) -> Rows:
+    """Where each id stands among the frame ids (n,) of a collection, which hold it."""
+    order = np.argsort(frame_id, kind="stable")
+    found: Rows = order[np.searchsorted(frame_id[order], ids)]
+    return found
+
+
+def kept_by_codes(
+    snapshot: Snapshot, queries: Floats, truth: Truth, codec: str, trained: Floats, progress: Callable[[float], None]
+) -> NDArray[np.bool_]:
+    """(m, depth) which frames of the exact answers are among those that codes rank best of all, and so are scored again.
+
+    Among fewer frames, as a routed search compares, a frame ranks no lower: searches keep as many or more.
+    """
+    stored = {"fp16": 2, "fp32": 4}
+    if stored.get(codec, 0) >= stored[snapshot.settings.store]:
+        return np.ones(truth.ids.shape, np.bool_)
+    depth = rescore_depth(codec, truth.k)
+    m, done = len(queries), 0
+    ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
+    for shard in snapshot.shards:
+        for some, rows in float_rows(shard):
+            found = lists.CodedRows(rows, codec, trained, snapshot.metric).search(queries, depth)
+            ids = np.hstack([ids, some[np.maximum(found.rows, 0)]])
+            scores = np.hstack([scores, found.scores])
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+            ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
+            done += len(some)
+            progress(done / snapshot.n_live)
+    return np.stack([np.isin(wanted, have) for wanted, have in zip(truth.ids, ids, strict=True)])

@@ -1,0 +1,158 @@
+"""Measuring what it takes to answer what-if questions about a collection, and what its searches give as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from engine.lab.tuning import alternatives
+from engine.lab.tuning.cost_model import CostModel, Load, Timed, Values
+from engine.lab.tuning.evaluation import Progress, Sounding, check_built, sound, within
+from engine.lab.tuning.timing import EVERYTHING, Turn, laid_out, taken_in_turns, timed_loads, timed_searches
+from engine.lab.tuning.tuner import SURE, Band, Outcome, Setting, Tuner
+from engine.reports import open_nbytes
+from engine.routing import Kind
+from engine.search import DEFAULT_RECALL, ShardCache, reading
+from engine.storage import Snapshot
+from engine.vectors import Floats
+
+N_QUERIES = 200
+"""Test queries unless told otherwise."""
+K = 10
+_TIMED = 40
+"""Of the test queries, those that searches are timed with to learn what a step costs."""
+_SCANS = 10
+"""Of these, for exact searches, which take longer."""
+_RECALLS = (0.8, 0.95, 0.99)
+_REHEARSED = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
+"""Layouts on which searches are timed, besides today's: few and many shards, opened all and in part, with codes and without."""
+
+
+def current(snapshot: Snapshot) -> Setting:
+    """How a collection is set, as far as a layout goes; for searches, what is usual."""
+    manifest = snapshot.manifest
+    return Setting(len(manifest.layout.names), manifest.layout.placement)
+
+
+def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcome:
+    """Ask the test queries, one by one, of the collection as it is.
+
+    Parameters
+    ----------
+    setting : how to search; its layout is only named
+    """
+    plan = replace(sounding, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
+    cache = ShardCache(setting.cache_bytes)
+    results, ms = timed_searches(snapshot, sounding.queries, plan, cache)
+    ids = [[hit.frame_id for hit in result.hits] for result in results]
+    found = np.array([sounding.truth.recall(i, each) for i, each in enumerate(ids)])
+    opened = np.array([result.trace.shards_probed for result in results], np.float64)
+    used = sum(result.trace.shards_probed for result in results)
+    read = sum(each.state == "opened" for result in results for each in result.trace.shards)
+    sizes = [open_nbytes(view.segment, snapshot.settings, "loaded") for view in snapshot.views() if view.n_live]
+    return Outcome(
+        setting,
+        "measured",
+        len(snapshot.shards),
+        Band.mean(found, 1.0),
+        Band.mean(opened, len(snapshot.shards)),
+        _median(ms),
+        cache.stats().nbytes,
+        sum(sizes),
+        1 - read / used if used else 1.0,
+        float(np.mean([result.trace.vectors_scanned for result in results])),
+        float(np.mean([result.trace.cells_scored for result in results])),
+        plan.exact,
+        plan.reason,
+    )
+
+
+def _median(ms: Values) -> Band:
+    """The median, and how far that of other such queries may be, from medians of these drawn anew."""
+    drawn = np.random.default_rng(0).integers(0, len(ms), (200, len(ms)))
+    median, error = float(np.median(ms)), SURE * float(np.median(ms[drawn], axis=1).std())
+    return Band(median, max(0.0, median - error), median + error)
+
+
+def prepare(
+    path: Path,
+    queries: Floats,
+    kind: Kind = "text",
+    k: int = K,
+    progress: Progress = lambda fraction, what: None,
+    *,
+    unseen: bool = True,
+    placements: Iterable[str] | None = (),
+) -> Tuner:
+    """Measure all that is needed to answer what-if questions about a collection; it takes a good ten seconds for 10^5 frames.
+
+    Parameters
+    ----------
+    queries : (m, dim) test queries
+    unseen : whether the router was fitted without them
+    placements : that are laid out ahead for every number of shards, besides today's; None for none at all, where one
+        question is asked only
+
+    Raises
+    ------
+    EngineError
+        If the collection is empty or not built, or the disk of temporary files is full.
+    """
+    with reading(path) as snapshot:
+        check_built(snapshot)
+        sounding = sound(snapshot, queries, kind, k, within(progress, 0.0, 0.3), unseen=unseen)
+        today = current(snapshot)
+        progress(0.3, "Timing searches as the collection is")
+        outcome = measured(snapshot, sounding, today)
+        timed, loads = _timings(snapshot, sounding, within(progress, 0.35, 0.6))
+        cost = CostModel.fit(timed, loads)
+        outcome = replace(outcome, p50_ms=_median(timed[0].ms))
+        codecs = alternatives.codecs(snapshot, sounding, within(progress, 0.6, 0.7))
+        tuner = Tuner(sounding, cost, outcome, alternatives.known(path, snapshot, sounding), codecs)
+    if placements is not None:
+        for name in dict.fromkeys((today.placement, *placements)):
+            tuner.lay_out(replace(today, placement=name), within(progress, 0.7, 1.0))
+    progress(1.0, "Ready")
+    return tuner
+
+
+def climbed(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
+    """The tuner with other numbers of cells tried out as well, see `ladder.climb`."""
+    with reading(path) as snapshot:
+        found = alternatives.climb(path, snapshot, tuner.moved(snapshot).sounding, progress)
+    return replace(tuner, cells=found, _known={})
+
+
+def _timings(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> tuple[list[Timed], list[Load]]:
+    """Real searches and loads, on today's layout and on a few others; the first are all queries as they are usually asked."""
+    others = [each for each in _REHEARSED if each[0] in sounding.arranger.placements]
+    loads: list[Load] = []
+    turns: list[Turn] = []
+    with ExitStack() as stack:
+        for i in range(len(others) + 1):
+            name, layout, n = "today", snapshot, len(snapshot.shards)
+            if i:
+                placement, n = others[i - 1]
+                name = f"{n} {placement.replace('_', '-')} shards"
+                progress(0.4 * i / len(others), f"Trying {name}")
+                layout = stack.enter_context(laid_out(snapshot, placement, n))
+            loads += timed_loads(layout)
+            turns += _turns(name, layout, sounding, n)
+        first = replace(turns[0], queries=sounding.queries, plan=sounding.plan(DEFAULT_RECALL, None))
+        return taken_in_turns([first, *turns], within(progress, 0.4, 1.0)), loads
+
+
+def _turns(name: str, layout: Snapshot, sounding: Sounding, n: int) -> list[Turn]:
+    """Narrow searches and wide ones, with a cap and exact."""
+    asked: list[tuple[float, int | None]] = [(each, None) for each in _RECALLS]
+    if n > 1:
+        asked.append((DEFAULT_RECALL, max(1, n // 4)))
+    plans = dict.fromkeys(plan for plan in (sounding.plan(*each) for each in asked) if not plan.exact)
+    exact = sounding.plan(1.0, None)
+    cache = ShardCache(EVERYTHING)
+    found = [Turn(name, layout, sounding.queries[:_TIMED], plan, cache) for plan in plans]
+    return [*found, Turn(name, layout, sounding.queries[:_SCANS], exact, cache)]

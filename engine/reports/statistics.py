@@ -1,0 +1,169 @@
+"""What is in a collection, shard by shard, and what its owner should know."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from engine.frames import statistics
+from engine.storage import ByteLRU, ShardView, Snapshot, VideoRow
+from engine.types import CollectionStats, ShardStats, VideoInfo
+from engine.vectors import Lists
+
+_FAR = 1.25
+"""Mean squared distance to the own cell, in that of frames like the trained ones, from which frames count as far."""
+_FAR_ROWS, _FAR_SHARE = 1000, 0.05
+"""Far frames, and their share, from which it is worth telling."""
+_CLIPPED = 0.01
+
+
+def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:
+    """One video, with the shards that hold frames of it."""
+    name = str(row.number)
+    views = ((shard.shard, view) for shard in snapshot.shards for view in shard.segments)
+    return _info(row, sorted({shard for shard, view in views if name in view.segment.row.stats["videos"]}))
+
+
+def video_infos(snapshot: Snapshot) -> list[VideoInfo]:
+    """All videos, in the order in which they were added."""
+    shards: dict[str, list[int]] = defaultdict(list)
+    for shard in snapshot.shards:
+        for name in {name for view in shard.segments for name in view.segment.row.stats["videos"]}:
+            shards[name].append(shard.shard)
+    return [_info(row, shards[str(row.number)]) for row in snapshot.manifest.videos]
+
+
+def _info(row: VideoRow, shards: Sequence[int]) -> VideoInfo:
+    return VideoInfo(
+        row.number,
+        row.video_id,
+        row.title,
+        row.source,
+        row.duration,
+        row.fps,
+        row.captured_at,
+        row.n_frames,
+        tuple(shards),
+        row.about,
+    )
+
+
+def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> CollectionStats:
+    """Everything that the catalog and the cache know."""
+    shards = tuple(shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
+    settings = snapshot.settings
+    return CollectionStats(
+        path=str(path),
+        generation=snapshot.generation,
+        dim=settings.dim,
+        metric=settings.metric,
+        store=settings.store,
+        codec=settings.codec,
+        placement=snapshot.manifest.layout.placement,
+        encoder=settings.encoder,
+        route=settings.route,
+        n_frames=snapshot.n_live,
+        n_videos=len(snapshot.videos),
+        n_cells=0 if snapshot.cells is None else len(snapshot.cells),
+        nbytes=sum(shard.nbytes for shard in shards),
+        shards=shards,
+        tags=statistics.merge_tags([view.segment.row.stats for view in snapshot.views()]),
+        cache=cache.stats(),
+        router=snapshot.usual_router("text") if snapshot.built else "",
+        why_router=snapshot.why_router,
+        drift=_weighted(snapshot, "drift"),
+        clipped=_weighted(snapshot, "clipped"),
+        notes=_notes(snapshot),
+    )
+
+
+def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
+    """What the catalog and the cache know of one shard."""
+    each = [view.segment.row.stats for view in shard.segments]
+    captured = statistics.merge_range(one["captured"] for one in each)
+    numbers = {int(number) for one in each for number in one["videos"]}
+    tags = statistics.merge_tags(each)
+    return ShardStats(
+        shard=shard.shard,
+        name=shard.name,
+        n_frames=shard.n_live,
+        videos=tuple(snapshot.videos[number].video_id for number in sorted(numbers) if number in snapshot.videos),
+        seconds=statistics.merge_range(one["seconds"] for one in each),
+        captured=None
+        if captured is None
+        else (
+            statistics.EPOCH + statistics.MICROSECOND * captured[0],
+            statistics.EPOCH + statistics.MICROSECOND * captured[1],
+        ),
+        tags=tags,
+        scenes=dict(list(_labels(tags, "scene").items())[:3]),
+        summary=_summary(tags, sum(view.segment.n_rows for view in shard.segments)),
+        cells=len({int(cell) for view in shard.segments for cell in view.segment.cells}),
+        segments=len(shard.segments),
+        nbytes=sum(view.segment.nbytes for view in shard.segments),
+        cached_nbytes=sum(cache.nbytes_of(view.segment.row.segment_id) for view in shard.segments),
+        updated_at=max((view.segment.row.written_at for view in shard.segments), default=statistics.EPOCH),
+    )
+
+
+def _labels(tags: Mapping[str, int], kind: str) -> dict[str, int]:
+    """Counts of the tags of one kind, by readable label, most frequent first."""
+    return {statistics.label(tag): count for tag, count in tags.items() if tag.startswith(f"{kind}:")}
+
+
+def _summary(tags: Mapping[str, int], n_rows: int) -> str:
+    """What a shard shows most, by scene, or by object where scenes are not known."""
+    for kind in ("scene", "object"):
+        told = [f"{label} {count / n_rows:.0%}" for label, count in list(_labels(tags, kind).items())[:3]]
+        if told:
+            return ", ".join(told)
+    return "no tags" if n_rows else "empty"
+
+
+def _weighted(snapshot: Snapshot, name: str) -> float:
+    """Mean of a statistic over all segments that have it, by rows."""
+    known = [(row.n_rows, row.stats[name]) for row in snapshot.manifest.segments if name in row.stats]
+    total = sum(n_rows for n_rows, _ in known)
+    return sum(n_rows * value for n_rows, value in known) / total if total else 0.0
+
+
+def _notes(snapshot: Snapshot) -> tuple[str, ...]:
+    notes = []
+    if not snapshot.built and snapshot.n_live:
+        notes.append("Not built yet: every search scans every frame. Run a build.")
+    if snapshot.router is not None and snapshot.router.calibration.stale(snapshot.n_live):
+        notes.append(
+            f"The router was calibrated on {snapshot.router.calibration.n_frames:,} frames and there are {snapshot.n_live:,} now, "
+            "so the recall it expects may be off. Run a build."
+        )
+    dead = sum(view.segment.n_rows - view.n_live for view in snapshot.views())
+    if dead:
+        notes.append(f"{dead:,} deleted frames still take up space; compact drops them.")
+    far = _far_rows(snapshot)
+    if far > max(_FAR_ROWS, _FAR_SHARE * snapshot.n_live):
+        notes.append(
+            f"About {far:,} frames lie far from the cells they were put in, for these were trained on other frames: "
+            "routing misses more of them. Run a build."
+        )
+    clipped = _weighted(snapshot, "clipped")
+    if clipped > _CLIPPED:
+        notes.append(
+            f"{clipped:.1%} of all values lie beyond what the codec {snapshot.settings.codec} was trained on and are cut off: "
+            "candidates are ranked less well before they are re-scored. Run a build."
+        )
+    if snapshot.built and snapshot.n_live < 100_000:
+        notes.append(
+            "With fewer than 100,000 frames an exact search takes milliseconds; routing is here to be seen, not needed."
+        )
+    return tuple(notes)
+
+
+def _far_rows(snapshot: Snapshot) -> int:
+    """Rows of segments whose frames fit the cells worse than new frames like the trained ones would."""
+    per_cell = snapshot.n_live / max(1, len(snapshot.cells or ()))
+    if per_cell <= 2:
+        return 0
+    # k-means sits closer to the rows it saw: with r rows a cell, new ones are (r + 1) / (r - 1) as far on average.
+    expected = (per_cell + 1) / (per_cell - 1)
+    return sum(row.n_rows for row in snapshot.manifest.segments if row.stats.get("drift", 0.0) > _FAR * expected)

@@ -1,0 +1,286 @@
+"""How far a search has to look for an asked recall: measured on queries that the router was not fitted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.routing.scorer import log_of, worth
+from engine.system import MAX_CELLS
+from engine.vectors import Floats, Rows
+
+Kind = Literal["text", "image"]
+DEPTHS = (10, 100, 1000)
+"""Numbers of hits that are calibrated; between them it is interpolated."""
+RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
+MARGIN = 0.1
+"""Share of what may be missed that is kept back: settings that did best on those who judged them do a little worse on others."""
+GROWTH = 0.2
+"""Growth of a collection beyond which its calibration is stale."""
+
+_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 0.55, 0.75, 1.0)
+"""Shares of the groups that are tried."""
+_TEMPERATURES = (0.7, 1.0, 1.3, 1.7)
+"""Temperatures that are tried, in standard deviations of what promises err by."""
+_LOWEST, _BINS = -24.0, 960
+"""Worths, from the lowest to 0, that thresholds are laid at."""
+_MOST_CURVES, _MOST_POINTS = 64, 256
+"""More than are ever stored."""
+_NEAR = 200
+"""Cells at the top of a query whose errors count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """When a search has looked far enough."""
+
+    n_groups: int
+    """Groups whose cells are scored; 0 for all cells."""
+    threshold: float
+    """Cells that are worth less are not probed."""
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a setting gave on average."""
+
+    recall: float
+    n_groups: int
+    threshold: float
+    n_probe: float
+    """Cells probed."""
+    scored: float
+    """Cells and groups scored."""
+    scanned: float
+    """Rows compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Settings by recall, for one kind of query and one number of hits."""
+
+    kind: Kind
+    k: int
+    temperature: float
+    n_judges: int
+    points: tuple[Point, ...]
+
+    def at(self, recall: float) -> Point | None:
+        """The setting for a recall, between those measured; None above the highest."""
+        above = next((i for i, point in enumerate(self.points) if point.recall >= recall - 1e-9), None)
+        if above is None:
+            return None
+        upper = self.points[above]
+        lower = self.points[max(0, above - 1)]
+        width = upper.recall - lower.recall
+        part = (recall - lower.recall) / width if width > 0 and recall > lower.recall else float(recall >= upper.recall)
+        return _between(lower, upper, part, max(recall, lower.recall))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Curves for both kinds of queries and several numbers of hits, valid for the cells and the router they were measured with."""
+
+    curves: tuple[Curve, ...]
+    n_frames: int
+    """Frames in the collection when it was measured."""
+
+    def setting(self, kind: Kind, k: float, recall: float) -> tuple[Stop, Point] | None:
+        """How to search for k hits with a recall; None where it was not measured or is not reached."""
+        curves = sorted((curve for curve in self.curves if curve.kind == kind), key=lambda curve: curve.k)
+        if not curves or k > curves[-1].k:
+            return None
+        above = next(i for i, curve in enumerate(curves) if curve.k >= k)
+        upper, lower = curves[above], curves[max(0, above - 1)]
+        points = lower.at(recall), upper.at(recall)
+        if points[0] is None or points[1] is None:
+            return None
+        part = 1.0 if upper is lower else max(0.0, math.log(k / lower.k) / math.log(upper.k / lower.k))
+        point = _between(points[0], points[1], part, recall)
+        return Stop(point.n_groups, point.threshold, upper.temperature), point
+
+    def aimed(self, kind: Kind, k: float, recall: float) -> tuple[Stop, Point] | None:
+        """How to search so that others than the judges find as much; see `MARGIN`."""
+        return self.setting(kind, k, recall + MARGIN * (1 - recall))
+
+    def stale(self, n_frames: int) -> bool:
+        """Whether a collection of so many frames has outgrown it."""
+        return n_frames > (1 + GROWTH) * self.n_frames
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Calibration:
+        """What `as_json` gave.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else: a part is missing, unknown, of another type or out of its range.
+        """
+        try:
+            calibration = cls._of(told)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError("a calibration that lacks a part, or has one that is unknown") from error
+        if type(calibration.n_frames) is not int or calibration.n_frames < 0 or len(calibration.curves) > _MOST_CURVES:
+            raise ValueError("a calibration with a part that cannot be")
+        kinds = [(curve.kind, curve.k) for curve in calibration.curves]
+        if len(set(kinds)) < len(kinds) or not all(_sound(curve) for curve in calibration.curves):
+            raise ValueError("a calibration with a curve that cannot be")
+        return calibration
+
+    @classmethod
+    def _of(cls, told: Mapping[str, Any]) -> Calibration:
+        curves = tuple(
+            Curve(**{**curve, "points": tuple(Point(**point) for point in curve["points"])}) for curve in told["curves"]
+        )
+        return cls(curves, told["n_frames"])
+
+
+def _sound(curve: Curve) -> bool:
+    """Whether a stored curve has values that can be searched by."""
+    if (
+        curve.kind not in ("text", "image")
+        or type(curve.k) is not int
+        or curve.k < 1
+        or type(curve.n_judges) is not int
+    ):
+        return False
+    if not 1 <= len(curve.points) <= _MOST_POINTS or not (_is_number(curve.temperature) and curve.temperature > 0):
+        return False
+    for point in curve.points:
+        if not all(_is_number(value) for value in (point.recall, point.threshold)) or type(point.n_groups) is not int:
+            return False
+        if not all(_is_number(value) and value >= 0 for value in (point.n_probe, point.scored, point.scanned)):
+            return False
+        if not 0 <= point.recall <= 1 or not 0 <= point.n_groups <= MAX_CELLS:
+            return False
+    recalls = [point.recall for point in curve.points]
+    return recalls == sorted(recalls)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _between(lower: Point, upper: Point, part: float, recall: float) -> Point:
+    def mix(name: str) -> float:
+        start, stop = float(getattr(lower, name)), float(getattr(upper, name))
+        return start + part * (stop - start)
+
+    n_groups = math.ceil(mix("n_groups"))
+    return Point(recall, n_groups, mix("threshold"), mix("n_probe"), mix("scored"), mix("scanned"))
+
+
+def calibrate(
+    kind: Kind,
+    promised: Floats,
+    group_promised: Floats | None,
+    group_of: NDArray[np.int32],
+    rows: Rows,
+    answers: NDArray[np.int32],
+    seen: Floats,
+) -> list[Curve]:
+    """Measure, for each number of hits, the least work with which judges find a recall.
+
+    Parameters
+    ----------
+    promised : (m, n_cells) promises of the cells to the judges, from a fit they had no part in
+    group_promised : (m, n_groups); None where there is one level
+    rows : (n_cells,) rows per cell
+    answers : (m, depth) cell of each row of the exact answers, best first; -1 for none
+    seen : (m, n_cells) the best scores that there were: what promises err by is the scale on which they are compared
+    """
+    promised = np.where(rows > 0, promised, -np.inf)
+    log_rows = log_of(rows)
+    depths = [k for k in DEPTHS if (answers[:, :k] >= 0).all() and k <= max(DEPTHS[0], rows.sum() // 10)]
+    error = _error(promised, seen)
+    if group_promised is None:
+        rank, counts = np.zeros((len(promised), 1), np.int32), np.array([len(rows)])
+        kept = [0]
+        group_of = np.zeros(len(rows), np.int32)
+    else:
+        rank = np.argsort(np.argsort(-group_promised, axis=1), axis=1).astype(np.int32)
+        counts = np.bincount(group_of, minlength=group_promised.shape[1])
+        kept = sorted({max(1, math.ceil(share * len(counts))) for share in _SHARES})
+    rank_of_cell = rank[:, group_of]
+
+    def table(n_groups: int, temperature: float) -> _Table:
+        some = np.where(rank_of_cell < n_groups, promised, -np.inf) if n_groups else promised
+        scored = len(rows) + 0.0
+        if n_groups < len(counts) and n_groups:
+            scored = float((counts * (rank < n_groups)).sum(axis=1).mean() + len(counts))
+        return _Table.of(worth(some, log_rows, temperature), rows, answers, depths, scored)
+
+    middle = kept[-1] if len(kept) == 1 else kept[len(kept) * 2 // 3]
+    trials = [(table(middle, factor * error).work_at(DEPTHS[0], 0.95), factor * error) for factor in _TEMPERATURES]
+    temperature = min(trials)[1] if depths else error
+    tables = [(n_groups, table(n_groups, temperature)) for n_groups in kept]
+    curves = []
+    for k in depths:
+        points = []
+        for recall in RECALLS:
+            best = min((each.work_at(k, recall), n_groups, each) for n_groups, each in tables)
+            if np.isfinite(best[0]):
+                points.append(best[2].point(k, recall, best[1]))
+        if points:
+            curves.append(Curve(kind, k, temperature, len(promised), tuple(points)))
+    return curves
+
+
+@dataclass(frozen=True, order=False)
+class _Table:
+    """Recall and cost by threshold, for some number of groups."""
+
+    recall: dict[int, NDArray[np.float64]]
+    """Per number of hits, (bins,) for falling thresholds."""
+    scanned: NDArray[np.float64]
+    probed: NDArray[np.float64]
+    scored: float
+
+    def __lt__(self, other: _Table) -> bool:
+        return self.scored < other.scored
+
+    @classmethod
+    def of(cls, value: Floats, rows: Rows, answers: NDArray[np.int32], depths: Sequence[int], scored: float) -> _Table:
+        m = len(value)
+        place = ((0.0 - value) * np.float32(_BINS / -_LOWEST)).clip(0, _BINS).astype(np.int32)
+        cost = np.zeros(_BINS + 1)
+        count = np.zeros(_BINS + 1)
+        for each in place:
+            cost += np.bincount(each, rows, _BINS + 1)
+            count += np.bincount(each, rows > 0, _BINS + 1)
+        of_answer = np.take_along_axis(place, np.maximum(answers, 0), 1)
+        recall = {
+            k: np.cumsum(np.bincount(of_answer[:, :k].ravel(), minlength=_BINS + 1))[:-1] / (m * k) for k in depths
+        }
+        return cls(recall, np.cumsum(cost)[:-1] / m, np.cumsum(count)[:-1] / m, scored)
+
+    def work_at(self, k: int, recall: float) -> float:
+        """Rows scanned and cells scored for a recall; infinite where it is not reached."""
+        if k not in self.recall or self.recall[k][-1] < recall:
+            return math.inf
+        return self.scored + float(np.interp(recall, self.recall[k], self.scanned))
+
+    def point(self, k: int, recall: float, n_groups: int) -> Point:
+        reached = self.recall[k]
+        at = float(np.interp(recall, reached, np.arange(_BINS)))
+        probed, scanned = (float(np.interp(recall, reached, each)) for each in (self.probed, self.scanned))
+        return Point(recall, n_groups, (at + 1) * _LOWEST / _BINS, probed, self.scored, scanned)
+
+
+def _error(promised: Floats, seen: Floats) -> float:
+    """Standard deviation of what promises err by over the cells that promise most, as half of the errors tell it."""
+    n = min(_NEAR, promised.shape[1])
+    near = np.argpartition(-promised, n - 1, axis=1)[:, :n]
+    told, found = np.take_along_axis(promised, near, 1), np.take_along_axis(seen, near, 1)
+    known = np.isfinite(told) & np.isfinite(found)
+    errors = found[known] - told[known]
+    return max(1.4826 * float(np.median(np.abs(errors - np.median(errors)))) if len(errors) else 0.0, 1e-4)

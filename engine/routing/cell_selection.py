@@ -1,0 +1,140 @@
+"""Which cells, and so which shards, a query opens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.routing.calibration import Stop
+from engine.routing.scorer import Scorer, worth
+from engine.vectors import Floats, Rows
+
+DEFAULT_SHARE = 0.125
+"""Share of the cells that a routed search probes when nothing else is asked for and nothing is calibrated."""
+GROUP_SHARE = 0.25
+"""Share of the groups whose cells are scored under two-level cells, and more where the probed cells would not fit in them."""
+
+
+_LEAST = np.float32(-1e30)
+"""Score of a cell that was not looked into."""
+
+
+def groups_for(n_groups: int, n_cells: int, n_probe: int) -> int:
+    """Groups to look into for a number of cells to probe."""
+    return min(n_groups, math.ceil(n_groups * max(GROUP_SHARE, 2 * n_probe / n_cells)))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How much each cell promises to each of m queries."""
+
+    scores: Floats
+    """(m, n_cells) predicted score; minus infinity for cells that are not scored."""
+    scored: Rows
+    """(m,) cells and groups scored."""
+    inside: tuple[Rows, ...] | None = None
+    """Per query, the cells that were scored; None for all."""
+
+    @classmethod
+    def of(cls, queries: Floats, scorer: Scorer, n_groups: int) -> Route:
+        """Score cells; under two levels those within the best `n_groups` only."""
+        if scorer.groups is None or n_groups >= scorer.n_groups:
+            scores = scorer.of_cells(queries)
+            return cls(scores, np.full(len(queries), scores.shape[1]))
+        promised = scorer.of_groups(queries)
+        best = np.argpartition(-promised, n_groups - 1, axis=1)[:, :n_groups]
+        scores = np.full((len(queries), len(scorer.group_of)), -np.inf, np.float32)
+        inside = tuple(scorer.within(np.sort(each)) for each in best)
+        for query, mine, each in zip(queries, inside, scores, strict=True):
+            each[mine] = scorer.of_some(query, mine)
+        return cls(scores, np.array([scorer.n_groups + len(mine) for mine in inside]), inside)
+
+    def choose(self, matches: Rows, n_probe: int, wanted: int) -> Rows:
+        """Cells to probe per query, best first: `n_probe` that hold matching rows, and more until `wanted` rows are in them.
+
+        Parameters
+        ----------
+        matches : (n_cells,) rows per cell that pass the filter
+        wanted : rows below which probing goes on; all matching rows if there are fewer
+
+        Returns
+        -------
+        (m, width) int64, -1 where a query needs fewer
+        """
+        scores, occupied = self._of_occupied(matches)
+        n_probe = min(n_probe, occupied)
+        chosen = _best(scores, n_probe)
+        short = np.flatnonzero(matches[chosen].sum(axis=1) < wanted)
+        if not len(short) or n_probe == occupied:
+            return chosen
+        wider = {int(i): _until(scores[i], matches, wanted, n_probe, occupied) for i in short}
+        return _padded([wider.get(i, each) for i, each in enumerate(chosen)])
+
+    def until(self, stop: Stop, matches: Rows, log_matches: Floats, wanted: int) -> Rows:
+        """Cells to probe per query, best first: those worth more than a threshold, and more until `wanted` rows are in them.
+
+        Parameters
+        ----------
+        log_matches : (n_cells,) logarithm of the matches, 0 for none
+
+        Returns
+        -------
+        (m, width) int64, -1 where a query needs fewer
+        """
+        found = []
+        for i, scores in enumerate(self.scores):
+            cells, worths = self.worths(i, stop, matches, log_matches)
+            chosen = cells[worths >= stop.threshold]
+            chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
+            if matches[chosen].sum() < wanted:
+                every, occupied = self._of_occupied(matches)
+                chosen = _until(every[i], matches, wanted, 1, occupied)
+            found.append(chosen)
+        return found[0][None] if len(found) == 1 else _padded(found)
+
+    def worths(self, i: int, stop: Stop, matches: Rows, log_matches: Floats) -> tuple[Rows, Floats]:
+        """The cells (n,) that were scored for query i and hold matching rows, and what each is worth (n,)."""
+        cells = np.arange(self.scores.shape[1]) if self.inside is None else self.inside[i]
+        held = matches[cells] > 0
+        if not held.all():
+            cells = cells[held]
+        return cells, worth(self.scores[i, cells][None], log_matches[cells], stop.temperature)[0]
+
+    def _of_occupied(self, matches: Rows) -> tuple[Floats, int]:
+        """Scores, minus infinity for cells without matching rows, and how many have any."""
+        occupied = int(np.count_nonzero(matches))
+        if occupied == len(matches):
+            return self.scores, occupied
+        # A cell in a group that was not looked into still comes before one that holds nothing.
+        return np.where(matches > 0, self.scores.clip(_LEAST), -np.inf), occupied
+
+
+def _until(scores: Floats, matches: Rows, wanted: int, n_probe: int, occupied: int) -> Rows:
+    """At least `n_probe` cells, and more until `wanted` rows are in them."""
+    order = np.lexsort((np.arange(len(matches)), -scores))[:occupied]
+    cells: Rows = order[: max(n_probe, int(np.searchsorted(np.cumsum(matches[order]), wanted)) + 1)]
+    return cells
+
+
+def _padded(chosen: list[Rows]) -> Rows:
+    padded = np.full((len(chosen), max(len(each) for each in chosen)), -1, np.int64)
+    for row, each in zip(padded, chosen, strict=True):
+        row[: len(each)] = each
+    return padded
+
+
+def _best(scores: Floats, n: int) -> Rows:
+    """Positions (m, n) of the n largest in each row, largest first."""
+    if n < scores.shape[1]:
+        some = np.argpartition(-scores, n - 1, axis=1)[:, :n]
+    else:
+        some = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    order = np.argsort(-np.take_along_axis(scores, some, 1), axis=1, kind="stable")
+    return np.ascontiguousarray(np.take_along_axis(some, order, 1), np.int64)
+
+
+def default_n_probe(n_cells: int) -> int:
+    """Cells to probe when the caller leaves it open."""
+    return max(1, min(n_cells, max(8, math.ceil(DEFAULT_SHARE * n_cells))))

@@ -1,0 +1,109 @@
+"""What should be found: the stored rows as float32, compared one by one with every query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.storage import ByteLRU, Catalog, Generations, ShardView, Snapshot, place_of
+from engine.vectors import FlatRows, Floats, Rows, startable_threads
+
+TIES = 64
+"""Frames kept beyond the k best, so that those as good as the last of these count as well."""
+_STEP = 4096
+"""Rows taken at a time: what the system keeps of freed memory stays small."""
+_DIRECT = 16
+"""Queries at a time for `l2`: FAISS takes differences for so few, and for more the formula that cancels."""
+_TOLERANCE = 1e-5
+"""By how much scores differ that differ by rounding only: absolute for `ip`, where they are cosines, relative for `l2`."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Snapshot]:
+    """The newest generation of a collection, without the means to search it.
+
+    Raises
+    ------
+    NotACollection
+        If there is none in this folder.
+    """
+    path = place_of(path)
+    catalog = Catalog.open(path / "catalog.sqlite")
+    try:
+        generations = Generations(path, catalog, ByteLRU(0))
+        try:
+            with generations.reading() as snapshot, startable_threads():
+                yield snapshot
+        finally:
+            generations.close()
+    finally:
+        catalog.close()
+
+
+def float_rows(shard: ShardView) -> Iterator[tuple[Rows, Floats]]:
+    """The live frames of a shard in steps: frame ids (n,) and their rows (n, dim)."""
+    for view in shard.segments:
+        if not view.n_live:
+            continue
+        live, ids = view.live_rows(), view.segment.columns.frame_id
+        for start in range(0, len(live), _STEP):
+            rows = live[start : start + _STEP]
+            yield np.asarray(ids[rows]), view.segment.gather(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """The best frames for m queries, best first."""
+
+    ids: Rows
+    """(m, k + TIES), fewer where there are fewer frames."""
+    scores: Floats
+    k: int
+    metric: str
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, queries: Floats, k: int, report: Callable[[int, int], None]) -> Truth:
+        """Compare every query (m, dim) with every live frame."""
+        m, done = len(queries), 0
+        ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
+        at_once = m if snapshot.metric == "ip" else _DIRECT
+        for shard in snapshot.shards:
+            for some, rows in float_rows(shard):
+                flat = FlatRows(rows, snapshot.metric)
+                found = [flat.search(queries[i : i + at_once], k + TIES) for i in range(0, m, at_once)]
+                ids = np.hstack([ids, some[np.concatenate([each.rows for each in found])]])
+                scores = np.hstack([scores, np.concatenate([each.scores for each in found])])
+                best = np.argsort(-scores, axis=1, kind="stable")[:, : k + TIES]
+                ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
+                done += len(some)
+                report(done, snapshot.n_live)
+        return cls(ids, scores, k, snapshot.metric)
+
+    def right(self, i: int) -> tuple[int, ...]:
+        """The ids of the k best for query i, best first, and behind them of those as good as the last, which are as right."""
+        k = min(self.k, len(self.ids[i]))
+        last = float(self.scores[i, k - 1])
+        least = last - tolerance(last, self.metric)
+        return tuple(self.ids[i, self.scores[i] >= least].tolist())
+
+    def all_right(self) -> NDArray[np.bool_]:
+        """(m, k + TIES) the same for all queries at once: which of `ids` are right."""
+        last = self.scores[:, min(self.k, self.scores.shape[1]) - 1, None]
+        least = last - np.array([[tolerance(float(each), self.metric)] for each in last[:, 0]], np.float32)
+        found: NDArray[np.bool_] = self.scores >= least
+        return found
+
+    def recall(self, i: int, found: Sequence[int]) -> float:
+        """Share of the k best that were found for query i; a frame as good as the last of them is as right."""
+        k = min(self.k, len(self.ids[i]))
+        return min(k, len(set(self.right(i)).intersection(found))) / k
+
+
+def tolerance(score: float, metric: str) -> float:
+    """By how much a score may differ from this one and still be as good."""
+    return _TOLERANCE * (1.0 if metric == "ip" else abs(score))

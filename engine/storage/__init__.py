@@ -1,0 +1,65 @@
+"""A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
+
+from engine.storage import pictures
+from engine.storage.build import TRAIN_NBYTES, Gathered, Progress, draw, lay_out, pieces, placed
+from engine.storage.cache import ByteLRU
+from engine.storage.catalog import FORMAT, Catalog
+from engine.storage.collection_files import discard, place_of
+from engine.storage.export import export_frames
+from engine.storage.generations import Generations
+from engine.storage.journal import Event, Journal, What
+from engine.storage.manifest import LayoutRow, Settings, VideoRow
+from engine.storage.pictures import PICTURES, read_image
+from engine.storage.query_log import past_queries, remember
+from engine.storage.rows import LARGEST, TagBounds, check_video, prepare_query
+from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
+from engine.storage.segment_writer import write_segment
+from engine.storage.settings import check_settings, check_workers
+from engine.storage.snapshot import CellMap, SegmentView, ShardView, Snapshot
+from engine.storage.writer import Writer, taken
+
+__all__ = [
+    "CODED_FROM",
+    "FORMAT",
+    "LARGEST",
+    "PICTURES",
+    "TRAIN_NBYTES",
+    "ByteLRU",
+    "Catalog",
+    "CellMap",
+    "Event",
+    "Gathered",
+    "Generations",
+    "Journal",
+    "LayoutRow",
+    "Progress",
+    "Residency",
+    "Segment",
+    "SegmentView",
+    "Settings",
+    "ShardView",
+    "Snapshot",
+    "TagBounds",
+    "VideoRow",
+    "What",
+    "Writer",
+    "check_settings",
+    "check_video",
+    "check_workers",
+    "discard",
+    "draw",
+    "export_frames",
+    "has_codes",
+    "lay_out",
+    "max_rows",
+    "past_queries",
+    "pictures",
+    "pieces",
+    "place_of",
+    "placed",
+    "prepare_query",
+    "read_image",
+    "remember",
+    "taken",
+    "write_segment",
+]

@@ -1,0 +1,399 @@
+"""The catalog of a collection: videos, segments, deletes, layouts and generations. The only module that knows SQLite.
+
+It is the single commit point. Files are written and synced first; one transaction then makes them part of a new
+generation. A row is valid from its `born` generation until before its `died` one, so every generation that a reader
+still holds can be listed. Each generation stores a hash over what it lists, for SQLite does not notice a changed value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Busy, CorruptData, NotACollection, ReadOnly, ResourceExhausted
+from engine.storage.beside import check_beside
+from engine.storage.collection_files import check_files
+from engine.storage.guard import SCHEMA, Guard
+from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
+from engine.storage.refusal import brief, translated
+from engine.storage.validation import Rows, check_counters, read_manifest
+from engine.system import RESTORE, may_write, sync_folder
+
+FORMAT = 3
+_APPLICATION = 0x53464652
+"""SQLite's application id for our catalogs, so that a foreign database is told apart."""
+
+_PATIENCE = 10.0
+"""Seconds to wait for another program that has the catalog locked."""
+_VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
+_SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
+_LAYOUT = "layout_id, placement, names, state"
+
+
+class Catalog:
+    """One connection to `catalog.sqlite`, usable from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._commits = 0
+        check_beside(path)
+        self._guard = Guard(path)
+        self.read_only = path.exists() and not (may_write(path) and may_write(path.parent))
+        """Whether nothing can be written through this connection: this user may not, or the disk takes no writes."""
+        with self._translated():
+            # Told so by its address, SQLite makes no file beside the catalog either, and needs no leave to write.
+            address = f"{path.absolute().as_uri()}?mode=ro" if self.read_only else path
+            self._db = sqlite3.connect(
+                address, check_same_thread=False, isolation_level=None, timeout=_PATIENCE, uri=self.read_only
+            )
+            try:
+                self._guard.watch(self._db)
+                if not self.read_only:
+                    # A rollback journal keeps the catalog one file, and EXTRA syncs the folder when the journal goes.
+                    self._db.execute("PRAGMA journal_mode = DELETE")
+                    self._db.execute("PRAGMA synchronous = EXTRA")
+                    # Pages of a large change stay in memory until it commits, so that readers wait for no more than that.
+                    self._db.execute("PRAGMA cache_spill = OFF")
+            except BaseException:
+                self._db.close()
+                raise
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings, layout: LayoutRow, at: datetime) -> Catalog:
+        """Make a catalog whose first generation is empty."""
+        catalog = cls(path)
+        try:
+            with catalog.transaction() as change:
+                for statement in SCHEMA.split(";"):
+                    change.execute(statement)
+                catalog._guard.trust()
+                change.execute(
+                    "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1), ('router', 1)"
+                )
+                change.execute(f"PRAGMA application_id = {_APPLICATION}")
+                change.execute(f"PRAGMA user_version = {FORMAT}")
+                change.add_layout(layout)
+                change.commit_generation(settings, layout.layout_id, None, None, "create", at)
+        except BaseException:
+            with suppress(CorruptData, Busy, ReadOnly, ResourceExhausted):
+                if catalog._empty():
+                    path.unlink()  # A file that holds nothing would keep the folder from being used.
+            catalog.close()
+            raise
+        with suppress(OSError):
+            sync_folder(path.parent.parent)  # SQLite syncs the names in the catalog's folder, and not the folder's own.
+        return catalog
+
+    @classmethod
+    def open(cls, path: Path) -> Catalog:
+        """Open an existing catalog.
+
+        Raises
+        ------
+        NotACollection
+            If there is none, or it has another format.
+        Untrusted
+            If it, or anything beside it that a collection consists of, is a link or another kind of thing.
+        """
+        if not os.path.lexists(path):
+            raise NotACollection(
+                f"There is no collection in {path.parent}; make one with `python -m engine ingest`, or give another folder."
+            )
+        check_files(path.parent)
+        try:
+            catalog = cls(path)
+        except CorruptData as error:
+            if not isinstance(error.__cause__, sqlite3.Error):
+                raise  # SQLite was not asked, for what lies beside the catalog.
+            raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
+        try:
+            application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
+            empty = catalog._empty()
+            if not empty and application == (_APPLICATION,) and version == (FORMAT,):
+                with catalog._lock, catalog._translated():
+                    catalog._guard.check_schema()
+        except BaseException:
+            catalog.close()
+            raise
+        if empty:
+            catalog.close()
+            raise NotACollection(
+                f"{path} is empty, as when making a collection is cut off; remove the folder and make it again."
+            )
+        if application != (_APPLICATION,) or version != (FORMAT,):
+            catalog.close()
+            raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")
+        return catalog
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        self._guard.begin()
+        try:
+            with translated(self._path):
+                yield
+        except CorruptData as error:
+            if self._guard.overrun:
+                raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.") from error
+            raise
+
+    def _empty(self) -> bool:
+        return self._one("SELECT count(*) FROM sqlite_master") == (0,)
+
+    def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
+        with self._lock, self._translated():
+            row: tuple[Any, ...] | None = self._db.execute(sql, values).fetchone()
+            return row
+
+    def version(self) -> tuple[int, int]:
+        """Differs once anybody has committed: SQLite tells of other connections, we count our own. Costs microseconds."""
+        row = self._one("PRAGMA data_version")
+        assert row is not None
+        return int(row[0]), self._commits
+
+    def current_generation(self) -> int:
+        row = self._one(
+            "SELECT max(generation), (SELECT value FROM counters WHERE name = 'generation') FROM generations"
+        )
+        if row is None or row[0] is None:
+            raise CorruptData(f"The catalog {self._path} lists no generation; {RESTORE}.")
+        if not 0 < row[0] < 1 << 53:
+            raise CorruptData(f"The catalog {self._path} lists a generation that cannot be; {RESTORE}.")
+        if row[1] != row[0]:
+            raise CorruptData(
+                f"The catalog {self._path} is damaged (generation {row[0]} is its newest, not {row[1]}); {RESTORE}."
+            )
+        return int(row[0])
+
+    def counter(self, name: str) -> int:
+        """Next free number of a kind: `frame`, `video`, `segment`, `layout`, `cells` or `router`."""
+        with self._lock, self._translated():
+            return self._counters()[name]
+
+    def _counters(self) -> dict[str, int]:
+        """The counters, checked: a number given twice would overwrite files, or bring a deleted frame's id back."""
+        counters = self._db.execute("SELECT name, value FROM counters LIMIT 64").fetchall()
+        if ("sum", _sum(counters)) not in counters:
+            raise CorruptData(
+                f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); {RESTORE}."
+            )
+        found = dict(counters)
+        try:
+            check_counters(found)
+        except ValueError as error:
+            raise self._malformed(error) from error
+        return found
+
+    def _malformed(self, error: Exception) -> CorruptData:
+        return CorruptData(f"The catalog {self._path} is not well formed ({brief(error)}); {RESTORE}.")
+
+    def manifest(self, generation: int) -> Manifest:
+        """List one generation, and check it against the hash stored with it."""
+        with self._lock, self._translated():
+            self._db.execute("BEGIN")
+            try:
+                counters = self._counters()
+                head = self._db.execute(
+                    "SELECT settings, layout_id, cells_id, router_id, manifest FROM generations WHERE generation = ?",
+                    (generation,),
+                ).fetchone()
+                if head is None:
+                    raise CorruptData(f"Generation {generation} is not in the catalog {self._path}.")
+                rows = self._rows(generation, *head[:4])
+                if _digest(rows) != head[4]:
+                    raise CorruptData(
+                        f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); {RESTORE}."
+                    )
+                return read_manifest(rows, counters)
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+                raise self._malformed(error) from error
+            finally:
+                self._db.execute("ROLLBACK")
+
+    def _rows(
+        self, generation: int, settings: str, layout_id: int, cells_id: int | None, router_id: int | None
+    ) -> Rows:
+        """All that a generation lists, as it is stored."""
+        alive = "born <= ? AND (died IS NULL OR died > ?)"
+        now = (generation, generation)
+
+        read = self._guard.reader()
+        return {
+            "generation": [(generation, settings)],
+            "layout": read(f"SELECT {_LAYOUT} FROM layouts WHERE layout_id = ?", layout_id),
+            "cells": read("SELECT cells_id, files FROM cells WHERE cells_id = ?", cells_id),
+            "router": read("SELECT router_id, files, about FROM routers WHERE router_id = ?", router_id),
+            "videos": read(f"SELECT {_VIDEO} FROM videos WHERE {alive} ORDER BY number", *now),
+            "segments": read(f"SELECT {_SEGMENT} FROM segments WHERE {alive} ORDER BY segment_id", *now),
+            "deletes": read(
+                "SELECT segment_id, start, stop FROM deletes JOIN segments USING (segment_id) WHERE deletes.born <= ? "
+                "AND segments.born <= ? AND (died IS NULL OR died > ?) ORDER BY segment_id, start",
+                generation,
+                *now,
+            ),
+        }
+
+    def problems(self) -> list[str]:
+        """What is wrong with the file as a database, a sentence at most: pages that no generation's hash covers, such as an index."""
+        with self._lock, self._translated():
+            told = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        return [] if told == "ok" else [f"The catalog {self._path} is damaged ({told}); {RESTORE}."]
+
+    def live_folders(self, generations: Sequence[int]) -> dict[str, set[int]]:
+        """Numbers by folder that any of these generations lists: segments, cells, routers, and videos as `media`."""
+        found: dict[str, set[int]] = {"segments": set(), "cells": set(), "routers": set(), "media": set()}
+        with self._lock, self._translated():
+            for generation in generations:
+                alive = f"born <= {generation:d} AND (died IS NULL OR died > {generation:d})"
+                found["segments"].update(
+                    row[0] for row in self._db.execute(f"SELECT segment_id FROM segments WHERE {alive}")
+                )
+                found["media"].update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
+                for kind, column in (("cells", "cells_id"), ("routers", "router_id")):
+                    sql = f"SELECT {column} FROM generations WHERE generation = ? AND {column} IS NOT NULL"
+                    found[kind].update(row[0] for row in self._db.execute(sql, (generation,)))
+        return found
+
+    def forget_before(self, generation: int) -> None:
+        """Drop what no generation from this one on lists; a transaction of its own, which makes no generation."""
+        if self._one("SELECT 1 FROM generations WHERE generation < ?", generation) is None:
+            return
+        with self.transaction() as change:
+            old = "SELECT segment_id FROM segments WHERE died <= ?"
+            change.execute(f"DELETE FROM deletes WHERE segment_id IN ({old})", (generation,))
+            change.execute("DELETE FROM segments WHERE died <= ?", (generation,))
+            change.execute("DELETE FROM videos WHERE died <= ?", (generation,))
+            change.execute("DELETE FROM generations WHERE generation < ?", (generation,))
+            kept = "SELECT router_id FROM generations WHERE router_id IS NOT NULL"
+            change.execute(f"DELETE FROM routers WHERE router_id NOT IN ({kept})")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Change]:
+        """All or nothing; the writer's lock is taken at the start."""
+        with self._lock, self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield Change(self._db, self)
+                self._db.execute("COMMIT")
+            except BaseException:
+                # Where the disk was full, SQLite has rolled back by itself, and a second time would hide that error.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._commits += 1
+
+
+class Change:
+    """What a writer may change within one transaction; ends with `commit_generation`."""
+
+    def __init__(self, db: sqlite3.Connection, catalog: Catalog) -> None:
+        self._db = db
+        self._catalog = catalog
+        self.execute = db.execute
+
+    @property
+    def generation(self) -> int:
+        """The generation being made."""
+        return 1 + int(self.execute("SELECT coalesce(max(generation), 0) FROM generations").fetchone()[0])
+
+    def advance(self, name: str, value: int) -> None:
+        """Set a counter, never back."""
+        self.execute("UPDATE counters SET value = max(value, ?) WHERE name = ?", (value, name))
+
+    def add_layout(self, row: LayoutRow) -> None:
+        self.execute(
+            "INSERT INTO layouts VALUES (?, ?, ?, ?)",
+            (row.layout_id, row.placement, json.dumps(row.names), json.dumps(row.state)),
+        )
+        self.advance("layout", row.layout_id + 1)
+
+    def add_cells(self, row: CellsRow) -> None:
+        self.execute("INSERT INTO cells VALUES (?, ?)", (row.cells_id, json.dumps(row.files)))
+        self.advance("cells", row.cells_id + 1)
+
+    def add_router(self, row: RouterRow) -> None:
+        values = (row.router_id, json.dumps(row.files), json.dumps(row.about))
+        self.execute("INSERT INTO routers VALUES (?, ?, ?)", values)
+        self.advance("router", row.router_id + 1)
+
+    def add_video(self, row: VideoRow) -> None:
+        captured_at = None if row.captured_at is None else row.captured_at.isoformat()
+        values = (
+            row.number,
+            row.video_id,
+            row.title,
+            row.source,
+            row.duration,
+            row.fps,
+            captured_at,
+            row.n_frames,
+            row.fingerprint,
+            row.pictures,
+            json.dumps(dict(row.about)),
+            row.media,
+            self.generation,
+        )
+        self.execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self.advance("video", row.number + 1)
+
+    def end_video(self, number: int) -> None:
+        self.execute("UPDATE videos SET died = ? WHERE number = ? AND died IS NULL", (self.generation, number))
+
+    def add_segment(self, row: SegmentRow) -> None:
+        values = (
+            row.segment_id,
+            row.shard,
+            row.n_rows,
+            json.dumps(row.files),
+            json.dumps(row.stats),
+            row.written_at.isoformat(),
+            self.generation,
+        )
+        self.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self.advance("segment", row.segment_id + 1)
+
+    def end_segment(self, segment_id: int) -> None:
+        self.execute(
+            "UPDATE segments SET died = ? WHERE segment_id = ? AND died IS NULL", (self.generation, segment_id)
+        )
+
+    def add_delete(self, row: DeleteRow) -> None:
+        self.execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
+
+    def commit_generation(
+        self, settings: Settings, layout_id: int, cells_id: int | None, router_id: int | None, what: str, at: datetime
+    ) -> None:
+        """List the new generation; nothing may be changed after this in the transaction."""
+        generation = self.generation
+        told = json.dumps(asdict(settings))
+        digest = _digest(self._catalog._rows(generation, told, layout_id, cells_id, router_id))
+        values = (generation, told, layout_id, cells_id, router_id, what, at.isoformat(timespec="seconds"), digest)
+        self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        # Said a second time, so that a catalog that has lost its newest generation does not pass for the one before.
+        self.execute("INSERT OR REPLACE INTO counters VALUES ('generation', ?)", (generation,))
+        total = _sum(self.execute("SELECT name, value FROM counters").fetchall())
+        self.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (total,))
+
+
+def _digest(rows: Rows) -> str:
+    """Hash over every stored value. Taken of the rows as they lie there: reading them as JSON first would cost a second on a large catalog."""
+    return hashlib.blake2b(repr(sorted(rows.items())).encode(), digest_size=16).hexdigest()
+
+
+def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
+    """CRC-32 over the counters."""
+    return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())

@@ -1,0 +1,69 @@
+"""The files and folders that a collection consists of: all real, none a link; and how they go again without touching others."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from engine.system import reading, real_files, real_folder, remove_named, remove_numbered
+
+CATALOG = "catalog.sqlite"
+FILES = (
+    CATALOG,
+    *(f"{CATALOG}-{part}" for part in ("journal", "wal", "shm")),
+    "write.lock",
+    "past-queries.f16",
+)
+"""Files right in the collection's folder; the parts of the catalog are SQLite's."""
+NUMBERED = ("segments", "cells", "routers", "media", "leases", "ladder", "parents")
+"""Folders in which every name of ours is a number."""
+MADE = ("pictures", "clips")
+"""Folders of what is made on demand, named after its video and time."""
+_MADE = re.compile(r"\d+(-\d+){1,3}\.(jpg|mp4|json)|\.[0-9a-f]{32}\.part")
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """The folder of a collection as it was given, or where it really lies if a link leads to it.
+
+    A link that is turned to another collection meanwhile must not mix the two.
+    """
+    real = Path(os.path.realpath(path))
+    return Path(path) if real == Path(path).absolute() else real
+
+
+def check_files(folder: Path) -> None:
+    """Raise `Untrusted` if anything that belongs to a collection is a link, or another kind of thing than it should be."""
+    folder = place_of(folder)
+    with reading(folder / CATALOG):
+        real_files(folder, FILES)
+        for name in (*NUMBERED, *MADE):
+            real_folder(folder / name)
+
+
+def is_made(name: str) -> bool:
+    """Whether a file in one of the `MADE` folders is one of ours."""
+    return _MADE.fullmatch(name) is not None
+
+
+def discard(folder: Path) -> None:
+    """Remove what makes a folder a collection, and the folder if nothing else is in it. What is not ours stays, and so do links' targets."""
+    for name in NUMBERED:
+        remove_numbered(folder / name)
+    for name in MADE:
+        remove_named(folder / name, _MADE)
+    with suppress(OSError):
+        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in (*NUMBERED, *MADE):
+                with suppress(OSError):
+                    os.rmdir(name, dir_fd=above)
+            for name in FILES:
+                with suppress(OSError):
+                    if stat.S_ISREG(os.lstat(name, dir_fd=above).st_mode):
+                        os.unlink(name, dir_fd=above)
+        finally:
+            os.close(above)
+        folder.rmdir()

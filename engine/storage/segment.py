@@ -1,0 +1,413 @@
+"""A segment: the immutable files that hold some frames of one shard.
+
+vectors.npy    (n, dim) float16 or float32: the record, mapped
+frames.arrow   row-aligned columns, sorted by (video, frame_index, frame_id)
+cells.npy      per cell that occurs: its number, its rows, and the CRC-32 of its inverted list
+codes.faiss    inverted lists of compressed codes; only from `CODED_FROM` rows on, below that rows are scanned as they are
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import CorruptData, Untrusted
+from engine.frames import FrameColumns, map_file, most_nbytes, read_columns, statistics
+from engine.storage.manifest import SegmentRow
+from engine.system import (
+    MAX_CELLS,
+    OPEN_FILES,
+    RESTORE,
+    Watched,
+    check_bytes,
+    check_file,
+    load_array,
+    read_header,
+    reading,
+    real_file,
+    real_files,
+)
+from engine.vectors import FlatRows, Floats, Found, Lists, ListsForm, Metric, Rows, Training, lists, read_lists
+
+CODED_FROM = 10_000
+"""Rows from which a segment gets coded lists."""
+MAX_NBYTES = 256 << 20
+"""Bytes of stored rows up to which a segment grows; a larger shard has several."""
+Residency = Literal["loaded", "mapped"]
+"""Whether codes are read into the cache or left in the file and mapped."""
+STEP = 8192
+"""Rows read or written at a time."""
+_GATHERED = 200
+"""Rows up to which gathering always wins."""
+_REMEMBER_SECONDS = 10.0
+CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
+"""A row of `cells.npy`."""
+Stored = Callable[[Rows], NDArray[np.floating]]
+"""Gives stored vectors (m, dim) of some rows, checked."""
+
+
+def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
+    """CRC-32 of the bytes of each row."""
+    return np.fromiter((zlib.crc32(row) for row in np.ascontiguousarray(vectors)), np.uint32, len(vectors))
+
+
+def max_rows(dim: int, store: str) -> int:
+    """Rows that a segment may hold."""
+    return max(CODED_FROM, MAX_NBYTES // (dim * (2 if store == "fp16" else 4)))
+
+
+def has_codes(rows: Rows) -> NDArray[np.bool_]:
+    """Whether built segments of so many rows get codes."""
+    return rows >= CODED_FROM
+
+
+def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
+    """Many rows, a read for each run of neighbours; ends early where the file does."""
+    read = bytearray(len(rows) * width)
+    view = memoryview(read)
+    ends = np.flatnonzero(np.diff(rows) != 1) + 1
+    starts = np.concatenate([[0], ends])
+    stops = np.concatenate([ends, [len(rows)]])
+    for start, stop, row in zip(starts.tolist(), stops.tolist(), rows[starts].tolist(), strict=True):
+        at = start * width
+        while at < stop * width:
+            n = os.preadv(handle, [view[at : stop * width]], first + row * width + at - start * width)
+            if not n:
+                return read[:at]
+            at += n
+    return read
+
+
+def header(path: Path, nbytes: int) -> list[Any]:
+    """What stands before the lists: its length, the length of the whole file, and its hash."""
+    with real_file(path).open("rb") as file:
+        return [nbytes, path.stat().st_size, hashlib.blake2b(file.read(nbytes), digest_size=16).hexdigest()]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """`vectors.npy` as it stood when it was mapped."""
+
+    vectors: NDArray[np.floating]
+    """(n, dim) as stored, mapped."""
+    first: int
+    """Where the first row starts in the file."""
+    metric: Metric
+
+    @cached_property
+    def flat(self) -> FlatRows:
+        return FlatRows(self.vectors, self.metric)
+
+
+class Segment:
+    """A segment opened for reading. Every byte is checked before it takes part in an answer.
+
+    A check holds for as long as the file stands still, which the system is asked before each use of what is mapped (see
+    `Watched`). Rows that are read one by one are compared with their CRC each time.
+    """
+
+    def __init__(
+        self, folder: Path, row: SegmentRow, dim: int, metric: Metric, codec: str, training: Training | None = None
+    ) -> None:
+        """Take a segment whose frames were put in the cells of a training; None where there are none, or that is not looked at."""
+        real_files(folder, row.files)
+        self.folder = folder
+        self.row = row
+        self.n_rows = row.n_rows
+        self._dim = dim
+        self._metric: Metric = metric
+        self._codec = codec
+        self._training = training
+        self._asked = np.empty(0, np.bool_)
+        self._asked_since = -math.inf
+        self._lock = threading.Lock()
+        self._vectors_path = folder / "vectors.npy"
+        self._mapped = Watched(self._vectors_path)
+        self._verified = Watched(self._vectors_path)
+        self._columns_file = Watched(folder / "frames.arrow")
+        self._mapping: _Record
+        self._columns: FrameColumns
+        self._reader = object()
+        weakref.finalize(self, OPEN_FILES.forget_later, self._reader)
+
+    def close(self) -> None:
+        """Let go of the file that rows are read from; it is opened again if need be."""
+        OPEN_FILES.forget(self._reader)
+
+    @property
+    def coded(self) -> bool:
+        return "codes.faiss" in self.row.files
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.folder.iterdir())
+
+    def _check(self, name: str) -> Path:
+        path = self.folder / name
+        if name == "frames.arrow":
+            self._check_size(path)
+        check_file(path, self.row.files[name])
+        return path
+
+    def _check_size(self, path: Path) -> None:
+        """Look at the size of the columns before they are read whole, for a hash that may be right."""
+        with reading(path):
+            nbytes = path.stat().st_size
+        if nbytes > most_nbytes(self.n_rows, len(self.row.stats["tags"])):
+            raise CorruptData(f"{path.name} in {self.folder.name} is larger than its frames need; {RESTORE}.")
+
+    @property
+    def columns(self) -> FrameColumns:
+        """The frame columns, mapped; checked whole on first use, and again once the file has changed."""
+        if not self._columns_file.stands_still:
+            with self._lock, reading(self.folder / "frames.arrow"):
+                if not self._columns_file.stands_still:  # Another thread may have been faster.
+                    state = self._columns_file.look()
+                    self._columns = self._fitting(read_columns(self._check("frames.arrow"), self.n_rows))
+                    self._columns_file.trust(state)
+        return self._columns
+
+    def read_columns(self) -> FrameColumns:
+        """The frame columns, read and checked now whatever was checked before: for what is to be written again."""
+        path = self.folder / "frames.arrow"
+        with reading(path):
+            self._check_size(path)
+            content = real_file(path).read_bytes()
+        check_bytes(path, content, self.row.files[path.name])
+        return self._fitting(read_columns(path, self.n_rows, content))
+
+    def _fitting(self, columns: FrameColumns) -> FrameColumns:
+        """The same columns, if they are those that the catalog tells of."""
+        wrong = statistics.check_columns(columns, self.row.stats, self._n_cells)
+        if wrong is not None:
+            raise CorruptData(f"The frame columns in {self.folder.name} cannot be used ({wrong}); {RESTORE}.")
+        return columns
+
+    @property
+    def _n_cells(self) -> int:
+        return MAX_CELLS if self._training is None else self._training.n_cells
+
+    @cached_property
+    def _cells(self) -> NDArray[np.void]:
+        n, hashes = self.row.stats["n_cells"], self.row.files
+        table: NDArray[np.void] = load_array(self.folder / "cells.npy", hashes, CELL, (n,))
+        cells, rows = table["cell"], table["rows"]
+        sound = cells[0] >= 0 and cells[-1] < self._n_cells and bool((cells[1:] > cells[:-1]).all())
+        if not sound or rows.min() < 1 or rows.max() > self.n_rows or rows.sum() != self.n_rows:
+            raise CorruptData(f"cells.npy in {self.folder.name} lists cells or rows that cannot be; {RESTORE}.")
+        return table
+
+    def _cell_of_row(self) -> NDArray[np.int32]:
+        """(n,) the cell of each row, mapped, if the frames are in the cells that the table tells of."""
+        cell = self.columns.cell
+        counts = np.bincount(cell)
+        if not np.array_equal(np.flatnonzero(counts), self.cells) or not np.array_equal(
+            counts[self.cells], self.cell_rows
+        ):
+            raise CorruptData(f"cells.npy in {self.folder.name} differs from the cells of the frames; {RESTORE}.")
+        return cell
+
+    @property
+    def cells(self) -> NDArray[np.int32]:
+        """Cells that occur here, rising; a list's position is its cell's position in this array."""
+        cells: NDArray[np.int32] = self._cells["cell"]
+        return cells
+
+    @property
+    def cell_rows(self) -> Rows:
+        """Rows per cell that occurs."""
+        rows: Rows = self._cells["rows"]
+        return rows
+
+    @cached_property
+    def by_list(self) -> tuple[NDArray[np.int32], Rows]:
+        """Row numbers (n,) cell by cell, and where each cell that occurs starts among them."""
+        order = np.argsort(self._cell_of_row(), kind="stable").astype(np.int32)
+        return order, np.cumsum(self.cell_rows) - self.cell_rows
+
+    @property
+    def _record(self) -> _Record:
+        """The stored rows, mapped, and mapped anew once the file has changed. Check rows with `stored`, or all with `verify`."""
+        if not self._mapped.stands_still:
+            with self._lock, reading(self._vectors_path):
+                if not self._mapped.stands_still:
+                    state = self._mapped.look()
+                    self._mapping = self._map()
+                    self._mapped.trust(state)
+        return self._mapping
+
+    def _map(self) -> _Record:
+        name, shape = f"vectors.npy in {self.folder.name}", (self.n_rows, self._dim)
+        # The rows have checksums, but read as numbers of another type they would pass them.
+        with real_file(self._vectors_path).open("rb") as file:
+            header = read_header(file, name, ("<f2", "<f4"), shape, RESTORE)
+        content = map_file(self._vectors_path)
+        if len(content) != header.nbytes + self.n_rows * self._dim * header.dtype.itemsize:
+            raise CorruptData(f"{name} changed while it was opened; ask again.")
+        return _Record(content[header.nbytes :].view(header.dtype).reshape(shape), header.nbytes, self._metric)
+
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """The stored rows (n, dim), mapped and not checked: `stored` checks rows, and `verify` all of them."""
+        return self._record.vectors
+
+    def verify(self) -> int:
+        """Check all stored rows before a scan, unless the file stands as it did when they were last; returns the bytes read for it."""
+        if self._verified.stands_still:
+            return 0
+        _ = self._record  # Whose size is looked at before it is read whole.
+        with self._lock, reading(self._vectors_path):
+            if self._verified.stands_still:
+                return 0
+            state = self._verified.look()
+            self._check("vectors.npy")
+            self._verified.trust(state)
+            return state.identity[2]
+
+    def stored(self, rows: Rows) -> NDArray[np.floating]:
+        """These rows (n, dim) as stored, each compared with its CRC."""
+        crc = self.columns.row_crc[rows]
+        for _ in range(2):
+            picked = self._read(rows)
+            if np.array_equal(row_checksums(picked), crc):
+                return picked
+            OPEN_FILES.forget(self._reader)  # The file may have been put right since it was opened.
+        raise CorruptData(
+            f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
+        )
+
+    def _read(self, rows: Rows) -> NDArray[np.floating]:
+        """These rows (n, dim) as they stand in the file, fewer where it ends early; read and not through the mapping.
+
+        There, each would make the process hold the pages around it as well, and a file that is cut short would end the process.
+        """
+        first, width, dtype = self._place_of_rows
+        with reading(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
+            if len(rows) <= _GATHERED:
+                read: bytes | bytearray = b"".join(
+                    [os.pread(handle, width, first + row * width) for row in rows.tolist()]
+                )
+            else:
+                read = _read_runs(handle, first, width, rows)
+        whole = len(read) // width
+        return np.frombuffer(read, dtype, whole * self._dim).reshape(whole, self._dim)
+
+    @cached_property
+    def _place_of_rows(self) -> tuple[int, int, np.dtype[np.floating]]:
+        """Where the first row starts in the file, the bytes of a row, and what it is made of."""
+        record = self._record
+        return record.first, record.vectors.itemsize * self._dim, record.vectors.dtype
+
+    def ask_for(self, rows: Rows) -> None:
+        """Tell the system that these rows are read next, so that a disk fetches them side by side and not one after another.
+
+        A row that was asked for within the last seconds is in memory, most likely, and is passed over.
+        """
+        if not hasattr(os, "posix_fadvise"):
+            return
+        if time.monotonic() - self._asked_since > _REMEMBER_SECONDS:
+            self._asked, self._asked_since = np.zeros(self.n_rows, np.bool_), time.monotonic()
+        new = rows[~self._asked[rows]]
+        if not len(new):
+            return
+        self._asked[new] = True
+        first, width, _ = self._place_of_rows
+        with reading(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
+            for row in new.tolist():
+                os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
+
+    def gather(self, rows: Rows) -> Floats:
+        """These rows as (n, dim) float32, checked."""
+        return self.stored(rows).astype(np.float32)
+
+    def load(self, residency: Residency) -> Lists:
+        """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
+        if not self.coded:
+            return lists.plain_lists(self.stored(np.arange(self.n_rows)), self._cell_of_row(), self._metric)
+        trained = None if self._training is None else self._training.trained
+        form = ListsForm(self._dim, self._metric, self._codec, self._cell_of_row(), trained)
+        if residency == "loaded":
+            form.check(self.folder / "codes.faiss")
+            return read_lists(self._check("codes.faiss"), form)
+        path = self.folder / "codes.faiss"
+        watched = Watched(path)
+        with reading(path):
+            state = watched.look()
+            told = header(path, self.row.stats["header"][0])
+        if told != self.row.stats["header"]:
+            raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
+        watched.trust(state)
+        return read_lists(
+            path, form, checksums=self._cells["crc"], watched=watched, cell_of_row=lambda: self.columns.cell
+        )
+
+    def load_nbytes(self, residency: Residency) -> int:
+        """Bytes that `load` reads."""
+        if self.coded and residency == "mapped":
+            return int(self.row.stats["header"][0])
+        return (self.folder / ("codes.faiss" if self.coded else "vectors.npy")).stat().st_size
+
+    def are_few(self, n_rows: int) -> bool:
+        """Whether so few rows are better gathered and checked one by one than scanned with all the others."""
+        return n_rows * 16 < self.n_rows or n_rows <= _GATHERED
+
+    def scan(
+        self, queries: Floats, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
+    ) -> tuple[Found, int]:
+        """The k best of all rows that pass the mask, by exact score, for queries (m, dim); and the bytes read for it.
+
+        Few rows are read one by one; else the mapped file is scanned, which is read and checked whole the first time.
+        """
+        if mask is not None:
+            n_passing = int(np.count_nonzero(mask)) if n_passing is None else n_passing
+            if self.are_few(n_passing):
+                return self._scan_few(queries, k, np.flatnonzero(mask)), n_passing * self._place_of_rows[1]
+        read = self.verify()
+        return self._record.flat.search(queries, k, mask, n_passing), read
+
+    def scan_nbytes(self, n_passing: int | None) -> int:
+        """Bytes that `scan` would read now, where so many rows pass a mask; None for no mask."""
+        if n_passing is not None and self.are_few(n_passing):
+            return n_passing * self._place_of_rows[1]
+        return 0 if self._verified.stands_still else self._vectors_path.stat().st_size
+
+    def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
+        self.ask_for(rows)
+        found = FlatRows(self.stored(rows), self._metric).search(queries, k)
+        return Found(rows[found.rows], found.scores, found.scanned, exact=True)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the files of this segment, a sentence each.
+
+        Rows are compared with their checksums as well: a copy that was made of harmed rows has a hash of its own that is right.
+        """
+        found = []
+        for name in self.row.files:
+            try:
+                self._check(name)
+            except (CorruptData, Untrusted) as error:
+                found.append(str(error))
+        if not found:
+            try:
+                for start in range(0, self.n_rows, STEP):
+                    self.stored(np.arange(start, min(start + STEP, self.n_rows)))
+                self._cell_of_row()
+                if self.coded:
+                    self.load("loaded")
+            except (CorruptData, Untrusted) as error:
+                found.append(str(error))
+        return found

@@ -1,0 +1,52 @@
+"""Small made-up collections to tune, and tuners for them that took no timing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from engine import Collection
+from engine.datasets.synthetic import World, write_synthetic
+from engine.lab.tuning.cost_model import CostModel
+from engine.lab.tuning.evaluation import sound
+from engine.lab.tuning.measure import current, measured
+from engine.lab.tuning.tuner import Tuner
+from engine.search.ground_truth import reading
+
+WORLD = World(32, seed=3)
+N = 4000
+QUERIES = WORLD.text_queries(24, seed=9)
+SHARDS = 5
+
+
+def quiet(fraction, what):
+    """Nobody looks."""
+
+
+def made(path, n_shards=SHARDS, placement="semantic", **settings):
+    """A built collection whose router was fitted on other texts."""
+    told = {"dim": WORLD.dim, "n_shards": n_shards, "placement": placement, "route": "routed", **settings}
+    collection = Collection.create(path, **told)
+    write_synthetic(collection, WORLD, N, build=False)
+    collection.build(queries=WORLD.text_queries(300, seed=2))
+    return collection
+
+
+def tuner_of(path) -> Tuner:
+    """Answers without times, which takes no timing."""
+    with reading(path) as snapshot:
+        sounding = sound(snapshot, QUERIES, "text", 10, quiet)
+        none = np.zeros(10)
+        cost = CostModel(none, none, (none[:3], none[:3]), 0.1)
+        return Tuner(sounding, cost, measured(snapshot, sounding, current(snapshot)))
+
+
+def tuner_small(path) -> Tuner:
+    queries = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
+    with reading(path) as snapshot:
+        sounding = sound(snapshot, queries, "text", 10, quiet)
+        none = np.zeros(10)
+        return Tuner(
+            sounding,
+            CostModel(none, none, (none[:3], none[:3]), 0.1),
+            measured(snapshot, sounding, current(snapshot)),
+        )

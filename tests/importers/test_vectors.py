@@ -1,0 +1,432 @@
+"""Vectors and tables of frames: in from any model, out again, and nothing stored that does not fit."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from engine.collection import Collection
+from engine.frames.user_tables import read_table
+from engine.importers.vectors import BATCH, import_table
+from engine.types import Filter, FrameBatch, NewVideo
+from testing.worlds import DIM, Flat, assert_answers, fill, flip, make_video, queries
+
+VIDEOS = [make_video(i, 30) for i in range(4)]
+
+
+def vectors_of(n: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, DIM)).astype(np.float32)
+
+
+def plain(n: int, **changed: object) -> dict[str, object]:
+    """Columns of a table of n frames of the videos a and b, which take turns."""
+    columns = {
+        "video_id": ["ab"[i % 2] for i in range(n)],
+        "frame_index": np.arange(n, dtype=np.int64) * 5,
+        "seconds": np.arange(n) * 0.2,
+    }
+    return {name: values for name, values in {**columns, **changed}.items() if values is not None}
+
+
+class Files:
+    """Writes pairs of files into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def table(self, columns: dict[str, object], name: str = "f.parquet") -> Path:
+        path = self.folder / name
+        table = pa.table(columns)
+        if name.endswith(".csv"):
+            pa.csv.write_csv(table, path)
+        elif name.endswith(".parquet"):
+            pa.parquet.write_table(table, path)
+        else:
+            with pa.ipc.new_file(path, table.schema) as writer:
+                writer.write_table(table)
+        return path
+
+    def vectors(self, rows: np.ndarray, name: str = "v.npy") -> Path:
+        np.save(self.folder / name, rows)
+        return self.folder / name
+
+
+@pytest.fixture
+def files(tmp_path):
+    return Files(tmp_path)
+
+
+@pytest.fixture
+def empty(tmp_path):
+    with Collection.create(tmp_path / "c", dim=DIM, n_shards=3) as collection:
+        yield collection
+
+
+def everything(collection: Collection) -> list[tuple]:
+    """All that is known of each live frame, ids aside, in input order."""
+    hits = collection.search(queries(1)[0], 10_000, exact=True).hits
+    return [
+        (hit.video_id, hit.title, hit.frame_index, hit.seconds, hit.captured_at, hit.shot, hit.tags)
+        for hit in sorted(hits, key=lambda hit: hit.frame_id)
+    ]
+
+
+class TestImport:
+    def test_row_i_of_the_table_is_row_i_of_the_vectors(self, empty, files):
+        rows = vectors_of(50)
+        report = import_table(empty, files.vectors(rows), files.table(plain(50)))
+        assert (report.added, report.skipped, report.refused, report.n_frames) == (("a", "b"), (), (), 50)
+        assert report.seconds > 0
+        for i in (0, 7, 49):
+            frame = empty.frame(i)
+            assert (frame.video_id, frame.frame_index, frame.seconds) == ("ab"[i % 2], i * 5, i * 0.2)
+            np.testing.assert_allclose(empty.vector(i), rows[i] / np.linalg.norm(rows[i]), atol=1e-3)
+
+    def test_it_builds_at_the_end_unless_told_not_to(self, empty, files, tmp_path):
+        v, f = files.vectors(vectors_of(50)), files.table(plain(50))
+        with Collection.create(tmp_path / "other", dim=DIM) as other:
+            import_table(other, v, f, build=False)
+            assert not other.built
+        import_table(empty, v, f)
+        assert empty.built
+
+    @pytest.mark.parametrize("name", ["f.parquet", "f.arrow", "f.feather", "f.csv"])
+    def test_every_kind_of_table_says_the_same(self, empty, files, name):
+        at = datetime(2024, 5, 1, 18, 30)
+        tags: list = [["object:red car", "scene:street"], [], None, ["scene:street"]]
+        if name.endswith(".csv"):
+            tags = ["object:red car| scene:street", "", None, "scene:street"]
+        columns = plain(
+            4,
+            captured_at=pa.array([at, at + timedelta(seconds=1.5), None, at], pa.timestamp("us")),
+            tags=tags,
+            shot=pa.array([0, None, 2, 3], pa.int32()),
+            title=["Alpha", None, "ignored", "Beta"],
+        )
+        import_table(empty, files.vectors(vectors_of(4)), files.table(columns, name))
+        assert everything(empty) == [
+            ("a", "Alpha", 0, 0.0, at, 0, ("object:red car", "scene:street")),
+            ("b", "Beta", 5, 0.2, at + timedelta(seconds=1.5), -1, ()),
+            ("a", "Alpha", 10, 0.4, None, 2, ()),
+            ("b", "Beta", 15, pytest.approx(0.6), at, 3, ("scene:street",)),
+        ]
+        assert empty.video("b").captured_at == at + timedelta(seconds=1.3)
+
+    def test_other_kinds_of_text_and_lists_are_fine(self, empty, files):
+        views = pa.array(["a", "a", "b", "b"], pa.string_view())
+        tags = pa.array([["x:1"], [], None, ["x:2", "x:1"]], pa.large_list(pa.string_view()))
+        table = files.table(
+            plain(4, video_id=views, tags=tags, title=pa.array(["A"] * 4).dictionary_encode()), "f.arrow"
+        )
+        import_table(empty, files.vectors(vectors_of(4)), table)
+        assert [(each[0], each[1], each[6]) for each in everything(empty)] == [
+            ("a", "A", ("x:1",)),
+            ("a", "A", ()),
+            ("b", "A", ()),
+            ("b", "A", ("x:1", "x:2")),
+        ]
+
+    def test_a_csv_as_spreadsheets_write_it_is_fine(self, empty, files):
+        text = '\ufeffvideo_id,frame_index,seconds,captured_at,tags\r\n"a, b",0,0,2024-05-01 10:00:00,\r\nNA,7,0.5,,x:1\r\n'
+        (files.folder / "f.csv").write_bytes(text.encode())
+        import_table(empty, files.vectors(vectors_of(2)), files.folder / "f.csv")
+        assert [(each[0], each[2], each[4], each[6]) for each in everything(empty)] == [
+            ("a, b", 0, datetime(2024, 5, 1, 10), ()),
+            ("NA", 7, None, ("x:1",)),
+        ]
+
+    def test_ids_in_csv_stay_text(self, empty, files):
+        columns = plain(4, video_id=["007", "007", "12", "12"])
+        import_table(empty, files.vectors(vectors_of(4)), files.table(columns, "f.csv"))
+        assert [info.video_id for info in empty.videos()] == ["007", "12"]
+
+    def test_rows_that_repeat_a_frame_are_kept(self, empty, files):
+        columns = plain(6, video_id=["a"] * 6, frame_index=[0, 5, 5, 5, 9, 9])
+        import_table(empty, files.vectors(vectors_of(6)), files.table(columns))
+        assert empty.n_frames == 6
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    @pytest.mark.parametrize("metric", ["ip", "l2"])
+    def test_searching_finds_what_one_flat_index_finds(self, tmp_path, files, dtype, metric):
+        rows = vectors_of(200).astype(dtype)
+        with Collection.create(tmp_path / "m", dim=DIM, metric=metric, n_shards=4) as collection:
+            import_table(collection, files.vectors(rows), files.table(plain(200)))
+            frames = FrameBatch(rows, np.arange(200), np.arange(200.0))
+            flat = Flat.of([(NewVideo("x"), frames)], metric=metric)
+            for query in queries(5):
+                assert_answers(collection.search(query, 10, exact=True).hits, flat, query, 10)
+
+    def test_more_rows_than_a_batch_come_through_in_order(self, empty, files):
+        n = BATCH + 1000
+        columns = plain(n, video_id=[f"v{i % 7}" for i in range(n)])
+        import_table(empty, files.vectors(vectors_of(n).astype(np.float16)), files.table(columns), build=False)
+        assert empty.n_frames == n
+        for i in (0, BATCH - 1, BATCH, n - 1):
+            assert (empty.frame(i).video_id, empty.frame(i).frame_index) == (f"v{i % 7}", i * 5)
+
+    def test_columns_that_mean_nothing_are_named_and_left_out(self, empty, files):
+        columns = plain(4, weather=["wet"] * 4, mood=[1, 2, 3, 4], frame_id=[9, 8, 7, 6])
+        report = import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
+        assert len(report.notes) == 1
+        assert report.notes[0].endswith("left out: weather, mood.")
+
+    def test_progress_rises_to_the_end(self, empty, files):
+        seen: list[float] = []
+        import_table(
+            empty,
+            files.vectors(vectors_of(50)),
+            files.table(plain(50)),
+            progress=lambda what, fraction: seen.append(fraction),
+        )
+        assert seen == sorted(seen)
+        assert seen[-1] == 1.0
+        assert len(seen) > 3
+
+
+class TestWhatIsInAlready:
+    def test_a_second_import_stores_nothing(self, empty, files):
+        v, f = files.vectors(vectors_of(50)), files.table(plain(50))
+        import_table(empty, v, f)
+        before = empty.generation
+        report = import_table(empty, v, f)
+        assert (report.added, report.skipped, report.n_frames) == ((), ("a", "b"), 0)
+        assert empty.generation == before
+        assert empty.n_frames == 50
+
+    def test_only_what_is_new_goes_in_and_other_content_is_refused(self, empty, files):
+        rows = vectors_of(30)
+        import_table(empty, files.vectors(rows[:20]), files.table(plain(20)))
+        changed = rows.copy()
+        changed[1] += 1
+        columns = plain(30, video_id=["ab"[i % 2] if i < 20 else "c" for i in range(30)])
+        report = import_table(empty, files.vectors(changed), files.table(columns))
+        assert (report.added, report.skipped, report.n_frames) == (("c",), ("a",), 10)
+        assert [name for name, _ in report.refused] == ["b"]
+        assert "other content" in report.refused[0][1]
+        assert empty.n_frames == 30
+        np.testing.assert_allclose(empty.vector(1), rows[1] / np.linalg.norm(rows[1]), atol=1e-3)
+        assert empty.frame(20).video_id == "c"
+        np.testing.assert_allclose(empty.vector(20), rows[20] / np.linalg.norm(rows[20]), atol=1e-3)
+
+    def test_a_video_is_known_again_wherever_it_stands_in_another_file(self, empty, files):
+        n = BATCH + 10
+        rows = vectors_of(n + 500)
+        columns = plain(n, video_id=["a"] * n)
+        import_table(empty, files.vectors(rows[500:]), files.table(columns), build=False)
+        shifted = {name: np.concatenate([values[:500], values]) for name, values in plain(n).items()}
+        shifted["video_id"] = ["new"] * 500 + ["a"] * n
+        report = import_table(empty, files.vectors(rows), files.table(shifted), build=False)
+        assert (report.added, report.skipped, report.refused) == (("new",), ("a",), ())
+
+    def test_other_times_are_other_content(self, empty, files):
+        v = files.vectors(vectors_of(4))
+        import_table(empty, v, files.table(plain(4)))
+        for change in ({"seconds": np.arange(4) * 0.3}, {"frame_index": np.arange(4)}):
+            report = import_table(empty, v, files.table(plain(4, **change)))
+            assert [name for name, _ in report.refused] == ["a", "b"]
+
+
+def spoiled(n: int, row: int, value: float) -> np.ndarray:
+    rows = vectors_of(n)
+    rows[row] = value
+    return rows
+
+
+class TestWhatDoesNotFit:
+    @pytest.mark.parametrize(
+        ("columns", "why"),
+        [
+            (plain(10, seconds=None), "no column seconds"),
+            (plain(10, seconds=None, video_id=None), "no column video_id, seconds"),
+            (plain(10, video_id=list(range(10))), "video_id .* is of type int64; give text"),
+            (plain(10, frame_index=np.arange(10.0)), "frame_index .* type double; give whole numbers"),
+            (plain(10, seconds=["1"] * 10), "seconds .* type string; give numbers"),
+            (plain(10, video_id=["a"] * 4 + [None] * 6), "Row 4 .* video_id is missing"),
+            (plain(10, video_id=["a"] * 4 + [""] * 6), "Row 4 .* video_id is empty"),
+            (plain(10, frame_index=[*range(9), None]), "Row 9 .* frame_index is missing"),
+            (plain(10, frame_index=np.arange(10) - 1), "Row 0 .* frame_index is negative"),
+            (plain(10, seconds=[0.0, None, *range(8)]), "Row 1 .* seconds is missing"),
+            (plain(10, seconds=[0.0, float("nan"), *range(8)]), "Row 1 .* seconds is negative or not a number"),
+            (plain(10, seconds=np.arange(10) - 0.5), "Row 0 .* seconds is negative"),
+            (plain(10, seconds=[0.0, 1e9, 1.1e9, *range(7)]), "Row 2 .* seconds is more than thirty years"),
+            (plain(10, seconds=[1e300] * 10), "Row 0 .* seconds is more than thirty years"),
+            (
+                plain(10, captured_at=pa.array([datetime(2024, 1, 1, tzinfo=timezone.utc)] * 10)),  # noqa: UP017
+                "time zone .* convert it to local time",
+            ),
+            (plain(10, captured_at=["yesterday"] * 10), "captured_at .* type string; give timestamps"),
+            (plain(10, captured_at=pa.array([2**62] * 10, pa.timestamp("us"))), "Row 0 .* captured_at lies outside"),
+            (plain(10, tags=[1] * 10), "tags .* type int64; give a list"),
+            (plain(10, tags=[[1]] * 10), "tags .* give a list of texts"),
+            (plain(10, shot=["x"] * 10), "shot .* give whole numbers"),
+            (plain(10, title=[1] * 10), "title .* give text"),
+            (plain(9), "has 10 rows and .* has 9"),
+        ],
+    )
+    def test_a_table_is_refused_in_one_sentence_and_nothing_stored(self, empty, files, columns, why):
+        generation = empty.generation
+        with pytest.raises(ValueError, match=why) as caught:
+            import_table(empty, files.vectors(vectors_of(10)), files.table(columns))
+        assert "\n" not in str(caught.value)
+        assert (empty.n_frames, empty.videos(), empty.generation) == (0, [], generation)
+
+    @pytest.mark.parametrize(
+        ("rows", "why"),
+        [
+            (np.asfortranarray(vectors_of(10)), "Fortran order"),
+            (np.ones((10, DIM), np.int32), "numbers of type int32"),
+            (np.ones((10, DIM), np.complex64), "numbers of type complex64"),
+            (np.ones(10, np.float32), r"shape \(10,\)"),
+            (np.ones((10, 2, 4), np.float32), r"shape \(10, 2, 4\)"),
+            (vectors_of(10)[:, :5].copy(), "rows of 5 numbers; this collection stores 8"),
+            (np.ones((0, DIM), np.float32), "has 0 rows and"),
+            (spoiled(10, 6, np.nan), "Row 6 of .*, counted from 0, holds a value that is not a finite number"),
+            (spoiled(10, 3, np.inf), "Row 3 .* not a finite"),
+            (spoiled(10, 8, 0), "Row 8 .* all zeros"),
+            (np.full((10, DIM), 1e300), "Row 0 .* not a finite"),
+        ],
+        ids=str,
+    )
+    def test_vectors_are_refused_in_one_sentence_and_nothing_stored(self, empty, files, rows, why):
+        with pytest.raises(ValueError, match=why) as caught:
+            import_table(empty, files.vectors(rows), files.table(plain(10)))
+        assert "\n" not in str(caught.value)
+        assert (empty.n_frames, empty.videos()) == (0, [])
+
+    def test_a_bad_row_beyond_the_first_batch_and_behind_skipped_ones_has_its_own_number(self, empty, files):
+        n = BATCH + 20
+        rows, columns = vectors_of(n), plain(n)
+        import_table(empty, files.vectors(rows), files.table(columns), build=False)
+        rows = np.concatenate([rows, vectors_of(2)])
+        rows[n + 1] = np.nan
+        longer = plain(n + 2, video_id=[*columns["video_id"], "c", "c"])
+        with pytest.raises(ValueError, match=f"Row {n + 1} "):
+            import_table(empty, files.vectors(rows), files.table(longer), build=False)
+        assert [info.video_id for info in empty.videos()] == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        ("store", "value", "why"), [("fp16", 1e6, "too large for float16"), ("fp32", 1e16, "squares beyond float32")]
+    )
+    def test_values_too_large_are_named_where_rows_are_not_normalised(self, tmp_path, files, store, value, why):
+        v, f = files.vectors(spoiled(10, 4, value)), files.table(plain(10))
+        with (
+            Collection.create(tmp_path / "l2", dim=DIM, metric="l2", store=store) as collection,
+            pytest.raises(ValueError, match=f"Row 4 .* {why}"),
+        ):
+            import_table(collection, v, f)
+
+    def test_two_files_without_rows_are_told_so(self, empty, files):
+        none = {name: values[:0] for name, values in plain(4).items()}
+        v = files.vectors(np.ones((0, DIM), np.float32))
+        for name in ("f.parquet", "f.csv"):
+            table = files.table({**none, "video_id": pa.array([], pa.string())}, name)
+            with pytest.raises(ValueError, match="no rows"):
+                import_table(empty, v, table)
+
+    @pytest.mark.parametrize("name", ["f.parquet", "f.arrow", "f.csv"])
+    def test_files_that_are_something_else_are_told_so(self, empty, files, tmp_path, name):
+        v = files.vectors(vectors_of(4))
+        (tmp_path / name).write_bytes(b"\x00PAR1 nothing\nof the, sort\n")
+        with pytest.raises(ValueError, match=r"cannot be read as a table|has no column"):
+            import_table(empty, v, tmp_path / name)
+        (tmp_path / "text.npy").write_text("hello")
+        with pytest.raises(ValueError, match="cannot be read as a NumPy array"):
+            import_table(empty, tmp_path / "text.npy", files.table(plain(4)))
+        np.savez(tmp_path / "many.npz", a=vectors_of(4))
+        with pytest.raises(ValueError, match="several arrays"):
+            import_table(empty, tmp_path / "many.npz", files.table(plain(4)))
+
+    def test_pickled_objects_are_not_loaded(self, empty, files, tmp_path):
+        np.save(tmp_path / "o.npy", np.array([{"a": 1}], object), allow_pickle=True)
+        with pytest.raises(ValueError, match="cannot be read as a NumPy array"):
+            import_table(empty, tmp_path / "o.npy", files.table(plain(1)))
+
+    def test_missing_files_and_other_endings_are_told_so(self, empty, files, tmp_path):
+        v, f = files.vectors(vectors_of(4)), files.table(plain(4))
+        for vectors, frames, why in (
+            (tmp_path / "no.npy", f, "no file"),
+            (v, tmp_path / "no.csv", "no file"),
+            (v, tmp_path / "f.xlsx", "ends in .parquet"),
+        ):
+            with pytest.raises(ValueError, match=why):
+                import_table(empty, vectors, frames)
+
+    def test_a_column_that_comes_twice_is_named(self, files):
+        names = ["video_id", "frame_index", "seconds", "seconds"]
+        table = pa.table([pa.array(["a"]), pa.array([1]), pa.array([1.0]), pa.array([2.0])], names=names)
+        pa.parquet.write_table(table, files.folder / "t.parquet")
+        with pytest.raises(ValueError, match="column seconds more than once"):
+            read_table(files.folder / "t.parquet")
+
+
+class TestExport:
+    @pytest.mark.parametrize("name", ["f.parquet", "f.arrow", "f.csv"])
+    @pytest.mark.parametrize("store", ["fp16", "fp32"])
+    def test_what_went_out_comes_in_again_and_is_found_alike(self, tmp_path, name, store):
+        with fill(tmp_path / "a", VIDEOS, store=store) as first:
+            first.delete("v1")
+            assert first.export(tmp_path / "v.npy", tmp_path / name) == 90
+            with Collection.create(tmp_path / "b", dim=DIM, n_shards=2, store=store) as second:
+                report = import_table(second, tmp_path / "v.npy", tmp_path / name)
+                assert (report.notes, report.n_frames) == ((), 90)
+                assert everything(second) == everything(first)
+                first.compact()
+                assert second.tags() == first.tags()
+                for query in queries(4):
+                    there, here = (each.search(query, 20, exact=True).hits for each in (first, second))
+                    assert [(hit.video_id, hit.frame_index) for hit in here] == [
+                        (hit.video_id, hit.frame_index) for hit in there
+                    ]
+                    np.testing.assert_allclose([hit.score for hit in here], [hit.score for hit in there], atol=1e-3)
+                dark = Filter(tags_any=("object:dog",), dayparts=("night",))
+                both = [len(each.search(queries(1)[0], 100, where=dark).hits) for each in (first, second)]
+                assert both[0] == both[1] > 0
+
+    def test_rows_are_as_stored_and_in_input_order(self, tmp_path):
+        with fill(tmp_path / "a", VIDEOS) as collection:
+            collection.delete("v0")
+            collection.export(tmp_path / "v.npy", tmp_path / "f.parquet")
+            rows, table = np.load(tmp_path / "v.npy"), pa.parquet.read_table(tmp_path / "f.parquet")
+            assert rows.dtype == np.float16
+            np.testing.assert_allclose(np.linalg.norm(rows.astype(np.float32), axis=1), 1, atol=2e-3)
+            ids = table.column("frame_id").to_pylist()
+            assert ids == list(range(30, 120))
+            for i in (0, 44, 89):
+                assert np.array_equal(collection.vector(ids[i]), rows[i].astype(np.float32))
+                assert table.column("frame_index").to_pylist()[i] == collection.frame(ids[i]).frame_index
+
+    def test_existing_files_and_wrong_names_are_refused_and_left_alone(self, tmp_path):
+        (tmp_path / "there.npy").write_text("mine")
+        (tmp_path / "there.csv").write_text("mine")
+        with fill(tmp_path / "a", VIDEOS[:1]) as collection:
+            for vectors, frames, why in (
+                ("there.npy", "f.parquet", "there already"),
+                ("v.npy", "there.csv", "there already"),
+                ("v.bin", "f.parquet", r"ends in \.npy"),
+                ("v.npy", "f.txt", r"ends in \.parquet"),
+                ("gone/v.npy", "f.parquet", "no folder"),
+            ):
+                with pytest.raises(ValueError, match=why):
+                    collection.export(tmp_path / vectors, tmp_path / frames)
+        assert {path.name for path in tmp_path.iterdir()} == {"a", "there.npy", "there.csv"}
+        assert (tmp_path / "there.npy").read_text() == (tmp_path / "there.csv").read_text() == "mine"
+
+    def test_a_damaged_row_stops_it_and_leaves_no_file(self, tmp_path):
+        from engine.errors import CorruptData
+
+        with fill(tmp_path / "a", VIDEOS) as collection:
+            flip(next((tmp_path / "a").glob("segments/*/vectors.npy")))
+            with pytest.raises(CorruptData):
+                collection.export(tmp_path / "v.npy", tmp_path / "f.parquet")
+        assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    def test_an_empty_collection_has_nothing_to_export(self, empty, tmp_path):
+        with pytest.raises(ValueError, match="nothing to export"):
+            empty.export(tmp_path / "v.npy", tmp_path / "f.parquet")
+        assert not (tmp_path / "v.npy").exists()

@@ -1,0 +1,580 @@
+"""Which shard a frame goes to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from engine.embedding.tagger import load_vocabulary
+from engine.frames.columns import NO_TIME, FrameColumns, Tags
+from engine.frames.statistics import microseconds
+from engine.layout.grouping import CLASSES, MAX_FILL, OTHER, group_cells
+from engine.layout.placement import (
+    HYBRID_FILL,
+    HYBRID_SPARE,
+    NO_RECORDING_TIME,
+    PLACEMENTS,
+    Placement,
+    Survey,
+    check_options,
+    make_placement,
+)
+from engine.types import DAYPARTS
+from engine.vectors.cells import Cells, train
+
+N_CELLS = 36
+LABELS = ("object:man", "object:car", "object:poster", "object:table", "object:tree", "object:unheard_of")
+FREE = {"time_of_day", "content"}
+"""Placements that have as many shards as their categories, whatever was asked for."""
+MOVING = {"balanced", "hybrid"}
+"""Placements that look at load, so that where a frame goes depends on what it comes with."""
+
+
+def frames_of(n: int, seed: int = 0, **columns: object) -> FrameColumns:
+    """Frames of about n / 25 videos of unequal length with times, tags and cells at random; a fifth lack a time or tags."""
+    rng = np.random.default_rng(seed)
+    captured = rng.integers(0, 10**15, n)
+    captured[rng.random(n) < 0.2] = NO_TIME
+    tags = [tuple(tag for tag in LABELS if rng.random() < 0.25) for _ in range(n)]
+    values = {
+        "frame_id": 1000 + np.arange(n, dtype=np.int64),
+        "video": np.sort((rng.random(n) ** 2 * max(1, n // 25)).astype(np.int32)),
+        "frame_index": np.arange(n, dtype=np.int64),
+        "seconds": rng.random(n) * 1800,
+        "captured_at": captured,
+        "shot": np.full(n, -1, np.int32),
+        "cell": rng.integers(0, N_CELLS, n).astype(np.int32),
+        "row_crc": np.zeros(n, np.uint32),
+        "tags": Tags.of(tags),
+    }
+    return FrameColumns(**{**values, **columns})
+
+
+def alike(n: int, **columns: object) -> FrameColumns:
+    """Frames of one video that know neither time nor tags, but for these columns."""
+    values = {"video": np.ones(n, np.int32), "captured_at": np.full(n, NO_TIME), "tags": Tags.none(n), **columns}
+    return frames_of(n, **values)
+
+
+@pytest.fixture(scope="module")
+def cells() -> Cells:
+    return train(np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32), N_CELLS, "sq8", 1, two_level=True)
+
+
+@pytest.fixture(scope="module")
+def many() -> Cells:
+    """400 cells in two levels, in more groups than shards."""
+    rng = np.random.default_rng(8)
+    rows = rng.normal(size=(40, 16)).repeat(100, axis=0) + 0.3 * rng.normal(size=(4000, 16))
+    return train(rows.astype(np.float32), 400, "sq8", 1, two_level=True)
+
+
+@pytest.fixture(scope="module")
+def frames() -> FrameColumns:
+    return frames_of(1500)
+
+
+@pytest.fixture(scope="module")
+def learned(cells, frames):
+    """A placement as a build of these frames lays it out."""
+
+    def learn(name: str, n_shards: int = 7, **options: object) -> Placement:
+        sizes = np.bincount(frames.cell, minlength=N_CELLS)
+        return PLACEMENTS[name].learn(Survey(n_shards, cells, sizes, float(frames.seconds.max()), options))
+
+    return learn
+
+
+def placed(placement: Placement, frames: FrameColumns, loads: np.ndarray | None = None) -> np.ndarray:
+    return placement.assign(frames, empty(placement) if loads is None else loads)
+
+
+def empty(placement: Placement) -> np.ndarray:
+    return np.zeros(len(placement.names()), np.int64)
+
+
+@pytest.mark.parametrize("n_shards", [1, 3, 7, 20])
+@pytest.mark.parametrize("name", PLACEMENTS)
+class TestEveryPlacement:
+    def test_names_one_existing_shard_per_frame(self, name, n_shards, learned, frames):
+        placement = learned(name, n_shards)
+        shard = placed(placement, frames)
+        assert shard.shape == (len(frames),)
+        assert shard.dtype == np.int32
+        assert 0 <= shard.min() <= shard.max() < len(placement.names())
+
+    def test_gives_every_shard_a_name_of_its_own(self, name, n_shards, learned):
+        names = learned(name, n_shards).names()
+        assert len(set(names)) == len(names)
+        assert all(each.strip() for each in names)
+        if name not in FREE:
+            assert len(names) == n_shards
+
+    def test_uses_more_than_one_shard_where_there_are_more(self, name, n_shards, learned, frames):
+        placement = learned(name, n_shards)
+        assert len(set(placed(placement, frames))) >= min(len(placement.names()), 3)
+
+    def test_goes_on_from_its_stored_state_as_before(self, name, n_shards, learned, frames):
+        placement = learned(name, n_shards)
+        again = make_placement(name, json.loads(json.dumps(placement.state, sort_keys=True)))
+        loads = np.random.default_rng(5).integers(0, 900, len(placement.names()))
+        np.testing.assert_array_equal(placed(again, frames, loads), placed(placement, frames, loads))
+        assert again.names() == placement.names()
+
+    def test_places_the_same_frames_the_same_way_twice(self, name, n_shards, learned, frames):
+        placement = learned(name, n_shards)
+        loads = np.arange(len(placement.names()), dtype=np.int64)
+        first = placed(placement, frames, loads)
+        np.testing.assert_array_equal(placed(placement, frames, loads), first)
+        np.testing.assert_array_equal(loads, np.arange(len(loads)))
+
+    def test_places_no_frames_nowhere(self, name, n_shards, learned, frames):
+        shard = placed(learned(name, n_shards), frames.take(np.empty(0, np.intp)))
+        assert shard.shape == (0,)
+        assert shard.dtype == np.int32
+
+    def test_places_frames_without_time_or_tags(self, name, n_shards, learned):
+        placement = learned(name, n_shards)
+        shard = placed(placement, alike(50))
+        assert 0 <= shard.min() <= shard.max() < len(placement.names())
+
+
+@pytest.mark.parametrize("name", sorted(set(PLACEMENTS) - MOVING))
+def test_a_frame_is_placed_the_same_whatever_comes_with_it(name, learned, frames):
+    placement = learned(name)
+    some = np.array([1150, 3, 77])
+    busy = empty(placement) + np.arange(len(placement.names())) * 1000
+    np.testing.assert_array_equal(placed(placement, frames.take(some), busy), placed(placement, frames)[some])
+
+
+@pytest.mark.parametrize("name", sorted(MOVING))
+def test_later_videos_go_where_there_is_room(name, learned, frames):
+    placement = learned(name)
+    loads = np.full(7, 10_000)
+    loads[4] = 0
+    assert set(placed(placement, frames, loads)) == {4}
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+class TestOptionsOfEveryPlacement:
+    def test_an_unknown_option_is_refused_in_one_sentence(self, name, learned):
+        for refuse in (lambda: check_options(name, {"colour": 1}), lambda: learned(name, colour=1)):
+            with pytest.raises(ValueError, match="colour") as refused:
+                refuse()
+            text = str(refused.value)
+            assert name in text
+            assert text.endswith(".")
+            assert text.count(". ") == 0
+            assert all(option in text for option in PLACEMENTS[name].OPTIONS)
+
+    def test_its_defaults_are_options_it_takes(self, name, learned, frames):
+        defaults = PLACEMENTS[name].OPTIONS
+        check_options(name, defaults)
+        check_options(name, dict.fromkeys(defaults))
+        assert learned(name, **defaults).state == learned(name).state == learned(name, **dict.fromkeys(defaults)).state
+
+
+def test_only_placements_of_whole_cells_can_leave_shards_closed_cheaply():
+    assert {name for name, placement in PLACEMENTS.items() if placement.routed} == {"semantic", "hierarchical"}
+
+
+def test_the_registry_holds_every_placement_the_guide_names():
+    assert set(PLACEMENTS) == {
+        *("round_robin", "random", "balanced", "time_of_day", "timeline"),
+        *("content", "by_video", "hybrid", "semantic", "hierarchical"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("time_of_day", "by", "week"),
+        ("timeline", "minutes", 0),
+        ("timeline", "minutes", -5),
+        ("timeline", "minutes", float("nan")),
+        ("timeline", "minutes", float("inf")),
+        ("timeline", "minutes", "5"),
+        ("timeline", "minutes", True),
+        ("content", "classes", {}),
+        ("content", "classes", ["object:car"]),
+        ("content", "classes", {"cars": []}),
+        ("content", "classes", {"cars": "object:car"}),
+        ("content", "classes", {"cars": [""]}),
+        ("content", "classes", {"cars": [3]}),
+        ("content", "classes", {" ": ["object:car"]}),
+        ("hybrid", "classes", {OTHER: ["object:car"]}),
+    ],
+)
+def test_a_value_that_an_option_cannot_take_is_refused_in_one_sentence(name, option, value):
+    with pytest.raises(ValueError, match=r"^The (option|class) [^.]*\.$"):
+        check_options(name, {option: value})
+
+
+def test_shards_do_not_depend_on_the_seed_of_the_interpreter():
+    code = (
+        "import hashlib, numpy as np\n"
+        "from tests.layout import test_placement as t\n"
+        "frames = t.frames_of(300)\n"
+        "cells = t.train(np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32), 36, 'sq8', 1, two_level=True)\n"
+        "for name in t.PLACEMENTS:\n"
+        "    p = t.PLACEMENTS[name].learn(t.Survey(7, cells, np.bincount(frames.cell, minlength=36), 1800.0, {}))\n"
+        "    print(name, hashlib.sha1(t.placed(p, frames).tobytes()).hexdigest(), *p.names())\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    told = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=root, env={"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
+        for seed in ("1", "2")
+    ]
+    first, second = (each.communicate()[0].decode() for each in told)
+    assert len(first.splitlines()) == len(PLACEMENTS)
+    assert first == second
+
+
+class TestRoundRobin:
+    def test_counts_frame_ids(self, learned, frames):
+        np.testing.assert_array_equal(placed(learned("round_robin"), frames), frames.frame_id % 7)
+
+
+class TestRandom:
+    @pytest.mark.parametrize("step", [1, 7, 49, 1 << 20])
+    def test_is_even_whatever_the_step_between_frame_ids(self, learned, step):
+        n = 70_000
+        ids = np.arange(n, dtype=np.int64) * step
+        counts = np.bincount(placed(learned("random"), alike(n, frame_id=ids)), minlength=7)
+        # The chi-squared statistic with 6 degrees of freedom is above 27.9 once in ten thousand.
+        assert ((counts - n / 7) ** 2 / (n / 7)).sum() < 27.9
+
+    def test_does_not_follow_the_order_of_frames(self, learned):
+        shard = placed(learned("random"), alike(7000))
+        assert (shard[1:] == shard[:-1]).mean() == pytest.approx(1 / 7, abs=0.02)
+
+    def test_mixes_as_splitmix64_does(self, learned):
+        # The first outputs of SplitMix64 seeded with 0 and with its own increment.
+        ids = np.array([0, 0x9E3779B97F4A7C15 - (1 << 64)], np.int64)
+        expected = [0xE220A8397B1DCDAF % 7, 0x6E789E6AA1B965F4 % 7]
+        assert placed(learned("random"), alike(2, frame_id=ids)).tolist() == expected
+
+
+class TestByVideo:
+    def test_keeps_a_video_in_one_shard_from_one_addition_to_the_next(self, learned, frames):
+        placement = learned("by_video")
+        shard = placed(placement, frames)
+        later = placed(placement, frames_of(400, seed=9), empty(placement) + 500)
+        for video in np.unique(frames.video):
+            assert len({*shard[frames.video == video], *later[frames_of(400, seed=9).video == video]}) == 1
+
+    def test_spreads_videos_over_all_shards(self, learned):
+        counts = np.bincount(placed(learned("by_video"), alike(7000, video=np.arange(7000, dtype=np.int32))))
+        assert counts.min() > 850
+
+
+class TestBalanced:
+    @settings(max_examples=80, deadline=None)
+    @given(
+        sizes=st.lists(st.integers(1, 60), min_size=1, max_size=40),
+        loads=st.lists(st.integers(0, 100), min_size=1, max_size=9),
+    )
+    def test_keeps_videos_whole_and_no_shard_more_than_a_video_above_the_mean(self, sizes, loads):
+        placement = make_placement("balanced", {"n_shards": len(loads)})
+        video = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes), dtype=np.int32), sizes))
+        shard = placed(placement, alike(len(video), video=video), np.array(loads))
+        assert all(len(set(shard[video == each])) == 1 for each in range(len(sizes)))
+        after = loads + np.bincount(shard, minlength=len(loads))
+        assert after.max() <= max(max(loads), after.mean() + max(sizes))
+
+    def test_is_within_a_third_of_the_best_possible(self):
+        # Two shards of 12 are possible: 7 + 5 and 4 + 4 + 4.
+        sizes = [7, 5, 4, 4, 4]
+        video = np.repeat(np.arange(5, dtype=np.int32), sizes)
+        counts = np.bincount(placed(make_placement("balanced", {"n_shards": 2}), alike(24, video=video)))
+        assert counts.max() <= 12 * 7 / 6
+
+    def test_fills_the_emptiest_shard_first(self, learned):
+        loads = np.array([9, 9, 9, 2, 9, 9, 9])
+        assert set(placed(learned("balanced"), alike(5), loads)) == {3}
+
+
+class TestTimeOfDay:
+    @pytest.mark.parametrize(
+        ("clock", "part"),
+        [
+            ((0, 0), "night"),
+            ((4, 59), "night"),
+            ((5, 0), "morning"),
+            ((11, 59), "morning"),
+            ((12, 0), "afternoon"),
+            ((16, 59), "afternoon"),
+            ((17, 0), "evening"),
+            ((20, 59), "evening"),
+            ((21, 0), "night"),
+            ((23, 59), "night"),
+        ],
+    )
+    @pytest.mark.parametrize("year", [1969, 2024])
+    def test_a_daypart_begins_at_its_first_hour_and_ends_before_its_last(self, learned, clock, part, year):
+        placement = learned("time_of_day")
+        captured = np.array([microseconds(datetime(year, 5, 1, *clock, 59, 999_999))])
+        (shard,) = placed(placement, alike(1, captured_at=captured))
+        assert placement.names()[shard] == part
+
+    @pytest.mark.parametrize("by", ["daypart", "hour"])
+    def test_frames_without_a_time_are_in_the_default_shard_and_no_others(self, learned, frames, by):
+        placement = learned("time_of_day", by=by)
+        default = placed(placement, frames) == placement.names().index(NO_RECORDING_TIME)
+        np.testing.assert_array_equal(default, frames.captured_at == NO_TIME)
+
+    def test_dayparts_are_shards_whatever_number_was_asked_for(self, learned):
+        assert learned("time_of_day", 2).names() == learned("time_of_day", 40).names() == (*DAYPARTS, NO_RECORDING_TIME)
+
+    @pytest.mark.parametrize("n_shards", [1, 5, 24, 40])
+    def test_hours_go_round_the_shards_that_name_them(self, learned, n_shards):
+        placement = learned("time_of_day", n_shards, by="hour")
+        hours = np.array([microseconds(datetime(2024, 1, 31, hour, 30)) for hour in range(24)])
+        shard = placed(placement, alike(24, captured_at=hours))
+        np.testing.assert_array_equal(shard, np.arange(24) % n_shards)
+        assert len(placement.names()) == min(n_shards, 24) + 1
+        for hour in range(24):
+            assert str(hour) in placement.names()[shard[hour]].removeprefix("hours ").removeprefix("hour ").split(", ")
+
+
+class TestTimeline:
+    @pytest.mark.parametrize("longest", [0.0, 1e-310])
+    def test_videos_of_a_single_moment_lie_in_the_first_shard(self, cells, longest):
+        placement = PLACEMENTS["timeline"].learn(Survey(4, cells, np.ones(N_CELLS, np.int64), longest, {}))
+        assert not placed(placement, alike(3, seconds=np.array([0.0, longest, longest]))).any()
+
+    def test_cuts_at_the_minutes_asked_for_and_keeps_the_rest_together(self, learned):
+        placement = learned("timeline", 12, minutes=5)
+        seconds = np.array([0, 299.9, 300, 599.9, 3299.9, 3300, 10**6])
+        assert placed(placement, alike(7, seconds=seconds)).tolist() == [0, 0, 1, 1, 10, 11, 11]
+        assert placement.names()[:2] == ("0-5 min", "5-10 min")
+        assert placement.names()[-1] == "from 55 min"
+
+    @pytest.mark.parametrize("longest", [0.04, 44.9, 1800.0, 3600.0, 86_400.0])
+    @pytest.mark.parametrize("n_shards", [1, 3, 20])
+    def test_chunks_chosen_from_the_longest_video_cover_it_and_fill_every_shard(self, cells, n_shards, longest):
+        survey = Survey(n_shards, cells, np.ones(N_CELLS, np.int64), longest, {})
+        placement = PLACEMENTS["timeline"].learn(survey)
+        shard = placed(placement, alike(2000, seconds=np.linspace(0, longest, 2000)))
+        counts = np.bincount(shard, minlength=n_shards)
+        np.testing.assert_allclose(counts, 2000 / n_shards, rtol=0.25)
+        assert (np.diff(shard) >= 0).all()
+
+    def test_times_that_are_all_zero_still_make_shards(self, cells):
+        placement = PLACEMENTS["timeline"].learn(Survey(3, cells, np.ones(N_CELLS, np.int64), 0.0, {}))
+        assert not placed(placement, alike(5, seconds=np.zeros(5))).any()
+        assert placement.names() == ("0-1 min", "1-2 min", "from 2 min")
+
+    def test_short_chunks_are_named_in_seconds(self, learned):
+        assert learned("timeline", 3, minutes=0.05).names() == ("0-3 s", "3-6 s", "from 6 s")
+
+
+class TestContent:
+    def test_the_first_class_with_a_tag_of_the_frame_takes_it(self, learned):
+        tags = [
+            ("object:tree", "object:car"),
+            ("object:car", "object:human_face"),
+            ("object:tree",),
+            ("object:what",),
+            (),
+        ]
+        placement = learned("content")
+        shard = placed(placement, alike(5, tags=Tags.of(tags)))
+        assert [placement.names()[i] for i in shard] == ["vehicles", "people", "outdoor", OTHER, OTHER]
+
+    def test_own_classes_take_tags_and_beginnings_of_tags_in_their_order(self, learned):
+        placement = learned("content", classes={"late": ["time:night", "time:e*"], "pets": ["object:d*", "object:cat"]})
+        tags = [("object:dog", "time:evening"), ("object:dog",), ("object:cattle",), ("object:cat",), ("time:night2",)]
+        shard = placed(placement, alike(5, tags=Tags.of(tags)))
+        assert [placement.names()[i] for i in shard] == ["late", "pets", OTHER, "pets", OTHER]
+        assert placement.names() == ("late", "pets", OTHER)
+
+    def test_every_scene_of_the_shipped_vocabulary_has_a_class(self, learned):
+        scenes = next(kind.labels for kind in load_vocabulary().kinds if kind.name == "scene")
+        tags = Tags.of([(f"scene:{scene}",) for scene in scenes])
+        placement = learned("content")
+        found = {placement.names()[i] for i in placed(placement, alike(len(scenes), tags=tags))}
+        assert found == {"indoor", "outdoor"}
+
+    @pytest.mark.parametrize(
+        ("label", "expected"),
+        [
+            ("person", "people"),
+            ("man", "people"),
+            ("woman", "people"),
+            ("human_face", "people"),
+            ("car", "vehicles"),
+            ("land_vehicle", "vehicles"),
+            ("boat", "vehicles"),
+            ("poster", "text"),
+            ("table", "indoor"),
+            ("furniture", "indoor"),
+            ("tree", "outdoor"),
+            ("building", "outdoor"),
+        ],
+    )
+    def test_labels_of_open_images_have_a_class(self, learned, label, expected):
+        placement = learned("content")
+        (shard,) = placed(placement, alike(1, tags=Tags.of([(f"object:{label}",)])))
+        assert placement.names()[shard] == expected
+
+    def test_no_tag_stands_in_two_default_classes(self):
+        listed = [tag for tags in CLASSES.values() for tag in tags]
+        assert len(set(listed)) == len(listed)
+
+
+class TestHybrid:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        n_shards=st.integers(1, 25),
+        n_videos=st.integers(1, 12),
+        n_classes=st.integers(1, 40),
+        n=st.integers(1, 300),
+        seed=st.integers(0, 10**6),
+    )
+    def test_keeps_a_video_in_three_shards_and_loads_even(self, n_shards, n_videos, n_classes, n, seed):
+        rng = np.random.default_rng(seed)
+        video = rng.integers(0, n_videos, n).astype(np.int32)
+        tags = Tags.of([(f"t:{i}",) for i in rng.integers(0, n_classes + 3, n)])
+        placement = make_placement(
+            "hybrid", {"n_shards": n_shards, "classes": [[str(i), [f"t:{i}"]] for i in range(n_classes)]}
+        )
+        captured = rng.integers(0, 10**15, n)
+        loads = rng.integers(0, 50, n_shards)
+        shard = placed(placement, alike(n, video=video, tags=tags, captured_at=captured), loads)
+        assert all(len(set(shard[video == each])) <= 3 for each in set(video.tolist()))
+        after = loads + np.bincount(shard, minlength=n_shards)
+        assert len(after) == n_shards
+        largest = np.bincount(video).max()
+        assert after.max() <= max(loads.max(), HYBRID_FILL * after.mean(), after.mean() + largest)
+
+    @pytest.mark.parametrize("n_shards", [3, 20, 40])
+    def test_evens_out_shards_when_there_are_many_videos(self, learned, n_shards):
+        frames = frames_of(20_000, seed=4)
+        counts = np.bincount(placed(learned("hybrid", n_shards), frames), minlength=n_shards)
+        assert counts.max() <= (1 + HYBRID_SPARE / n_shards) * counts.mean()
+        assert counts.min() >= 0.75 * counts.mean()
+
+    def test_evens_out_shards_even_where_all_frames_are_of_one_kind(self, learned):
+        video = np.repeat(np.arange(4000, dtype=np.int32), 5)
+        counts = np.bincount(placed(learned("hybrid", 20), alike(20_000, video=video)), minlength=20)
+        assert counts.max() <= 1010
+        assert counts.min() >= 0.75 * 1000
+
+    def test_keeps_one_time_and_class_in_few_shards(self, learned):
+        rng = np.random.default_rng(2)
+        n = 30_000
+        video = np.repeat(np.arange(n // 30, dtype=np.int32), 30)
+        label = np.repeat(rng.integers(0, 5, n // 30), 30)
+        hour = np.repeat(rng.integers(0, 24, n // 30), 30)
+        tags = Tags.of([(LABELS[i],) for i in label])
+        frames = alike(n, video=video, tags=tags, captured_at=hour * 3_600_000_000)
+        shard = placed(learned("hybrid", 20), frames)
+        for each in range(5):
+            mornings = (label == each) & (hour >= 5) & (hour < 12)
+            counts = np.sort(np.bincount(shard[mornings], minlength=20))
+            assert counts[-6:].sum() >= 0.6 * counts.sum()
+
+    def test_has_shards_apart_for_the_classes_of_one_time_and_uses_all_of_them(self, learned):
+        # Five times and six classes share 90 shards: three for each.
+        video = np.arange(100, dtype=np.int32)
+        tags = Tags.of([("object:man",) if i % 2 else ("object:car",) for i in video])
+        shard = placed(learned("hybrid", 90), alike(100, video=video, tags=tags), np.full(90, 1000))
+        people, vehicles = set(shard[1::2]), set(shard[::2])
+        assert len(people) == len(vehicles) == 3
+        assert not people & vehicles
+
+    def test_places_large_pieces_first(self, learned):
+        video = np.repeat(np.arange(3, dtype=np.int32), [3, 4, 5])
+        counts = np.bincount(placed(learned("hybrid", 2), alike(12, video=video)))
+        assert sorted(counts) == [5, 7]
+
+    def test_cuts_a_video_by_its_two_most_frequent_classes(self, learned):
+        tags = [("object:man",)] * 5 + [("object:car",)] * 4 + [("object:tree",)] * 3 + [()] * 2
+        shard = placed(learned("hybrid", 20), alike(14, tags=Tags.of(tags)))
+        pieces = shard[:5], shard[5:9], shard[9:]
+        assert [len(set(piece)) for piece in pieces] == [1, 1, 1]
+        assert len(set(shard)) == 3
+
+    def test_gives_a_later_video_the_shards_of_its_kind_while_they_have_room(self, learned):
+        placement = learned("hybrid", 20)
+        evening = np.full(10, microseconds(datetime(2024, 5, 1, 18)))
+        video = alike(10, captured_at=evening, tags=Tags.of([("object:car",)] * 10))
+        (home,) = set(placed(placement, video, empty(placement) + 1000))
+        other = video.with_values(video=np.full(10, 99, np.int32))
+        assert set(placed(placement, other, empty(placement) + 1000)) == {home}
+        full = empty(placement) + 1000
+        full[home] = 2000
+        assert home not in set(placed(placement, other, full))
+
+
+class TestSemantic:
+    def test_keeps_cells_whole(self, learned, frames):
+        shard = placed(learned("semantic"), frames)
+        for number in range(N_CELLS):
+            assert len(set(shard[frames.cell == number])) == 1
+        assert len(set(shard)) == 7
+
+    def test_puts_like_with_like(self):
+        rng = np.random.default_rng(5)
+        corners = np.repeat(np.eye(4, dtype=np.float32) * 10, 6, axis=0)
+        group = group_cells(corners + 0.1 * rng.normal(size=corners.shape).astype(np.float32), np.ones(24, np.int64), 4)
+        assert [len(set(group[i : i + 6])) for i in range(0, 24, 6)] == [1, 1, 1, 1]
+        assert len(set(group)) == 4
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        sizes=st.lists(st.integers(0, 1000), min_size=1, max_size=30),
+        n_shards=st.integers(1, 40),
+        n_families=st.integers(1, 30),
+    )
+    @example(sizes=[0, 0, 0, 4], n_shards=4, n_families=15)  # A family for each cell, in another order than the cells.
+    def test_a_shard_exceeds_its_fill_by_less_than_one_cell(self, sizes, n_shards, n_families):
+        weights = np.maximum(np.array(sizes), 1)
+        rng = np.random.default_rng(len(sizes))
+        centroids = rng.normal(size=(len(sizes), 4)).astype(np.float32)
+        for family in (None, rng.integers(0, n_families, len(sizes)).astype(np.int32)):
+            load = np.bincount(group_cells(centroids, weights, n_shards, family), weights=weights, minlength=n_shards)
+            assert len(load) == n_shards
+            assert load.sum() == weights.sum()
+            mean = weights.sum() / n_shards
+            assert load.max() <= max(MAX_FILL * mean, mean + weights.max()) + 1e-6
+
+
+class TestHierarchical:
+    def shard_of_cell(self, cells: Cells, sizes: np.ndarray, n_shards: int) -> np.ndarray:
+        placement = PLACEMENTS["hierarchical"].learn(Survey(n_shards, cells, sizes, 1.0, {}))
+        return placed(placement, alike(len(cells), cell=np.arange(len(cells), dtype=np.int32)))
+
+    def test_keeps_groups_whole_where_they_fit(self, many):
+        shard = self.shard_of_cell(many, np.full(400, 10), 4)
+        assert all(len(set(shard[many.group_of == group])) == 1 for group in np.unique(many.group_of))
+        assert len(set(shard)) == 4
+
+    def test_splits_a_group_that_alone_exceeds_the_limit_and_no_other(self, many):
+        sizes = np.full(400, 10)
+        large = int(np.bincount(many.group_of).argmax())
+        sizes[many.group_of == large] = 400
+        shard = self.shard_of_cell(many, sizes, 8)
+        whole = [group for group in np.unique(many.group_of) if len(set(shard[many.group_of == group])) == 1]
+        assert set(np.unique(many.group_of)) - set(whole) == {large}
+        load = np.bincount(shard, weights=sizes, minlength=8)
+        assert load.max() <= max(MAX_FILL * load.mean(), load.mean() + 400)
+
+    def test_has_shards_as_asked_for_when_they_outnumber_cells(self, many):
+        shard = self.shard_of_cell(many, np.full(400, 10), 500)
+        assert 0 <= shard.min() <= shard.max() < 500
+
+    def test_cells_of_one_level_are_refused(self):
+        rows = np.random.default_rng(0).normal(size=(200, 8)).astype(np.float32)
+        cells = train(rows, 16, "sq8", 1, two_level=False)
+        with pytest.raises(ValueError, match="two levels"):
+            self.shard_of_cell(cells, np.ones(16, np.int64), 3)

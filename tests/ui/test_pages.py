@@ -1,0 +1,226 @@
+"""The pages as a visitor's session runs them, on the real sample town. What only a browser shows is in test_browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from engine import Collection
+from engine.datasets.sample_town import sample_collection
+from engine.types import ShardState
+from ui import resources, shelf, words
+from ui.library import ADDING
+from ui.looks import LOOKS
+
+FRONT_DOOR = Path(__file__).resolve().parents[2] / "streamlit_app.py"
+
+
+@pytest.fixture(scope="session")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """The sample town, built once for all tests that look at pages."""
+    folder = tmp_path_factory.getbasetemp() / "town"
+    with sample_collection(folder) as collection:
+        resources.shelf().open(resources.shelf().places()["town"]).wait(120)
+        yield collection
+
+
+@pytest.fixture
+def visit(town: Collection) -> Any:
+    """Open the search page with a link."""
+
+    def opened(**link: str | list[str]) -> AppTest:
+        app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
+        app.query_params.update(link)
+        return checked(app.run())
+
+    return opened
+
+
+def checked(app: AppTest) -> AppTest:
+    """The same session, without a bug on its page."""
+    assert not app.exception
+    return app
+
+
+def ask(app: AppTest, text: str) -> AppTest:
+    return checked(app.text_input(key="q").set_value(text).run())
+
+
+def drawn(app: AppTest, name: str) -> Any:
+    """The data that one of our browser components was given."""
+    found = [part.proto for part in app.get("bidi_component") if part.proto.component_name == name]
+    assert found, f"{name} is not on the page"
+    return json.loads(found[0].json)
+
+
+def said(app: AppTest) -> str:
+    return " ".join(box.value for box in [*app.error, *app.warning, *app.info, *app.success])
+
+
+class TestSearch:
+    def test_an_empty_query_welcomes_with_examples_as_pictures(self, visit: Any) -> None:
+        app = visit()
+        assert app.title[0].value == "What do you want to see?"
+        cards = drawn(app, "frames")["items"]
+        assert [card["title"] for card in cards] == shelf.example_queries()
+        assert all(card["src"].startswith("data:image/jpeg;base64,") for card in cards)
+
+    def test_a_query_shows_24_frames_best_first_at_most_two_per_shot(self, visit: Any, town: Collection) -> None:
+        app = ask(visit(), "a snowy street at night")
+        frames = [town.frame(int(item["id"])) for item in drawn(app, "frames")["items"]]
+        assert len(frames) == 24
+        shots = [(frame.video_id, frame.shot) for frame in frames]
+        assert max(shots.count(shot) for shot in shots) <= 2
+        scores = [float(item["mark"]) for item in drawn(app, "frames")["items"]]
+        assert scores == sorted(scores, reverse=True)
+
+    def test_the_bar_draws_every_shard_and_says_what_was_scanned(self, visit: Any, town: Collection) -> None:
+        bar = drawn(ask(visit(), "a dog in the park"), "route")
+        assert len(bar["shards"]) == len(town.stats().shards)
+        assert sum(shard["width"] for shard in bar["shards"]) == town.n_frames
+        probed = sum(shard["state"] in ("opened", "cached") for shard in bar["shards"])
+        assert bar["sentence"].startswith(f"Opened {probed} of 12 shards")
+        assert f"of {town.n_frames:,} frames" in bar["sentence"]
+        assert all(len(shard["lines"]) == 3 for shard in bar["shards"])
+
+    def test_opening_a_hit_does_not_search_again(self, visit: Any) -> None:
+        app = ask(visit(), "boats in the harbour")
+        before = drawn(app, "route")
+        app.query_params["hit"] = drawn(app, "frames")["items"][0]["id"]
+        checked(app.run())
+        assert drawn(app, "route") == before
+
+    def test_a_hit_shows_its_clip_its_tags_and_what_to_copy(self, visit: Any, town: Collection) -> None:
+        hit = town.search("a train at the station", 1).hits[0]
+        app = visit(q="a train at the station", hit=str(hit.frame_id))
+        assert app.subheader[0].value == words.plain(hit.title)
+        assert app.code[0].value == f"{hit.video_id},{hit.frame_index}"
+        assert drawn(app, "player")["offset"] == pytest.approx(min(hit.seconds, 3.0))
+        assert drawn(app, "frames")["picked"] == str(hit.frame_id)
+        assert any(words.label(tag) in str(badge.value) for tag in hit.tags for badge in app.markdown)
+
+    def test_a_link_repeats_query_filters_and_settings(self, visit: Any, town: Collection) -> None:
+        app = visit(q="a person", scene=["park", "street"], day="morning", k="12", per_shot="1", method="exact")
+        assert app.text_input(key="q").value == "a person"
+        frames = [town.frame(int(item["id"])) for item in drawn(app, "frames")["items"]]
+        assert 0 < len(frames) <= 12
+        for frame in frames:
+            assert {"scene:park", "scene:street"} & set(frame.tags)
+            assert frame.captured_at is not None
+            assert 5 <= frame.captured_at.hour < 12
+
+    def test_filters_narrow_the_answer_and_prune_shards(self, visit: Any, town: Collection) -> None:
+        name = town.videos()[0].title
+        app = visit(q="a person", video=name, t=["5", "20"], method="exact")
+        frames = [town.frame(int(item["id"])) for item in drawn(app, "frames")["items"]]
+        assert frames
+        assert {frame.title for frame in frames} == {name}
+        assert all(5 <= frame.seconds < 20 for frame in frames)
+        assert "pruned" in {shard["state"] for shard in drawn(app, "route")["shards"]}
+        checked(app.button(key=f"remove_video_{name}").click().run())
+        assert len({item["title"] for item in drawn(app, "frames")["items"]}) > 1
+
+    def test_no_result_says_that_the_filters_leave_nothing(self, visit: Any, town: Collection) -> None:
+        at_night = next(video for video in town.videos() if video.captured_at and video.captured_at.hour >= 22)
+        app = visit(q="a street", video=at_night.title, day="morning")
+        assert drawn(app, "frames")["items"] == []
+        assert "Remove one" in said(app)
+        assert {shard["state"] for shard in drawn(app, "route")["shards"]} <= {"pruned", "skipped"}
+
+    def test_unknown_words_are_named(self, visit: Any) -> None:
+        app = ask(visit(), "a quixotic street")
+        assert "“quixotic”" in said(app)
+        assert "went by the other words" in said(app)
+
+    def test_a_query_of_unknown_words_only_says_that_the_order_is_chance(self, visit: Any) -> None:
+        assert "by chance" in said(ask(visit(), "quixotic zeitgeist"))
+
+    def test_an_over_long_query_says_that_only_its_beginning_counted(self, visit: Any) -> None:
+        assert "only its beginning counted" in said(ask(visit(), "a dog and a cat and a cow in the park " * 10))
+
+    @pytest.mark.parametrize(
+        ("key", "value", "words_of_it"),
+        [
+            ("scene", "moon", "scene “moon”"),
+            ("video", "no such video", "video “no such video”"),
+            ("day", "teatime", "time of day “teatime”"),
+            ("k", "99", "number of frames “99”"),
+            ("t", "9", "time “9”"),
+            ("hit", "99999999", "frame “99999999”"),
+            ("method", "magic", "search method “magic”"),
+            ("scene", "<script>alert(1)</script>", r"\<script\>"),
+        ],
+    )
+    def test_a_bad_value_in_a_link_is_named_and_the_rest_applies(
+        self, visit: Any, key: str, value: str, words_of_it: str
+    ) -> None:
+        app = visit(q="a dog", **{key: value})
+        assert words_of_it in app.warning[0].value
+        assert drawn(app, "frames")["items"]
+
+    def test_markup_in_a_query_stays_text(self, visit: Any) -> None:
+        app = ask(visit(), "<b>zyx</b> **zyx** :red[zyx]")
+        assert "<b>" not in said(app).replace("\\<", "")
+
+
+class TestLibrary:
+    @pytest.fixture
+    def library(self, visit: Any) -> AppTest:
+        return checked(visit().switch_page("pages/library.py").run())
+
+    def add(self, library: AppTest, path: str) -> AppTest:
+        library.text_input(key="path").set_value(path)
+        checked(next(button for button in library.button if button.label == "Add").click().run())
+        job = resources.board().get(ADDING)
+        assert job is not None
+        assert job.wait(60)
+        return checked(library.run())
+
+    def test_it_shows_a_poster_for_every_video(self, library: AppTest, town: Collection) -> None:
+        posters = drawn(library, "frames")["items"]
+        assert [poster["id"] for poster in posters] == [video.video_id for video in town.videos()]
+        assert all(poster["src"] for poster in posters)
+        assert any("12 shards" in part.value for part in library.markdown)
+
+    def test_a_broken_video_is_refused_in_one_sentence_and_changes_nothing(
+        self, library: AppTest, town: Collection, tmp_path: Path
+    ) -> None:
+        before = (town.generation, town.n_frames)
+        broken = tmp_path / "so <b>called<b> video.mp4"
+        broken.write_text("I am a text.")
+        assert "The collection is as it was." in self.add(library, str(broken)).error[0].value
+        assert "<b>" not in library.error[0].value.replace("\\<", "")
+        assert (town.generation, town.n_frames) == before
+
+    def test_a_missing_path_is_asked_for(self, library: AppTest) -> None:
+        checked(next(button for button in library.button if button.label == "Add").click().run())
+        assert "Type the path" in library.error[0].value
+
+    def test_a_video_is_added_by_path_and_then_skipped(
+        self, library: AppTest, town: Collection, tmp_path: Path
+    ) -> None:
+        frames = town.n_frames
+        clip = town.clip(town.search("a beach", 1).hits[0])
+        fresh = shutil.copy(clip.path, tmp_path / "added-by-a-test.mp4")
+        assert "Added added" in self.add(library, f'"{fresh}"').success[0].value
+        assert town.n_frames > frames
+        assert "already" in self.add(library, str(fresh)).info[0].value
+
+
+def test_every_state_has_a_look_of_its_own() -> None:
+    assert set(LOOKS) == set(ShardState)
+    for theme in ("light", "dark"):
+        assert len({getattr(look, theme) for look in LOOKS.values()}) == len(LOOKS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "read"), [(0, "0:00"), (7.99, "0:07"), (65, "1:05"), (3723.4, "1:02:03"), (119.9999999, "2:00")]
+)
+def test_times_in_a_video_read_like_a_clock(seconds: float, read: str) -> None:
+    assert words.clock(seconds) == read

@@ -1,0 +1,267 @@
+"""The Tune page as a visitor's session runs it, on a small made-up collection: what it says is what the engine says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from engine.cli.main import main
+from engine.collection import Collection
+from engine.datasets.queries import sample_queries
+from engine.lab.tuning import measure
+from engine.lab.tuning import tuner as tuning
+from engine.lab.tuning.tuner import Setting
+from testing.tuned import made
+from testing.worlds import FEW, fill
+from ui import resources, tune, tune_ready
+from ui.jobs import MEASURE
+
+FRONT_DOOR = Path(__file__).resolve().parents[2] / "streamlit_app.py"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A collection to take copies of."""
+    path = tmp_path_factory.mktemp("pages") / "source"
+    made(path, n_cells=64).close()
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """The folder whose collections may be chosen; measuring is quick, and nothing is known of them yet."""
+    monkeypatch.setattr(resources.shelf(), "root", tmp_path)
+    monkeypatch.setattr(tuning, "COUNTS", (1, 4, 9))
+    monkeypatch.setattr(measure, "_TIMED", 3)
+    monkeypatch.setattr(measure, "_SCANS", 2)
+    monkeypatch.setattr(measure, "N_QUERIES", 20)
+    return tmp_path
+
+
+@pytest.fixture
+def path(source, root, request):
+    """A collection of its own name, since pages remember what they know by name."""
+    name = f"tune-{abs(hash(request.node.nodeid)) % 10**9}"
+    shutil.copytree(source, root / name)
+    return root / name
+
+
+def key_of(path: Path) -> str:
+    return f"folder-{path.name}"
+
+
+def checked(app: AppTest) -> AppTest:
+    assert not app.exception
+    return app
+
+
+def settled(app: AppTest, path: Path, *what: str) -> AppTest:
+    """The page once these jobs on the collection have ended."""
+    for name in what:
+        job = resources.board().get(f"{name} {key_of(path)}")
+        assert job is not None
+        assert job.wait(120)
+    return checked(app.run())
+
+
+def entered(path: Path) -> AppTest:
+    """The page, as it opens."""
+    app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
+    app.query_params["collection"] = key_of(path)
+    app = checked(app.run())
+    shelf = resources.shelf()
+    assert shelf.open(shelf.places()[key_of(path)]).wait(60)
+    return checked(app.switch_page("pages/tune.py").run())
+
+
+def opened(path: Path) -> AppTest:
+    """The page, ready."""
+    return settled(entered(path), path, "tune measure")
+
+
+def tuner_of(path: Path) -> Any:
+    return tune_ready.tuners()[key_of(path)]
+
+
+def said(app: AppTest) -> str:
+    boxes = [*app.markdown, *app.caption, *app.error, *app.info]
+    return " ".join(box.value for box in boxes)
+
+
+class TestGettingReady:
+    def test_it_says_what_it_measures_and_goes_on_by_itself(self, path):
+        app = entered(path)
+        assert "answers without changing anything" in said(app)
+        assert not app.select_slider
+        app = settled(app, path, "tune measure")
+        assert tune.sentence(tuner_of(path).today) in said(app)
+
+    def test_two_visitors_share_what_was_measured(self, path):
+        first = opened(path)
+        known = tuner_of(path)
+        assert said(first) == said(opened(path))
+        assert tuner_of(path) is known
+
+    def test_stopped_it_can_begin_again(self, path):
+        blocked = resources.board().start("tune blocks the lane", lambda report: _until_stopped(report), MEASURE)
+        app = entered(path)
+        resources.board().get(f"tune measure {key_of(path)}").stop()
+        app = settled(app, path, "tune measure")
+        blocked.stop()
+        assert "stopped" in said(app)
+        checked(app.button[-1].click().run())
+        assert "test query" not in said(settled(app, path, "tune measure"))
+        assert tuner_of(path).today.how == "measured"
+
+    def test_a_collection_that_was_not_built_says_what_to_do(self, root):
+        path = root / "tune-not-built"
+        fill(path, FEW, built=False).close()
+        assert "run a build first" in said(opened(path))
+
+    def test_a_collection_that_has_changed_is_measured_anew(self, path):
+        app = opened(path)
+        before = tuner_of(path)
+        with Collection.open(path) as collection:
+            collection.delete(collection.videos()[0].video_id)
+        app = settled(checked(app.run()), path, "tune measure")
+        assert tuner_of(path) is not before
+        assert tune.sentence(tuner_of(path).today) in said(app)
+
+
+def _until_stopped(report: Any) -> None:
+    while True:
+        report(0.5, "waiting")
+
+
+CHANGES = [
+    ("select_slider", "tune_shards", 9, {"n_shards": 9}),
+    ("selectbox", "tune_placement", "round_robin", {"placement": "round_robin"}),
+    ("select_slider", "tune_recall", 0.8, {"recall": 0.8}),
+    ("select_slider", "tune_cap", 2, {"max_shards": 2}),
+    ("select_slider", "tune_cache", 1_000_000, {"cache_bytes": 1_000_000}),
+    ("select_slider", "tune_codec", "sq4", {"codec": "sq4"}),
+]
+
+
+class TestTheControls:
+    @pytest.mark.parametrize(("kind", "key", "value", "changed"), CHANGES, ids=[each[1] for each in CHANGES])
+    def test_each_is_answered_with_what_the_engine_foresees(self, path, kind, key, value, changed):
+        app = opened(path)
+        tuner = tuner_of(path)
+        checked(getattr(app, kind)(key=key).set_value(value).run())
+        outcome = tuner.predict(replace(tuner.today.setting, **changed))
+        assert f"[{outcome.how}] {tune.sentence(outcome)}" in said(app)
+        assert "Today, measured" in said(app)
+        (table,) = app.dataframe
+        assert table.value["recall"].tolist() == [round(each.recall.value, 4) for each in (tuner.today, outcome)]
+
+    def test_the_picture_holds_every_value(self, path):
+        app = opened(path)
+        tuner = tuner_of(path)
+        charts = app.get("plotly_chart")
+        assert len(charts) == 4
+        drawn = json.loads(charts[1].proto.spec)["data"]
+        across = tuner.across(tuner.today.setting)
+        assert _numbers(drawn[1]["y"]) == pytest.approx([each.shards_opened.value for each in across])
+        assert _numbers(drawn[2]["y"]) == [tuner.today.shards_opened.value]
+        assert drawn[1]["text"][0].startswith("predicted: 1 shards") or "1 shard" in drawn[1]["text"][0]
+
+    def test_cells_can_be_chosen_once_they_were_tried(self, path):
+        app = opened(path)
+        assert app.select_slider(key="tune_cells").disabled
+        checked(app.button(key="tune_try_cells").click().run())
+        app = settled(app, path, "tune cells")
+        checked(app.select_slider(key="tune_cells").set_value(128).run())
+        app = checked(app.run())
+        for job in [each for each in (resources.board().get(f"tune lay out semantic 128 {key_of(path)}"),) if each]:
+            assert job.wait(60)
+        app = checked(app.run())
+        assert "[needs a rebuild]" in said(app)
+        assert "trains cells anew" in said(app)
+
+
+def _numbers(told: Any) -> list[float]:
+    """Values of a Plotly trace, plain or packed."""
+    if isinstance(told, dict):
+        import base64
+
+        return np.frombuffer(base64.b64decode(told["bdata"]), told["dtype"]).tolist()
+    return list(told)
+
+
+class TestApplying:
+    def test_nothing_can_be_applied_as_long_as_nothing_is_changed(self, path):
+        assert opened(path).button(key="tune_apply").disabled
+
+    def test_it_says_what_changes_for_whom_and_then_what_came_of_it(self, path):
+        app = opened(path)
+        checked(app.select_slider(key="tune_shards").set_value(9).run())
+        assert "for everyone who uses it" in said(app)
+        told = tuner_of(path).predict(Setting(9, "semantic"))
+        checked(app.button(key="tune_apply").click().run())
+        app = settled(app, path, "tune apply")
+        app = checked(app.run())
+        assert "Applied and measured" in said(app)
+        with Collection.open(path) as collection:
+            assert len(collection.stats().shards) == 9
+        assert tuner_of(path).today.shards_opened.value == told.shards_opened.value
+        # The shared handle has moved on to what is new, and the controls with it.
+        assert app.select_slider(key="tune_shards").value == 9
+        shelf = resources.shelf()
+        assert len(shelf.job(shelf.places()[key_of(path)]).value().collection.stats().shards) == 9
+
+    def test_stopped_it_leaves_the_collection_as_it_was(self, path):
+        app = opened(path)
+        before = tuner_of(path).generation
+        blocked = resources.board().start("tune blocks the lane", lambda report: _until_stopped(report), MEASURE)
+        checked(app.select_slider(key="tune_shards").set_value(4).run())
+        checked(app.button(key="tune_apply").click().run())
+        assert app.button(key="stop")
+        resources.board().get(f"tune apply {key_of(path)}").stop()
+        app = settled(app, path, "tune apply")
+        blocked.stop()
+        assert "nothing was changed" in said(app)
+        with Collection.open(path) as collection:
+            assert (collection.generation, collection.check()) == (before, [])
+
+    def test_how_searches_ask_is_measured_and_writes_nothing(self, path):
+        app = opened(path)
+        before = tuner_of(path).generation
+        checked(app.select_slider(key="tune_recall").set_value(0.8).run())
+        assert "nothing to write" in said(app)
+        checked(app.button(key="tune_apply").click().run())
+        app = settled(app, path, "tune apply")
+        assert "Applied and measured" in said(app)
+        assert tuner_of(path).generation == before
+
+    def test_somebody_elses_writing_is_said(self, path):
+        app = opened(path)
+        checked(app.select_slider(key="tune_shards").set_value(4).run())
+        with Collection.open(path) as other, other.writing():
+            checked(app.button(key="tune_apply").click().run())
+            app = settled(app, path, "tune apply")
+        assert "Somebody else is writing" in said(app)
+
+
+def test_the_page_and_the_command_line_agree(path, tmp_path, capsys):
+    app = opened(path)
+    checked(app.selectbox(key="tune_placement").set_value("round_robin").run())
+    checked(app.select_slider(key="tune_cap").set_value(3).run())
+    with Collection.open(path) as collection:
+        np.save(tmp_path / "q.npy", sample_queries(collection, 20).vectors)
+    arguments = ["--placement", "round_robin", "--max-shards", "3", "--queries", str(tmp_path / "q.npy"), "--json"]
+    assert main(["tune", str(path), *arguments]) == 0
+    told = json.loads(capsys.readouterr().out)
+    row = app.dataframe[0].value.iloc[1]
+    assert row["recall"] == round(told["recall"], 4)
+    assert row["shards opened"] == round(told["shards_opened"], 2)
+    assert row["vectors scanned"] == round(told["vectors_scanned"], 1)
+    assert row["in memory, bytes"] == told["nbytes"]
+    assert row["all shards open, bytes"] == told["all_nbytes"]

@@ -1,0 +1,171 @@
+"""Scores, k-means, codecs, and scans straight over the stored rows."""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.system.files import save_array
+from engine.vectors import lists
+from engine.vectors.clustering import kmeans
+from engine.vectors.lists import CODECS, FlatRows, clipped, list_order, scores_of, train_codec
+from testing.worlds import assert_ranking
+
+N, DIM = 300, 16
+METRICS = ["ip", "l2"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    x = np.random.default_rng(1).normal(size=(N, DIM)).astype(np.float32)
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def asked():
+    return np.random.default_rng(2).normal(size=(4, DIM)).astype(np.float32)
+
+
+class TestScores:
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_scores_are_those_of_a_flat_index_with_the_best_highest(self, rows, asked, metric):
+        index = faiss.IndexFlatIP(DIM) if metric == "ip" else faiss.IndexFlatL2(DIM)
+        index.add(rows)
+        found, ids = index.search(asked[:1], N)
+        scores = scores_of(asked[0], rows, metric)
+        np.testing.assert_allclose(scores[ids[0]], found[0] if metric == "ip" else -found[0], atol=1e-5)
+        assert scores.argmax() == ids[0, 0]
+
+    @pytest.mark.parametrize("metric", METRICS)
+    def test_several_queries_score_as_each_does_alone(self, rows, asked, metric):
+        together = scores_of(asked, rows, metric)
+        assert together.shape == (4, N)
+        for query, scores in zip(asked, together, strict=True):
+            np.testing.assert_allclose(scores, scores_of(query, rows, metric), atol=1e-6)
+
+
+class TestCells:
+    @given(st.lists(st.integers(0, 9), min_size=1, max_size=60))
+    def test_the_cells_that_occur_are_listed_rising_with_their_rows(self, cells):
+        occurring, counts = list_order(np.array(cells, np.int32))
+        assert occurring.tolist() == sorted(set(cells))
+        assert counts.tolist() == [cells.count(number) for number in occurring]
+
+    def test_kmeans_is_the_same_every_time(self, rows):
+        np.testing.assert_array_equal(kmeans(rows, 5), kmeans(rows, 5))
+
+    @pytest.mark.parametrize("n_cells", [1, 8])
+    def test_kmeans_of_identical_rows_stays_finite(self, n_cells):
+        assert np.isfinite(kmeans(np.ones((40, 4), np.float32), n_cells)).all()
+
+
+class TestClipped:
+    @pytest.mark.parametrize("codec", CODECS)
+    def test_nothing_that_the_codec_was_trained_on_is_cut_off(self, rows, codec):
+        assert clipped(rows, codec, train_codec(codec, rows)) == 0
+
+    @pytest.mark.parametrize("codec", ["sq8", "sq4"])
+    def test_it_is_the_share_of_values_outside_the_range(self, rows, codec):
+        trained = train_codec(codec, rows)
+        later = rows.copy()
+        later[:30, 0], later[:15, 1] = 9.0, -9.0
+        assert clipped(later, codec, trained) == pytest.approx(45 / rows.size)
+
+    @pytest.mark.parametrize("codec", ["fp16", "fp32"])
+    def test_codecs_without_a_range_cut_nothing_off(self, rows, codec):
+        assert clipped(1000 * rows, codec, train_codec(codec, rows)) == 0
+
+    def test_no_rows_are_not_cut_off(self, rows):
+        assert clipped(rows[:0], "sq8", train_codec("sq8", rows)) == 0
+
+
+DENSITIES = {"none": 0.0, "one": 1 / N, "few": 0.05, "below": 0.19, "above": 0.21, "half": 0.5, "all": 1.0}
+"""Shares of rows that pass; from 0.2 on rows are dropped after they were ranked."""
+
+
+def passing(share: float, seed: int = 3) -> np.ndarray:
+    """A mask with exactly this share of rows, drawn at random."""
+    mask = np.zeros(N, np.bool_)
+    mask[np.random.default_rng(seed).permutation(N)[: round(share * N)]] = True
+    return mask
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("store", [np.float16, np.float32], ids=["fp16", "fp32"])
+class TestFlatRows:
+    @pytest.fixture
+    def flat(self, rows, store, metric, tmp_path):
+        """As a segment opens them: mapped and read-only."""
+        save_array(tmp_path / "vectors.npy", rows.astype(store))
+        return FlatRows(np.load(tmp_path / "vectors.npy", mmap_mode="r"), metric)
+
+    @pytest.mark.parametrize("m", [1, 4, 30])
+    @pytest.mark.parametrize("k", [1, 10, N, 10**9])
+    def test_a_scan_is_a_plain_ranking(self, flat, rows, metric, m, k):
+        asked = np.random.default_rng(5).normal(size=(m, DIM)).astype(np.float32)
+        found = flat.search(asked, k, None)
+        assert found.exact
+        assert found.scanned.tolist() == [N] * m
+        for i, query in enumerate(asked):
+            assert_ranking(found.rows[i], found.scores[i], scores_of(query, rows, metric), np.ones(N, np.bool_), k)
+
+    @pytest.mark.parametrize("share", DENSITIES.values(), ids=DENSITIES)
+    @pytest.mark.parametrize("k", [1, 10, 200])
+    def test_only_rows_that_pass_and_the_best_of_them(self, flat, rows, asked, metric, share, k):
+        mask = passing(share)
+        found = flat.search(asked, k, mask)
+        for i, query in enumerate(asked):
+            assert_ranking(found.rows[i], found.scores[i], scores_of(query, rows, metric), mask, k)
+            assert found.scanned[i] == mask.sum()
+
+    @pytest.mark.parametrize("share", [0.21, 0.4, 0.6])
+    def test_a_mask_that_leaves_out_all_the_best_is_answered_all_the_same(self, flat, rows, asked, metric, share):
+        # For the first query the best rows are the ones that do not pass; for the others they are spread.
+        scores = scores_of(asked[0], rows, metric)
+        mask = np.zeros(N, np.bool_)
+        mask[np.argsort(scores)[: round(share * N)]] = True
+        found = flat.search(asked, 3, mask)
+        # More rows are ahead of the first that passes than a first look takes in.
+        assert (~mask).sum() > (3 + 4 * 3**0.5 + 8) / share
+        for i, query in enumerate(asked):
+            assert_ranking(found.rows[i], found.scores[i], scores_of(query, rows, metric), mask, 3)
+
+    def test_rows_are_not_copied(self, rows, store, metric):
+        mine = rows.astype(store)
+        flat = FlatRows(mine, metric)
+        mine[17] = 100 if metric == "ip" else 0.5
+        query = np.full((1, DIM), 0.5, np.float32)
+        assert flat.search(query, 1, None).rows.tolist() == [[17]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 80),
+    m=st.integers(1, 4),
+    k=st.integers(1, 100),
+    share=st.floats(0, 1),
+    metric=st.sampled_from(METRICS),
+    store=st.sampled_from([np.float16, np.float32]),
+)
+def test_any_mask_over_any_rows_is_a_plain_ranking_of_those_that_pass(n, m, k, share, metric, store):
+    rng = np.random.default_rng(n * 101 + k)
+    x = rng.normal(size=(n, 4)).astype(store)
+    asked = rng.normal(size=(m, 4)).astype(np.float32)
+    mask = rng.random(n) < share
+    found = FlatRows(x, metric).search(asked, k, mask)
+    for i, query in enumerate(asked):
+        assert_ranking(found.rows[i], found.scores[i], scores_of(query, x.astype(np.float32), metric), mask, k)
+
+
+def test_one_thread_gives_the_callers_threads_back():
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    try:
+        with lists.one_thread():
+            assert faiss.omp_get_max_threads() == 1
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
