@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).resolve().parent.parent
+FRONT_DOOR = ROOT / "streamlit_app.py"
 SIZE = (1440, 900)
 _QUIET = (
     "--no-sandbox",

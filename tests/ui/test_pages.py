@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +11,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from engine import Collection
-from engine.datasets.sample_town import sample_collection
 from engine.types import ShardState
 from ui import resources, shelf, words
 from ui.library import ADDING
 from ui.looks import LOOKS
-
-FRONT_DOOR = Path(__file__).resolve().parents[2] / "streamlit_app.py"
-
-
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    """The sample town, built once for all tests that look at pages."""
-    folder = tmp_path_factory.getbasetemp() / "town"
-    with sample_collection(folder) as collection:
-        resources.shelf().open(resources.shelf().places()["town"]).wait(120)
-        yield collection
-
-
-@pytest.fixture
-def visit(town: Collection) -> Any:
-    """Open the search page with a link."""
-
-    def opened(**link: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
-        app.query_params.update(link)
-        return checked(app.run())
-
-    return opened
 
 
 def checked(app: AppTest) -> AppTest:

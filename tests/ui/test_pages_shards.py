@@ -9,7 +9,8 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.types import Filter, ShardState
-from tests.ui.test_pages import FRONT_DOOR, ask, checked, drawn, said
+from testing.app import FRONT_DOOR
+from tests.ui.test_pages import ask, checked, drawn, said
 from ui import hints, resources, words
 from ui import query as asking
 from ui.missed import SHOWN

@@ -18,12 +18,11 @@ from engine.datasets.queries import sample_queries
 from engine.lab.tuning import measure
 from engine.lab.tuning import tuner as tuning
 from engine.lab.tuning.tuner import Setting
+from testing.app import FRONT_DOOR
 from testing.tuned import made
 from testing.worlds import FEW, fill
 from ui import resources, tune, tune_ready
 from ui.jobs import MEASURE
-
-FRONT_DOOR = Path(__file__).resolve().parents[2] / "streamlit_app.py"
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +41,7 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "_TIMED", 3)
     monkeypatch.setattr(measure, "_SCANS", 2)
     monkeypatch.setattr(measure, "N_QUERIES", 20)
+    monkeypatch.setattr("engine.lab.tuning.N_QUERIES", 20)
     return tmp_path
 
 

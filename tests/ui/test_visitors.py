@@ -142,7 +142,7 @@ class TestWhatGoesWrong:
         def fails(*_: object, **__: object) -> None:
             raise RuntimeError("hunter2")
 
-        monkeypatch.setattr("engine.importers.create.from_aic", fails)
+        monkeypatch.setattr("engine.importers.from_aic", fails)
         one, other = visit("library"), visit("library")
         made(one, root)
         job = resources.board().get(MAKING)
@@ -185,7 +185,7 @@ class TestOthers:
         def refused(*_: object, **__: object) -> None:
             raise NotFound("There is no such file as mine.csv.")
 
-        monkeypatch.setattr("engine.importers.create.from_aic", refused)
+        monkeypatch.setattr("engine.importers.from_aic", refused)
         one, other, board = visit("library"), visit("library"), resources.board()
         made(one, root)
         assert board.get(MAKING).wait(10)
@@ -209,7 +209,7 @@ class TestOthers:
             gate.wait(30)
             raise NotFound("It is over.")
 
-        monkeypatch.setattr("engine.importers.create.from_aic", work)
+        monkeypatch.setattr("engine.importers.from_aic", work)
         one, other = visit("library"), visit("library")
         made(one, root)
         try:
