@@ -5,7 +5,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from ui import gate, resources, uncaught
+from ui.shared import gate, resources, uncaught
 
 ICON = Path(__file__).parent / "ui" / "icon.svg"
 

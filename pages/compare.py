@@ -2,18 +2,19 @@
 
 import streamlit as st
 
-from ui import compare, compare_charts, compare_form, compare_results, progress, race, resources
-from ui.words import plain
+from ui.compare import comparison, figures, form, race, results
+from ui.shared import progress, resources
+from ui.shared.words import plain
 
 opened = resources.heading("Compare")
-job = compare.job(opened.place.key)
+job = comparison.job(opened.place.key)
 with st.container(horizontal=True, vertical_alignment="center"):
-    chosen = compare_form.choices(opened)
+    chosen = form.choices(opened)
     busy = job is not None and job.running
     pressed = st.button("Compare now", type="primary", icon=":material/play_arrow:", disabled=busy)
-wrong = compare.wrong(chosen, opened.textless) if pressed else ""
+wrong = comparison.wrong(chosen, opened.textless) if pressed else ""
 if pressed and not wrong:
-    compare.start(opened, chosen)
+    comparison.start(opened, chosen)
     st.rerun()
 
 if wrong:
@@ -22,19 +23,19 @@ with st.container(height=46, border=False, vertical_alignment="center"):
     if busy:
         progress.watch(job)
     else:
-        compare_form.estimate(opened, chosen)
+        form.estimate(opened, chosen)
 
-runs = compare.runs(opened.place.key)
-found = compare.newest(opened.place.key, runs)
+runs = comparison.runs(opened.place.key)
+found = comparison.newest(opened.place.key, runs)
 if found is None:
-    compare_results.welcome(chosen.contenders)
+    results.welcome(chosen.contenders)
     st.stop()
 
-compare_results.headline(found, mine=found in runs)
-earlier = compare_form.laid_over([run for run in runs if run is not found])
-compare_charts.times(found, earlier)
-compare_results.notes(found)
+results.headline(found, mine=found in runs)
+earlier = form.laid_over([run for run in runs if run is not found])
+figures.times(found, earlier)
+results.notes(found)
 race.show(found)
-compare_results.sweep(found, earlier)
-compare_results.worst(opened.collection, found)
-compare_results.table(found)
+results.sweep(found, earlier)
+results.worst(opened.collection, found)
+results.table(found)

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from ui import library, making, resources
+from ui.library import create, videos
+from ui.shared import resources
 
 opened = resources.opened()
 collection = opened.collection
@@ -10,10 +11,10 @@ heading = st.container(horizontal=True, vertical_alignment="center")
 heading.title("Library", anchor=False, width="content")
 with heading:
     resources.badge(opened)
-    library.add_form(opened)
-    making.form()
-library.outcome()
-making.outcome()
-library.headline(collection)
-library.posters(collection)
-library.table(collection)
+    videos.add_form(opened)
+    create.form()
+videos.outcome()
+create.outcome()
+videos.headline(collection)
+videos.posters(collection)
+videos.table(collection)

@@ -2,18 +2,19 @@
 
 import streamlit as st
 
-from ui import memory, replaying, resources
+from ui.memory import breakdown, replay
+from ui.shared import resources
 
 current = resources.heading("Memory")
 account = current.collection.memory()
-memory.headline(account)
-memory.tiny(current, account)
+breakdown.headline(account)
+breakdown.tiny(current, account)
 
 left, right = st.columns([8, 5], gap="large")
 with left:
-    memory.bars(account)
-    memory.notes(current, account)
+    breakdown.bars(account)
+    breakdown.notes(current, account)
 with right:
-    memory.planner()
+    breakdown.planner()
 
-replaying.show(current, account)
+replay.show(current, account)

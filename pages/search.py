@@ -3,9 +3,10 @@
 import streamlit as st
 
 from engine.errors import EngineError
-from ui import filters, frames, hints, link, missed, query, resources, route, viewer, welcome
-from ui.uncaught import sentence
-from ui.words import plain
+from ui.search import hints, link, missed, query, route, viewer, welcome
+from ui.shared import filters, frames, resources
+from ui.shared.uncaught import sentence
+from ui.shared.words import plain
 
 asking = st.container(horizontal=True, vertical_alignment="bottom")
 with asking:

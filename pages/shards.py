@@ -3,9 +3,11 @@
 import streamlit as st
 
 from engine.errors import EngineError
-from ui import filters, frames, hints, link, missed, query, resources, route, shards, viewer
-from ui.uncaught import sentence
-from ui.words import plain
+from ui.search import hints, link, missed, query, route, viewer
+from ui.shards import preview
+from ui.shared import filters, frames, resources
+from ui.shared.uncaught import sentence
+from ui.shared.words import plain
 
 opened = resources.heading("Shards")
 town = opened.collection
@@ -24,19 +26,19 @@ query.notes(town, asked.text)
 where, prefer = hints.row(town, asked.text, where)
 search = query.search(town, asked, chosen, where, prefer)
 try:
-    told = shards.preview(town, search)
+    told = preview.preview(town, search)
 except (EngineError, ValueError) as error:
     st.error(plain(sentence(error)))
     st.stop()
 
-shards.headline(told)
+preview.headline(told)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-    view = shards.switch()
-    go = shards.search_button(told, search)
-number, hit = shards.picked(told), query.hit(town)
+    view = preview.switch()
+    go = preview.search_button(told, search)
+number, hit = preview.picked(told), query.hit(town)
 left, right = st.columns([8, 5]) if hit or number is not None else (st.container(), None)
 with left:
-    shards.draw(town, told, view)
+    preview.draw(town, told, view)
     if go:
         result = query.answer(town, search)
         st.caption(plain(route.sentence(result.trace)))
@@ -51,6 +53,6 @@ with left:
 if right:
     with right:
         if number is not None:
-            shards.inside(town, told.shards[number])
+            preview.inside(town, told.shards[number])
         if hit:
             viewer.show(town, hit)

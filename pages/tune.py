@@ -2,18 +2,19 @@
 
 import streamlit as st
 
-from ui import resources, tune, tune_apply, tune_charts, tune_ready
+from ui.shared import resources
+from ui.tune import apply, figures, measuring, questions
 
 current = resources.heading("Tune")
-tuner = tune_ready.ready(current)
+tuner = measuring.ready(current)
 top = st.container()
-setting = tune.controls(tuner)
-tune_ready.wait_for_layouts(current, tuner, setting)
+setting = questions.controls(tuner)
+measuring.wait_for_layouts(current, tuner, setting)
 outcome, across = tuner.predict(setting), tuner.across(setting)
 with top:
-    tune.headline(tuner.today, outcome)
-tune_charts.multiples(tuner.today, outcome, across)
-tune.caption(current, tuner)
-tune_apply.apply(current, tuner, outcome)
-tune.values(tuner.today, outcome)
-tune_apply.cells_to_try(current, tuner)
+    questions.headline(tuner.today, outcome)
+figures.multiples(tuner.today, outcome, across)
+questions.caption(current, tuner)
+apply.apply(current, tuner, outcome)
+questions.values(tuner.today, outcome)
+apply.cells_to_try(current, tuner)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
-from ui.resources import FOLDER_SETTING
+from ui.shared.resources import FOLDER_SETTING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

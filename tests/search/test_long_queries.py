@@ -19,7 +19,8 @@ from engine.text.hints import HintReader
 from engine.text.to_filter import as_filter
 from engine.text.unknown_words import unheard
 from testing.worlds import DIM, VIDEOS, fill
-from ui import compare, link
+from ui.compare import comparison
+from ui.search import link
 
 N = bounds.MAX_QUERY
 random = np.random.default_rng(0)
@@ -219,7 +220,7 @@ class TestBox:
         ],
     )
     def test_typed_lists_are_bounded_in_number_and_length(self, text: str, sentence: str) -> None:
-        assert compare.wrong(compare.Choices(source="typed", text=text), "") == sentence
+        assert comparison.wrong(comparison.Choices(source="typed", text=text), "") == sentence
 
     def test_numbers_of_any_length_in_a_link_are_no_numbers(self) -> None:
         assert not link._is_span(["0", "9" * 5_000], 10)

@@ -28,7 +28,7 @@ from engine.system.trust import Trust, encoder_path
 from engine.types import NewVideo
 from testing.clips import make_clip
 from testing.worlds import DIM, fill, make_video
-from ui.shelf import Place, Shelf
+from ui.shared.shelf import Place, Shelf
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from engine import Collection
 from engine.datasets.sample_town import sample_collection
 from testing.app import FRONT_DOOR
-from ui import resources
+from ui.shared import resources
 
 
 @pytest.fixture(scope="session")

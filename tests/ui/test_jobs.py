@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Stopped
-from ui.jobs import Board, Report
+from ui.shared.jobs import Board, Report
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_jobs_that_ended_long_ago_are_let_go_but_not_what_opened_a_collection(
         job = board.start(name, lambda report: None)
         assert job is not None
         job.wait(5)
-    monkeypatch.setattr("ui.jobs._KEPT", -1.0)
+    monkeypatch.setattr("ui.shared.jobs._KEPT", -1.0)
     last = board.start("last", lambda report: None)
     assert last is not None
     assert board.get("compare") is None

@@ -12,9 +12,9 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.types import ShardState
-from ui import resources, shelf, words
-from ui.library import ADDING
-from ui.looks import LOOKS
+from ui.library.videos import ADDING
+from ui.shared import resources, shelf, words
+from ui.shared.looks import LOOKS
 
 
 def checked(app: AppTest) -> AppTest:

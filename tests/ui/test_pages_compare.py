@@ -18,10 +18,11 @@ from engine.lab.compare.benchmark import COLD_QUERIES
 from engine.lab.compare.contenders import NAMES
 from engine.lab.compare.timeline import Heat, typical
 from tests.ui.test_pages import checked, drawn, said
-from ui import compare, resources, words
-from ui.compare import Choices, Comparison
-from ui.jobs import Job
-from ui.looks import CONTENDERS, LOOKS
+from ui.compare import comparison
+from ui.compare.comparison import Choices, Comparison
+from ui.shared import resources, words
+from ui.shared.jobs import Job
+from ui.shared.looks import CONTENDERS, LOOKS
 
 PAGE = "pages/compare.py"
 SAME = ("recall", "shards_probed", "shards_total", "fraction_scanned", "work", "bytes_read", "n_probe", "setting")
@@ -65,7 +66,7 @@ def forget() -> None:
 @pytest.fixture
 def page(visit: Any) -> Callable[[], AppTest]:
     """Open the page on the sample town, with few queries to ask and nothing compared by anybody yet."""
-    compare._latest().clear()
+    comparison._latest().clear()
     forget()
 
     def opened() -> AppTest:
@@ -80,7 +81,7 @@ def made(town: Collection) -> Comparison:
     """A comparison on the town, made once."""
     opened = resources.board().get("open town")
     assert opened is not None
-    ran = Job(lambda report: compare._compare(opened.value(), Choices(n=10), report))
+    ran = Job(lambda report: comparison._compare(opened.value(), Choices(n=10), report))
     assert ran.wait(90)
     return ran.value()
 
@@ -97,7 +98,7 @@ class TestBefore:
     def test_it_says_who_is_compared_and_how_long_that_takes(self, page: Any) -> None:
         app = page()
         assert [app.markdown[i].value for i in range(len(app.markdown)) if app.markdown[i].value.startswith("**")] == [
-            f"**{CONTENDERS[name].label}**" for name in compare.USUAL
+            f"**{CONTENDERS[name].label}**" for name in comparison.USUAL
         ]
         captions = " ".join(caption.value for caption in app.caption)
         assert "Takes about" in captions
@@ -143,7 +144,7 @@ class TestARun:
         assert "Slow motion: 1 ms takes" in race["said"]
 
         table = app.dataframe[0].value
-        assert list(table["contender"]) == list(compare.USUAL)
+        assert list(table["contender"]) == list(comparison.USUAL)
         assert list(table["recall"]) == [each.recall for each in verdict.standings]
         assert list(table["p95 ms"]) == [each.p95_ms for each in verdict.standings]
 
@@ -183,7 +184,7 @@ class TestARun:
         assert len(figure(app, "times")["data"]) == 18
 
     def test_another_visitor_finds_the_last_run_unless_it_was_on_typed_texts(self, page: Any, made: Comparison) -> None:
-        compare._latest()["town"] = made
+        comparison._latest()["town"] = made
         app, verdict = page(), made.verdict
         whose = "The last comparison on this server"
         assert app.subheader[0].value == words.plain(verdict.summary[:1].upper() + verdict.summary[1:])
@@ -193,7 +194,7 @@ class TestARun:
         compared(app)
         assert job().value().labels == ("a dog",)
         assert whose not in " ".join(each.value for each in app.caption)
-        assert compare.newest("town", []) is made
+        assert comparison.newest("town", []) is made
 
 
 class TestChoices:
@@ -256,11 +257,11 @@ class TestChoices:
 
     def test_texts_need_an_encoder_and_there_may_be_too_many(self) -> None:
         typed = Choices(source="typed", text="a dog")
-        assert compare.wrong(typed, "") == ""
-        assert compare.wrong(typed, "The model is not here.") == "The model is not here."
-        assert compare.wrong(Choices(), "The model is not here.") == ""
-        many = replace(typed, text="a dog\n" * (compare.MOST_LINES + 1))
-        assert f"up to {compare.MOST_LINES}" in compare.wrong(many, "")
+        assert comparison.wrong(typed, "") == ""
+        assert comparison.wrong(typed, "The model is not here.") == "The model is not here."
+        assert comparison.wrong(Choices(), "The model is not here.") == ""
+        many = replace(typed, text="a dog\n" * (comparison.MOST_LINES + 1))
+        assert f"up to {comparison.MOST_LINES}" in comparison.wrong(many, "")
 
     def test_a_stop_keeps_nothing(self, page: Any) -> None:
         app = page()
@@ -298,7 +299,7 @@ def test_the_page_and_the_command_line_find_the_same(
 ) -> None:
     from engine.lab.compare.benchmark import Bench
 
-    request, labels = compare.request(town, choices)
+    request, labels = comparison.request(town, choices)
     assert len(labels) == len(request.queries)
     np.save(tmp_path / "q.npy", request.queries)
     arguments = ["--k", choices.k, "--contenders", ",".join(choices.contenders), "--limit", choices.n_queries]

@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 from engine import Collection
 from engine.datasets.synthetic import World, write_synthetic
 from tests.ui.test_pages import ask, checked, drawn, said
-from ui import resources
-from ui.making import MAKING
+from ui.library.create import MAKING
+from ui.shared import resources
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ class TestChoosing:
         bare: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("ui.shelf.GRACE", 0.2)
+        monkeypatch.setattr("ui.shared.shelf.GRACE", 0.2)
         one, other = chosen(visit(), "folder-bare"), ask(visit(), "a beach")
         shelf = resources.shelf()
         job = shelf.open(shelf.places()["folder-bare"])

@@ -21,9 +21,11 @@ from engine.datasets.queries import sample_queries
 from engine.datasets.synthetic import World, write_synthetic
 from engine.lab.replay.replay import Replay, Request
 from tests.ui.test_pages import checked, said
-from ui import memory, memory_charts, replaying, resources
-from ui.replaying import COUNTS, LOADS, PACES, Player
-from ui.words import nbytes
+from ui.memory import figures
+from ui.memory import replay as replaying
+from ui.memory.replay import COUNTS, LOADS, PACES, Player
+from ui.shared import resources
+from ui.shared.words import nbytes
 
 QUICK = list(PACES)[-1]
 
@@ -142,7 +144,7 @@ class TestWhereTheBytesAre:
         assert f"{nbytes(told.disk.total)} on disk" in page.get("plotly_chart")[0].proto.alt
 
     def test_the_same_can_be_seen_shard_by_shard(self, page: AppTest, shared: Collection) -> None:
-        app = checked(page.segmented_control(key="bytes_of").set_value(memory.SHARDS).run())
+        app = checked(page.segmented_control(key="bytes_of").set_value(account.SHARDS).run())
         drawn, told = figure(app, 0), shared.memory()
         sizes = {bar["name"]: floats(bar["x"]) for bar in drawn["data"]}
         assert sizes["All as float32 in memory"] == pytest.approx([s.float32_nbytes / 1e6 for s in told.shards])
@@ -164,17 +166,17 @@ class TestWhereTheBytesAre:
         assert page.selectbox(key="collection").value == "large-town"
 
     def test_on_many_frames_it_does_not(self, visit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(memory, "TINY", 100)
+        monkeypatch.setattr(account, "TINY", 100)
         app = checked(visit(collection="town").switch_page("pages/memory.py").run())
         assert "large town" not in said(app)
 
     def test_a_budget_far_beyond_the_bars_is_named_and_a_near_one_is_drawn(self, shared: Collection) -> None:
         told = shared.memory()
-        far = memory_charts.whole(told)
+        far = figures.whole(told)
         assert not far.layout.shapes
         assert "beyond this scale" in str(far.layout.annotations)
         with Collection.open(shared.path, cache_bytes=told.float32_nbytes) as collection:
-            near = memory_charts.whole(collection.memory())
+            near = figures.whole(collection.memory())
         assert near.layout.shapes[0].x0 == told.float32_nbytes / 1e6
         assert near.layout.xaxis.range[1] > told.disk.total / 1e6
 
@@ -189,7 +191,7 @@ class TestWhereTheBytesAre:
         app = checked(visit(collection="town").switch_page("pages/memory.py").run())
         assert "not known on this system" in json.dumps(figure(app, 0))
         assert "The whole process" not in app.caption[0].value
-        checked(app.segmented_control(key="bytes_of").set_value(memory.SHARDS).run())
+        checked(app.segmented_control(key="bytes_of").set_value(account.SHARDS).run())
         assert "Mapped now" not in json.dumps(figure(app, 0))
 
 
@@ -268,7 +270,7 @@ class TestReplay:
         (cells,) = [trace for trace in spec["data"] if trace["type"] == "heatmap"]
         assert np.array_equal(np.array(floats(cells["z"])).reshape(told.seen().T.shape), told.seen().T)
         assert [word for row in cells["text"] for word in row] == [
-            memory_charts.SEEN[state] for state in told.seen().T.ravel()
+            figures.SEEN[state] for state in told.seen().T.ravel()
         ]
         lines = {trace["name"]: trace for trace in spec["data"] if trace.get("mode") == "lines"}
         assert floats(lines["in the cache"]["y"]) == pytest.approx((told.nbytes / 1e6).tolist())

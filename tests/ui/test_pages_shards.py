@@ -11,10 +11,11 @@ from engine import Collection
 from engine.types import Filter, ShardState
 from testing.app import FRONT_DOOR
 from tests.ui.test_pages import ask, checked, drawn, said
-from ui import hints, resources, words
-from ui import query as asking
-from ui.missed import SHOWN
-from ui.shards import sentence
+from ui.search import hints
+from ui.search import query as asking
+from ui.search.missed import SHOWN
+from ui.shards.preview import sentence
+from ui.shared import resources, words
 
 DOG = "a dog in the park on a snowy morning, no people"
 NARROW = {"method": "routed", "probes": "1"}

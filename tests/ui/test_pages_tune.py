@@ -21,8 +21,9 @@ from engine.lab.tuning.tuner import Setting
 from testing.app import FRONT_DOOR
 from testing.tuned import made
 from testing.worlds import FEW, fill
-from ui import resources, tune, tune_ready
-from ui.jobs import MEASURE
+from ui.shared import resources
+from ui.shared.jobs import MEASURE
+from ui.tune import measuring, questions
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def opened(path: Path) -> AppTest:
 
 
 def tuner_of(path: Path) -> Any:
-    return tune_ready.tuners()[key_of(path)]
+    return measuring.tuners()[key_of(path)]
 
 
 def said(app: AppTest) -> str:
@@ -101,7 +102,7 @@ class TestGettingReady:
         assert "answers without changing anything" in said(app)
         assert not app.select_slider
         app = settled(app, path, "tune measure")
-        assert tune.sentence(tuner_of(path).today) in said(app)
+        assert questions.sentence(tuner_of(path).today) in said(app)
 
     def test_two_visitors_share_what_was_measured(self, path):
         first = opened(path)
@@ -132,7 +133,7 @@ class TestGettingReady:
             collection.delete(collection.videos()[0].video_id)
         app = settled(checked(app.run()), path, "tune measure")
         assert tuner_of(path) is not before
-        assert tune.sentence(tuner_of(path).today) in said(app)
+        assert questions.sentence(tuner_of(path).today) in said(app)
 
 
 def _until_stopped(report: Any) -> None:
@@ -157,7 +158,7 @@ class TestTheControls:
         tuner = tuner_of(path)
         checked(getattr(app, kind)(key=key).set_value(value).run())
         outcome = tuner.predict(replace(tuner.today.setting, **changed))
-        assert f"[{outcome.how}] {tune.sentence(outcome)}" in said(app)
+        assert f"[{outcome.how}] {questions.sentence(outcome)}" in said(app)
         assert "Today, measured" in said(app)
         (table,) = app.dataframe
         assert table.value["recall"].tolist() == [round(each.recall.value, 4) for each in (tuner.today, outcome)]

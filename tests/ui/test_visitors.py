@@ -18,10 +18,10 @@ from engine.system.bounds import MAX_JOBS, MAX_TYPED_PATH
 from testing.app import ROOT, served
 from testing.app import visit as open_visit
 from testing.worlds import fill, make_video
-from ui import resources, uncaught
-from ui.jobs import Board
-from ui.making import MAKING
-from ui.paths import typed
+from ui.library.create import MAKING
+from ui.shared import resources, uncaught
+from ui.shared.jobs import Board
+from ui.shared.paths import typed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -119,7 +119,7 @@ class TestWhatGoesWrong:
                 int("hunter2")
             raise error
 
-        monkeypatch.setattr("ui.library.headline", fails)
+        monkeypatch.setattr("ui.library.videos.headline", fails)
         app = visit("library")
         (box,) = [box.value.replace("\\", "") for box in app.error]
         assert box.startswith(told)

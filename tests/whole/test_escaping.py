@@ -25,7 +25,7 @@ from testing.app import ROOT, served
 from testing.app import visit as open_visit
 from testing.nasty import SNIPPETS, nasty
 from testing.worlds import fill, make_video
-from ui import resources, words
+from ui.shared import resources, words
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

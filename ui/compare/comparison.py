@@ -1,0 +1,272 @@
+"""The Compare page's questions and answers: what to compare, as the engine's request; the job that does it; earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+import streamlit as st
+
+from engine.errors import Stopped
+from engine.system import bounds
+from ui.shared import resources
+from ui.shared.jobs import MEASURE, Job, Report
+from ui.shared.looks import CONTENDERS
+from ui.shared.uncaught import sentence
+from ui.shared.words import count, listed, plain
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+    from engine.lab.compare import Request, Verdict
+    from ui.shared.shelf import Opened
+
+Source = Literal["sample", "typed", "frames"]
+SOURCES: dict[Source, str] = {"sample": "Sample texts", "typed": "My own texts", "frames": "Stored frames"}
+USUAL = ("naive", "exact", "routed")
+MOST_LINES = 500
+"""Texts of one's own, at the most."""
+FEW_FRAMES = 20_000
+"""With fewer frames an exact search is instant, so that there is little to compare."""
+_HELD_BACK = 64
+"""Sample texts on which widths are found where the texts are the visitor's own."""
+_KEPT = 8
+"""Runs of a visitor that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the visitor wants compared."""
+
+    contenders: tuple[str, ...] = USUAL
+    source: Source = "sample"
+    n: int = 100
+    """Queries to measure, unless they are the visitor's own."""
+    text: str = ""
+    """The visitor's own, one per line."""
+    k: int = 10
+    recall: float = 0.95
+    cold: bool = False
+    sweep: bool = False
+
+    @property
+    def n_queries(self) -> int:
+        """Queries that will be measured; where files are dropped before each, only the first of them."""
+        from engine.lab.compare import COLD_QUERIES
+
+        wanted = len(lines(self.text)) if self.source == "typed" else self.n
+        return min(wanted, COLD_QUERIES) if self.cold else wanted
+
+    @property
+    def told(self) -> str:
+        """`100 sample texts, 10 hits, recall 0.95, warm`."""
+        return f"{self.queries_told}, {self.settings_told}"
+
+    @property
+    def queries_told(self) -> str:
+        """`100 sample texts`."""
+        if self.source == "typed":
+            return f"{count(self.n_queries, 'text')} of my own" if self.n_queries else "my own texts"
+        return count(self.n_queries, "sample text" if self.source == "sample" else "stored frame")
+
+    @property
+    def settings_told(self) -> str:
+        """`10 hits, recall 0.95, warm`."""
+        width = "many widths" if self.sweep else f"recall {self.recall:g}"
+        return f"{count(self.k, 'hit')}, {width}, {'cold' if self.cold else 'warm'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A comparison that was made."""
+
+    verdict: Verdict
+    labels: tuple[str, ...]
+    """What each query that was given is called."""
+    choices: Choices
+    place: str
+    """Key of the collection."""
+    name: str
+    """What people call it."""
+    made: datetime
+
+    @property
+    def told(self) -> str:
+        """What tells it apart from other runs of a visit."""
+        return f"{self.made:%H:%M:%S}, {self.name}: {self.choices.told}"
+
+    def label(self, query: int) -> str:
+        """What one of the queries measured is called, by its number among them."""
+        return self.labels[self.verdict.rows[query]]
+
+
+def lines(text: str) -> list[str]:
+    """The texts that were typed or pasted, one per line."""
+    return [line for each in text.splitlines() if (line := " ".join(each.split()))]
+
+
+def wrong(choices: Choices, textless: str) -> str:
+    """Why this cannot be compared, one sentence; empty if it can."""
+    if not choices.contenders:
+        return "No contender is chosen; choose at least one."
+    if choices.source != "typed":
+        return ""
+    if textless:
+        return textless
+    given = len(lines(choices.text))
+    if not given:
+        return "There is no text to search for; type or paste at least one line under Queries."
+    if given > MOST_LINES:
+        return f"{given:,} texts are too many; give up to {MOST_LINES}."
+    for line in lines(choices.text):
+        try:
+            bounds.query_text(line)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def unfit(collection: Collection) -> Mapping[str, str]:
+    """Contenders that cannot take part here, and why."""
+    from engine.lab.compare import unfit_for
+
+    stats = collection.stats()
+    found = unfit_for(stats.n_cells, stats.metric)
+    if stats.router != "learned":
+        found.setdefault("routed", "this collection has no learned router")
+    return found
+
+
+def request(collection: Collection, choices: Choices) -> tuple[Request, tuple[str, ...]]:
+    """What the engine is to compare, and what each of the queries is called.
+
+    Of sample queries twice as many are given as are measured: where a contender's width is to be found, that is done on
+    the others. For the visitor's own texts it is done on sample texts.
+
+    Raises
+    ------
+    EngineError
+        If there are no such queries, or no encoder for texts.
+    """
+    from engine.datasets import sample_queries
+    from engine.lab.compare import Request
+
+    others = None
+    if choices.source == "typed":
+        labels = tuple(lines(choices.text))
+        vectors = collection.encoder.encode_text(list(labels))
+        others = sample_queries(collection, _HELD_BACK, "text", seed=1).vectors
+    else:
+        samples = sample_queries(collection, 2 * choices.n, "image" if choices.source == "frames" else "text")
+        vectors, labels = samples.vectors, samples.labels
+    asked = Request(
+        collection.path,
+        vectors,
+        "image" if choices.source == "frames" else "text",
+        choices.k,
+        choices.recall,
+        choices.contenders,
+        sweep=choices.sweep,
+        cold=choices.cold,
+        limit=choices.n_queries,
+        calibrate=others,
+    )
+    return asked, labels
+
+
+def expected_seconds(collection: Collection, choices: Choices) -> float:
+    """How long that will take, about."""
+    from engine.lab.compare import expected_seconds
+
+    n, dim = collection.n_frames, collection.settings.dim
+    return expected_seconds(choices.contenders, n, dim, choices.n_queries, sweep=choices.sweep, cold=choices.cold)
+
+
+def start(opened: Opened, choices: Choices) -> None:
+    """Have it compared, once the measurements of others have ended."""
+
+    def work(report: Report) -> Comparison:
+        return _compare(opened, choices, report)
+
+    resources.board().start(_name(opened.place.key), work, MEASURE, resources.visitor())
+
+
+def job(place: str) -> Job[Comparison] | None:
+    """The visitor's comparison on this collection, running or ended."""
+    return resources.board().get(_name(place))
+
+
+def _name(place: str) -> str:
+    return resources.mine(f"compare {place}")
+
+
+def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
+    from engine.lab.compare import Bench
+
+    report(0.0, "Taking the queries")
+    asked, labels = request(opened.collection, choices)
+    bench = Bench(asked)
+    report.on_stop(bench.stop)
+    progress = _Progress(bench.names)
+    verdict = bench.run(lambda what, done, total: report(*progress(what, done / total)))
+    return Comparison(verdict, labels, choices, opened.place.key, opened.name, datetime.now())
+
+
+class _Progress:
+    """Turns what a comparison tells into a share of the whole that never falls, and a few words."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._starts = {name: 0.25 + 0.35 * i / len(names) for i, name in enumerate(names)}
+        self._reached = 0.0
+
+    def __call__(self, what: str, share: float) -> tuple[float, str]:
+        name, _, doing = what.partition(": ")
+        if name not in self._starts:
+            at = (0.03 if "found" in what else 0.15) + 0.1 * share
+            said = what[:1].upper() + what[1:]
+        elif doing:
+            at = self._starts[name] + 0.35 / len(self._starts) * (0.5 if "width" in doing else 0.8)
+            said = f"{CONTENDERS[name].label}: {doing}"
+        else:
+            at, said = 0.6 + 0.4 * share, f"{share:.0%} of the queries asked, now {CONTENDERS[name].label.lower()}"
+        self._reached = max(self._reached, at)
+        return self._reached, said
+
+
+def runs(place: str) -> list[Comparison]:
+    """Comparisons of this visit, the newest last. One on this collection that has just ended is among them; its fault is shown."""
+    kept: list[Comparison] = st.session_state.setdefault("comparisons", [])
+    ended = job(place)
+    if ended is None or ended.running:
+        return kept
+    try:
+        value = ended.value()
+    except Stopped:
+        st.info("The comparison was stopped; nothing of it is kept.", icon=":material/stop_circle:")
+    except Exception as error:
+        st.error(plain(sentence(error)))
+    else:
+        if not any(value is each for each in kept):
+            kept.append(value)
+            del kept[:-_KEPT]
+            if value.choices.source != "typed":
+                _latest()[value.place] = value
+    return kept
+
+
+def newest(place: str, made: list[Comparison]) -> Comparison | None:
+    """The newest comparison on this collection: the visitor's, else the last that anybody made on sample queries."""
+    mine = [each for each in made if each.place == place]
+    return mine[-1] if mine else _latest().get(place)
+
+
+@st.cache_resource(show_spinner=False)
+def _latest() -> dict[str, Comparison]:
+    """The newest comparison of each collection on this server, by its key; none on texts that a visitor typed."""
+    return {}
+
+
+def names(contenders: tuple[str, ...]) -> str:
+    """`naive loop, exact and routed`."""
+    return listed(CONTENDERS[name].label.lower() for name in contenders)

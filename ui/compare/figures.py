@@ -1,0 +1,225 @@
+"""The Compare page's figures: a dot per query on a scale of milliseconds, and recall against time over many widths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from ui.shared import charts
+from ui.shared.looks import CONTENDERS
+from ui.shared.words import hypertext
+
+if TYPE_CHECKING:
+    from engine.lab.compare import Standing
+    from ui.compare.comparison import Comparison
+
+_ROW, _FOOT = 78, 62
+"""Pixels of a contender's row, and of what stands below."""
+_GOLDEN = 0.6180339887
+"""Steps of this, modulo one, fill a strip evenly and the same each time."""
+_FAINT = 0.3
+_TICKS = [base * 10.0**power for power in range(-3, 6) for base in (1, 2, 5)]
+
+
+def colour(name: str) -> str:
+    """A contender's colour in the visitor's theme."""
+    look = CONTENDERS[name]
+    return look.dark if charts.dark() else look.light
+
+
+def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
+    """Draw a row per contender: a dot per query, marks at p50 and p95, earlier runs below in fainter colours."""
+    names = comparison.verdict.names
+    figure = charts.figure(showlegend=False)
+    runs = [comparison, *earlier]
+    for row, name in enumerate(names):
+        for place, run in enumerate(runs):
+            if name in run.verdict.names:
+                _strip(figure, run, name, _Strip(row, place, len(runs)))
+        _beside(figure, comparison.verdict.pick(name), row)
+    span = [
+        each.ms
+        for run in runs
+        for name in names
+        if name in run.verdict.names
+        for each in run.verdict.pick(name).queries
+    ]
+    figure.update_xaxes(
+        type="log",
+        tickvals=_TICKS,
+        ticktext=[f"{tick:g}" for tick in _TICKS],
+        range=_log_range(span),
+        title={"text": "milliseconds per query (log scale)", "font": {"color": charts.faint(), "size": 13}},
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(names))),
+        ticktext=[f"<b>{CONTENDERS[name].label}</b>" for name in names],
+        tickfont={"color": charts.ink(), "size": 14},
+        range=[len(names) - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
+        fixedrange=True,
+    )
+    figure.update_layout(margin={"l": 120, "r": 178, "t": 4, "b": 44})
+    charts.show(figure, key="times", alt=alt(comparison), height=_FOOT + _ROW * len(names))
+
+
+class _Strip:
+    """Where the dots of one run lie within a contender's row; rows are one apart, from the top."""
+
+    def __init__(self, row: int, place: int, n: int) -> None:
+        self.height = 0.72 / n
+        self.middle = row - 0.36 + self.height * (place + 0.5) + 0.06
+        self.is_main = place == 0
+
+    def at(self, i: int) -> float:
+        """The height of the i-th dot: it means nothing, and keeps dots apart."""
+        return self.middle + (i * _GOLDEN % 1 - 0.5) * self.height * 0.6
+
+
+def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None:
+    standing = run.verdict.pick(name)
+    seen = 1.0 if strip.is_main else _FAINT
+    before = "" if strip.is_main else f"<br>run of {hypertext(run.told)}"
+    figure.add_scatter(
+        x=[each.ms for each in standing.queries],
+        y=[strip.at(i) for i in range(len(standing.queries))],
+        mode="markers",
+        marker={"color": colour(name), "size": 7, "opacity": 0.5 * seen, "symbol": CONTENDERS[name].sign},
+        customdata=[
+            [hypertext(run.label(i)[:80]), each.recall, each.shards_probed] for i, each in enumerate(standing.queries)
+        ],
+        hovertemplate=(
+            f"<b>{CONTENDERS[name].label}</b>: %{{x:.2f}} ms<br>%{{customdata[0]}}<br>"
+            f"recall %{{customdata[1]:.2f}}, %{{customdata[2]}} of {standing.shards_total} shards{before}<extra></extra>"
+        ),
+    )
+    for which, ms, size in (("p50", standing.p50_ms, 1.0), ("p95", standing.p95_ms, 0.66)):
+        figure.add_scatter(
+            x=[ms],
+            y=[strip.middle],
+            mode="markers+text" if strip.is_main else "markers",
+            marker={
+                "symbol": "line-ns",
+                "size": 44 * strip.height * size,
+                "line": {"width": 3.5 if which == "p50" else 2, "color": charts.ink()},
+                "opacity": seen,
+            },
+            text=[f"{which} {_ms(ms)}"],
+            textposition="top right" if which == "p95" else "top left",
+            textfont={"size": 12, "color": charts.ink() if which == "p50" else charts.faint()},
+            cliponaxis=False,
+            hovertemplate=f"<b>{CONTENDERS[name].label}</b>: {which} %{{x:.2f}} ms{before}<extra></extra>",
+        )
+
+
+def _beside(figure: go.Figure, standing: Standing, row: int) -> None:
+    """What a contender found and opened, at the right of its row."""
+    figure.add_annotation(
+        x=1,
+        xref="paper",
+        xanchor="left",
+        xshift=12,
+        y=row,
+        showarrow=False,
+        align="left",
+        text=f"recall <b>{_share(standing.recall)}</b><br>{standing.shards_probed:.3g} of {standing.shards_total} shards",
+    )
+
+
+def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
+    """Draw recall against p50 milliseconds: a line over the widths of each router, a single mark for who scans everything."""
+    figure = charts.figure()
+    runs = [comparison, *earlier]
+    for place, run in enumerate(runs):
+        for name in run.verdict.names:
+            widths = sorted((each for each in run.verdict.standings if each.name == name), key=lambda each: each.work)
+            asked = [each for each in widths if each.recall_asked is not None]
+            given = [each for each in widths if each.recall_asked is None]
+            _line(figure, name, given, _Line(run, place == 0, CONTENDERS[name].label))
+            _line(figure, name, asked, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", "dash"))
+    figure.add_hline(
+        y=comparison.verdict.recall,
+        line={"dash": "dot", "color": charts.faint(), "width": 1.5},
+        annotation={"text": f"asked for {_share(comparison.verdict.recall)}", "font": {"color": charts.faint()}},
+        annotation_position="bottom left",
+    )
+    span = [each.p50_ms for run in runs for each in run.verdict.standings]
+    figure.update_xaxes(
+        type="log",
+        tickvals=_TICKS,
+        ticktext=[f"{tick:g}" for tick in _TICKS],
+        range=_log_range(span),
+        title="p50, milliseconds (log scale)",
+    )
+    figure.update_yaxes(title="recall", range=[None, 1.03])
+    figure.update_layout(margin={"l": 60, "r": 16, "t": 34, "b": 44})
+    what = "; ".join(_told(each) for each in comparison.verdict.standings)
+    charts.show(figure, key="curve", alt=f"Recall against p50 milliseconds. {what}", height=380)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """How the widths of one contender in one run are drawn."""
+
+    run: Comparison
+    is_main: bool
+    label: str
+    dash: str = "solid"
+
+
+def _line(figure: go.Figure, name: str, widths: Sequence[Standing], line: _Line) -> None:
+    if not widths:
+        return
+    before = "" if line.is_main else f"<br>run of {hypertext(line.run.told)}"
+    figure.add_scatter(
+        x=[each.p50_ms for each in widths],
+        y=[each.recall for each in widths],
+        mode="lines+markers",
+        name=line.label,
+        showlegend=line.is_main,
+        opacity=1.0 if line.is_main else _FAINT,
+        line={"color": colour(name), "width": 2, "dash": line.dash},
+        marker={"size": 9, "symbol": CONTENDERS[name].sign + ("" if line.dash == "solid" else "-open")},
+        customdata=[
+            [each.setting or "everything", each.shards_probed, each.shards_total, each.fraction_scanned]
+            for each in widths
+        ],
+        hovertemplate=(
+            f"<b>{CONTENDERS[name].label}</b>, %{{customdata[0]}}<br>recall %{{y:.3f}} at %{{x:.2f}} ms<br>"
+            "%{customdata[1]:.1f} of %{customdata[2]} shards opened, %{customdata[3]:.1%} of the frames scanned"
+            f"{before}<extra></extra>"
+        ),
+    )
+
+
+def alt(comparison: Comparison) -> str:
+    """The first figure in words."""
+    picks: Iterable[Standing] = (comparison.verdict.pick(name) for name in comparison.verdict.names)
+    return "Milliseconds per query. " + "; ".join(_told(each) for each in picks)
+
+
+def _told(standing: Standing) -> str:
+    return (
+        f"{CONTENDERS[standing.name].label}{f' ({standing.setting})' if standing.setting else ''}: "
+        f"p50 {_ms(standing.p50_ms)}, p95 {_ms(standing.p95_ms)}, recall {standing.recall:.3g}, "
+        f"{standing.shards_probed:.3g} of {standing.shards_total} shards"
+    )
+
+
+def _log_range(ms: Sequence[float]) -> list[float]:
+
+    return [math.log10(min(ms) * 0.8), math.log10(max(ms) * 1.25)]
+
+
+def _share(value: float) -> str:
+    """`.96`, `1`: as short as it reads on a chart."""
+    return "1" if value >= 0.9995 else f"{value:.3f}".rstrip("0").lstrip("0") or "0"
+
+
+def _ms(ms: float) -> str:
+    return f"{ms:,.{0 if ms >= 100 else 1 if ms >= 10 else 2}f} ms"

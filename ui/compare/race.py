@@ -1,0 +1,84 @@
+"""One query of a comparison as a race: each contender's bar fills shard by shard, in slow motion, from its own times."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from engine.system import visible
+from engine.types import ShardState
+from ui.components import component
+from ui.shared.looks import CONTENDERS, LOOKS
+
+if TYPE_CHECKING:
+    from engine.lab.compare import Entrant
+    from ui.compare.comparison import Comparison
+
+_RACE = component("race")
+_SECONDS = 6.0
+"""That the slowest contender takes on the screen, at the most."""
+_STEPS = [base * 10**power for power in range(4) for base in (1, 2, 5)]
+
+
+def show(comparison: Comparison) -> None:
+    """Draw the race over a query that the visitor may choose; at first a typical one."""
+    from engine.lab.compare import Heat, typical
+
+    verdict = comparison.verdict
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader("The race", anchor=False, width="content")
+        query = st.selectbox(
+            "Query of the race",
+            range(verdict.n_queries),
+            index=typical(verdict),
+            format_func=lambda query: visible(comparison.label(query)),
+            key=f"race_{comparison.made.isoformat()}",
+            label_visibility="collapsed",
+            width=420,
+        )
+    heat = Heat.of(verdict, query)
+    slowdown = max([step for step in _STEPS if step * heat.longest_ms <= _SECONDS * 1000], default=1)
+    label = visible(comparison.label(query))
+    _RACE(
+        key="race",
+        data={
+            "label": f"Race over the query {label}. {' '.join(_words(each) for each in heat.entrants)}",
+            "said": f"A bar has a cell per shard, which fills while that shard is searched; grey is never opened. {_pace(slowdown)}",
+            "slowdown": slowdown,
+            "stamp": f"{comparison.made.isoformat()} {query}",
+            "left": {theme: getattr(LOOKS[ShardState.SKIPPED], theme) for theme in ("light", "dark")},
+            "entrants": [_drawn(each) for each in heat.entrants],
+        },
+    )
+
+
+def _drawn(entrant: Entrant) -> dict[str, Any]:
+    look = CONTENDERS[entrant.name]
+    return {
+        "name": look.label,
+        "light": look.light,
+        "dark": look.dark,
+        "ms": entrant.ms,
+        "chosen": entrant.chosen_ms,
+        "laps": [list(asdict(lap).values()) for lap in entrant.laps],
+        "total": entrant.shards_total,
+        "words": _words(entrant),
+    }
+
+
+def _words(entrant: Entrant) -> str:
+    n = len(entrant.laps) or entrant.shards_total
+    chose = f" {entrant.chosen_ms:.2f} ms of it to choose them," if entrant.chosen_ms else ""
+    return (
+        f"{CONTENDERS[entrant.name].label}: {n} of {entrant.shards_total} shards in {entrant.ms:.2f} ms,"
+        f"{chose} recall {entrant.recall:.2g}."
+    )
+
+
+def _pace(slowdown: int) -> str:
+    """How much slower than it was."""
+    if slowdown == 1:
+        return "In real time."
+    return f"Slow motion: 1 ms takes {f'{slowdown / 1000:g} s' if slowdown >= 1000 else f'{slowdown} ms'}."

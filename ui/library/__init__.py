@@ -1,0 +1,1 @@
+"""The Library page: videos of a collection, and making another."""

@@ -1,0 +1,169 @@
+"""The videos of a collection as posters and as a table, and the form that adds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from engine.errors import EngineError, Stopped
+from engine.system import cell, visible
+from engine.types import VideoInfo
+from ui.shared import filters, frames
+from ui.shared.jobs import Job, Report
+from ui.shared.paths import typed
+from ui.shared.progress import of_another, watch
+from ui.shared.resources import board, visitor
+from ui.shared.shelf import Opened, told
+from ui.shared.uncaught import sentence
+from ui.shared.words import count, duration, listed, plain, when
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+    from engine.importers import IngestReport
+
+ADDING = "adding a video"
+PAGE = 48
+"""Posters at a time."""
+
+
+def headline(collection: Collection) -> None:
+    """The collection in one sentence."""
+    videos, stats = collection.videos(), collection.stats()
+    shards = len({shard for video in videos for shard in video.shards})
+    st.markdown(
+        f"{count(stats.n_videos, 'video')}, {duration(sum(video.duration for video in videos))}, "
+        f"{count(stats.n_frames, 'frame')} in {count(shards, 'shard')}. "
+        "Click a poster to search in that video only."
+    )
+    if stats.router:
+        st.caption(plain(f"Text queries are routed by the {stats.router} router: {stats.why_router}"))
+    if collection.lacks_trust:
+        st.info(
+            "Some films or pictures of this collection lie outside it and nobody on this machine has allowed them, so they are not shown; "
+            "its owner can do so with `python -m engine trust COLLECTION --media`."
+        )
+
+
+def posters(collection: Collection) -> None:
+    """A poster for each video; a click goes to the search page, filtered to it."""
+    by_id = {video_id: name for name, video_id in filters.names(collection).items()}
+    videos = collection.videos()
+    number = st.pagination(-(-len(videos) // PAGE), key="poster_page") if len(videos) > PAGE else 1
+    frames.grid(
+        [_poster(collection, video) for video in videos[(number - 1) * PAGE : number * PAGE]],
+        key="posters",
+        label="Videos",
+        on_pick=lambda video_id: st.session_state.update(go_to=by_id.get(video_id, "")),
+        size="large",
+    )
+    if name := st.session_state.pop("go_to", ""):
+        st.switch_page("pages/search.py", query_params={"video": visible(name)})
+
+
+def table(collection: Collection) -> None:
+    """The same as a table, one click away."""
+    with st.expander("As a table", icon=":material/table_rows:", key="table", on_change="rerun") as opened:
+        if opened.open:
+            st.dataframe(
+                [_row(video) for video in collection.videos()], hide_index=True, alt="Videos of the collection"
+            )
+
+
+def add_form(opened: Opened) -> None:
+    """The form that adds a video by path, in a popover; one is added at a time."""
+    job: Job[IngestReport] | None = board().get(ADDING)
+    if opened.synthetic or opened.textless:  # Nothing could embed its frames, or it would be no likeness any more.
+        return
+    with (
+        st.popover("Add a video", icon=":material/add:", type="primary", key="add"),
+        st.form("adding", border=False, clear_on_submit=False),
+    ):
+        path = st.text_input("Path of the video file on this computer", key="path", placeholder="/home/me/harbour.mp4")
+        st.caption("One frame a second is looked at. The file stays where it is.")
+        sent = st.form_submit_button("Add", type="primary", disabled=job is not None and job.running)
+    if not sent:
+        return
+    try:
+        start(opened.collection, typed(path, "the path of a video file"))
+    except (EngineError, ValueError) as error:
+        st.error(plain(sentence(error)))
+
+
+def start(collection: Collection, path: Path) -> None:
+    """Add the video in the background, unless one is being added already."""
+
+    def work(report: Report) -> IngestReport:
+        from engine.importers import ingest
+
+        return ingest(collection, [path], progress=lambda progress: report(progress.fraction, told(progress)))
+
+    board().start(ADDING, work, owner=visitor())
+
+
+def outcome() -> None:
+    """The progress of an addition; once the visitor's own has ended, how, in one sentence, until it is dismissed."""
+    job: Job[IngestReport] | None = board().own(ADDING, visitor())
+    latest = board().get(ADDING)
+    if latest is not None and latest is not job and latest.running:
+        of_another(latest, "adding a video")
+    if job is None:
+        return
+    if job.running:
+        watch(job, waiting="Opening the file")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container():
+            _ended(job)
+        st.button(
+            "Dismiss", icon=":material/close:", type="tertiary", on_click=board().dismiss, args=(ADDING, visitor())
+        )
+
+
+def _ended(job: Job[IngestReport]) -> None:
+    try:
+        report = job.value()
+    except Stopped:
+        st.info("Stopped; the collection is as it was.")
+        return
+    except Exception as error:
+        st.error(plain(sentence(error)))
+        return
+    for _, why in report.refused:
+        st.error(f"{plain(why)} The collection is as it was.")
+    for video_id in report.skipped:
+        st.info(f"{plain(video_id)} is in the collection already.")
+    for video_id in report.added:
+        st.success(f"Added {plain(video_id)}: {count(report.n_frames, 'frame')} in {report.seconds:.1f} s.")
+
+
+def _poster(collection: Collection, video: VideoInfo) -> frames.Picture:
+    length = duration(video.duration)
+    return frames.Picture(
+        id=video.video_id,
+        src=frames.data_url(collection.poster(video.video_id)),
+        alt=visible(f"Poster of {video.title}, {length}"),
+        title=visible(video.title or video.video_id),
+        time=length,
+        mark=f"{count(video.n_frames, 'frame')}, {_shards(video)}",
+    )
+
+
+def _shards(video: VideoInfo) -> str:
+    if len(video.shards) > 4:
+        return f"{len(video.shards)} shards"
+    return ("shard " if len(video.shards) == 1 else "shards ") + listed(map(str, video.shards))
+
+
+def _row(video: VideoInfo) -> dict[str, object]:
+    return {
+        "Video": cell(video.video_id),
+        "Title": cell(video.title),
+        "Length (s)": round(video.duration, 1),
+        "Frames per second": round(video.fps, 2),
+        "Recorded": when(video.captured_at) if video.captured_at else "",
+        "Frames": video.n_frames,
+        "Shards": ", ".join(map(str, video.shards)),
+        "File": cell(video.source),
+    }

@@ -1,0 +1,1 @@
+"""The Memory page: where bytes are, and a cache at work."""

@@ -1,0 +1,1 @@
+"""The Shards page: what a search would open, and what is inside a shard."""

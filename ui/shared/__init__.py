@@ -1,0 +1,1 @@
+"""What several pages use: the visitor's collection, jobs, filters, grids of pictures, words, colours, errors."""

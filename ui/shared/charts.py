@@ -1,0 +1,99 @@
+"""How figures look: one font, one grid, one set of colours, in both themes. What is drawn comes from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.types import ShardState
+from ui.shared.looks import LOOKS
+
+FONT = "Source Sans, Source Sans Pro, sans-serif"
+_CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
+
+
+def dark() -> bool:
+    """Whether the visitor sees the dark theme."""
+    return st.context.theme.type == "dark"
+
+
+def ink() -> str:
+    """Colour of text."""
+    return "#e7ebf3" if dark() else "#1b2333"
+
+
+def faint() -> str:
+    """Colour of lesser text and of marks that stand back."""
+    return "#97a1b5" if dark() else "#5d6779"
+
+
+def grid() -> str:
+    """Colour of grid lines."""
+    return "#2d3648" if dark() else "#d9dee8"
+
+
+def paper() -> str:
+    """Colour of the page."""
+    return "#10141c" if dark() else "#fcfcfd"
+
+
+def fill(state: ShardState) -> str:
+    """Colour of a shard's state."""
+    look = LOOKS[state]
+    return look.dark if dark() else look.light
+
+
+def marker(state: ShardState) -> dict[str, Any]:
+    """Colour and texture of a shard's state, for bars."""
+    pattern = {"shape": LOOKS[state].pattern, "fgcolor": paper(), "fgopacity": 0.7, "size": 6, "solidity": 0.3}
+    return {"color": fill(state), "line": {"color": paper(), "width": 1}, "pattern": pattern}
+
+
+def figure(**layout: Any) -> go.Figure:
+    """An empty figure in our looks; `layout` adds to it."""
+    axis = {"gridcolor": grid(), "zerolinecolor": grid(), "linecolor": grid(), "tickfont": {"color": faint()}}
+    made = go.Figure()
+    made.update_layout(
+        font={"family": FONT, "size": 13, "color": ink()},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        hoverlabel={"font": {"family": FONT, "size": 13}, "align": "left"},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
+        bargap=0.25,
+    )
+    made.update_xaxes(**axis)
+    made.update_yaxes(**axis)
+    made.update_layout(**layout)
+    return made
+
+
+def show(
+    figure: go.Figure,
+    *,
+    key: str,
+    alt: str,
+    height: int,
+    on_select: Callable[[], None] | None = None,
+) -> Any:
+    """Draw a figure.
+
+    Parameters
+    ----------
+    alt : what it shows, for those who cannot see it
+    height : pixels; fixed, so that nothing below it jumps
+    on_select : called when something in it is clicked
+    """
+    figure.update_layout(height=height)
+    return st.plotly_chart(
+        figure,
+        key=key,
+        alt=alt,
+        theme=None,
+        config=_CONFIG,
+        on_select=on_select or "ignore",
+        selection_mode="points",
+    )

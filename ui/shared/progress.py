@@ -1,0 +1,47 @@
+"""A running job on the page: how far it is, how many are before it, and a button that ends it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import streamlit as st
+
+from ui.shared import resources
+from ui.shared.jobs import Job
+from ui.shared.words import count, plain
+
+_EVERY = 0.4
+"""Seconds between looks."""
+
+
+def note(job: Job[Any], waiting: str = "Starting") -> str:
+    """What a running job is at, or how many are before it, in a few words."""
+    before = job.place
+    return f"Waiting for {count(before, 'measurement')} of other visitors to end" if before else job.note or waiting
+
+
+@st.fragment(run_every=_EVERY)
+def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
+    """Draw a job until it ends, and then run the page again. Only who started it may stop it, as long as he is there."""
+    if not job.running:
+        st.rerun()
+    stop = stop and job.owner in ("", resources.visitor())
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(job.fraction, text=f"{plain(note(job, waiting))} · {time.monotonic() - job.started:.0f} s")
+        if stop:
+            st.button(
+                "Stopping" if job.stopping else "Stop",
+                icon=":material/stop_circle:",
+                key="stop",
+                on_click=job.stop,
+                disabled=job.stopping,
+            )
+
+
+@st.fragment(run_every=_EVERY)
+def of_another(job: Job[Any], doing: str) -> None:
+    """Say that another visitor is doing something until it ends, and then run the page again."""
+    if not job.running:
+        st.rerun()
+    st.progress(job.fraction, text=f"Another visitor is {doing} · {time.monotonic() - job.started:.0f} s")

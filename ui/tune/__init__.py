@@ -1,0 +1,1 @@
+"""The Tune page: what another layout would do."""

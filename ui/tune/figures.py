@@ -1,0 +1,131 @@
+"""Four small pictures side by side: recall, shards opened, time and memory, each by the number of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from engine.types import ShardState
+from ui.shared import charts
+from ui.shared.words import milliseconds, nbytes
+
+if TYPE_CHECKING:
+    from engine.lab.tuning import Band, Outcome
+
+_HEIGHT = 268
+_WIDTH = 304
+"""Pixels; four stand side by side on a wide page, two on a narrow one."""
+_TICKS = (1, 2, 4, 8, 16, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """What one of them shows."""
+
+    key: str
+    title: str
+    band: Callable[[Outcome], Band]
+    told: Callable[[float], str]
+
+
+def _memory(outcome: Outcome) -> Band:
+    from engine.lab.tuning import Band
+
+    size = outcome.nbytes / 1e6
+    return Band(size, size, size)
+
+
+PANELS = (
+    _Panel("recall", "Recall", lambda each: each.recall, lambda value: f"{value:.3f}"),
+    _Panel("opened", "Shards opened", lambda each: each.shards_opened, lambda value: f"{value:.1f}"),
+    _Panel("p50", "Median time, ms", lambda each: each.p50_ms, milliseconds),
+    _Panel("memory", "Shards in memory, MB", _memory, lambda value: nbytes(round(value * 1e6))),
+)
+
+
+def multiples(today: Outcome, chosen: Outcome, across: Sequence[Outcome]) -> None:
+    """Draw the four, with today's setting and the chosen one marked in each."""
+    with st.container(horizontal=True, gap="small"):
+        for panel in PANELS:
+            with st.container(width=_WIDTH):
+                charts.show(
+                    _figure(panel, today, chosen, across),
+                    key=f"tune_chart_{panel.key}",
+                    alt=_alt(panel, today, chosen),
+                    height=_HEIGHT,
+                )
+
+
+def _figure(panel: _Panel, today: Outcome, chosen: Outcome, across: Sequence[Outcome]) -> go.Figure:
+    line = charts.fill(ShardState.OPENED)
+    x = [each.setting.n_shards for each in across]
+    bands = [panel.band(each) for each in across]
+    figure = charts.figure(
+        title={"text": panel.title, "font": {"size": 15}, "x": 0.02, "y": 0.97},
+        margin={"l": 8, "r": 14, "t": 38, "b": 8},
+        showlegend=False,
+        hovermode="closest",
+    )
+    figure.add_scatter(
+        x=[*x, *x[::-1]],
+        y=[*(each.high for each in bands), *(each.low for each in bands[::-1])],
+        fill="toself",
+        fillcolor=_faded(line),
+        line={"width": 0},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=x,
+        y=[each.value for each in bands],
+        mode="lines+markers",
+        line={"color": line, "width": 2},
+        marker={"size": 5},
+        text=[_hover(panel, each) for each in across],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    for outcome, symbol, name in ((today, "diamond-open", "Today"), (chosen, "circle", "Chosen")):
+        figure.add_scatter(
+            x=[outcome.setting.n_shards],
+            y=[panel.band(outcome).value],
+            mode="markers",
+            marker={
+                "symbol": symbol,
+                "size": 13,
+                "color": charts.ink() if name == "Today" else line,
+                "line": {"width": 2, "color": charts.ink()},
+            },
+            text=[f"{name}, {_hover(panel, outcome)}"],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    most = max([*(each.high for each in bands), panel.band(today).high, panel.band(chosen).high])
+    low = min([*(each.low for each in bands), panel.band(today).low, panel.band(chosen).low])
+    bounds = [max(0.0, low - 0.05), 1.01] if panel.key == "recall" else [0, most * 1.12 or 1]
+    figure.update_yaxes(range=bounds, nticks=5, automargin=True)
+    figure.update_xaxes(
+        type="log",
+        automargin=True,
+        tickvals=list(_TICKS),
+        title={"text": "shards, log scale", "font": {"size": 12, "color": charts.faint()}},
+        showgrid=False,
+    )
+    return figure
+
+
+def _hover(panel: _Panel, outcome: Outcome) -> str:
+    band = panel.band(outcome)
+    between = "" if band.low == band.high else f" ({panel.told(band.low)} to {panel.told(band.high)})"
+    return f"{outcome.how}: {outcome.setting.n_shards} shards<br>{panel.title.split(',')[0]} {panel.told(band.value)}{between}"
+
+
+def _alt(panel: _Panel, today: Outcome, chosen: Outcome) -> str:
+    now, then = (panel.told(panel.band(each).value) for each in (today, chosen))
+    return f"{panel.title} by the number of shards. Today {now}, measured; chosen {then}, {chosen.how}."
+
+
+def _faded(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"
