@@ -176,7 +176,7 @@ class TestEngine:
 
 BOX = """
 import streamlit as st
-from ui import query
+from ui.search import query
 
 st.session_state.read = query.box()
 st.button("Ask", on_click=query.ask, args=(st.session_state.get("given", ""),))

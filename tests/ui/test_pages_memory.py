@@ -21,7 +21,7 @@ from engine.datasets.queries import sample_queries
 from engine.datasets.synthetic import World, write_synthetic
 from engine.lab.replay.replay import Replay, Request
 from tests.ui.test_pages import checked, said
-from ui.memory import figures
+from ui.memory import breakdown, figures
 from ui.memory import replay as replaying
 from ui.memory.replay import COUNTS, LOADS, PACES, Player
 from ui.shared import resources
@@ -144,7 +144,7 @@ class TestWhereTheBytesAre:
         assert f"{nbytes(told.disk.total)} on disk" in page.get("plotly_chart")[0].proto.alt
 
     def test_the_same_can_be_seen_shard_by_shard(self, page: AppTest, shared: Collection) -> None:
-        app = checked(page.segmented_control(key="bytes_of").set_value(account.SHARDS).run())
+        app = checked(page.segmented_control(key="bytes_of").set_value(breakdown.SHARDS).run())
         drawn, told = figure(app, 0), shared.memory()
         sizes = {bar["name"]: floats(bar["x"]) for bar in drawn["data"]}
         assert sizes["All as float32 in memory"] == pytest.approx([s.float32_nbytes / 1e6 for s in told.shards])
@@ -166,7 +166,7 @@ class TestWhereTheBytesAre:
         assert page.selectbox(key="collection").value == "large-town"
 
     def test_on_many_frames_it_does_not(self, visit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(account, "TINY", 100)
+        monkeypatch.setattr(breakdown, "TINY", 100)
         app = checked(visit(collection="town").switch_page("pages/memory.py").run())
         assert "large town" not in said(app)
 
@@ -191,7 +191,7 @@ class TestWhereTheBytesAre:
         app = checked(visit(collection="town").switch_page("pages/memory.py").run())
         assert "not known on this system" in json.dumps(figure(app, 0))
         assert "The whole process" not in app.caption[0].value
-        checked(app.segmented_control(key="bytes_of").set_value(account.SHARDS).run())
+        checked(app.segmented_control(key="bytes_of").set_value(breakdown.SHARDS).run())
         assert "Mapped now" not in json.dumps(figure(app, 0))
 
 

@@ -30,7 +30,7 @@ FAILING = """
 import streamlit as st
 from starlette.middleware import Middleware
 
-from ui import gate, uncaught
+from ui.shared import gate, uncaught
 
 
 def fail():
