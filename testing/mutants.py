@@ -1,0 +1,104 @@
+"""Twenty faults made by hand, one in each part of the program; the tests must notice every one.
+
+    python -m testing.mutants [NAME ...] [--jobs 2]
+
+Each fault is put into a copy of the repository, the tests of its room run there until one fails, and the fault is taken out again. Prints a
+line for each: caught or missed, by which test, and the seconds that took. Ends with 1 if one was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).resolve().parent.parent
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in this file, `old`, which stands there once, becomes `new`."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    """What is run to catch it: files or folders under `tests/`."""
+
+
+MUTANTS: tuple[Mutant, ...] = ()
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """The files under version control, and new ones that are not ignored."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        source = ROOT / name
+        if source.is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / name)
+    return folder
+
+
+def caught_by(mutant: Mutant, folder: Path) -> str | None:
+    """The test that fails with this fault in this copy of the repository; None if none does."""
+    path = folder / mutant.path
+    sound = path.read_text("utf-8")
+    path.write_text(sound.replace(mutant.old, mutant.new, 1), "utf-8")
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", *mutant.tests]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    finally:
+        path.write_text(sound, "utf-8")
+    if run.returncode == 0:
+        return None
+    if (failed := _FAILED.search(run.stdout)) is None:
+        raise RuntimeError(f"{mutant.name}: the tests did not run.\n{run.stdout[-2000:]}{run.stderr[-2000:]}")
+    return failed[1]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", help="only these faults")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="faults tried at the same time")
+    options = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
+    with tempfile.TemporaryDirectory(prefix="mutants-") as work, ThreadPoolExecutor(options.jobs) as threads:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(options.jobs):
+            copies.put(copy_of_repository(Path(work, str(number))))
+
+        def tried(mutant: Mutant) -> bool:
+            folder, started = copies.get(), time.perf_counter()
+            try:
+                test = caught_by(mutant, folder)
+            finally:
+                copies.put(folder)
+            seconds = time.perf_counter() - started
+            print(f"{mutant.name:<44} {'caught' if test else 'MISSED':<7} {seconds:5.0f} s  {test or ''}", flush=True)
+            return test is not None
+
+        caught = sum(threads.map(tried, chosen))
+    print(f"{caught} of {len(chosen)} caught")
+    return 0 if caught == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
