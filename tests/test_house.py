@@ -5,10 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,32 +19,43 @@ def sources(*folders: str) -> list[Path]:
     return [path for path in files if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)]
 
 
-def imports(path: Path, *, when_run: bool = True) -> Iterator[str]:
-    """Full names that a file imports; leaves out those under TYPE_CHECKING if asked for what happens when run."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    hidden = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
-    for node in ast.walk(tree):
-        if when_run and id(node) in hidden:
-            continue
+def imports(path: Path) -> set[str]:
+    """Top-level packages that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, [path.parent.name if node.level else "", node.module or ""]))
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
 
 
-@pytest.mark.parametrize("path", sources("engine", "ui", "pages", "streamlit_app.py", "data", "benchmarks"), ids=str)
-def test_nothing_unsafe_stands_in_the_source(path):
-    assert not {full.split(".")[0] for full in imports(path, when_run=False)} & {"pickle", "dill", "joblib", "marshal"}
-    text = "".join(path.read_text(encoding="utf-8").split())
-    assert not [bad for bad in UNSAFE if bad.replace(" ", "") in text]
+def test_nothing_unsafe_stands_in_the_source():
+    for path in sources("engine", "ui", "pages", "streamlit_app.py", "data", "benchmarks"):
+        assert not imports(path) & {"pickle", "dill", "joblib", "marshal"}, path
+        text = "".join(path.read_text(encoding="utf-8").split())
+        assert not [bad for bad in UNSAFE if bad.replace(" ", "") in text], path
+
+
+def public_names(path: Path) -> set[str]:
+    """Classes, functions and constants at the top of a module that do not begin with an underscore."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_no_public_name_of_the_engine_stands_twice():
+    places: dict[str, list[str]] = {}
+    for path in sources("engine"):
+        if path.name != "__init__.py":
+            for name in public_names(path):
+                places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
 def test_importing_the_engine_loads_no_heavy_library():
