@@ -23,10 +23,10 @@ import numpy as np
 from benchmarks.timing import on_one_thread
 from engine import Collection
 from engine.datasets import sample_queries
-from engine.lab.tuning import N_QUERIES, Outcome, Setting, Tuner, prepare
-from engine.lab.tuning.evaluation import sound
-from engine.lab.tuning.measure import K, measured
-from engine.lab.tuning.timing import timed_searches
+from engine.lab.tuning import N_QUERIES, LayoutMetrics, LayoutSetting, Tuner, prepare_tuner
+from engine.lab.tuning.evaluation import evaluate
+from engine.lab.tuning.measure import K, measure_layout
+from engine.lab.tuning.timing import time_searches
 from engine.routing import Kind
 from engine.search import DEFAULT_RECALL, reading
 from engine.vectors import Floats
@@ -43,10 +43,10 @@ _ROUNDS = 5
 TUNINGS = "8:semantic:0.9,40:round_robin:0.95,20:semantic:0.95:4"
 
 
-def parsed(text: str) -> Setting:
+def parsed(text: str) -> LayoutSetting:
     shards, placement, recall, *rest = text.split(":")
     cap = int(rest[0]) if rest and rest[0] else None
-    setting = Setting(int(shards), placement, float(recall), cap)
+    setting = LayoutSetting(int(shards), placement, float(recall), cap)
     return replace(setting, cache_bytes=int(float(rest[1]) * 1e6)) if len(rest) > 1 else setting
 
 
@@ -63,14 +63,14 @@ def asked(path: Path, given: Path | None, kind: Kind) -> Floats:
 
 
 def applied(
-    source: Path, setting: Setting, halves: list[Floats], tuner: Tuner, work: Path
-) -> tuple[list[Outcome], list[float]]:
+    source: Path, setting: LayoutSetting, halves: list[Floats], tuner: Tuner, work: Path
+) -> tuple[list[LayoutMetrics], list[float]]:
     """What each half of the queries measures on a copy that has been changed, and the machine's pace meanwhile.
 
     The pace is what the collection as it is takes right after, in what it took when the prediction was made: the same searches take
     half as long again from one minute to the next. Of some rounds, the one whose ratio of both is in the middle counts.
     """
-    kind = tuner.sounding.kind
+    kind = tuner.evaluation.kind
     copy = work / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy)
@@ -78,9 +78,9 @@ def applied(
         collection.reshard(n_shards=setting.n_shards, placement=setting.placement)
     with reading(copy) as snapshot:
         found, paces = [], []
-        for sounding in [sound(snapshot, queries, kind, K, lambda fraction, what: None) for queries in halves]:
+        for evaluation in [evaluate(snapshot, queries, kind, K, lambda fraction, what: None) for queries in halves]:
             rounds = [
-                (measured(snapshot, sounding, setting), _as_it_is(source, tuner) / tuner.today.p50_ms.value)
+                (measure_layout(snapshot, evaluation, setting), _as_it_is(source, tuner) / tuner.today.p50_ms.value)
                 for _ in range(_ROUNDS)
             ]
             outcome, pace = sorted(rounds, key=lambda each: each[0].p50_ms.value / each[1])[_ROUNDS // 2]
@@ -92,11 +92,11 @@ def applied(
 def _as_it_is(source: Path, tuner: Tuner) -> float:
     """Median milliseconds of the usual search of the collection as it is, now."""
     with reading(source) as snapshot:
-        plan = replace(tuner.sounding, snapshot=snapshot.imagined()).plan(DEFAULT_RECALL, None)
-        return float(np.median(timed_searches(snapshot, tuner.sounding.queries, plan)[1]))
+        plan = replace(tuner.evaluation, snapshot=snapshot.imagined()).plan(DEFAULT_RECALL, None)
+        return float(np.median(time_searches(snapshot, tuner.evaluation.queries, plan)[1]))
 
 
-def within(told: Outcome, found: Outcome, pace: float) -> tuple[bool, bool, bool]:
+def within(told: LayoutMetrics, found: LayoutMetrics, pace: float) -> tuple[bool, bool, bool]:
     """Whether recall, shards opened and milliseconds are as near as is promised; these at the machine's pace."""
     opened = found.shards_opened.value
     return (
@@ -117,10 +117,10 @@ def main() -> None:
     chosen = options.parse_args()
     queries = asked(chosen.collection, chosen.queries, chosen.kind)
     halves = [queries[: len(queries) // 2], queries[len(queries) // 2 :]]
-    tuner = prepare(chosen.collection, halves[0], chosen.kind, placements=None)
+    tuner = prepare_tuner(chosen.collection, halves[0], chosen.kind, placements=None)
     today = tuner.today.setting
     print(
-        f"{chosen.collection.name}: {len(tuner.sounding.arranger.columns):,} frames, today {today.n_shards} {today.placement} shards; "
+        f"{chosen.collection.name}: {len(tuner.evaluation.planner.columns):,} frames, today {today.n_shards} {today.placement} shards; "
         f"{len(halves[0])} queries foresee, {len(halves[1])} others know nothing of it; times are told within {tuner.cost.error:.0%}"
     )
     print("predicted / measured / measured with others; kept: recall, shards opened and time, each with both")

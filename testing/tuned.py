@@ -7,8 +7,8 @@ import numpy as np
 from engine import Collection
 from engine.datasets.synthetic import World, write_synthetic
 from engine.lab.tuning.cost_model import CostModel
-from engine.lab.tuning.evaluation import sound
-from engine.lab.tuning.measure import current, measured
+from engine.lab.tuning.evaluation import evaluate
+from engine.lab.tuning.measure import current_setting, measure_layout
 from engine.lab.tuning.tuner import Tuner
 from engine.search.ground_truth import reading
 
@@ -34,19 +34,19 @@ def made(path, n_shards=SHARDS, placement="semantic", **settings):
 def tuner_of(path) -> Tuner:
     """Answers without times, which takes no timing."""
     with reading(path) as snapshot:
-        sounding = sound(snapshot, QUERIES, "text", 10, quiet)
+        evaluation = evaluate(snapshot, QUERIES, "text", 10, quiet)
         none = np.zeros(10)
         cost = CostModel(none, none, (none[:3], none[:3]), 0.1)
-        return Tuner(sounding, cost, measured(snapshot, sounding, current(snapshot)))
+        return Tuner(evaluation, cost, measure_layout(snapshot, evaluation, current_setting(snapshot)))
 
 
 def tuner_small(path) -> Tuner:
     queries = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
     with reading(path) as snapshot:
-        sounding = sound(snapshot, queries, "text", 10, quiet)
+        evaluation = evaluate(snapshot, queries, "text", 10, quiet)
         none = np.zeros(10)
         return Tuner(
-            sounding,
+            evaluation,
             CostModel(none, none, (none[:3], none[:3]), 0.1),
-            measured(snapshot, sounding, current(snapshot)),
+            measure_layout(snapshot, evaluation, current_setting(snapshot)),
         )

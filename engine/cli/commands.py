@@ -24,8 +24,8 @@ from engine.importers import (
     from_videos,
     load_array,
 )
-from engine.lab.compare import Bench, Request, table
-from engine.lab.tuning import Setting, measure
+from engine.lab.compare import Benchmark, ComparisonRequest, format_table
+from engine.lab.tuning import LayoutSetting, measure
 from engine.reports import capacity, memory
 from engine.searcher import How, Query
 from engine.storage import Residency
@@ -241,7 +241,7 @@ def _queries(path: Path) -> NDArray[np.floating]:
 
 def run_bench(options: argparse.Namespace) -> int:
     """Compare ways to answer the same queries."""
-    request = Request(
+    request = ComparisonRequest(
         options.collection,
         np.atleast_2d(_queries(options.queries)),
         options.kind,
@@ -256,7 +256,7 @@ def run_bench(options: argparse.Namespace) -> int:
         None if options.calibrate is None else np.atleast_2d(_queries(options.calibrate)),
         options.scratch,
     )
-    bench = Bench(request)
+    bench = Benchmark(request)
     if bench.disk_nbytes:
         say(
             f"The naive loop's files take {bench.disk_nbytes / 1e6:,.1f} MB in {bench.scratch}; they go again at the end.",
@@ -266,9 +266,9 @@ def run_bench(options: argparse.Namespace) -> int:
         verdict = bench.run(lambda what, done, total: line.show(what, done / total))
     say(*verdict.notes, error=True)
     if options.json:
-        print_json([each.document() for each in verdict.standings])
+        print_json([each.document() for each in verdict.results])
     else:
-        say(verdict.summary, *table(verdict.standings))
+        say(verdict.summary, *format_table(verdict.results))
     return 0
 
 
@@ -368,13 +368,13 @@ def run_tune(options: argparse.Namespace) -> int:
         def told(fraction: float, what: str) -> None:
             line.show(what, fraction)
 
-        tuner = measure.prepare(
+        tuner = measure.prepare_tuner(
             options.collection, queries, options.kind, options.k, told, unseen=unseen, placements=None
         )
         if options.try_cells:
-            tuner = measure.climbed(options.collection, tuner, told)
+            tuner = measure.with_cells_tried(options.collection, tuner, told)
         today = tuner.today.setting
-        setting = Setting(
+        setting = LayoutSetting(
             options.shards or today.n_shards,
             options.placement or today.placement,
             options.recall,

@@ -297,7 +297,7 @@ def _search_options(command: argparse.ArgumentParser) -> None:
 
 
 def _bench_options(command: argparse.ArgumentParser) -> None:
-    from engine.lab.compare import NAMES
+    from engine.lab.compare import CONTENDER_NAMES
 
     command.add_argument("--queries", required=True, type=Path, metavar="Q.npy", help="a row per query")
     command.add_argument(
@@ -309,7 +309,7 @@ def _bench_options(command: argparse.ArgumentParser) -> None:
         type=lambda text: tuple(name.strip() for name in text.split(",") if name.strip()),
         default=(),
         metavar="A,B,...",
-        help=f"of {', '.join(NAMES)} (default: all that fit)",
+        help=f"of {', '.join(CONTENDER_NAMES)} (default: all that fit)",
     )
     width = command.add_mutually_exclusive_group()
     width.add_argument(

@@ -18,20 +18,28 @@ import pytest
 from engine.cli.main import main
 from engine.collection import Collection
 from engine.errors import BenchError, NotACollection, Stopped, StorageFull
-from engine.lab.compare.benchmark import Bench, Request, _ladder
+from engine.lab.compare.benchmark import Benchmark, ComparisonRequest, _ladder
 from engine.lab.compare.contenders import (
     CHOOSING,
-    NAMES,
-    Answer,
-    Memory,
+    CONTENDER_NAMES,
+    ContenderAnswer,
+    ContenderSetting,
     Naive,
+    PeakMemory,
     RamFlat,
-    Setting,
-    settings_of,
+    search_options,
     write_shards,
 )
-from engine.lab.compare.report import COLUMNS, Asked, Standing, Verdict, as_csv, numbers, table
-from engine.lab.compare.runner import Runner
+from engine.lab.compare.report import (
+    COLUMNS,
+    ComparisonReport,
+    ContenderResult,
+    MeasuredQuery,
+    as_csv,
+    format_table,
+    table_row,
+)
+from engine.lab.compare.runner import ContenderRunner
 from engine.search.ground_truth import TIES, Truth, reading
 from engine.system import memory
 from engine.system.worker import Apart
@@ -79,7 +87,7 @@ def runs(pid: int) -> bool:
 def raced(path, tmp_path_factory):
     """Everybody against everybody, once; with what was told on the way and what was left in the folder."""
     scratch, told, before = tmp_path_factory.mktemp("scratch"), [], children()
-    bench = Bench(Request(path, QUERIES, k=5, n_probe=N_PROBE, scratch=scratch))
+    bench = Benchmark(ComparisonRequest(path, QUERIES, k=5, n_probe=N_PROBE, scratch=scratch))
     verdict = bench.run(lambda *now: told.append(now))
     return verdict, told, list(scratch.iterdir()), children() - before
 
@@ -87,22 +95,22 @@ def raced(path, tmp_path_factory):
 class TestARace:
     def test_everybody_takes_part_and_every_query_is_kept(self, raced):
         verdict = raced[0]
-        assert [each.name for each in verdict.standings] == list(NAMES)
+        assert [each.name for each in verdict.results] == list(CONTENDER_NAMES)
         assert (verdict.n_queries, verdict.n_frames, verdict.k) == (6, N - 30, 5)
-        for each in verdict.standings:
+        for each in verdict.results:
             assert len(each.queries) == 6
             assert 0 < min(query.ms for query in each.queries) <= each.p50_ms <= each.p95_ms <= each.p99_ms
             assert each.recall == pytest.approx(np.mean([query.recall for query in each.queries]))
             assert each.first_ms > 0
 
     def test_who_scans_everything_finds_everything(self, raced):
-        for each in raced[0].standings[:3]:
+        for each in raced[0].results[:3]:
             assert each.recall == 1
             assert each.fraction_scanned == each.work == 1
             assert each.setting == ""
 
     def test_figures_are_those_of_the_same_search_made_here(self, raced, path):
-        for each in raced[0].standings[3:]:
+        for each in raced[0].results[3:]:
             router = "learned" if each.name == "routed" else each.name
             with Collection.open(path) as collection:
                 traces = [collection.search(query, 5, n_probe=N_PROBE, router=router).trace for query in QUERIES]
@@ -119,7 +127,7 @@ class TestARace:
             assert each.recall < 1
 
     def test_the_naive_loop_reads_every_file_for_every_query(self, raced):
-        naive = raced[0].standings[0]
+        naive = raced[0].results[0]
         heads = naive.bytes_read - (N - 30) * DIM * 4
         assert 0 < heads <= naive.shards_probed * 64
         assert naive.shards_probed <= naive.shards_total == 4
@@ -127,17 +135,17 @@ class TestARace:
     def test_what_was_found_is_kept_and_who_scans_everything_found_what_is_right(self, raced):
         verdict = raced[0]
         assert (verdict.rows, len(verdict.right)) == (tuple(range(6)), 6)
-        for each in verdict.standings:
+        for each in verdict.results:
             for asked, right in zip(each.queries, verdict.right, strict=True):
                 assert len(asked.frame_ids) == 5
                 assert asked.recall == min(5, len(set(asked.frame_ids) & set(right))) / 5
         assert all(
             set(asked.frame_ids) <= set(right)
-            for asked, right in zip(verdict.pick("exact").queries, verdict.right, strict=True)
+            for asked, right in zip(verdict.result_for("exact").queries, verdict.right, strict=True)
         )
 
     def test_steps_name_every_shard_searched_in_the_order_of_the_clock(self, raced):
-        for each in raced[0].standings:
+        for each in raced[0].results:
             for asked in each.queries:
                 shards, ends = zip(*asked.steps, strict=True)
                 assert list(ends) == sorted(ends)
@@ -149,13 +157,13 @@ class TestARace:
 
     @pytest.mark.skipif(memory.resident() is None, reason="the system does not tell")
     def test_memory_is_told_where_the_system_tells(self, raced):
-        for each in raced[0].standings:
+        for each in raced[0].results:
             assert 0 <= each.anonymous_bytes < 1e9
             assert 0 <= each.file_bytes < 1e9
 
     def test_progress_names_contenders_and_ends_with_all_queries(self, raced):
         told = raced[1]
-        assert {name for name, done, total in told if (done, total) == (6, 6)} >= set(NAMES)
+        assert {name for name, done, total in told if (done, total) == (6, 6)} >= set(CONTENDER_NAMES)
         assert all(0 <= done <= total for _, done, total in told)
 
     def test_neither_files_nor_processes_are_left(self, raced):
@@ -163,24 +171,24 @@ class TestARace:
 
     def test_the_sentence_and_the_table_say_the_figures(self, raced):
         verdict = raced[0]
-        routed, naive = verdict.standings[-1], verdict.standings[0]
+        routed, naive = verdict.results[-1], verdict.results[0]
         assert verdict.summary.startswith(f"routed answered in {routed.p50_ms:,.2f} ms (p50), opening")
         assert "the naive loop took" in verdict.summary
         times = naive.p50_ms / routed.p50_ms
         assert verdict.summary.endswith("which is less." if times < 1 else "times as long.")
         assert times < 1 or f"{times:,.1f}"[:1] in verdict.summary.rsplit(":", 1)[1]
-        lines = table(verdict.standings)
+        lines = format_table(verdict.results)
         assert len({len(line) for line in lines}) == 1
-        assert [line.split()[0] for line in lines[1:]] == list(NAMES)
+        assert [line.split()[0] for line in lines[1:]] == list(CONTENDER_NAMES)
 
     def test_figures_for_other_programs_are_those_of_the_document(self, raced):
-        standings = raced[0].standings
+        standings = raced[0].results
         rows = list(csv.DictReader(io.StringIO(as_csv(standings))))
         assert [
             {name: str("" if value is None else value) for name, value in each.document().items()} for each in standings
         ] == rows
         for each in standings:
-            told = numbers(each)
+            told = table_row(each)
             assert (told["recall"], told["p95 ms"], told["read MB"]) == (
                 each.recall,
                 each.p95_ms,
@@ -191,8 +199,8 @@ class TestARace:
 
 class TestWidths:
     def test_the_least_that_reaches_the_recall_is_found_on_other_queries(self, path, scratch):
-        request = Request(path, QUERIES, k=5, recall=0.9, contenders=("spread",), scratch=scratch)
-        (found,) = Bench(request).run().standings
+        request = ComparisonRequest(path, QUERIES, k=5, recall=0.9, contenders=("spread",), scratch=scratch)
+        (found,) = Benchmark(request).run().results
         assert len(found.queries) == 3
         width = int(found.setting.removeprefix("n_probe "))
         with Collection.open(path) as collection, reading(path) as snapshot:
@@ -207,41 +215,45 @@ class TestWidths:
             assert all(recall(n) < 0.9 for n in ladder[: ladder.index(width)])
 
     def test_a_sweep_has_a_row_for_each_width(self, path, scratch):
-        verdict = Bench(Request(path, QUERIES, k=5, sweep=True, contenders=("centroid",), scratch=scratch)).run()
+        verdict = Benchmark(
+            ComparisonRequest(path, QUERIES, k=5, sweep=True, contenders=("centroid",), scratch=scratch)
+        ).run()
         with reading(path) as snapshot:
             ladder = _ladder(len(snapshot.cells), halves=False)
-        assert [each.setting for each in verdict.standings] == [f"n_probe {n}" for n in ladder]
-        scanned = [each.fraction_scanned for each in verdict.standings]
+        assert [each.setting for each in verdict.results] == [f"n_probe {n}" for n in ladder]
+        scanned = [each.fraction_scanned for each in verdict.results]
         assert scanned == sorted(scanned)
-        assert verdict.standings[-1].recall == 1
+        assert verdict.results[-1].recall == 1
 
     def test_a_recall_is_left_to_the_router_unless_that_scans_everything(self, path, scratch, monkeypatch):
         def reason(self, which, setting, **how):
-            return [Answer(0, (), 4, 4, 1, 1, 0, 1, router, "So few frames.")]
+            return [ContenderAnswer(0, (), 4, 4, 1, 1, 0, 1, router, "So few frames.")]
 
-        for router, setting in (("learned", Setting(recall=0.9)), ("", Setting(n_probe=7))):
+        for router, setting in (("learned", ContenderSetting(recall=0.9)), ("", ContenderSetting(n_probe=7))):
             with monkeypatch.context() as patch:
-                patch.setattr("engine.lab.compare.runner.Runner.ask", reason)
+                patch.setattr("engine.lab.compare.runner.ContenderRunner.ask", reason)
                 patch.setattr(
-                    "engine.lab.compare.runner.Race.trying", lambda self, name: nullcontext(Runner(name, None, 0.0))
+                    "engine.lab.compare.runner.ContenderPool.trying",
+                    lambda self, name: nullcontext(ContenderRunner(name, None, 0.0)),
                 )
                 patch.setattr(
-                    "engine.lab.compare.benchmark.Bench._least", lambda self, runner, truth: Setting(n_probe=7)
+                    "engine.lab.compare.benchmark.Benchmark._least",
+                    lambda self, runner, truth: ContenderSetting(n_probe=7),
                 )
-                bench = Bench(Request(path, QUERIES, recall=0.9, contenders=("routed",), scratch=scratch))
+                bench = Benchmark(ComparisonRequest(path, QUERIES, recall=0.9, contenders=("routed",), scratch=scratch))
                 assert bench._widths("routed", None) == [setting]
                 told = [] if router else ["Asked for a recall of 0.9, routed scans everything: So few frames."]
                 assert bench._notes == told
 
     def test_a_router_that_is_not_there_stays_out_or_is_named(self, tmp_path, scratch):
         fill(tmp_path / "c", FEW).close()
-        request = Request(tmp_path / "c", QUERIES, n_probe=1, contenders=("routed",), scratch=scratch)
+        request = ComparisonRequest(tmp_path / "c", QUERIES, n_probe=1, contenders=("routed",), scratch=scratch)
         with pytest.raises(ValueError, match="has no learned router"):
-            Bench(request).run()
+            Benchmark(request).run()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("engine.lab.compare.benchmark.NAMES", ("exact", "routed"))
-            verdict = Bench(replace(request, contenders=())).run()
-        assert [each.name for each in verdict.standings] == ["exact"]
+            patch.setattr("engine.lab.compare.benchmark.CONTENDER_NAMES", ("exact", "routed"))
+            verdict = Benchmark(replace(request, contenders=())).run()
+        assert [each.name for each in verdict.results] == ["exact"]
         assert "has no learned router" in verdict.notes[0]
 
     def test_a_ladder_rises_to_every_cell(self):
@@ -250,19 +262,27 @@ class TestWidths:
         assert _ladder(16, halves=True) == [1, 2, 3, 4, 6, 8, 12, 16]
 
     def test_what_a_contender_asks_of_the_search(self):
-        assert settings_of("exact", "text", Setting()) == {"exact": True}
-        assert settings_of("spread", "image", Setting(n_probe=3)) == {"router": "spread", "kind": "image", "n_probe": 3}
-        assert settings_of("routed", "text", Setting(n_probe=3)) == {"router": "learned", "kind": "text", "n_probe": 3}
-        assert settings_of("routed", "text", Setting(recall=0.9)) == {"kind": "text", "recall": 0.9}
-        assert str(Setting(recall=0.9)) == "recall 0.9"
+        assert search_options("exact", "text", ContenderSetting()) == {"exact": True}
+        assert search_options("spread", "image", ContenderSetting(n_probe=3)) == {
+            "router": "spread",
+            "kind": "image",
+            "n_probe": 3,
+        }
+        assert search_options("routed", "text", ContenderSetting(n_probe=3)) == {
+            "router": "learned",
+            "kind": "text",
+            "n_probe": 3,
+        }
+        assert search_options("routed", "text", ContenderSetting(recall=0.9)) == {"kind": "text", "recall": 0.9}
+        assert str(ContenderSetting(recall=0.9)) == "recall 0.9"
 
 
 @pytest.mark.skipif(not memory.can_drop(), reason="the system does not drop files when asked")
 def test_cold_queries_read_every_shard_that_they_open_anew(path, scratch):
-    verdict = Bench(
-        Request(path, QUERIES, n_probe=N_PROBE, cold=True, limit=2, contenders=("routed",), scratch=scratch)
+    verdict = Benchmark(
+        ComparisonRequest(path, QUERIES, n_probe=N_PROBE, cold=True, limit=2, contenders=("routed",), scratch=scratch)
     ).run()
-    (routed,) = verdict.standings
+    (routed,) = verdict.results
     read = []
     for query in QUERIES[:2]:
         with Collection.open(path) as collection:
@@ -273,9 +293,9 @@ def test_cold_queries_read_every_shard_that_they_open_anew(path, scratch):
 
 def test_squared_distances_are_compared_too(tmp_path, scratch):
     fill(tmp_path / "c", FEW, metric="l2").close()
-    verdict = Bench(Request(tmp_path / "c", 3 * QUERIES, n_probe=1000, scratch=scratch)).run()
-    assert [each.name for each in verdict.standings] == ["naive", "ram_flat", "exact", "centroid"]
-    assert [each.recall for each in verdict.standings] == [1, 1, 1, 1]
+    verdict = Benchmark(ComparisonRequest(tmp_path / "c", 3 * QUERIES, n_probe=1000, scratch=scratch)).run()
+    assert [each.name for each in verdict.results] == ["naive", "ram_flat", "exact", "centroid"]
+    assert [each.recall for each in verdict.results] == [1, 1, 1, 1]
     assert [note.split()[0] for note in verdict.notes] == ["spread", "routed"]
 
 
@@ -302,16 +322,16 @@ class TestTheReference:
         unit = QUERIES / np.linalg.norm(QUERIES, axis=1, keepdims=True)
         with reading(path) as snapshot:
             truth = Truth.of(snapshot, unit, 7, lambda *_: None)
-        for contender in (Naive(scratch / "shards", Memory()), RamFlat(path)):
+        for contender in (Naive(scratch / "shards", PeakMemory()), RamFlat(path)):
             contender.open(lambda *_: None)
             for i, query in enumerate(unit):
-                assert truth.recall(i, contender.ask(query, 7, Setting()).frame_ids) == 1
+                assert truth.recall(i, contender.ask(query, 7, ContenderSetting()).frame_ids) == 1
 
 
 class TestTheEnd:
     def test_a_stop_ends_every_process_and_removes_every_file(self, path, scratch):
         bench, before = (
-            Bench(Request(path, np.tile(QUERIES, (10, 1)), contenders=("exact",), scratch=scratch)),
+            Benchmark(ComparisonRequest(path, np.tile(QUERIES, (10, 1)), contenders=("exact",), scratch=scratch)),
             children(),
         )
         started: list[set[int]] = []
@@ -328,7 +348,7 @@ class TestTheEnd:
         assert list(scratch.iterdir()) == []
 
     def test_a_stop_may_come_first(self, path, scratch):
-        bench = Bench(Request(path, QUERIES, contenders=("exact",), scratch=scratch))
+        bench = Benchmark(ComparisonRequest(path, QUERIES, contenders=("exact",), scratch=scratch))
         bench.stop()
         with pytest.raises(Stopped):
             bench.run()
@@ -341,7 +361,7 @@ class TestTheEnd:
             raise RuntimeError("the page is gone")
 
         with pytest.raises(RuntimeError, match="the page is gone"):
-            Bench(Request(path, QUERIES, contenders=("naive",), scratch=scratch)).run(progress)
+            Benchmark(ComparisonRequest(path, QUERIES, contenders=("naive",), scratch=scratch)).run(progress)
         assert children() - before == set()
         assert list(scratch.iterdir()) == []
 
@@ -392,7 +412,7 @@ class TestTheCommand:
     @pytest.fixture
     def told(self, raced, monkeypatch):
         """The comparison above, as if it had been made just now."""
-        monkeypatch.setattr("engine.cli.commands.Bench.run", lambda self, progress: raced[0])
+        monkeypatch.setattr("engine.lab.compare.benchmark.Benchmark.run", lambda self, progress: raced[0])
         return raced[0]
 
     def test_json_is_a_list_of_contenders(self, run, told, path, file):
@@ -400,8 +420,8 @@ class TestTheCommand:
         assert status == 0
         assert out.count("\n") == 1
         document = json.loads(out)
-        assert [each["name"] for each in document] == list(NAMES)
-        assert [each["p50_ms"] for each in document] == [each.p50_ms for each in told.standings]
+        assert [each["name"] for each in document] == list(CONTENDER_NAMES)
+        assert [each["p50_ms"] for each in document] == [each.p50_ms for each in told.results]
         wanted = {"recall", "p50_ms", "p95_ms", "p99_ms", "shards_probed", "fraction_scanned", "work", "bytes_read"}
         wanted |= {"shards_total", "anonymous_bytes", "file_bytes", "opening_seconds", "first_ms"}
         assert wanted < set(document[0])
@@ -411,7 +431,7 @@ class TestTheCommand:
     def test_people_get_a_sentence_and_a_table(self, run, told, path, file):
         status, out, err = run(path, "--queries", file, "--contenders", "exact")
         assert (status, err) == (0, "")
-        assert out.splitlines() == [told.summary, *table(told.standings)]
+        assert out.splitlines() == [told.summary, *format_table(told.results)]
 
     @pytest.mark.parametrize(
         ("extra", "why"),
@@ -450,16 +470,16 @@ class TestTheCommand:
 class TestLookingFirst:
     def test_what_is_not_a_collection_or_holds_nothing_is_refused(self, tmp_path):
         with pytest.raises(NotACollection):
-            Bench(Request(tmp_path / "none", QUERIES))
+            Benchmark(ComparisonRequest(tmp_path / "none", QUERIES))
         Collection.create(tmp_path / "c", dim=DIM).close()
         with pytest.raises(ValueError, match="holds no frames"):
-            Bench(Request(tmp_path / "c", QUERIES))
+            Benchmark(ComparisonRequest(tmp_path / "c", QUERIES))
 
     def test_routers_do_not_take_part_before_the_first_build(self, tmp_path):
         fill(tmp_path / "c", FEW, built=False).close()
-        assert Bench(Request(tmp_path / "c", QUERIES)).names == ("naive", "ram_flat", "exact")
+        assert Benchmark(ComparisonRequest(tmp_path / "c", QUERIES)).names == ("naive", "ram_flat", "exact")
         with pytest.raises(ValueError, match="has not been built"):
-            Bench(Request(tmp_path / "c", QUERIES, contenders=("routed",)))
+            Benchmark(ComparisonRequest(tmp_path / "c", QUERIES, contenders=("routed",)))
 
     def test_a_disk_or_a_memory_too_small_is_said_first(self, path, monkeypatch):
         class Usage:
@@ -467,26 +487,30 @@ class TestLookingFirst:
 
         monkeypatch.setattr("engine.lab.compare.benchmark.shutil.disk_usage", lambda folder: Usage)
         with pytest.raises(StorageFull, match=r"The naive loop wants .* leave naive out"):
-            Bench(Request(path, QUERIES))
+            Benchmark(ComparisonRequest(path, QUERIES))
         monkeypatch.undo()
         monkeypatch.setattr("engine.lab.compare.benchmark.footprint.free_memory", lambda: 1000)
         with pytest.raises(ValueError, match="ram_flat wants"):
-            Bench(Request(path, QUERIES))
-        assert Bench(Request(path, QUERIES, contenders=("naive", "exact"))).disk_nbytes == (N - 30) * DIM * 4
+            Benchmark(ComparisonRequest(path, QUERIES))
+        assert (
+            Benchmark(ComparisonRequest(path, QUERIES, contenders=("naive", "exact"))).disk_nbytes == (N - 30) * DIM * 4
+        )
 
     def test_where_half_find_the_width_the_others_are_measured_and_named(self, path):
         for settings, rows in (({}, [1, 3, 5]), ({"limit": 2}, [1, 3]), ({"sweep": True, "limit": 2}, [0, 1])):
-            bench = Bench(Request(path, QUERIES, contenders=("routed",), **settings))
+            bench = Benchmark(ComparisonRequest(path, QUERIES, contenders=("routed",), **settings))
             assert list(bench._rows) == rows
             unit = QUERIES[rows] / np.linalg.norm(QUERIES[rows], axis=1, keepdims=True)
             np.testing.assert_allclose(bench._queries, unit, atol=1e-6)
 
     def test_one_query_is_measured_and_calibrated_on(self, path):
-        bench = Bench(Request(path, QUERIES[:1], contenders=("routed",)))
+        bench = Benchmark(ComparisonRequest(path, QUERIES[:1], contenders=("routed",)))
         assert len(bench._queries) == len(bench._others) == 1
 
 
-def standing(name: str, recall: float, work: float, ms: float, queries: tuple[Asked, ...] = ()) -> Standing:
+def standing(
+    name: str, recall: float, work: float, ms: float, queries: tuple[MeasuredQuery, ...] = ()
+) -> ContenderResult:
     """A row of a verdict."""
     times = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "first_ms"), ms)
     rest = {
@@ -499,22 +523,22 @@ def standing(name: str, recall: float, work: float, ms: float, queries: tuple[As
         "shards_total": 20,
     }
     rest |= {"fraction_scanned": work, "bytes_read": 0.0, "anonymous_bytes": None, "file_bytes": None}
-    return Standing(name=name, recall=recall, work=work, opening_seconds=0.0, queries=queries, **times, **rest)
+    return ContenderResult(name=name, recall=recall, work=work, opening_seconds=0.0, queries=queries, **times, **rest)
 
 
 def test_the_sentence_of_a_sweep_is_about_the_least_width_that_is_good():
     rows = standing("routed", 1, 0.9, 9), standing("routed", 0.96, 0.1, 1.2), standing("routed", 0.5, 0.01, 0.4)
-    verdict = Verdict((standing("naive", 1, 1, 412), *rows), 10, 0.95, "text", 100, 1000, False, ())
+    verdict = ComparisonReport((standing("naive", 1, 1, 412), *rows), 10, 0.95, "text", 100, 1000, False, ())
     assert verdict.summary == (
         "routed answered in 1.20 ms (p50), opening 3 of 20 shards with recall 0.96; the naive loop took 412 ms: 343 times as long."
     )
     assert set(asdict(rows[0])) - set(rows[0].document()) == {"queries"}
-    assert "?" in table(rows)[1]
+    assert "?" in format_table(rows)[1]
 
 
 def test_the_sentence_says_when_the_slow_way_was_faster_and_when_files_were_cold():
     rows = standing("exact", 1, 1, 0.4), standing("routed", 0.96, 0.1, 1.2)
-    few = Verdict(rows, 10, 0.95, "text", 100, 1000, False, ())
+    few = ComparisonReport(rows, 10, 0.95, "text", 100, 1000, False, ())
     assert few.summary.endswith("with recall 0.96; an exact search took 0.40 ms, which is less.")
     assert few.names == ("exact", "routed")
     assert replace(few, cold=True).summary.startswith("routed answered in 1.20 ms (p50) from cold files, opening")
@@ -523,22 +547,29 @@ def test_the_sentence_says_when_the_slow_way_was_faster_and_when_files_were_cold
 class TestShortfalls:
     @pytest.fixture
     def verdict(self):
-        asked = (Asked(1, 1, 1, (4, 3)), Asked(1, 0.5, 1, (9, 7)), Asked(1, 0, 1, (0, 1)), Asked(1, 0.5, 1, (5,)))
+        asked = (
+            MeasuredQuery(1, 1, 1, (4, 3)),
+            MeasuredQuery(1, 0.5, 1, (9, 7)),
+            MeasuredQuery(1, 0, 1, (0, 1)),
+            MeasuredQuery(1, 0.5, 1, (5,)),
+        )
         right = ((3, 4), (7, 8), (5, 6), (5, 6, 7))
-        return Verdict(
+        return ComparisonReport(
             (standing("routed", 0.5, 0.1, 1, asked),), 2, 0.95, "text", 4, 10, False, (), (1, 3, 5, 7), right
         )
 
     def test_the_worst_come_first_and_those_without_fault_not_at_all(self, verdict):
-        worst = verdict.worst(verdict.champion, 9)
+        worst = verdict.worst(verdict.best, 9)
         assert [(each.query, each.row, each.recall) for each in worst] == [(2, 5, 0), (1, 3, 0.5), (3, 7, 0.5)]
-        assert [each.query for each in verdict.worst(verdict.champion, 1)] == [2]
+        assert [each.query for each in verdict.worst(verdict.best, 1)] == [2]
 
     def test_what_was_missed_and_what_was_found_beside(self, verdict):
-        fall = verdict.shortfall(verdict.champion, 1)
-        assert (fall.found, fall.wanted, fall.missed, fall.beside) == ((9, 7), (7, 8), {8}, {9})
+        fall = verdict.diff(verdict.best, 1)
+        assert (fall.found, fall.expected, fall.missed, fall.extra) == ((9, 7), (7, 8), {8}, {9})
 
     def test_of_frames_as_good_as_the_last_those_count_that_were_found(self, verdict):
-        tied = replace(verdict, standings=(standing("routed", 1, 1, 1, (Asked(1, 1, 1, (5, 7)),)),), right=((5, 6, 7),))
-        fall = tied.shortfall(tied.champion, 0)
-        assert (fall.wanted, fall.missed, fall.beside) == ((5, 7), set(), set())
+        tied = replace(
+            verdict, results=(standing("routed", 1, 1, 1, (MeasuredQuery(1, 1, 1, (5, 7)),)),), right=((5, 6, 7),)
+        )
+        fall = tied.diff(tied.best, 0)
+        assert (fall.expected, fall.missed, fall.extra) == ((5, 7), set(), set())

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.lab.tuning.cost_model import CostModel, Load, Timed, Work, non_negative
-from engine.lab.tuning.timing import timed_loads
+from engine.lab.tuning.cost_model import CostModel, SearchWork, SegmentLoad, TimedSearches, non_negative
+from engine.lab.tuning.timing import time_loads
 from engine.search.ground_truth import reading
 from testing.worlds import queries
 
@@ -33,14 +33,14 @@ def work(rng, m=40, shards=20):
         lists * rng.integers(1, 30, m),
         np.minimum(20, coded),
     ]
-    return Work(*(np.asarray(each, np.float64) for each in columns))
+    return SearchWork(*(np.asarray(each, np.float64) for each in columns))
 
 
 def timed(layout, shards, noise=0.0, exact=False):
     rng = np.random.default_rng(shards)
     done = work(rng, shards=shards)
     ms = done.matrix() @ STEPS * np.exp(noise * rng.normal(size=40))
-    return Timed(layout, exact, done, ms)
+    return TimedSearches(layout, exact, done, ms)
 
 
 class TestTheFit:
@@ -63,12 +63,14 @@ class TestTheFit:
         model = CostModel.fit([timed(str(n), n) for n in (1, 5, 12, 40)], [])
         done = work(np.random.default_rng(9))
         slower = model.ms(done, exact=False, pace=2.0) - model.ms(done, exact=False)
-        coded = 1 + [each.name for each in fields(Work)].index("coded")
+        coded = 1 + [each.name for each in fields(SearchWork)].index("coded")
         np.testing.assert_allclose(slower, done.coded * model.routed[coded])
 
     def test_loads_of_codes_and_of_stored_rows_have_times_of_their_own(self):
         sizes = [10**5, 5 * 10**5, 10**6, 4 * 10**6]
-        loads = [Load(coded, n, 100, (2 if coded else 1) * (0.5 + n / 1e6)) for n in sizes for coded in (True, False)]
+        loads = [
+            SegmentLoad(coded, n, 100, (2 if coded else 1) * (0.5 + n / 1e6)) for n in sizes for coded in (True, False)
+        ]
         model = CostModel.fit([timed("a", 5)], loads)
         told = model.load_ms(np.array([2 * 10**6] * 2), np.array([100, 100]), np.array([False, True]))
         np.testing.assert_allclose(told, [2.5, 5.0], rtol=0.02)
@@ -94,8 +96,8 @@ def test_the_fit_is_the_best_without_negative_numbers(seed, n):
 def test_work_is_what_the_traces_tell(town):
     results = [town.search(query, 5, n_probe=4) for query in queries(3)]
     with reading(town.path) as snapshot:
-        done = Work.of(results, snapshot)
-        assert [load.nbytes > 0 for load in timed_loads(snapshot)] == [True] * len(list(snapshot.views()))
+        done = SearchWork.of(results, snapshot)
+        assert [load.nbytes > 0 for load in time_loads(snapshot)] == [True] * len(list(snapshot.views()))
     assert done.opened.tolist() == [each.trace.shards_probed for each in results]
     assert done.lists.tolist() == [sum(shard.cells for shard in each.trace.shards) for each in results]
     assert (done.coded + done.plain).tolist() == [each.trace.vectors_scanned for each in results]

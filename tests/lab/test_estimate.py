@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from engine.lab.compare.contenders import NAMES
+from engine.lab.compare.contenders import CONTENDER_NAMES
 from engine.lab.compare.estimate import expected_seconds
 
 SMALL = (2_000, 128, 50)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONTENDER_NAMES)
 def test_everybody_takes_time_and_more_frames_or_queries_take_more(name: str) -> None:
     usual = expected_seconds([name], *SMALL)
     assert usual > expected_seconds([], *SMALL) > 0

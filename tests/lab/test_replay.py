@@ -11,9 +11,9 @@ import pytest
 
 from engine.collection import Collection
 from engine.errors import CollectionError, NotACollection, ShardFailed, Stopped
-from engine.lab.replay.cache_history import FOUND, GONE, HELD, READ, Log, Seen
-from engine.lab.replay.replay import MOST, Replay, Request
-from engine.lab.replay.workloads import LOADS, order_of
+from engine.lab.replay.cache_history import EVICTED_BIT, HELD_BIT, HIT_BIT, LOADED_BIT, CacheRecorder, CacheState
+from engine.lab.replay.replay import MAX_REPLAYED, Replay, ReplayRequest
+from engine.lab.replay.workloads import WORKLOADS, query_order
 from engine.storage.journal import Event, What
 from testing.worlds import DIM, VIDEOS, fill, flip, make_video, queries, segment_files
 
@@ -30,38 +30,38 @@ def many(tmp_path_factory):
 
 def ask(collection: Collection, **how: object) -> Replay:
     values = {"queries": queries(40), "n": 80, **how}
-    return Replay(Request(collection.path, **values))
+    return Replay(ReplayRequest(collection.path, **values))
 
 
 class TestLoads:
-    @pytest.mark.parametrize("load", LOADS)
+    @pytest.mark.parametrize("load", WORKLOADS)
     @pytest.mark.parametrize("n", [1, 7, 500])
     def test_every_load_asks_as_often_as_it_is_told_and_the_same_for_a_seed(self, load, n):
-        order = order_of(load, queries(40), n, seed=3)
+        order = query_order(load, queries(40), n, seed=3)
         assert order.shape == (n,)
         assert order.min() >= 0
         assert order.max() < 40
-        assert (order == order_of(load, queries(40), n, seed=3)).all()
-        assert n < 7 or (order != order_of(load, queries(40), n, seed=4)).any()
+        assert (order == query_order(load, queries(40), n, seed=3)).all()
+        assert n < 7 or (order != query_order(load, queries(40), n, seed=4)).any()
 
     def test_uniform_asks_each_alike(self):
-        counts = np.bincount(order_of("uniform", queries(10), 5000), minlength=10)
+        counts = np.bincount(query_order("uniform", queries(10), 5000), minlength=10)
         assert counts.min() > 400
 
     def test_skewed_asks_a_few_most_of_the_time(self):
-        counts = np.sort(np.bincount(order_of("skewed", queries(100), 5000), minlength=100))[::-1]
+        counts = np.sort(np.bincount(query_order("skewed", queries(100), 5000), minlength=100))[::-1]
         assert counts[:10].sum() > 0.6 * 5000
         assert counts[0] > 3 * counts[3]
 
     def test_a_session_goes_on_with_queries_that_are_near(self):
         asked = queries(200)
         unit = asked / np.linalg.norm(asked, axis=1, keepdims=True)
-        near = {load: unit[order_of(load, unit, 2000)] for load in LOADS}
+        near = {load: unit[query_order(load, unit, 2000)] for load in WORKLOADS}
         alike = {load: float(np.mean(np.sum(each[1:] * each[:-1], axis=1))) for load, each in near.items()}
         assert alike["session"] > 0.4 > 0.1 > alike["uniform"]
 
     def test_one_query_can_be_asked_again_and_again(self):
-        assert all((order_of(load, queries(1), 9) == 0).all() for load in LOADS)
+        assert all((query_order(load, queries(1), 9) == 0).all() for load in WORKLOADS)
 
     @pytest.mark.parametrize(
         ("how", "why"),
@@ -69,11 +69,11 @@ class TestLoads:
     )
     def test_what_cannot_be_asked_is_said(self, how, why):
         with pytest.raises(ValueError, match=why):
-            order_of(**({"load": "uniform", "queries": queries(3), "n": 5} | how))
+            query_order(**({"load": "uniform", "queries": queries(3), "n": 5} | how))
 
     def test_no_queries_are_refused(self):
         with pytest.raises(ValueError, match="no queries"):
-            order_of("uniform", np.empty((0, DIM), np.float32), 5)
+            query_order("uniform", np.empty((0, DIM), np.float32), 5)
 
 
 class TestReplay:
@@ -83,10 +83,10 @@ class TestReplay:
             assert (getattr(one, name) == getattr(two, name)).all()
         assert (one.which != ask(many, seed=6).run().which).any()
 
-    @pytest.mark.parametrize("load", LOADS)
+    @pytest.mark.parametrize("load", WORKLOADS)
     def test_something_is_seen_to_happen_at_the_usual_budget(self, many, load):
-        seen = Counter(ask(many, load=load, n=150).run().seen().ravel().tolist())
-        assert set(seen) == set(Seen)
+        seen = Counter(ask(many, load=load, n=150).run().states().ravel().tolist())
+        assert set(seen) == set(CacheState)
 
     def test_counts_are_those_of_the_cache(self, many):
         replay = ask(many)
@@ -111,13 +111,13 @@ class TestReplay:
         told = ask(many, n=150).run()
         before = np.vstack([np.zeros(N_SHARDS, bool), told.held[:-1] > 0])
         after, flags = told.held > 0, told.flags
-        assert ((flags & HELD != 0) == after).all()
-        assert before[flags & FOUND != 0].all()
-        assert (after & ~before <= (flags & READ != 0)).all()
-        assert (before & ~after <= (flags & GONE != 0)).all()
-        assert (told.seen()[(flags & READ) != 0] == Seen.LOADED).all()
-        assert (told.seen()[flags == 0] == Seen.ABSENT).all()
-        assert told.loaded_nbytes.sum() == (told.open_nbytes[None] * (flags & READ != 0)).sum()
+        assert ((flags & HELD_BIT != 0) == after).all()
+        assert before[flags & HIT_BIT != 0].all()
+        assert (after & ~before <= (flags & LOADED_BIT != 0)).all()
+        assert (before & ~after <= (flags & EVICTED_BIT != 0)).all()
+        assert (told.states()[(flags & LOADED_BIT) != 0] == CacheState.LOADED).all()
+        assert (told.states()[flags == 0] == CacheState.ABSENT).all()
+        assert told.loaded_nbytes.sum() == (told.open_nbytes[None] * (flags & LOADED_BIT != 0)).sum()
 
     def test_shards_are_those_that_the_same_searches_open(self, many):
         replay = ask(many)
@@ -126,19 +126,19 @@ class TestReplay:
             for step in (0, 11, 79):
                 trace = collection.search(queries(40)[told.which[step]], 10, **replay._width).trace
                 used = {shard.shard for shard in trace.shards if shard.state in ("opened", "cached")}
-                touched = told.flags[step] & (FOUND | READ) != 0
+                touched = told.flags[step] & (HIT_BIT | LOADED_BIT) != 0
                 assert {told.shards[i] for i in np.flatnonzero(touched)} == used
 
     def test_with_room_for_all_every_shard_is_read_once(self, many):
         told = ask(many, budget=1 << 30, n=200).run()
         assert told.evictions.sum() == 0
-        assert (((told.flags & READ) != 0).sum(axis=0) <= 1).all()
+        assert (((told.flags & LOADED_BIT) != 0).sum(axis=0) <= 1).all()
 
     def test_with_no_room_nothing_is_ever_held(self, many):
         told = ask(many, budget=0).run()
         assert told.hit_rate == 0.0
         assert told.nbytes.sum() == 0
-        assert set(np.unique(told.seen())) == {Seen.ABSENT, Seen.LOADED}
+        assert set(np.unique(told.states())) == {CacheState.ABSENT, CacheState.LOADED}
 
     def test_once_it_has_ended_nothing_of_its_handle_is_left(self, tmp_path):
         with fill(tmp_path / "c", VIDEOS) as collection:
@@ -238,7 +238,7 @@ class TestReplay:
             ({"queries": queries(3)[0]}, "one row of 8 numbers"),
             ({"queries": queries(3, 9)}, "one row of 8 numbers"),
             ({"queries": np.full((2, DIM), np.nan, np.float32)}, "not a finite number"),
-            ({"n": MOST + 1}, "5,000 or fewer"),
+            ({"n": MAX_REPLAYED + 1}, "5,000 or fewer"),
             ({"n": 0}, "1 or more"),
             ({"load": "wild"}, "Unknown load"),
             ({"budget": -1}, "budget"),
@@ -258,11 +258,11 @@ class TestReplay:
 
     def test_no_collection_is_said(self, tmp_path):
         with pytest.raises(NotACollection):
-            Replay(Request(tmp_path, queries(2)))
+            Replay(ReplayRequest(tmp_path, queries(2)))
 
 
 def test_a_shard_of_several_segments_sums_them_up():
-    log = Log(2, [4], {10: 0, 11: 0}, [30])
+    log = CacheRecorder(2, [4], {10: 0, 11: 0}, [30])
     events = [
         (What.MISS, 10, 0),
         (What.LOADED, 10, 10),
@@ -273,7 +273,7 @@ def test_a_shard_of_several_segments_sums_them_up():
     log.add([Event(i, *each) for i, each in enumerate(events)], which=3, budget=25, ms=1.0)
     log.add([Event(9, What.HIT, 11, 20), Event(10, What.DROPPED, 11, 20)], which=0, budget=25, ms=1.0)
     told = log.so_far()
-    assert told.flags.tolist() == [[READ | GONE | HELD], [FOUND]]
+    assert told.flags.tolist() == [[LOADED_BIT | EVICTED_BIT | HELD_BIT], [HIT_BIT]]
     assert told.held.tolist() == [[20], [0]]
     assert (told.hits.tolist(), told.misses.tolist(), told.loads.tolist()) == ([0, 1], [2, 0], [2, 0])
     assert (told.evictions.tolist(), told.loaded_nbytes.tolist(), told.which.tolist()) == ([1, 0], [30, 0], [3, 0])

@@ -13,10 +13,10 @@ from engine.cli.main import main
 from engine.errors import EngineError, Stopped
 from engine.lab.tuning import apply, measure
 from engine.lab.tuning import tuner as tuning
-from engine.lab.tuning.evaluation import sound
-from engine.lab.tuning.measure import measured, prepare
-from engine.lab.tuning.simulate import forecast, held
-from engine.lab.tuning.tuner import Setting
+from engine.lab.tuning.evaluation import evaluate
+from engine.lab.tuning.measure import measure_layout, prepare_tuner
+from engine.lab.tuning.simulate import simulate, simulate_cache
+from engine.lab.tuning.tuner import LayoutSetting
 from engine.layout.placement import PLACEMENTS
 from engine.search.ground_truth import reading
 from testing.tuned import QUERIES, WORLD, made, quiet, tuner_of, tuner_small
@@ -35,16 +35,16 @@ def world(request, tmp_path_factory):
 
 
 ASKED = (
-    Setting(3, "semantic", 0.9),
-    Setting(9, "semantic", 0.95, 2),
-    Setting(7, "round_robin", 0.8),
-    Setting(7, "round_robin", 0.8, 3),
-    Setting(4, "hierarchical", 0.97),
-    Setting(1, "by_video", 0.95),
-    Setting(6, "hybrid", 0.9, 2),
-    Setting(6, "time_of_day", 0.9),
-    Setting(5, "timeline", 0.9, 1),
-    Setting(4, "balanced", 1.0),
+    LayoutSetting(3, "semantic", 0.9),
+    LayoutSetting(9, "semantic", 0.95, 2),
+    LayoutSetting(7, "round_robin", 0.8),
+    LayoutSetting(7, "round_robin", 0.8, 3),
+    LayoutSetting(4, "hierarchical", 0.97),
+    LayoutSetting(1, "by_video", 0.95),
+    LayoutSetting(6, "hybrid", 0.9, 2),
+    LayoutSetting(6, "time_of_day", 0.9),
+    LayoutSetting(5, "timeline", 0.9, 1),
+    LayoutSetting(4, "balanced", 1.0),
 )
 
 
@@ -53,7 +53,7 @@ def test_what_is_foreseen_is_what_a_reshard_gives(world, setting):
     told = tuner_of(world.path).predict(setting)
     world.reshard(n_shards=setting.n_shards, placement=setting.placement)
     with reading(world.path) as snapshot:
-        found = measured(snapshot, sound(snapshot, QUERIES, "text", 10, quiet), setting)
+        found = measure_layout(snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), setting)
     assert told.how == "predicted"
     assert found.how == "measured"
     assert told.shards_total == found.shards_total == len(snapshot.shards)
@@ -69,7 +69,7 @@ def test_what_is_foreseen_is_what_a_reshard_gives(world, setting):
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_every_placement_is_foreseen_frame_by_frame(world, placement):
     tuner = tuner_of(world.path)
-    arrangement = tuner.sounding.arranger.arranged(placement, 4)
+    layout = tuner.evaluation.planner.layout(placement, 4)
     world.reshard(n_shards=4, placement=placement)
     held_here = {}
     with reading(world.path) as snapshot:
@@ -78,23 +78,23 @@ def test_every_placement_is_foreseen_frame_by_frame(world, placement):
             held_here |= dict.fromkeys(view.segment.columns.frame_id.tolist(), number)
         coded = [view.segment.coded for view in views]
         nbytes = [view.segment.load("loaded").nbytes for view in views]
-    foreseen = dict(
-        zip(tuner.sounding.arranger.columns.frame_id.tolist(), arrangement.segment_of.tolist(), strict=True)
-    )
+    foreseen = dict(zip(tuner.evaluation.planner.columns.frame_id.tolist(), layout.segment_of.tolist(), strict=True))
     assert foreseen == held_here
-    assert arrangement.coded.tolist() == coded
-    assert arrangement.nbytes.tolist() == nbytes
+    assert layout.coded.tolist() == coded
+    assert layout.nbytes.tolist() == nbytes
 
 
 def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
     monkeypatch.setattr("engine.storage.segment.MAX_NBYTES", 700 * 2 * WORLD.dim)
     with made(tmp_path / "c", n_cells=64) as collection:
-        told = tuner_of(collection.path).predict(Setting(2, "round_robin", 0.9))
+        told = tuner_of(collection.path).predict(LayoutSetting(2, "round_robin", 0.9))
         collection.reshard(n_shards=2, placement="round_robin")
         with reading(collection.path) as snapshot:
             assert all(len(shard.segments) == 3 for shard in snapshot.shards)
-            found = measured(snapshot, sound(snapshot, QUERIES, "text", 10, quiet), Setting(2, "round_robin", 0.9))
+            found = measure_layout(
+                snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), LayoutSetting(2, "round_robin", 0.9)
+            )
     assert (told.vectors_scanned, told.nbytes, told.shards_opened) == (
         found.vectors_scanned,
         found.nbytes,
@@ -107,21 +107,21 @@ class TestTheCache:
     def test_it_is_foreseen_to_hold_what_the_real_one_holds(self, world, budget):
         world.reshard(n_shards=8, placement="semantic")
         with reading(world.path) as snapshot:
-            sounding = sound(snapshot, QUERIES, "text", 10, quiet)
-            setting = Setting(8, "semantic", 0.9, None, budget)
-            found = measured(snapshot, sounding, setting)
-            seen = forecast(sounding, sounding.arranger.arranged("semantic", 8), 0.9, None)
-        told = held(seen, np.ones(len(seen.arrangement.nbytes)), budget)
+            evaluation = evaluate(snapshot, QUERIES, "text", 10, quiet)
+            setting = LayoutSetting(8, "semantic", 0.9, None, budget)
+            found = measure_layout(snapshot, evaluation, setting)
+            seen = simulate(evaluation, evaluation.planner.layout("semantic", 8), 0.9, None)
+        told = simulate_cache(seen, np.ones(len(seen.layout.nbytes)), budget)
         assert told.nbytes == found.nbytes <= budget
         assert told.share == pytest.approx(found.in_memory)
 
     def test_what_does_not_fit_is_waited_for(self, world):
-        sounding = tuner_of(world.path).sounding
-        seen = forecast(sounding, sounding.arranger.arranged("round_robin", 4), 0.95, None)
-        waited = held(seen, np.full(4, 7.0), 0)
+        evaluation = tuner_of(world.path).evaluation
+        seen = simulate(evaluation, evaluation.planner.layout("round_robin", 4), 0.95, None)
+        waited = simulate_cache(seen, np.full(4, 7.0), 0)
         assert waited.share == 0
         np.testing.assert_allclose(waited.load_ms, 7.0 * seen.work.segments)
-        assert held(seen, np.full(4, 7.0), 1 << 40).load_ms.sum() == 0
+        assert simulate_cache(seen, np.full(4, 7.0), 1 << 40).load_ms.sum() == 0
 
 
 class TestTheTuner:
@@ -133,13 +133,13 @@ class TestTheTuner:
 
     def test_fewer_found_go_with_a_lower_cap(self, world):
         tuner = tuner_of(world.path)
-        found = [tuner.predict(Setting(8, "semantic", 0.95, cap)).recall.value for cap in (1, 2, 4, 8)]
+        found = [tuner.predict(LayoutSetting(8, "semantic", 0.95, cap)).recall.value for cap in (1, 2, 4, 8)]
         assert found == sorted(found)
         assert found[0] < found[-1]
 
     def test_the_bands_hold_the_values(self, world):
         tuner = tuner_of(world.path)
-        for each in tuner.across(Setting(8, "semantic", 0.9, 3)):
+        for each in tuner.across(LayoutSetting(8, "semantic", 0.9, 3)):
             for band in (each.recall, each.shards_opened, each.p50_ms):
                 assert band.low <= band.value <= band.high
             assert each.recall.high <= 1
@@ -161,19 +161,19 @@ class TestTheTuner:
     )
     def test_what_cannot_be_is_refused_in_one_sentence(self, world, changed, said):
         with pytest.raises(ValueError, match=said.replace(".", r"\.")):
-            tuner_of(world.path).predict(replace(Setting(4, "semantic"), **changed))
+            tuner_of(world.path).predict(replace(LayoutSetting(4, "semantic"), **changed))
 
     def test_a_placement_that_these_cells_cannot_have_is_refused(self, tmp_path):
         with fill(tmp_path / "c", FEW, n_cells=4) as collection:
             tuner = tuner_small(collection.path)
             assert "hierarchical" not in tuner.placements
             with pytest.raises(ValueError, match="two levels"):
-                tuner.predict(Setting(2, "hierarchical"))
+                tuner.predict(LayoutSetting(2, "hierarchical"))
 
     @pytest.mark.parametrize("metric", ["ip", "l2"])
     def test_without_a_calibration_everything_is_scanned_and_said(self, tmp_path, metric):
         with fill(tmp_path / "c", FEW, metric=metric) as collection:
-            outcome = tuner_small(collection.path).predict(Setting(4, "semantic"))
+            outcome = tuner_small(collection.path).predict(LayoutSetting(4, "semantic"))
             assert outcome.exact
             assert "was not measured" in outcome.reason
             assert (outcome.recall.value, outcome.vectors_scanned) == (1.0, collection.n_frames)
@@ -182,7 +182,7 @@ class TestTheTuner:
     def test_a_collection_with_nothing_to_tune_says_so(self, tmp_path, videos, said):
         fill(tmp_path / "c", videos, built=False).close()
         with reading(tmp_path / "c") as snapshot, pytest.raises(EngineError, match=said):
-            sound(snapshot, np.ones((2, 8), np.float32), "text", 10, quiet)
+            evaluate(snapshot, np.ones((2, 8), np.float32), "text", 10, quiet)
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "COUNTS", (1, 4))
     monkeypatch.setattr(measure, "_TIMED", 4)
     with made(tmp_path / "c", n_cells=64) as collection:
-        yield collection, prepare(collection.path, QUERIES)
+        yield collection, prepare_tuner(collection.path, QUERIES)
 
 
 class TestPreparing:
@@ -199,13 +199,15 @@ class TestPreparing:
         collection, tuner = small
         assert tuner.cost.routed.sum() > 0
         assert tuner.today.p50_ms.value > 0
-        assert tuner.predict(Setting(4, "round_robin")).p50_ms.value > 0
+        assert tuner.predict(LayoutSetting(4, "round_robin")).p50_ms.value > 0
         assert set(tuner.codecs) == {"sq4", "fp16"}
         assert collection.check() == []
 
     def test_a_slower_cache_makes_slower_searches(self, small):
         tuner = small[1]
-        fast, slow = (tuner.predict(Setting(4, "semantic", cache_bytes=each)).p50_ms.value for each in (1 << 30, 0))
+        fast, slow = (
+            tuner.predict(LayoutSetting(4, "semantic", cache_bytes=each)).p50_ms.value for each in (1 << 30, 0)
+        )
         assert slow > fast
 
     def test_it_ends_when_its_progress_says_so(self, small):
@@ -214,17 +216,19 @@ class TestPreparing:
                 raise Stopped("It was stopped.")
 
         with pytest.raises(Stopped):
-            prepare(small[0].path, QUERIES, progress=stop)
+            prepare_tuner(small[0].path, QUERIES, progress=stop)
 
     def test_another_codec_needs_a_rebuild_and_other_bytes(self, tmp_path, monkeypatch):
         monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
         with made(tmp_path / "c", n_cells=64) as collection:
-            tuner = prepare(collection.path, QUERIES, placements=None)
-            told = tuner.predict(Setting(2, "semantic", codec="sq4"))
+            tuner = prepare_tuner(collection.path, QUERIES, placements=None)
+            told = tuner.predict(LayoutSetting(2, "semantic", codec="sq4"))
             assert told.how == "needs a rebuild"
             collection.build(n_shards=2, codec="sq4")
             with reading(collection.path) as snapshot:
-                found = measured(snapshot, sound(snapshot, QUERIES, "text", 10, quiet), Setting(2, "semantic"))
+                found = measure_layout(
+                    snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), LayoutSetting(2, "semantic")
+                )
         assert told.nbytes == pytest.approx(found.nbytes, rel=0.02)
         assert told.recall.value == pytest.approx(found.recall.value, abs=0.05)
 
@@ -234,7 +238,7 @@ class TestApplying:
         collection, tuner = small
         with Collection.open(collection.path) as reader:
             before = reader.generation
-            applied = apply.apply_setting(collection.path, tuner, Setting(3, "round_robin", 0.9), quiet)
+            applied = apply.apply_setting(collection.path, tuner, LayoutSetting(3, "round_robin", 0.9), quiet)
             # Whoever has the collection open goes on with what is new.
             assert reader.generation > before
             assert len(reader.stats().shards) == 3
@@ -242,9 +246,9 @@ class TestApplying:
         assert applied.measured.how == "measured"
         assert applied.predicted.shards_opened.value == applied.measured.shards_opened.value
         assert applied.predicted.vectors_scanned == applied.measured.vectors_scanned
-        assert applied.tuner.today.setting == Setting(3, "round_robin")
+        assert applied.tuner.today.setting == LayoutSetting(3, "round_robin")
         assert applied.tuner.generation == collection.generation
-        assert applied.tuner.predict(Setting(4, "semantic")).how == "predicted"
+        assert applied.tuner.predict(LayoutSetting(4, "semantic")).how == "predicted"
 
     @pytest.mark.parametrize("at", ["Writing shards", "Training cells"])
     def test_stopped_it_leaves_everything_as_it_was(self, small, at):
@@ -255,7 +259,7 @@ class TestApplying:
             if what == at:
                 raise Stopped("It was stopped.")
 
-        setting = Setting(3, "semantic", codec="" if at == "Writing shards" else "sq4")
+        setting = LayoutSetting(3, "semantic", codec="" if at == "Writing shards" else "sq4")
         with pytest.raises(Stopped):
             apply.apply_setting(collection.path, tuner, setting, stop)
         assert collection.generation == before
@@ -270,7 +274,7 @@ class TestApplying:
             if what == "Measuring it":
                 raise Stopped("It was stopped.")
 
-        applied = apply.apply_setting(collection.path, tuner, Setting(3, "round_robin"), stop)
+        applied = apply.apply_setting(collection.path, tuner, LayoutSetting(3, "round_robin"), stop)
         assert collection.generation > before
         assert applied.measured.shards_total == 3
 
@@ -285,7 +289,7 @@ class TestApplying:
 
     def test_another_codec_builds_anew(self, small):
         collection, tuner = small
-        applied = apply.apply_setting(collection.path, tuner, Setting(2, "semantic", codec="sq4"), quiet)
+        applied = apply.apply_setting(collection.path, tuner, LayoutSetting(2, "semantic", codec="sq4"), quiet)
         assert collection.settings.codec == "sq4"
         assert applied.predicted.how == "needs a rebuild"
         assert applied.measured.how == "measured"
@@ -305,7 +309,7 @@ class TestTheCommandLine:
         asked = ["--shards", "4", "--placement", "round_robin", "--recall", "0.9", "--max-shards", "2"]
         assert main(["tune", str(collection.path), "--queries", str(tmp_path / "q.npy"), *asked, "--json"]) == 0
         told = json.loads(capsys.readouterr().out)
-        wanted = tuner.predict(Setting(4, "round_robin", 0.9, 2)).document()
+        wanted = tuner.predict(LayoutSetting(4, "round_robin", 0.9, 2)).document()
         for name in ("recall", "shards_opened", "vectors_scanned", "nbytes", "all_nbytes", "how"):
             assert told[name] == wanted[name]
         assert told["today"]["how"] == "measured"

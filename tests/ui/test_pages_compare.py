@@ -15,8 +15,8 @@ from streamlit.testing.v1 import AppTest
 from engine import Collection
 from engine.cli.main import main
 from engine.lab.compare.benchmark import COLD_QUERIES
-from engine.lab.compare.contenders import NAMES
-from engine.lab.compare.timeline import Heat, typical
+from engine.lab.compare.contenders import CONTENDER_NAMES
+from engine.lab.compare.timeline import QueryTimeline, typical_query
 from tests.ui.test_pages import checked, drawn, said
 from ui.compare import comparison
 from ui.compare.comparison import Choices, Comparison
@@ -125,50 +125,50 @@ class TestARun:
         assert verdict.n_queries == 10
         headline = verdict.summary[:1].upper() + verdict.summary[1:]
         assert app.subheader[0].value == words.plain(headline)
-        assert f"recall {verdict.champion.recall:.3g}" in verdict.summary
+        assert f"recall {verdict.best.recall:.3g}" in verdict.summary
 
         dots = figure(app, "times")
         texts = " ".join(each["text"] for each in dots["layout"]["annotations"])
         strips = [each for each in dots["data"] if each["mode"] == "markers"]
-        assert [each["x"] for each in strips] == [[asked.ms for asked in row.queries] for row in verdict.standings]
-        for standing in verdict.standings:
+        assert [each["x"] for each in strips] == [[asked.ms for asked in row.queries] for row in verdict.results]
+        for standing in verdict.results:
             assert f"{standing.shards_probed:.3g} of 12 shards" in texts
         assert dots["layout"]["xaxis"]["type"] == "log"
         assert "log scale" in dots["layout"]["xaxis"]["title"]["text"]
 
         race = drawn(app, "race")
-        heat = Heat.of(verdict, typical(verdict))
-        assert [each["ms"] for each in race["entrants"]] == [each.ms for each in heat.entrants]
-        assert [len(each["laps"]) for each in race["entrants"]] == [len(each.laps) for each in heat.entrants]
-        assert f"{heat.entrants[0].ms:.2f} ms" in race["label"]
+        heat = QueryTimeline.of(verdict, typical_query(verdict))
+        assert [each["ms"] for each in race["entrants"]] == [each.ms for each in heat.contenders]
+        assert [len(each["laps"]) for each in race["entrants"]] == [len(each.spans) for each in heat.contenders]
+        assert f"{heat.contenders[0].ms:.2f} ms" in race["label"]
         assert "Slow motion: 1 ms takes" in race["said"]
 
         table = app.dataframe[0].value
         assert list(table["contender"]) == list(comparison.USUAL)
-        assert list(table["recall"]) == [each.recall for each in verdict.standings]
-        assert list(table["p95 ms"]) == [each.p95_ms for each in verdict.standings]
+        assert list(table["recall"]) == [each.recall for each in verdict.results]
+        assert list(table["p95 ms"]) == [each.p95_ms for each in verdict.results]
 
     def test_the_worst_query_shows_both_answers_with_what_was_missed(self, page: Any, town: Collection) -> None:
         app = page()
         checked(app.slider(key="compare_recall").set_value(0.5).run())
         compared(app)
         verdict = job().value().verdict
-        (worst,) = verdict.worst(verdict.pick("routed"), 1)
+        (worst,) = verdict.worst(verdict.result_for("routed"), 1)
         found, wanted = grid(app, "What routed found"), grid(app, "What should have been found")
         assert [int(each["id"]) for each in found] == list(worst.found)
         assert [int(each["id"]) for each in wanted] == list(worst.wanted)
         assert {int(each["id"]) for each in wanted if each["flag"] == "missed"} == worst.missed
-        assert {int(each["id"]) for each in found if each["flag"]} == worst.beside
+        assert {int(each["id"]) for each in found if each["flag"]} == worst.extra
         assert len(worst.missed) == round(10 * (1 - worst.recall)) > 0
         assert all(each["mark"] == f"shard {town.frame(int(each['id'])).shard}" for each in wanted)
 
     def test_another_query_can_be_raced(self, after: AppTest, made: Comparison) -> None:
         app, verdict = after, made.verdict
         box = next(each for each in app.selectbox if each.label == "Query of the race")
-        other = (typical(verdict) + 1) % 10
+        other = (typical_query(verdict) + 1) % 10
         checked(box.select_index(other).run())
         assert [each["ms"] for each in drawn(app, "race")["entrants"]] == [
-            verdict.pick(name).queries[other].ms for name in verdict.names
+            verdict.result_for(name).queries[other].ms for name in verdict.names
         ]
 
     def test_an_earlier_run_is_laid_over(self, after: AppTest, made: Comparison) -> None:
@@ -207,7 +207,7 @@ class TestChoices:
         assert found.labels == ("a snowy street", "<b>a red bus</b>")
         assert found.verdict.n_queries == 2
         direct = town.search("a snowy street", 10, exact=True)
-        assert set(found.verdict.pick("exact").queries[0].frame_ids) == {hit.frame_id for hit in direct.hits}
+        assert set(found.verdict.result_for("exact").queries[0].frame_ids) == {hit.frame_id for hit in direct.hits}
         assert "<b>" not in str(figure(app, "times")["data"][0]["customdata"])
 
     def test_empty_text_is_asked_for(self, page: Any) -> None:
@@ -239,7 +239,7 @@ class TestChoices:
         verdict = job().value().verdict
         lines = figure(app, "curve")["data"]
         points = sorted((x, y) for line in lines for x, y in zip(line["x"], line["y"], strict=True))
-        assert points == sorted((each.p50_ms, each.recall) for each in verdict.standings)
+        assert points == sorted((each.p50_ms, each.recall) for each in verdict.results)
         assert len(points) > 10
         assert len(figure(app, "times")["data"]) == 9
 
@@ -252,7 +252,7 @@ class TestChoices:
         compared(app)
         verdict = job().value().verdict
         assert verdict.cold
-        assert verdict.champion.bytes_read > 0
+        assert verdict.best.bytes_read > 0
         assert "cold" in app.subheader[0].value
 
     def test_texts_need_an_encoder_and_there_may_be_too_many(self) -> None:
@@ -297,7 +297,7 @@ def test_the_page_and_the_command_line_find_the_same(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from engine.lab.compare.benchmark import Bench
+    from engine.lab.compare.benchmark import Benchmark
 
     request, labels = comparison.request(town, choices)
     assert len(labels) == len(request.queries)
@@ -310,15 +310,15 @@ def test_the_page_and_the_command_line_find_the_same(
     capsys.readouterr()
     assert main(["bench", str(town.path), "--queries", str(tmp_path / "q.npy"), "--json", *map(str, arguments)]) == 0
     told = json.loads(capsys.readouterr().out)
-    verdict = Bench(request).run()
+    verdict = Benchmark(request).run()
     assert verdict.n_queries == choices.n_queries
-    assert [each["name"] for each in told] == [each.name for each in verdict.standings]
-    for theirs, ours in zip(told, verdict.standings, strict=True):
+    assert [each["name"] for each in told] == [each.name for each in verdict.results]
+    for theirs, ours in zip(told, verdict.results, strict=True):
         assert {name: theirs[name] for name in SAME} == {name: getattr(ours, name) for name in SAME}
 
 
 def test_every_contender_has_a_look_of_its_own() -> None:
-    assert set(CONTENDERS) == set(NAMES)
+    assert set(CONTENDERS) == set(CONTENDER_NAMES)
     for theme in ("light", "dark"):
         colours = [getattr(look, theme) for look in [*CONTENDERS.values(), *LOOKS.values()]]
         assert len(set(colours)) == len(colours)

@@ -19,7 +19,7 @@ from engine import Collection
 from engine.cli.main import main
 from engine.datasets.queries import sample_queries
 from engine.datasets.synthetic import World, write_synthetic
-from engine.lab.replay.replay import Replay, Request
+from engine.lab.replay.replay import Replay, ReplayRequest
 from tests.ui.test_pages import checked, said
 from ui.memory import breakdown, figures
 from ui.memory import replay as replaying
@@ -247,7 +247,7 @@ class TestReplay:
         before = shared.cache.stats()
         app = ended(start(page, replay_load=load))
         samples = sample_queries(shared, replaying._QUERIES, "text")
-        request = Request(shared.path, samples.vectors, load, 100)
+        request = ReplayRequest(shared.path, samples.vectors, load, 100)
         budget = replaying.share(33, shared.memory().open_nbytes)
         replay = Replay(request)
         replay.set_budget(budget)
@@ -268,9 +268,9 @@ class TestReplay:
         told = job_of(app).value()
         spec = figure(app, 2)
         (cells,) = [trace for trace in spec["data"] if trace["type"] == "heatmap"]
-        assert np.array_equal(np.array(floats(cells["z"])).reshape(told.seen().T.shape), told.seen().T)
+        assert np.array_equal(np.array(floats(cells["z"])).reshape(told.states().T.shape), told.states().T)
         assert [word for row in cells["text"] for word in row] == [
-            figures.SEEN[state] for state in told.seen().T.ravel()
+            figures.SEEN[state] for state in told.states().T.ravel()
         ]
         lines = {trace["name"]: trace for trace in spec["data"] if trace.get("mode") == "lines"}
         assert floats(lines["in the cache"]["y"]) == pytest.approx((told.nbytes / 1e6).tolist())

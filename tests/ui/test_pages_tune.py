@@ -17,7 +17,7 @@ from engine.collection import Collection
 from engine.datasets.queries import sample_queries
 from engine.lab.tuning import measure
 from engine.lab.tuning import tuner as tuning
-from engine.lab.tuning.tuner import Setting
+from engine.lab.tuning.tuner import LayoutSetting
 from testing.app import FRONT_DOOR
 from testing.tuned import made
 from testing.worlds import FEW, fill
@@ -38,7 +38,7 @@ def source(tmp_path_factory):
 def root(tmp_path, monkeypatch):
     """The folder whose collections may be chosen; measuring is quick, and nothing is known of them yet."""
     monkeypatch.setattr(resources.shelf(), "root", tmp_path)
-    monkeypatch.setattr(tuning, "COUNTS", (1, 4, 9))
+    monkeypatch.setattr(tuning, "SHARD_COUNTS", (1, 4, 9))
     monkeypatch.setattr(measure, "_TIMED", 3)
     monkeypatch.setattr(measure, "_SCANS", 2)
     monkeypatch.setattr(measure, "N_QUERIES", 20)
@@ -205,7 +205,7 @@ class TestApplying:
         app = opened(path)
         checked(app.select_slider(key="tune_shards").set_value(9).run())
         assert "for everyone who uses it" in said(app)
-        told = tuner_of(path).predict(Setting(9, "semantic"))
+        told = tuner_of(path).predict(LayoutSetting(9, "semantic"))
         checked(app.button(key="tune_apply").click().run())
         app = settled(app, path, "tune apply")
         app = checked(app.run())

@@ -19,7 +19,7 @@ from ui.shared.words import count, listed, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.lab.compare import Request, Verdict
+    from engine.lab.compare import ComparisonReport, ComparisonRequest
     from ui.shared.shelf import Opened
 
 Source = Literal["sample", "typed", "frames"]
@@ -81,7 +81,7 @@ class Choices:
 class Comparison:
     """A comparison that was made."""
 
-    verdict: Verdict
+    verdict: ComparisonReport
     labels: tuple[str, ...]
     """What each query that was given is called."""
     choices: Choices
@@ -129,16 +129,16 @@ def wrong(choices: Choices, textless: str) -> str:
 
 def unfit(collection: Collection) -> Mapping[str, str]:
     """Contenders that cannot take part here, and why."""
-    from engine.lab.compare import unfit_for
+    from engine.lab.compare import unsuitable_contenders
 
     stats = collection.stats()
-    found = unfit_for(stats.n_cells, stats.metric)
+    found = unsuitable_contenders(stats.n_cells, stats.metric)
     if stats.router != "learned":
         found.setdefault("routed", "this collection has no learned router")
     return found
 
 
-def request(collection: Collection, choices: Choices) -> tuple[Request, tuple[str, ...]]:
+def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest, tuple[str, ...]]:
     """What the engine is to compare, and what each of the queries is called.
 
     Of sample queries twice as many are given as are measured: where a contender's width is to be found, that is done on
@@ -150,7 +150,7 @@ def request(collection: Collection, choices: Choices) -> tuple[Request, tuple[st
         If there are no such queries, or no encoder for texts.
     """
     from engine.datasets import sample_queries
-    from engine.lab.compare import Request
+    from engine.lab.compare import ComparisonRequest
 
     others = None
     if choices.source == "typed":
@@ -160,7 +160,7 @@ def request(collection: Collection, choices: Choices) -> tuple[Request, tuple[st
     else:
         samples = sample_queries(collection, 2 * choices.n, "image" if choices.source == "frames" else "text")
         vectors, labels = samples.vectors, samples.labels
-    asked = Request(
+    asked = ComparisonRequest(
         collection.path,
         vectors,
         "image" if choices.source == "frames" else "text",
@@ -202,11 +202,11 @@ def _name(place: str) -> str:
 
 
 def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
-    from engine.lab.compare import Bench
+    from engine.lab.compare import Benchmark
 
     report(0.0, "Taking the queries")
     asked, labels = request(opened.collection, choices)
-    bench = Bench(asked)
+    bench = Benchmark(asked)
     report.on_stop(bench.stop)
     progress = _Progress(bench.names)
     verdict = bench.run(lambda what, done, total: report(*progress(what, done / total)))

@@ -14,7 +14,7 @@ from ui.shared.looks import CONTENDERS
 from ui.shared.words import hypertext
 
 if TYPE_CHECKING:
-    from engine.lab.compare import Standing
+    from engine.lab.compare import ContenderResult
     from ui.compare.comparison import Comparison
 
 _ROW, _FOOT = 78, 62
@@ -40,13 +40,13 @@ def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         for place, run in enumerate(runs):
             if name in run.verdict.names:
                 _strip(figure, run, name, _Strip(row, place, len(runs)))
-        _beside(figure, comparison.verdict.pick(name), row)
+        _beside(figure, comparison.verdict.result_for(name), row)
     span = [
         each.ms
         for run in runs
         for name in names
         if name in run.verdict.names
-        for each in run.verdict.pick(name).queries
+        for each in run.verdict.result_for(name).queries
     ]
     figure.update_xaxes(
         type="log",
@@ -82,7 +82,7 @@ class _Strip:
 
 
 def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None:
-    standing = run.verdict.pick(name)
+    standing = run.verdict.result_for(name)
     seen = 1.0 if strip.is_main else _FAINT
     before = "" if strip.is_main else f"<br>run of {hypertext(run.told)}"
     figure.add_scatter(
@@ -117,7 +117,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
         )
 
 
-def _beside(figure: go.Figure, standing: Standing, row: int) -> None:
+def _beside(figure: go.Figure, standing: ContenderResult, row: int) -> None:
     """What a contender found and opened, at the right of its row."""
     figure.add_annotation(
         x=1,
@@ -137,7 +137,7 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
     runs = [comparison, *earlier]
     for place, run in enumerate(runs):
         for name in run.verdict.names:
-            widths = sorted((each for each in run.verdict.standings if each.name == name), key=lambda each: each.work)
+            widths = sorted((each for each in run.verdict.results if each.name == name), key=lambda each: each.work)
             asked = [each for each in widths if each.recall_asked is not None]
             given = [each for each in widths if each.recall_asked is None]
             _line(figure, name, given, _Line(run, place == 0, CONTENDERS[name].label))
@@ -148,7 +148,7 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         annotation={"text": f"asked for {_share(comparison.verdict.recall)}", "font": {"color": charts.faint()}},
         annotation_position="bottom left",
     )
-    span = [each.p50_ms for run in runs for each in run.verdict.standings]
+    span = [each.p50_ms for run in runs for each in run.verdict.results]
     figure.update_xaxes(
         type="log",
         tickvals=_TICKS,
@@ -158,7 +158,7 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
     )
     figure.update_yaxes(title="recall", range=[None, 1.03])
     figure.update_layout(margin={"l": 60, "r": 16, "t": 34, "b": 44})
-    what = "; ".join(_told(each) for each in comparison.verdict.standings)
+    what = "; ".join(_told(each) for each in comparison.verdict.results)
     charts.show(figure, key="curve", alt=f"Recall against p50 milliseconds. {what}", height=380)
 
 
@@ -172,7 +172,7 @@ class _Line:
     dash: str = "solid"
 
 
-def _line(figure: go.Figure, name: str, widths: Sequence[Standing], line: _Line) -> None:
+def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line: _Line) -> None:
     if not widths:
         return
     before = "" if line.is_main else f"<br>run of {hypertext(line.run.told)}"
@@ -199,11 +199,11 @@ def _line(figure: go.Figure, name: str, widths: Sequence[Standing], line: _Line)
 
 def alt(comparison: Comparison) -> str:
     """The first figure in words."""
-    picks: Iterable[Standing] = (comparison.verdict.pick(name) for name in comparison.verdict.names)
+    picks: Iterable[ContenderResult] = (comparison.verdict.result_for(name) for name in comparison.verdict.names)
     return "Milliseconds per query. " + "; ".join(_told(each) for each in picks)
 
 
-def _told(standing: Standing) -> str:
+def _told(standing: ContenderResult) -> str:
     return (
         f"{CONTENDERS[standing.name].label}{f' ({standing.setting})' if standing.setting else ''}: "
         f"p50 {_ms(standing.p50_ms)}, p95 {_ms(standing.p95_ms)}, recall {standing.recall:.3g}, "

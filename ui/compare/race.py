@@ -13,7 +13,7 @@ from ui.components import component
 from ui.shared.looks import CONTENDERS, LOOKS
 
 if TYPE_CHECKING:
-    from engine.lab.compare import Entrant
+    from engine.lab.compare import ContenderTimeline
     from ui.compare.comparison import Comparison
 
 _RACE = component("race")
@@ -24,7 +24,7 @@ _STEPS = [base * 10**power for power in range(4) for base in (1, 2, 5)]
 
 def show(comparison: Comparison) -> None:
     """Draw the race over a query that the visitor may choose; at first a typical one."""
-    from engine.lab.compare import Heat, typical
+    from engine.lab.compare import QueryTimeline, typical_query
 
     verdict = comparison.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -32,29 +32,29 @@ def show(comparison: Comparison) -> None:
         query = st.selectbox(
             "Query of the race",
             range(verdict.n_queries),
-            index=typical(verdict),
+            index=typical_query(verdict),
             format_func=lambda query: visible(comparison.label(query)),
             key=f"race_{comparison.made.isoformat()}",
             label_visibility="collapsed",
             width=420,
         )
-    heat = Heat.of(verdict, query)
+    heat = QueryTimeline.of(verdict, query)
     slowdown = max([step for step in _STEPS if step * heat.longest_ms <= _SECONDS * 1000], default=1)
     label = visible(comparison.label(query))
     _RACE(
         key="race",
         data={
-            "label": f"Race over the query {label}. {' '.join(_words(each) for each in heat.entrants)}",
+            "label": f"Race over the query {label}. {' '.join(_words(each) for each in heat.contenders)}",
             "said": f"A bar has a cell per shard, which fills while that shard is searched; grey is never opened. {_pace(slowdown)}",
             "slowdown": slowdown,
             "stamp": f"{comparison.made.isoformat()} {query}",
             "left": {theme: getattr(LOOKS[ShardState.SKIPPED], theme) for theme in ("light", "dark")},
-            "entrants": [_drawn(each) for each in heat.entrants],
+            "entrants": [_drawn(each) for each in heat.contenders],
         },
     )
 
 
-def _drawn(entrant: Entrant) -> dict[str, Any]:
+def _drawn(entrant: ContenderTimeline) -> dict[str, Any]:
     look = CONTENDERS[entrant.name]
     return {
         "name": look.label,
@@ -62,14 +62,14 @@ def _drawn(entrant: Entrant) -> dict[str, Any]:
         "dark": look.dark,
         "ms": entrant.ms,
         "chosen": entrant.chosen_ms,
-        "laps": [list(asdict(lap).values()) for lap in entrant.laps],
+        "laps": [list(asdict(lap).values()) for lap in entrant.spans],
         "total": entrant.shards_total,
         "words": _words(entrant),
     }
 
 
-def _words(entrant: Entrant) -> str:
-    n = len(entrant.laps) or entrant.shards_total
+def _words(entrant: ContenderTimeline) -> str:
+    n = len(entrant.spans) or entrant.shards_total
     chose = f" {entrant.chosen_ms:.2f} ms of it to choose them," if entrant.chosen_ms else ""
     return (
         f"{CONTENDERS[entrant.name].label}: {n} of {entrant.shards_total} shards in {entrant.ms:.2f} ms,"

@@ -17,7 +17,7 @@ from ui.shared.words import count, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.lab.compare import Shortfall
+    from engine.lab.compare import AnswerDiff
     from ui.compare.comparison import Comparison
     from ui.shared.frames import Picture
 
@@ -73,7 +73,7 @@ def worst(collection: Collection, comparison: Comparison) -> None:
     """The queries for which most was missed, with what was found beside what should have been."""
     verdict = comparison.verdict
     st.subheader("The worst queries", anchor=False)
-    falling = [name for name in verdict.names if verdict.pick(name).recall < 1]
+    falling = [name for name in verdict.names if verdict.result_for(name).recall < 1]
     if not falling:
         st.caption("Nobody missed anything: every contender found the exact answer to every query.")
         return
@@ -81,7 +81,7 @@ def worst(collection: Collection, comparison: Comparison) -> None:
         name = st.selectbox(
             "Contender", falling[::-1], format_func=lambda name: CONTENDERS[name].label, key="worst_of", width=200
         )
-        found = verdict.worst(verdict.pick(name), _WORST)
+        found = verdict.worst(verdict.result_for(name), _WORST)
         one = st.selectbox(
             "Query, worst first",
             range(len(found)),
@@ -92,21 +92,21 @@ def worst(collection: Collection, comparison: Comparison) -> None:
     _both(collection, found[one], CONTENDERS[name].label)
 
 
-def _both(collection: Collection, fall: Shortfall, label: str) -> None:
+def _both(collection: Collection, fall: AnswerDiff, label: str) -> None:
     left, right = st.columns(2)
     try:
-        got = [_picture(collection, each, "", "not among the best", each in fall.beside) for each in fall.found]
-        should = [_picture(collection, each, "bad", "missed", each in fall.missed) for each in fall.wanted]
+        got = [_picture(collection, each, "", "not among the best", each in fall.extra) for each in fall.found]
+        should = [_picture(collection, each, "bad", "missed", each in fall.missed) for each in fall.expected]
     except NotFound:
         st.info("Frames of these answers have been deleted since; compare again to see them.")
         return
     with left:
         st.markdown(
-            f"**{label} found** {count(len(fall.found) - len(fall.beside), 'frame')} of the best {len(fall.wanted)}"
+            f"**{label} found** {count(len(fall.found) - len(fall.extra), 'frame')} of the best {len(fall.expected)}"
         )
         frames.grid(got, key="worst_found", label=f"What {label.lower()} found", on_pick=_nothing)
     with right:
-        st.markdown(f"**The exact answer**: {len(fall.missed)} of {count(len(fall.wanted), 'frame')} missed")
+        st.markdown(f"**The exact answer**: {len(fall.missed)} of {count(len(fall.expected), 'frame')} missed")
         frames.grid(should, key="worst_wanted", label="What should have been found", on_pick=_nothing)
 
 
@@ -122,9 +122,9 @@ def _nothing(frame_id: str) -> None:
 
 def table(comparison: Comparison) -> None:
     """All figures, to read and to take away."""
-    from engine.lab.compare import as_csv, numbers
+    from engine.lab.compare import as_csv, table_row
 
-    standings = comparison.verdict.standings
+    standings = comparison.verdict.results
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         st.subheader("All figures", anchor=False, width="content")
         st.download_button(
@@ -132,7 +132,7 @@ def table(comparison: Comparison) -> None:
         )
     share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
-        [numbers(each) for each in standings],
+        [table_row(each) for each in standings],
         hide_index=True,
         column_config={
             "recall": st.column_config.NumberColumn(format="%.3f", help="Share of the k best that were found, mean"),

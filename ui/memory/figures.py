@@ -12,7 +12,7 @@ from ui.shared import charts
 from ui.shared.words import hypertext, nbytes
 
 if TYPE_CHECKING:
-    from engine.lab.replay import Occupancy
+    from engine.lab.replay import CacheHistory
     from engine.reports import MemoryAccount, ShardPlan
 
 MB = 1e6
@@ -189,7 +189,7 @@ def colours() -> list[str]:
     return ["rgba(0,0,0,0)", held, charts.fill(ShardState.CACHED), charts.fill(ShardState.OPENED), charts.faint()]
 
 
-def over_time(told: Occupancy | None, n: int, n_shards: int, *, exact: bool) -> go.Figure:
+def over_time(told: CacheHistory | None, n: int, n_shards: int, *, exact: bool) -> go.Figure:
     """Shards against queries, filled by what is seen of each, and below it the bytes in the cache under its budget.
 
     Parameters
@@ -256,8 +256,8 @@ def over_time_height(n_shards: int) -> int:
     return min(900, 190 + max(8, n_shards) * _ROW)
 
 
-def _cells(figure: go.Figure, told: Occupancy, colour: list[str], exact: bool) -> None:
-    seen = told.seen()
+def _cells(figure: go.Figure, told: CacheHistory, colour: list[str], exact: bool) -> None:
+    seen = told.states()
     steps = len(colour)
     scale = [[edge, colour[i]] for i in range(steps) for edge in (i / steps, (i + 1) / steps)]
     hover: dict[str, Any] = {"hoverinfo": "skip"}
@@ -284,7 +284,7 @@ def _cells(figure: go.Figure, told: Occupancy, colour: list[str], exact: bool) -
     )
 
 
-def _bytes(figure: go.Figure, told: Occupancy) -> None:
+def _bytes(figure: go.Figure, told: CacheHistory) -> None:
     queries = list(range(1, told.steps + 1))
     cached, line = charts.fill(ShardState.CACHED), charts.fill(ShardState.FAILED)
     figure.add_scatter(

@@ -18,7 +18,7 @@ from ui.shared.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.lab.replay import Occupancy, Replay
+    from engine.lab.replay import CacheHistory, Replay
     from engine.reports import MemoryAccount
     from engine.routing import Kind
     from engine.vectors import Floats
@@ -51,13 +51,13 @@ class Player:
         self._replay: Replay | None = None
         self._lock = threading.Lock()
 
-    def work(self, report: Report) -> Occupancy:
+    def work(self, report: Report) -> CacheHistory:
         """Find queries, and replay them."""
-        from engine.lab.replay import Replay, Request
+        from engine.lab.replay import Replay, ReplayRequest
 
         report(0.0, "Choosing queries")
         queries, kind = _queries(self._current.collection)
-        replay = Replay(Request(self.path, queries, self.load, self.n, kind=kind, pace=self._pace))
+        replay = Replay(ReplayRequest(self.path, queries, self.load, self.n, kind=kind, pace=self._pace))
         with self._lock:
             self._replay = replay
             replay.pace = self._pace
@@ -79,7 +79,7 @@ class Player:
             if self._replay is not None:
                 self._replay.pace = pace
 
-    def so_far(self) -> Occupancy | None:
+    def so_far(self) -> CacheHistory | None:
         """What has happened until now; None before the first query."""
         return None if self._replay is None else self._replay.so_far()
 
@@ -107,7 +107,7 @@ def show(current: Opened, account: MemoryAccount) -> None:
     player: Player | None = st.session_state.get("player")
     if player is not None and player.path != current.collection.path:
         player = None  # Another collection was chosen.
-    job: Job[Occupancy] | None = resources.board().get(resources.mine(JOB)) if player else None
+    job: Job[CacheHistory] | None = resources.board().get(resources.mine(JOB)) if player else None
     running = job is not None and job.running
     _controls(current, account)
     st.fragment(_picture, run_every=_EVERY if running else None)(player, job, len(account.shards))
@@ -192,7 +192,7 @@ def _hurry() -> None:
         player.set_pace(PACES[st.session_state.replay_pace])
 
 
-def _picture(player: Player | None, job: Job[Occupancy] | None, n_shards: int) -> None:
+def _picture(player: Player | None, job: Job[CacheHistory] | None, n_shards: int) -> None:
     """Counts and picture of what runs or ran last; runs again by itself while it runs."""
     running = job is not None and job.running
     told = None if player is None else player.so_far()
@@ -215,7 +215,7 @@ def _picture(player: Player | None, job: Job[Occupancy] | None, n_shards: int) -
     st.session_state.replay_seen_end = not running
 
 
-def _state(job: Job[Occupancy] | None, running: bool) -> None:
+def _state(job: Job[CacheHistory] | None, running: bool) -> None:
     """One line, always there: how far it is, or how it ended."""
     if job is None:
         st.progress(0.0, text="Press start: queries run against a cache of their own, and you see what it keeps.")
@@ -232,7 +232,7 @@ def _state(job: Job[Occupancy] | None, running: bool) -> None:
             st.error(plain(sentence(error)))
 
 
-def _counts(told: Occupancy | None) -> None:
+def _counts(told: CacheHistory | None) -> None:
     """Running counts, in one row."""
     nothing = told is None or not told.steps
     values = {
@@ -251,7 +251,7 @@ def _counts(told: Occupancy | None) -> None:
             st.metric(name, value, width=112)
 
 
-def _alt(told: Occupancy | None) -> str:
+def _alt(told: CacheHistory | None) -> str:
     if told is None or not told.steps:
         return "Shards against queries; nothing was replayed yet."
     return (

@@ -14,11 +14,11 @@ from ui.shared.words import count
 from ui.tune import measuring, questions
 
 if TYPE_CHECKING:
-    from engine.lab.tuning import Applied, Outcome, Setting, Tuner
+    from engine.lab.tuning import LayoutMetrics, LayoutSetting, Tuner, TuningResult
     from ui.shared.shelf import Opened
 
 
-def apply(current: Opened, tuner: Tuner, outcome: Outcome) -> None:
+def apply(current: Opened, tuner: Tuner, outcome: LayoutMetrics) -> None:
     """The button that changes the collection, its progress, and what was measured afterwards."""
     job = measuring.job_of(current, "apply")
     if job is not None and job.running:
@@ -55,10 +55,10 @@ def apply(current: Opened, tuner: Tuner, outcome: Outcome) -> None:
         _outcome_of(current, own)
 
 
-def _start_applying(current: Opened, tuner: Tuner, setting: Setting, tuners: dict[str, Tuner]) -> None:
+def _start_applying(current: Opened, tuner: Tuner, setting: LayoutSetting, tuners: dict[str, Tuner]) -> None:
     path, key = current.place.path, current.place.key
 
-    def work(report: Report) -> Applied:
+    def work(report: Report) -> TuningResult:
         from engine.lab.tuning import apply_setting
 
         applied = apply_setting(path, tuner, setting, report)
@@ -73,7 +73,7 @@ def _outcome_of(current: Opened, job: Job[Any]) -> None:
     if job.error is not None:
         measuring.failed(job.error, "It was not applied", measuring.name_of(current, "apply"), own=True)
         return
-    applied: Applied = job.value()
+    applied: TuningResult = job.value()
     told, found = applied.predicted, applied.measured
     with st.container(border=True):
         st.markdown(f"**Applied and measured:** {questions.sentence(found)}")
@@ -109,8 +109,8 @@ def _start_cells(current: Opened, tuner: Tuner, tuners: dict[str, Tuner]) -> Non
     path, key = current.place.path, current.place.key
 
     def work(report: Report) -> None:
-        from engine.lab.tuning import climbed
+        from engine.lab.tuning import with_cells_tried
 
-        tuners[key] = climbed(path, tuner, report)
+        tuners[key] = with_cells_tried(path, tuner, report)
 
     resources.board().start(measuring.name_of(current, "cells"), work, MEASURE, resources.visitor())

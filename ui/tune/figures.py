@@ -14,7 +14,7 @@ from ui.shared import charts
 from ui.shared.words import milliseconds, nbytes
 
 if TYPE_CHECKING:
-    from engine.lab.tuning import Band, Outcome
+    from engine.lab.tuning import Interval, LayoutMetrics
 
 _HEIGHT = 268
 _WIDTH = 304
@@ -28,15 +28,15 @@ class _Panel:
 
     key: str
     title: str
-    band: Callable[[Outcome], Band]
+    band: Callable[[LayoutMetrics], Interval]
     told: Callable[[float], str]
 
 
-def _memory(outcome: Outcome) -> Band:
-    from engine.lab.tuning import Band
+def _memory(outcome: LayoutMetrics) -> Interval:
+    from engine.lab.tuning import Interval
 
     size = outcome.nbytes / 1e6
-    return Band(size, size, size)
+    return Interval(size, size, size)
 
 
 PANELS = (
@@ -47,7 +47,7 @@ PANELS = (
 )
 
 
-def multiples(today: Outcome, chosen: Outcome, across: Sequence[Outcome]) -> None:
+def multiples(today: LayoutMetrics, chosen: LayoutMetrics, across: Sequence[LayoutMetrics]) -> None:
     """Draw the four, with today's setting and the chosen one marked in each."""
     with st.container(horizontal=True, gap="small"):
         for panel in PANELS:
@@ -60,7 +60,7 @@ def multiples(today: Outcome, chosen: Outcome, across: Sequence[Outcome]) -> Non
                 )
 
 
-def _figure(panel: _Panel, today: Outcome, chosen: Outcome, across: Sequence[Outcome]) -> go.Figure:
+def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: Sequence[LayoutMetrics]) -> go.Figure:
     line = charts.fill(ShardState.OPENED)
     x = [each.setting.n_shards for each in across]
     bands = [panel.band(each) for each in across]
@@ -115,13 +115,13 @@ def _figure(panel: _Panel, today: Outcome, chosen: Outcome, across: Sequence[Out
     return figure
 
 
-def _hover(panel: _Panel, outcome: Outcome) -> str:
+def _hover(panel: _Panel, outcome: LayoutMetrics) -> str:
     band = panel.band(outcome)
     between = "" if band.low == band.high else f" ({panel.told(band.low)} to {panel.told(band.high)})"
     return f"{outcome.how}: {outcome.setting.n_shards} shards<br>{panel.title.split(',')[0]} {panel.told(band.value)}{between}"
 
 
-def _alt(panel: _Panel, today: Outcome, chosen: Outcome) -> str:
+def _alt(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics) -> str:
     now, then = (panel.told(panel.band(each).value) for each in (today, chosen))
     return f"{panel.title} by the number of shards. Today {now}, measured; chosen {then}, {chosen.how}."
 

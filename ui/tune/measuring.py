@@ -15,7 +15,7 @@ from ui.shared.uncaught import sentence
 from ui.shared.words import plain
 
 if TYPE_CHECKING:
-    from engine.lab.tuning import Setting, Tuner
+    from engine.lab.tuning import LayoutSetting, Tuner
     from ui.shared.shelf import Opened
 
 
@@ -61,11 +61,11 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
 
     def work(report: Report) -> None:
         from engine.datasets import any_queries
-        from engine.lab.tuning import N_QUERIES, prepare
+        from engine.lab.tuning import N_QUERIES, prepare_tuner
 
         report(0.0, "Taking test queries")
         samples, kind = any_queries(collection, N_QUERIES)
-        tuners[key] = prepare(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
+        tuners[key] = prepare_tuner(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
 
     return work
 
@@ -98,7 +98,7 @@ def own(current: Opened, what: str) -> Job[Any] | None:
     return None if job is None or job.running else job
 
 
-def wait_for_layouts(current: Opened, tuner: Tuner, setting: Setting) -> None:
+def wait_for_layouts(current: Opened, tuner: Tuner, setting: LayoutSetting) -> None:
     """Where cells must be grouped for a placement first, do that beside the page, and end it until then."""
     if not tuner.slow(setting):
         return

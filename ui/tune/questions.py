@@ -9,7 +9,7 @@ import streamlit as st
 from ui.shared.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.lab.tuning import Outcome, Setting, Tuner
+    from engine.lab.tuning import LayoutMetrics, LayoutSetting, Tuner
     from ui.shared.shelf import Opened
 
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
@@ -23,9 +23,9 @@ _WIDTHS = (3, 2.2, 2.6, 2.2, 2.6)
 """Of the columns of controls."""
 
 
-def controls(tuner: Tuner) -> Setting:
+def controls(tuner: Tuner) -> LayoutSetting:
     """What the visitor wants to know about."""
-    from engine.lab.tuning import Setting
+    from engine.lab.tuning import LayoutSetting
 
     _start_at_today(tuner)
     first = st.columns(_WIDTHS, gap="medium")
@@ -60,7 +60,7 @@ def controls(tuner: Tuner) -> Setting:
         help="Memory for opened shards; beyond it the least recently used is dropped and read again.",
     )
     second = st.columns(_WIDTHS, gap="medium")
-    n_today = len(tuner.sounding.rows)
+    n_today = len(tuner.evaluation.rows)
     cells = second[0].select_slider(
         "Cells (needs a rebuild)" if tuner.cells else "Cells",
         sorted({n_today, *tuner.cells}) if tuner.cells else [n_today, f"{n_today:,} "],
@@ -69,14 +69,14 @@ def controls(tuner: Tuner) -> Setting:
         disabled=not tuner.cells,
         help="The coarse partition that all shards share. Only numbers that were tried out can be chosen.",
     )
-    codec_today = tuner.sounding.arranger.settings.codec
+    codec_today = tuner.evaluation.planner.settings.codec
     codec = second[1].select_slider(
         "Codec (needs a rebuild)",
         _by_size([codec_today, *tuner.codecs]),
         key="tune_codec",
         help="How vectors are shortened in shards of 10,000 frames and more; the best are compared again as stored.",
     )
-    return Setting(
+    return LayoutSetting(
         int(shards),
         str(placement),
         float(recall),
@@ -90,15 +90,15 @@ def controls(tuner: Tuner) -> Setting:
 def _start_at_today(tuner: Tuner) -> None:
     """The controls begin where the collection is, and again after it has changed."""
     today, state = tuner.today.setting, st.session_state
-    about = (tuner.sounding.snapshot.path, tuner.generation)
+    about = (tuner.evaluation.snapshot.path, tuner.generation)
     fresh = {
         "tune_shards": today.n_shards,
         "tune_placement": today.placement,
         "tune_recall": today.recall,
         "tune_cap": ALL,
         "tune_cache": today.cache_bytes,
-        "tune_cells": len(tuner.sounding.rows),
-        "tune_codec": tuner.sounding.arranger.settings.codec,
+        "tune_cells": len(tuner.evaluation.rows),
+        "tune_codec": tuner.evaluation.planner.settings.codec,
     }
     if state.get("tune_about") != about:
         state.update(fresh)
@@ -123,7 +123,7 @@ def _read(placement: str) -> str:
     return placement.replace("_", " ")
 
 
-def headline(today: Outcome, outcome: Outcome) -> None:
+def headline(today: LayoutMetrics, outcome: LayoutMetrics) -> None:
     """What the setting would bring, and what there is now, in two sentences."""
     st.markdown(f"#### :{LABELS[outcome.how]}-badge[{outcome.how}] {sentence(outcome)}")
     if outcome is not today:
@@ -132,7 +132,7 @@ def headline(today: Outcome, outcome: Outcome) -> None:
         st.markdown("This is the collection as it is, measured. Move a control to see what would change.")
 
 
-def sentence(outcome: Outcome) -> str:
+def sentence(outcome: LayoutMetrics) -> str:
     """`40 semantic shards would open 3.1 of 40 and find .95 in about 2.4 ms, with 12.0 MB in memory.`"""
     verb = "" if outcome.how == "measured" else "would "
     about = "" if outcome.how == "measured" else "about "
@@ -144,7 +144,7 @@ def sentence(outcome: Outcome) -> str:
     )
 
 
-def _told(outcome: Outcome) -> str:
+def _told(outcome: LayoutMetrics) -> str:
     placement = _read(outcome.setting.placement)
     return (
         f"{outcome.shards_total} {placement} {'shards open' if outcome.shards_total != 1 else 'shard opens'} {_opened(outcome)} "
@@ -152,7 +152,7 @@ def _told(outcome: Outcome) -> str:
     )
 
 
-def _opened(outcome: Outcome) -> str:
+def _opened(outcome: LayoutMetrics) -> str:
     return f"{outcome.shards_opened.value:.1f} of {outcome.shards_total}"
 
 
@@ -162,27 +162,27 @@ def _share(value: float) -> str:
 
 def caption(current: Opened, tuner: Tuner) -> None:
     """What the picture shows, and how far it can be trusted."""
-    queries = count(len(tuner.sounding.queries), "test query")
+    queries = count(len(tuner.evaluation.queries), "test query")
     known = (
         "that the router has not seen"
-        if tuner.sounding.unseen
+        if tuner.evaluation.unseen
         else "that the router was fitted on, so that others find a little less"
     )
-    of = {"text": "texts", "image": "stored frames"}[tuner.sounding.kind]
+    of = {"text": "texts", "image": "stored frames"}[tuner.evaluation.kind]
     st.caption(
         f"Diamond: today, measured. Circle: what you chose. Line: the same with other numbers of shards, predicted; the band holds nine in ten. "
-        f"From {queries}, {of} {known}, for the {tuner.sounding.k} best frames. Times are of this machine, with one query at a time."
+        f"From {queries}, {of} {known}, for the {tuner.evaluation.k} best frames. Times are of this machine, with one query at a time."
     )
 
 
-def values(today: Outcome, outcome: Outcome) -> None:
+def values(today: LayoutMetrics, outcome: LayoutMetrics) -> None:
     """The table behind the picture."""
     with st.expander("Exact values", icon=":material/table:"):
         st.dataframe([row("Today", today), row("Chosen", outcome)], hide_index=True)
         st.caption(plain(outcome.reason))
 
 
-def row(name: str, each: Outcome) -> dict[str, Any]:
+def row(name: str, each: LayoutMetrics) -> dict[str, Any]:
     return {
         "": name,
         "value": each.how,

@@ -1,25 +1,25 @@
 """Contenders beside each other on the same queries."""
 
-from engine.lab.compare.benchmark import COLD_QUERIES, Bench, Request, unfit_for
-from engine.lab.compare.contenders import NAMES
+from engine.lab.compare.benchmark import COLD_QUERIES, Benchmark, ComparisonRequest, unsuitable_contenders
+from engine.lab.compare.contenders import CONTENDER_NAMES
 from engine.lab.compare.estimate import expected_seconds
-from engine.lab.compare.report import Shortfall, Standing, Verdict, as_csv, numbers, table
-from engine.lab.compare.timeline import Entrant, Heat, typical
+from engine.lab.compare.report import AnswerDiff, ComparisonReport, ContenderResult, as_csv, format_table, table_row
+from engine.lab.compare.timeline import ContenderTimeline, QueryTimeline, typical_query
 
 __all__ = [
     "COLD_QUERIES",
-    "NAMES",
-    "Bench",
-    "Entrant",
-    "Heat",
-    "Request",
-    "Shortfall",
-    "Standing",
-    "Verdict",
+    "CONTENDER_NAMES",
+    "AnswerDiff",
+    "Benchmark",
+    "ComparisonReport",
+    "ComparisonRequest",
+    "ContenderResult",
+    "ContenderTimeline",
+    "QueryTimeline",
     "as_csv",
     "expected_seconds",
-    "numbers",
-    "table",
-    "typical",
-    "unfit_for",
+    "format_table",
+    "table_row",
+    "typical_query",
+    "unsuitable_contenders",
 ]

@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from engine.collection import Collection
 from engine.errors import BenchError, StorageFull
 from engine.importers import check_rows
-from engine.lab.compare.contenders import NAMES, ROUTED, Setting
-from engine.lab.compare.report import Verdict
-from engine.lab.compare.runner import Progress, Race, Runner
+from engine.lab.compare.contenders import CONTENDER_NAMES, ROUTED, ContenderSetting
+from engine.lab.compare.report import ComparisonReport
+from engine.lab.compare.runner import ContenderPool, ContenderRunner, Progress
 from engine.search import Truth
 from engine.system import bounds
 from engine.system import memory as footprint
 from engine.vectors import Floats
 
-KINDS = ("text", "image")
+QUERY_KINDS = ("text", "image")
 SWEPT_RECALLS = (0.8, 0.9, 0.95, 0.97, 0.99)
 COLD_QUERIES = 20
 """Queries asked when the files are dropped before each, unless a limit is given."""
@@ -37,7 +37,7 @@ _ROOM = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ComparisonRequest:
     """What to compare, and how."""
 
     collection: Path
@@ -49,7 +49,7 @@ class Request:
     recall: float = 0.95
     """What contenders that open some shards only should reach."""
     contenders: tuple[str, ...] = ()
-    """Of `NAMES`; empty takes all that fit the collection."""
+    """Of `CONTENDER_NAMES`; empty takes all that fit the collection."""
     n_probe: int | None = None
     """Cells to probe, instead of what reaches the recall."""
     sweep: bool = False
@@ -66,10 +66,10 @@ class Request:
     """Folder for temporary files; None takes the system's."""
 
 
-class Bench:
+class Benchmark:
     """One comparison: checked when it is made, run once, stopped from any thread."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ComparisonRequest) -> None:
         """Take a request.
 
         Raises
@@ -91,7 +91,9 @@ class Bench:
         self._choose_queries()
         self.scratch = Path(request.scratch or tempfile.gettempdir())
         self._check_room()
-        self._race = Race(request.collection, self.scratch, kind=request.kind, k=request.k, threads=request.threads)
+        self._race = ContenderPool(
+            request.collection, self.scratch, kind=request.kind, k=request.k, threads=request.threads
+        )
 
     @property
     def disk_nbytes(self) -> int:
@@ -102,7 +104,7 @@ class Bench:
         """End it at once, from any thread, before `run` or during it; `run` raises `Stopped`."""
         self._race.stop()
 
-    def run(self, progress: Progress = lambda what, done, total: None) -> Verdict:
+    def run(self, progress: Progress = lambda what, done, total: None) -> ComparisonReport:
         """Compare; every process has ended and every temporary file is gone when this returns or raises.
 
         Raises
@@ -124,8 +126,8 @@ class Bench:
             self._take_turns(runners, progress)
             if set(chain(*(each.generations() for each in runners))) != {self._stats.generation}:
                 raise BenchError("The collection changed while it was measured; try again when nobody writes to it.")
-            standings = [each for runner in runners for each in runner.standings(truth, self._stats.n_frames)]
-        return Verdict(
+            standings = [each for runner in runners for each in runner.results(truth, self._stats.n_frames)]
+        return ComparisonReport(
             tuple(standings),
             request.k,
             request.recall,
@@ -153,22 +155,24 @@ class Bench:
         bounds.check_count("threads for each contender", request.threads, bounds.MAX_WORKERS)
         if not 0 < request.recall <= 1:
             raise ValueError(f"The recall is {request.recall:g}; give a share above 0 and up to 1.")
-        if request.kind not in KINDS:
-            raise ValueError(f"There are no queries of the kind {request.kind!r}; there are {', '.join(KINDS)}.")
+        if request.kind not in QUERY_KINDS:
+            raise ValueError(f"There are no queries of the kind {request.kind!r}; there are {', '.join(QUERY_KINDS)}.")
         if not self._stats.n_frames:
             raise ValueError("The collection holds no frames, so there is nothing to compare.")
 
     def _chosen(self) -> tuple[str, ...]:
         """The contenders asked for, or all that fit."""
-        unfit = unfit_for(self._stats.n_cells, self._stats.metric)
+        unfit = unsuitable_contenders(self._stats.n_cells, self._stats.metric)
         for name in self._request.contenders:
-            if name not in NAMES:
-                raise ValueError(f"There is no contender {name!r}; there are {', '.join(NAMES)}.")
+            if name not in CONTENDER_NAMES:
+                raise ValueError(f"There is no contender {name!r}; there are {', '.join(CONTENDER_NAMES)}.")
             if name in unfit:
                 raise ValueError(f"{name} cannot take part: {unfit[name]}.")
         if not self._request.contenders:
             self._notes += [f"{name} did not take part: {why}." for name, why in unfit.items()]
-        return tuple(dict.fromkeys(self._request.contenders)) or tuple(name for name in NAMES if name not in unfit)
+        return tuple(dict.fromkeys(self._request.contenders)) or tuple(
+            name for name in CONTENDER_NAMES if name not in unfit
+        )
 
     def _choose_queries(self) -> None:
         """Which queries are measured, and on which others widths are found."""
@@ -230,7 +234,7 @@ class Bench:
 
     # Running
 
-    def _entered(self, name: str, truth: Truth) -> Runner | None:
+    def _entered(self, name: str, truth: Truth) -> ContenderRunner | None:
         """A contender, opened and warmed up; None for a router that is not there and was not asked for by name."""
         try:
             settings = self._widths(name, truth)
@@ -244,45 +248,47 @@ class Bench:
             return None
         return runner
 
-    def _widths(self, name: str, truth: Truth) -> list[Setting]:
+    def _widths(self, name: str, truth: Truth) -> list[ContenderSetting]:
         """How wide a contender is to search."""
         request, n_cells = self._request, self._stats.n_cells
         if name not in ROUTED:
-            return [Setting()]
+            return [ContenderSetting()]
         if request.n_probe is not None:
-            return [Setting(n_probe=min(request.n_probe, n_cells))]
-        powers = [Setting(n_probe=n) for n in _ladder(n_cells, halves=False)]
+            return [ContenderSetting(n_probe=min(request.n_probe, n_cells))]
+        powers = [ContenderSetting(n_probe=n) for n in _ladder(n_cells, halves=False)]
         if request.sweep and name != "routed":
             return powers
         with self._race.trying(name) as runner:
             targets = SWEPT_RECALLS if request.sweep else (request.recall,)
-            reached = [Setting(recall=each) for each in targets if name == "routed" and self._reaches(runner, each)]
+            reached = [
+                ContenderSetting(recall=each) for each in targets if name == "routed" and self._reaches(runner, each)
+            ]
             if request.sweep:
                 return powers + reached
             return reached or [self._least(runner, truth)]
 
-    def _reaches(self, runner: Runner, recall: float) -> bool:
+    def _reaches(self, runner: ContenderRunner, recall: float) -> bool:
         """Whether a router takes this recall to reach."""
-        (answer,) = runner.ask([0], Setting(recall=recall))
+        (answer,) = runner.ask([0], ContenderSetting(recall=recall))
         if not answer.router:
             self._notes.append(f"Asked for a recall of {recall:g}, {runner.name} scans everything: {answer.reason}")
         return bool(answer.router)
 
-    def _least(self, runner: Runner, truth: Truth) -> Setting:
+    def _least(self, runner: ContenderRunner, truth: Truth) -> ContenderSetting:
         """The narrowest width that reaches the recall on the queries kept for that."""
         first = len(self._queries)
         which = range(first, first + len(self._others))
         ladder = _ladder(self._stats.n_cells, halves=True)
         for i, n_probe in enumerate(ladder):
             self._race.progress(f"{runner.name}: finding its width", i, len(ladder))
-            answers = runner.ask(which, Setting(n_probe=n_probe))
+            answers = runner.ask(which, ContenderSetting(n_probe=n_probe))
             found = [truth.recall(j, each.frame_ids) for j, each in zip(which, answers, strict=True)]
             if np.mean(found) >= self._request.recall:
-                return Setting(n_probe=n_probe)
+                return ContenderSetting(n_probe=n_probe)
         self._notes.append(f"{runner.name} does not reach a recall of {self._request.recall:g} with every cell.")
-        return Setting(n_probe=ladder[-1])
+        return ContenderSetting(n_probe=ladder[-1])
 
-    def _take_turns(self, runners: list[Runner], progress: Progress) -> None:
+    def _take_turns(self, runners: list[ContenderRunner], progress: Progress) -> None:
         n, size = len(self._queries), 1 if self._request.cold else _BLOCK
         for start in range(0, n, size):
             block = range(start, min(n, start + size))
@@ -291,7 +297,7 @@ class Bench:
                 progress(runner.name, block.stop, n)
 
 
-def unfit_for(n_cells: int, metric: str) -> dict[str, str]:
+def unsuitable_contenders(n_cells: int, metric: str) -> dict[str, str]:
     """Contenders that cannot take part on a collection with so many cells, and why."""
     if not n_cells:
         return dict.fromkeys(ROUTED, "the collection has not been built, so there is nothing to route by")

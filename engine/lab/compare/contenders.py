@@ -31,7 +31,7 @@ _EVERYTHING = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ContenderSetting:
     """How wide a contender searches; for those that scan everything neither is given."""
 
     n_probe: int | None = None
@@ -45,7 +45,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ContenderAnswer:
     """What a contender gave for one query, and what it took."""
 
     ms: float
@@ -76,28 +76,28 @@ class Contender(Protocol):
     def open(self, report: Report) -> None:
         """Get ready to answer."""
 
-    def ask(self, query: Floats, k: int, setting: Setting) -> Answer: ...
+    def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer: ...
 
-    def forget(self) -> None:
+    def drop_caches(self) -> None:
         """Let go of what can be read again, in memory and in the page cache."""
 
 
-class Memory:
+class PeakMemory:
     """The most that this process has occupied, as far as anybody looked, over what it started with."""
 
     def __init__(self) -> None:
         self._first = footprint.resident()
         self._anonymous = self._file = 0
 
-    def look(self) -> None:
+    def sample(self) -> None:
         now = footprint.resident()
         if now is not None and self._first is not None:
             self._anonymous = max(self._anonymous, now.anonymous - self._first.anonymous)
             self._file = max(self._file, now.file - self._first.file)
 
-    def told(self) -> tuple[int | None, int | None]:
+    def peak(self) -> tuple[int | None, int | None]:
         """Anonymous and file-backed bytes; None where the system does not tell."""
-        self.look()
+        self.sample()
         return (None, None) if self._first is None else (self._anonymous, self._file)
 
 
@@ -131,7 +131,7 @@ def _gather(shard: ShardView, rows: Floats) -> Rows:
 class Naive:
     """The loop of the beginner's guide: read a shard's flat float32 file, scan it, drop it, take the next."""
 
-    def __init__(self, folder: Path, memory: Memory) -> None:
+    def __init__(self, folder: Path, memory: PeakMemory) -> None:
         self._folder = folder
         self._memory = memory
         self._looked = False
@@ -142,7 +142,7 @@ class Naive:
         files = sorted(self._folder.glob("*.faiss"), key=lambda file: int(file.stem))
         self._shards: list[tuple[Path, Rows]] = [(file, np.load(file.with_suffix(".npy"))) for file in files]
 
-    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+    def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer:
         started = time.perf_counter()
         ids, scores, n_bytes, steps = [], [], 0, []
         for file, names in self._shards:
@@ -151,7 +151,7 @@ class Naive:
             ids.append(names[found.rows[0]])
             scores.append(found.scores[0])
             if not self._looked:  # Where most is held: with a shard in memory.
-                self._memory.look()
+                self._memory.sample()
             del index
             n_bytes += file.stat().st_size
             steps.append((int(file.stem), (time.perf_counter() - started) * 1e3))
@@ -161,9 +161,9 @@ class Naive:
         self._looked = True
         n = sum(len(names) for _, names in self._shards)
         total, opened = self._total, len(self._shards)
-        return Answer(ms, hits, total, opened, n, n, n_bytes, self._generation, steps=steps)
+        return ContenderAnswer(ms, hits, total, opened, n, n, n_bytes, self._generation, steps=steps)
 
-    def forget(self) -> None:
+    def drop_caches(self) -> None:
         footprint.drop(self._folder)
 
 
@@ -184,19 +184,19 @@ class RamFlat:
             self._ids = np.concatenate(ids)
             self._index = FlatRows(self._rows, snapshot.metric)
 
-    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
+    def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer:
         started = time.perf_counter()
         found = self._index.search(query[None], k)
         hits = self._ids[found.rows[0]].tolist()
         ms = (time.perf_counter() - started) * 1e3
         n = len(self._ids)
-        return Answer(ms, hits, 1, 1, n, n, 0, self._generation, steps=[(0, ms)])
+        return ContenderAnswer(ms, hits, 1, 1, n, n, 0, self._generation, steps=[(0, ms)])
 
-    def forget(self) -> None:
+    def drop_caches(self) -> None:
         """Nothing is read again."""
 
 
-class Engine:
+class CollectionContender:
     """The collection itself: every shard scanned exactly, or some opened by one of its routers."""
 
     def __init__(self, path: Path, name: str, kind: str, threads: int) -> None:
@@ -208,13 +208,13 @@ class Engine:
     def open(self, report: Report) -> None:
         self._collection = Collection.open(self._path, cache_bytes=_EVERYTHING, workers=self._threads)
 
-    def ask(self, query: Floats, k: int, setting: Setting) -> Answer:
-        asked = settings_of(self._name, self._kind, setting)
+    def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer:
+        asked = search_options(self._name, self._kind, setting)
         started = time.perf_counter()
         result = self._collection.search(query, k, **asked)
         ms = (time.perf_counter() - started) * 1e3
         trace = result.trace
-        return Answer(
+        return ContenderAnswer(
             ms,
             [hit.frame_id for hit in result.hits],
             trace.shards_total,
@@ -230,7 +230,7 @@ class Engine:
             steps_of(trace, ms),
         )
 
-    def forget(self) -> None:
+    def drop_caches(self) -> None:
         self._collection.cache.drop(lambda key: False)
         gc.collect()
         footprint.drop(self._path)
@@ -249,7 +249,7 @@ def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
     return steps
 
 
-def settings_of(name: str, kind: str, setting: Setting) -> dict[str, Any]:
+def search_options(name: str, kind: str, setting: ContenderSetting) -> dict[str, Any]:
     """What `Collection.search` is told for a contender.
 
     Asked for a recall, and for images, `routed` goes by the router that the collection takes itself.
@@ -268,13 +268,13 @@ def settings_of(name: str, kind: str, setting: Setting) -> dict[str, Any]:
     return asked
 
 
-def make(name: str, path: Path, folder: Path, kind: str, threads: int, memory: Memory) -> Contender:
+def make_contender(name: str, path: Path, folder: Path, kind: str, threads: int, memory: PeakMemory) -> Contender:
     """A contender by its name, not opened yet."""
     if name == "naive":
         return Naive(folder / SHARDS, memory)
     if name == "ram_flat":
         return RamFlat(path)
-    return Engine(path, name, kind, threads)
+    return CollectionContender(path, name, kind, threads)
 
 
-NAMES = ("naive", "ram_flat", "exact", *ROUTED)
+CONTENDER_NAMES = ("naive", "ram_flat", "exact", *ROUTED)

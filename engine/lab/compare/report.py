@@ -16,7 +16,7 @@ _SLOW = {"naive": "the naive loop", "exact": "an exact search"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class MeasuredQuery:
     """One query as one contender answered it."""
 
     ms: float
@@ -30,7 +30,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ContenderResult:
     """A contender at one width. Means are over the queries."""
 
     name: str
@@ -65,7 +65,7 @@ class Standing:
     opening_seconds: float
     first_ms: float
     """The first query that its process was ever asked, at its first width."""
-    queries: tuple[Asked, ...]
+    queries: tuple[MeasuredQuery, ...]
     """One entry per query, in their order."""
 
     def document(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Shortfall:
+class AnswerDiff:
     """A query, what a contender found for it, and what it should have."""
 
     query: int
@@ -84,25 +84,25 @@ class Shortfall:
     recall: float
     found: tuple[int, ...]
     """Frame ids, best first."""
-    wanted: tuple[int, ...]
+    expected: tuple[int, ...]
     """The k best, best first; of frames as good as the last, those that were found."""
 
     @property
     def missed(self) -> frozenset[int]:
         """Frames wanted and not found."""
-        return frozenset(self.wanted).difference(self.found)
+        return frozenset(self.expected).difference(self.found)
 
     @property
-    def beside(self) -> frozenset[int]:
+    def extra(self) -> frozenset[int]:
         """Frames found and not wanted."""
-        return frozenset(self.found).difference(self.wanted)
+        return frozenset(self.found).difference(self.expected)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ComparisonReport:
     """What a comparison found."""
 
-    standings: tuple[Standing, ...]
+    results: tuple[ContenderResult, ...]
     k: int
     recall: float
     """What was asked for."""
@@ -120,8 +120,8 @@ class Verdict:
     @property
     def summary(self) -> str:
         """The best way beside the slowest, in one sentence."""
-        best = self.champion
-        slow = next((each for each in self.standings if each.name in _SLOW and each.name != best.name), None)
+        best = self.best
+        slow = next((each for each in self.results if each.name in _SLOW and each.name != best.name), None)
         shards = f"opening {best.shards_probed:.3g} of {best.shards_total} shards"
         files = " from cold files" if self.cold else ""
         told = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {best.recall:.3g}"
@@ -135,21 +135,21 @@ class Verdict:
         )
 
     @property
-    def champion(self) -> Standing:
+    def best(self) -> ContenderResult:
         """The best contender, at the width that `pick` takes."""
-        return self.pick(next(name for name in _CHAMPIONS if any(each.name == name for each in self.standings)))
+        return self.result_for(next(name for name in _CHAMPIONS if any(each.name == name for each in self.results)))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The contenders, each once."""
-        return tuple(dict.fromkeys(each.name for each in self.standings))
+        return tuple(dict.fromkeys(each.name for each in self.results))
 
-    def pick(self, name: str) -> Standing:
+    def result_for(self, name: str) -> ContenderResult:
         """Of a contender, the narrowest width that reaches what was asked for, else the one that finds most."""
-        widths = sorted((each for each in self.standings if each.name == name), key=lambda each: each.work)
+        widths = sorted((each for each in self.results if each.name == name), key=lambda each: each.work)
         return next((each for each in widths if each.recall >= self.recall), max(widths, key=lambda each: each.recall))
 
-    def shortfall(self, standing: Standing, query: int) -> Shortfall:
+    def diff(self, standing: ContenderResult, query: int) -> AnswerDiff:
         """What a contender found for one of the queries measured, and what it should have found."""
         asked, right = standing.queries[query], self.right[query]
         k = min(self.k, len(right))
@@ -157,13 +157,13 @@ class Verdict:
         found = set(asked.frame_ids).intersection(right)
         kept = [*(i for i in right if i in found), *(i for i in right if i not in found)][:k]
         wanted = tuple(sorted(kept, key=right.index))
-        return Shortfall(query, self.rows[query], asked.recall, asked.frame_ids, wanted)
+        return AnswerDiff(query, self.rows[query], asked.recall, asked.frame_ids, wanted)
 
-    def worst(self, standing: Standing, n: int) -> tuple[Shortfall, ...]:
+    def worst(self, standing: ContenderResult, n: int) -> tuple[AnswerDiff, ...]:
         """The n queries for which a contender missed most, worst first; fewer where it missed less often than that."""
         missing = [i for i, asked in enumerate(standing.queries) if asked.recall < 1]
         missing.sort(key=lambda i: standing.queries[i].recall)
-        return tuple(self.shortfall(standing, i) for i in missing[:n])
+        return tuple(self.diff(standing, i) for i in missing[:n])
 
 
 def _ms(ms: float) -> str:
@@ -175,7 +175,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def numbers(standing: Standing) -> dict[str, str | float | None]:
+def table_row(standing: ContenderResult) -> dict[str, str | float | None]:
     """What stands in each of `COLUMNS`, in its unit; shares from 0 to 1, shards as a mean, None where the system does not tell."""
     own, file = (None if each is None else each / 1e6 for each in (standing.anonymous_bytes, standing.file_bytes))
     values = (
@@ -197,18 +197,18 @@ def numbers(standing: Standing) -> dict[str, str | float | None]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def as_csv(standings: Sequence[Standing]) -> str:
-    """Everything that `Standing.document` tells, as a table for other programs: a head, and a line per standing."""
+def as_csv(standings: Sequence[ContenderResult]) -> str:
+    """Everything that `ContenderResult.document` tells, as a table for other programs: a head, and a line per standing."""
     text = io.StringIO()
     writer = csv.DictWriter(
-        text, [field.name for field in fields(Standing) if field.name != "queries"], lineterminator="\n"
+        text, [field.name for field in fields(ContenderResult) if field.name != "queries"], lineterminator="\n"
     )
     writer.writeheader()
     writer.writerows(each.document() for each in standings)
     return text.getvalue()
 
 
-def table(standings: Sequence[Standing]) -> list[str]:
+def format_table(standings: Sequence[ContenderResult]) -> list[str]:
     """Aligned lines: a head, and a line per standing."""
     rows = [COLUMNS, *(_cells(each) for each in standings)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
@@ -221,7 +221,7 @@ def table(standings: Sequence[Standing]) -> list[str]:
     ]
 
 
-def _cells(standing: Standing) -> tuple[str, ...]:
+def _cells(standing: ContenderResult) -> tuple[str, ...]:
     times = (standing.p50_ms, standing.p95_ms, standing.p99_ms, standing.first_ms)
     return (
         standing.name,

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import BenchError, Stopped
-from engine.lab.compare.contenders import Answer, Setting
-from engine.lab.compare.report import Asked, Standing, percentiles
+from engine.lab.compare.contenders import ContenderAnswer, ContenderSetting
+from engine.lab.compare.report import ContenderResult, MeasuredQuery, percentiles
 from engine.search import Truth
 from engine.system import Apart
 
@@ -29,7 +29,7 @@ _WARM_SECONDS = 5.0
 _STOPPED = "The comparison was stopped."
 
 
-class Runner:
+class ContenderRunner:
     """A contender in its process."""
 
     def __init__(self, name: str, process: Apart, seconds: float) -> None:
@@ -38,15 +38,15 @@ class Runner:
         self._seconds = seconds
         """It took to open."""
         self._first_ms = 0.0
-        self._answers: dict[Setting, list[Answer]] = {}
+        self._answers: dict[ContenderSetting, list[ContenderAnswer]] = {}
         """By width, to the queries measured, in their order."""
 
-    def ask(self, which: Iterable[int], setting: Setting, **how: Any) -> list[Answer]:
+    def ask(self, which: Iterable[int], setting: ContenderSetting, **how: Any) -> list[ContenderAnswer]:
         """Have queries answered, by their numbers."""
         told = self._process.ask("ask", which=list(which), setting=asdict(setting), **how)
-        return [Answer(**each) for each in told]
+        return [ContenderAnswer(**each) for each in told]
 
-    def warm_up(self, settings: Sequence[Setting], n: int, *, cold: bool) -> None:
+    def warm_up(self, settings: Sequence[ContenderSetting], n: int, *, cold: bool) -> None:
         """Ask the first query ever, and where the race is not about cold files, all n once at each width if time allows."""
         (first,) = self.ask([0], settings[0], cold=cold)
         self._first_ms = first.ms
@@ -64,13 +64,13 @@ class Runner:
         """Of the collection, that the answers come from."""
         return {each.generation for answers in self._answers.values() for each in answers}
 
-    def standings(self, truth: Truth, n_frames: int) -> list[Standing]:
+    def results(self, truth: Truth, n_frames: int) -> list[ContenderResult]:
         """How it did, for each width."""
         anonymous, file = self._process.ask("memory")
         found = []
         for setting, answers in self._answers.items():
             asked = [
-                Asked(
+                MeasuredQuery(
                     each.ms,
                     truth.recall(i, each.frame_ids),
                     each.shards_probed,
@@ -82,7 +82,7 @@ class Runner:
             expected = [each.expected_recall for each in answers if each.expected_recall is not None]
             p50, p95, p99 = percentiles([each.ms for each in answers])
             found.append(
-                Standing(
+                ContenderResult(
                     name=self.name,
                     setting=str(setting),
                     router=answers[0].router,
@@ -112,7 +112,7 @@ def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
 
 
-class Race:
+class ContenderPool:
     """A folder for temporary files and the processes that use it; both are gone when the block ends."""
 
     def __init__(self, collection: Path, scratch: Path, *, kind: str, k: int, threads: int) -> None:
@@ -127,7 +127,7 @@ class Race:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def __enter__(self) -> Race:
+    def __enter__(self) -> ContenderPool:
         # A process that is being killed may still be writing there.
         self._folder = tempfile.TemporaryDirectory(prefix="bench-", dir=self._scratch, ignore_cleanup_errors=True)
         return self
@@ -186,18 +186,18 @@ class Race:
         """Start the processes of contenders who will enter, so that they need not wait for each other's imports."""
         self._called = {name: self._start(name, self._threads) for name in names}
 
-    def enter(self, name: str) -> Runner:
+    def enter(self, name: str) -> ContenderRunner:
         """A contender that was called, opened, until the end of the race."""
         return self._open(self._called.pop(name))
 
     @contextmanager
-    def trying(self, name: str) -> Iterator[Runner]:
+    def trying(self, name: str) -> Iterator[ContenderRunner]:
         """A contender for a while, whose process is not measured."""
         process = self._start(name, self._threads)
         with self._briefly(process):
             yield self._open(process)
 
-    def _open(self, process: Apart) -> Runner:
+    def _open(self, process: Apart) -> ContenderRunner:
         seconds = process.ask(
             "open",
             partial(self.progress, f"{process.name}: opening"),
@@ -205,4 +205,4 @@ class Race:
             **self._where(),
             **self._opening,
         )
-        return Runner(process.name, process, seconds)
+        return ContenderRunner(process.name, process, seconds)

@@ -6,20 +6,20 @@ import math
 from dataclasses import dataclass
 
 from engine.lab.compare.contenders import CHOOSING
-from engine.lab.compare.report import Standing, Verdict
+from engine.lab.compare.report import ComparisonReport, ContenderResult
 
 
 @dataclass(frozen=True, slots=True)
-class Lap:
+class ShardSpan:
     """One shard searched."""
 
     shard: int
-    until_ms: float
+    end_ms: float
     """Milliseconds since the question at which it was done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class ContenderTimeline:
     """One contender's way through the query."""
 
     name: str
@@ -29,38 +29,38 @@ class Entrant:
     """Until its answer was there."""
     chosen_ms: float
     """Until it knew which shards to open; 0 where it opens all and has nothing to choose."""
-    laps: tuple[Lap, ...]
+    spans: tuple[ShardSpan, ...]
     """In the order of the search; empty where shards were searched side by side."""
     shards_total: int
     recall: float
 
 
 @dataclass(frozen=True, slots=True)
-class Heat:
+class QueryTimeline:
     """All contenders on one query."""
 
     query: int
     """Number of the query among those measured."""
     row: int
     """Of the query among those that were given."""
-    entrants: tuple[Entrant, ...]
+    contenders: tuple[ContenderTimeline, ...]
     """In the order of the comparison."""
 
     @classmethod
-    def of(cls, verdict: Verdict, query: int) -> Heat:
-        """One of the queries measured; each contender at the width that `Verdict.pick` takes."""
-        picks = (verdict.pick(name) for name in verdict.names)
+    def of(cls, verdict: ComparisonReport, query: int) -> QueryTimeline:
+        """One of the queries measured; each contender at the width that `ComparisonReport.result_for` takes."""
+        picks = (verdict.result_for(name) for name in verdict.names)
         return cls(query, verdict.rows[query], tuple(_entrant(each, query) for each in picks))
 
     @property
     def longest_ms(self) -> float:
         """Until the last one was done."""
-        return max(each.ms for each in self.entrants)
+        return max(each.ms for each in self.contenders)
 
 
-def typical(verdict: Verdict) -> int:
+def typical_query(verdict: ComparisonReport) -> int:
     """The query on which all contenders together took the times nearest to their medians."""
-    picks = [verdict.pick(name) for name in verdict.names]
+    picks = [verdict.result_for(name) for name in verdict.names]
 
     def apart(query: int) -> float:
         return sum(abs(math.log(each.queries[query].ms / each.p50_ms)) for each in picks)
@@ -68,11 +68,11 @@ def typical(verdict: Verdict) -> int:
     return min(range(verdict.n_queries), key=apart)
 
 
-def _entrant(standing: Standing, query: int) -> Entrant:
+def _entrant(standing: ContenderResult, query: int) -> ContenderTimeline:
     asked = standing.queries[query]
     chosen = next((ms for shard, ms in asked.steps if shard == CHOOSING), 0.0)
-    laps = tuple(Lap(shard, ms) for shard, ms in asked.steps if shard != CHOOSING)
-    return Entrant(
+    laps = tuple(ShardSpan(shard, ms) for shard, ms in asked.steps if shard != CHOOSING)
+    return ContenderTimeline(
         standing.name,
         standing.setting,
         asked.ms,

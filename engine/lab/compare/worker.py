@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.frames import import_companions
-from engine.lab.compare.contenders import SHARDS, Memory, Setting, make, write_shards
+from engine.lab.compare.contenders import SHARDS, ContenderSetting, PeakMemory, make_contender, write_shards
 from engine.search import Truth, reading
 from engine.system import Handler, Report, remove_folder, serve
 from engine.vectors import Floats
@@ -21,11 +21,11 @@ _TRIES = 200
 """Times that a folder is removed, 20 ms apart, before it is left."""
 
 
-class _Desk:
+class _ContenderServer:
     """Answers the questions of a race. The queries lie in the folder; it goes when nobody is left to ask."""
 
     def __init__(self, folder: Path) -> None:
-        self._memory = Memory()
+        self._memory = PeakMemory()
         self._folder = folder.parent.resolve() / folder.name
 
     def abandoned(self) -> None:
@@ -51,12 +51,12 @@ class _Desk:
         """Open a contender; returns the seconds that it took."""
         self._k = k
         self._queries: Floats = np.load(self._folder / "queries.npy")
-        self._contender = make(name, Path(path), self._folder, kind, threads, self._memory)
+        self._contender = make_contender(name, Path(path), self._folder, kind, threads, self._memory)
         started = time.perf_counter()
         self._contender.open(report)
         seconds = time.perf_counter() - started
         gc.collect()
-        self._memory.look()
+        self._memory.sample()
         return seconds
 
     def ask(
@@ -67,22 +67,22 @@ class _Desk:
         started = time.perf_counter()
         for i in which:
             if cold:
-                self._contender.forget()
-            answers.append(asdict(self._contender.ask(self._queries[i], self._k, Setting(**setting))))
+                self._contender.drop_caches()
+            answers.append(asdict(self._contender.ask(self._queries[i], self._k, ContenderSetting(**setting))))
             if cold:  # What we have mapped, another contender could not drop.
-                self._contender.forget()
+                self._contender.drop_caches()
             if seconds and time.perf_counter() - started > seconds:
                 break
-        self._memory.look()
+        self._memory.sample()
         return answers
 
     def memory(self, report: Report) -> tuple[int | None, int | None]:
-        return self._memory.told()
+        return self._memory.peak()
 
 
 def main() -> None:
     import_companions()
-    desk = _Desk(Path(sys.argv[1]))
+    desk = _ContenderServer(Path(sys.argv[1]))
     handlers: dict[str, Handler] = {
         "truth": desk.truth,
         "shards": desk.shards,

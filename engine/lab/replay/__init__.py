@@ -1,6 +1,6 @@
 """Loads of queries against a cache of their own."""
 
-from engine.lab.replay.cache_history import Occupancy
-from engine.lab.replay.replay import Replay, Request
+from engine.lab.replay.cache_history import CacheHistory
+from engine.lab.replay.replay import Replay, ReplayRequest
 
-__all__ = ["Occupancy", "Replay", "Request"]
+__all__ = ["CacheHistory", "Replay", "ReplayRequest"]

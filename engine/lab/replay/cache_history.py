@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from engine.storage import Event, What
 
-HELD, FOUND, READ, GONE = 1, 2, 4, 8
+HELD_BIT, HIT_BIT, LOADED_BIT, EVICTED_BIT = 1, 2, 4, 8
 """Bits of what happened to a shard in a step: it is in the cache at the end; it was found there; it was read; all or a part of it had to go."""
 
 
-class Seen(IntEnum):
+class CacheState(IntEnum):
     """What is seen of a shard in a step: the most telling of what happened to it."""
 
     ABSENT = 0
@@ -31,7 +31,7 @@ class Seen(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Occupancy:
+class CacheHistory:
     """What happened in the first t of n steps over s shards. The arrays do not change."""
 
     n: int
@@ -43,7 +43,7 @@ class Occupancy:
     which: NDArray[np.int64]
     """(t,) what was asked in each step, by number."""
     flags: NDArray[np.uint8]
-    """(t, s) bits `HELD`, `FOUND`, `READ`, `GONE`."""
+    """(t, s) bits `HELD_BIT`, `HIT_BIT`, `LOADED_BIT`, `EVICTED_BIT`."""
     held: NDArray[np.int64]
     """(t, s) bytes in the cache at the end of each step."""
     budget: NDArray[np.int64]
@@ -82,17 +82,19 @@ class Occupancy:
         """Of a step; 0 before the first."""
         return float(np.median(self.ms)) if self.steps else 0.0
 
-    def seen(self) -> NDArray[np.uint8]:
-        """(t, s) what is seen of each shard, as `Seen`: reading before going, that before being found, that before being held."""
-        conditions = [self.flags & bit != 0 for bit in (READ, GONE, FOUND, HELD)]
-        chosen = np.select(conditions, [Seen.LOADED, Seen.EVICTED, Seen.HIT, Seen.HELD], Seen.ABSENT)
+    def states(self) -> NDArray[np.uint8]:
+        """(t, s) what is seen of each shard, as `CacheState`: reading before going, that before being found, that before being held."""
+        conditions = [self.flags & bit != 0 for bit in (LOADED_BIT, EVICTED_BIT, HIT_BIT, HELD_BIT)]
+        chosen = np.select(
+            conditions, [CacheState.LOADED, CacheState.EVICTED, CacheState.HIT, CacheState.HELD], CacheState.ABSENT
+        )
         return chosen.astype(np.uint8)
 
 
 _COUNTED = ("hits", "misses", "loads", "evictions", "loaded_nbytes", "budget", "which")
 
 
-class Log:
+class CacheRecorder:
     """Writes down steps from the events of a cache; may be read from any thread meanwhile."""
 
     def __init__(
@@ -117,21 +119,21 @@ class Log:
             match event.what:
                 case What.HIT:
                     counted["hits"] += 1
-                    flags[shard] |= FOUND
+                    flags[shard] |= HIT_BIT
                 case What.MISS:
                     counted["misses"] += 1
                 case What.LOADED | What.PASSED:
                     counted["loads"] += 1
                     counted["loaded_nbytes"] += event.nbytes
-                    flags[shard] |= READ
+                    flags[shard] |= LOADED_BIT
                     self._now[shard] += event.nbytes if event.what is What.LOADED else 0
                 case What.EVICTED:
                     counted["evictions"] += 1
-                    flags[shard] |= GONE
+                    flags[shard] |= EVICTED_BIT
                     self._now[shard] -= event.nbytes
                 case What.DROPPED:
                     self._now[shard] -= event.nbytes
-        flags[self._now > 0] |= HELD
+        flags[self._now > 0] |= HELD_BIT
         self._held[step] = self._now
         self._ms[step] = ms
         for name, value in counted.items():
@@ -139,12 +141,12 @@ class Log:
         with self._lock:
             self._done = step + 1
 
-    def so_far(self) -> Occupancy:
+    def so_far(self) -> CacheHistory:
         """The steps written down until now."""
         with self._lock:
             t = self._done
         counts = {name: values[:t] for name, values in self._counts.items()}
-        return Occupancy(
+        return CacheHistory(
             n=len(self._ms),
             shards=self._shards,
             open_nbytes=self._open_nbytes,

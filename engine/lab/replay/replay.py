@@ -12,8 +12,8 @@ from typing import Any
 from engine.collection import Collection
 from engine.errors import CollectionError
 from engine.importers import check_rows
-from engine.lab.replay.cache_history import Log, Occupancy
-from engine.lab.replay.workloads import order_of
+from engine.lab.replay.cache_history import CacheHistory, CacheRecorder
+from engine.lab.replay.workloads import query_order
 from engine.reports import open_nbytes
 from engine.routing import Kind, default_n_probe
 from engine.search import DEFAULT_RECALL, Asked, make_plan, reading
@@ -21,16 +21,16 @@ from engine.storage import Journal, Snapshot
 from engine.types import CacheStats
 from engine.vectors import Floats
 
-MOST = 5_000
+MAX_REPLAYED = 5_000
 """Queries that can be replayed at once."""
-USUAL_SHARE = 1 / 3
+DEFAULT_CACHE_SHARE = 1 / 3
 """Of what all shards take when they are open: a budget at which something is seen to happen."""
 _EVENTS = 16
 """Written down at the most per segment in a step; it is found, or missed and read, and goes, each a few times."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReplayRequest:
     """What to replay."""
 
     path: Path
@@ -57,7 +57,7 @@ class Replay:
     It opens the collection by a handle of its own, so that nobody else's cache is touched.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: ReplayRequest) -> None:
         """Take a request.
 
         Raises
@@ -75,14 +75,14 @@ class Replay:
                 [open_nbytes(view.segment, snapshot.settings, "loaded") for view in shard.segments]
                 for shard in snapshot.shards
             ]
-            self._log = Log(
+            self._log = CacheRecorder(
                 request.n,
                 [shard.shard for shard in snapshot.shards],
                 {view.segment.row.segment_id: i for i, each in enumerate(snapshot.shards) for view in each.segments},
                 [sum(each) for each in sizes],
             )
         self._request = request
-        self._order = order_of(request.load, request.queries, request.n, request.seed)
+        self._order = query_order(request.load, request.queries, request.n, request.seed)
         self._n_segments = sum(map(len, sizes))
         self.open_nbytes = sum(map(sum, sizes))
         """What all shards take in a cache, bytes."""
@@ -93,7 +93,7 @@ class Replay:
         self._collection: Collection | None = None
         self._stats: CacheStats | None = None
         self._budget = 0
-        self.set_budget(round(self.open_nbytes * USUAL_SHARE) if request.budget is None else request.budget)
+        self.set_budget(round(self.open_nbytes * DEFAULT_CACHE_SHARE) if request.budget is None else request.budget)
 
     @property
     def budget(self) -> int:
@@ -119,7 +119,7 @@ class Replay:
         """End the waits between searches, from any thread: somebody wants the end."""
         self._awake.set()
 
-    def so_far(self) -> Occupancy:
+    def so_far(self) -> CacheHistory:
         """What has happened until now, from any thread."""
         return self._log.so_far()
 
@@ -128,7 +128,7 @@ class Replay:
         with self._lock:
             return self._stats if self._collection is None else self._collection.cache.stats()
 
-    def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Occupancy:
+    def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CacheHistory:
         """Ask all queries; `progress` is told after each how many are done and of how many, and may raise to end it.
 
         Raises
@@ -165,13 +165,13 @@ class Replay:
             self._awake.wait(max(0.0, started + self.pace - time.monotonic()))
 
 
-def _check(request: Request, snapshot: Snapshot) -> None:
+def _check(request: ReplayRequest, snapshot: Snapshot) -> None:
     """Raise `ValueError` for what cannot be replayed here."""
     dim = snapshot.settings.dim
     if request.queries.ndim != 2 or request.queries.shape[1] != dim:
         raise ValueError(f"The queries have shape {request.queries.shape}; give one row of {dim} numbers for each.")
-    if request.n > MOST:
-        raise ValueError(f"{request.n:,} queries are more than a replay keeps; ask for {MOST:,} or fewer.")
+    if request.n > MAX_REPLAYED:
+        raise ValueError(f"{request.n:,} queries are more than a replay keeps; ask for {MAX_REPLAYED:,} or fewer.")
     if not snapshot.built:
         raise ValueError(
             "This collection has not been built, so every search scans every frame and opens no shard; run a build first."
@@ -179,7 +179,7 @@ def _check(request: Request, snapshot: Snapshot) -> None:
     check_rows(request.queries, snapshot.settings.metric, "fp32", "the queries")
 
 
-def _width(snapshot: Snapshot, request: Request) -> dict[str, Any]:
+def _width(snapshot: Snapshot, request: ReplayRequest) -> dict[str, Any]:
     """How wide to search, so that it is routed whatever the collection prefers: the usual recall where it is calibrated, else as many cells as usual."""
     asked = Asked(request.k, request.kind, False, DEFAULT_RECALL, None, None, None, None, False)
     if make_plan(snapshot, asked).exact:

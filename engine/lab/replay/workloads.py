@@ -39,11 +39,11 @@ def session(queries: Floats, n: int, rng: np.random.Generator) -> Rows:
     return order
 
 
-LOADS = {"uniform": uniform, "skewed": skewed, "session": session}
+WORKLOADS = {"uniform": uniform, "skewed": skewed, "session": session}
 """Ways to ask m queries (m, dim) n times: (n,) which one is asked each time."""
 
 
-def order_of(load: str, queries: Floats, n: int, seed: int = 0) -> Rows:
+def query_order(load: str, queries: Floats, n: int, seed: int = 0) -> Rows:
     """Which of the queries (m, dim) is asked at each of n times, (n,).
 
     Raises
@@ -51,10 +51,10 @@ def order_of(load: str, queries: Floats, n: int, seed: int = 0) -> Rows:
     ValueError
         If there is no such load, nothing to ask, or nothing to do.
     """
-    if load not in LOADS:
-        raise ValueError(f"Unknown load {load!r}; use {', '.join(LOADS)}.")
+    if load not in WORKLOADS:
+        raise ValueError(f"Unknown load {load!r}; use {', '.join(WORKLOADS)}.")
     if not len(queries):
         raise ValueError("There are no queries to replay; give one or more.")
     if n < 1:
         raise ValueError(f"{n} queries cannot be replayed; ask for 1 or more.")
-    return LOADS[load](queries, n, np.random.default_rng(seed))
+    return WORKLOADS[load](queries, n, np.random.default_rng(seed))

@@ -1,19 +1,19 @@
 """What another layout would do, and making it so."""
 
 from engine.lab.tuning import measure
-from engine.lab.tuning.apply import Applied, apply_setting
-from engine.lab.tuning.measure import N_QUERIES, climbed, prepare
-from engine.lab.tuning.tuner import Band, Outcome, Setting, Tuner
+from engine.lab.tuning.apply import TuningResult, apply_setting
+from engine.lab.tuning.measure import N_QUERIES, prepare_tuner, with_cells_tried
+from engine.lab.tuning.tuner import Interval, LayoutMetrics, LayoutSetting, Tuner
 
 __all__ = [
     "N_QUERIES",
-    "Applied",
-    "Band",
-    "Outcome",
-    "Setting",
+    "Interval",
+    "LayoutMetrics",
+    "LayoutSetting",
     "Tuner",
+    "TuningResult",
     "apply_setting",
-    "climbed",
     "measure",
-    "prepare",
+    "prepare_tuner",
+    "with_cells_tried",
 ]

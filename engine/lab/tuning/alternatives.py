@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData, EngineError, Untrusted
-from engine.lab.tuning.evaluation import Progress, Sounding, kept_by_codes
-from engine.lab.tuning.layouts import Arranger
+from engine.lab.tuning.evaluation import Evaluation, Progress, kept_by_codes
+from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Bank, Calibration, Learned, Linear, Ranking
 from engine.storage import Gathered, Settings, Snapshot, draw
 from engine.system import (
@@ -35,7 +35,7 @@ from engine.system import (
 from engine.vectors import Cells, are_groups
 from engine.vectors import lists as vectorindex
 
-FOLDER = "ladder"
+TRIALS_FOLDER = "ladder"
 """Folder in the collection. What is in it may be dropped at any time."""
 FACTORS = (0.5, 2.0, 0.25, 4.0)
 """Numbers of cells that are tried, in today's; the nearest first."""
@@ -50,16 +50,16 @@ _STORED = ("centroids", "group_centroids", "group_of", "spread")
 
 
 @dataclass(frozen=True, slots=True)
-class Codec:
+class CodecTrial:
     """A codec, tried out."""
 
     kept: NDArray[np.bool_]
-    """(m, depth) see `Sounding.kept`."""
+    """(m, depth) see `Evaluation.kept`."""
     pace: float
     """Time to compare a row by its codes, in that of today's codec."""
 
 
-def codecs(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> dict[str, Codec]:
+def try_codecs(snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -> dict[str, CodecTrial]:
     """What other codecs keep of the answers, and how fast they are compared."""
     settings = snapshot.settings
     assert snapshot.cells is not None
@@ -67,20 +67,20 @@ def codecs(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> dict[s
     picked = np.linspace(0, len(frames), min(len(frames), _SAMPLED), endpoint=False).astype(np.int64)
     sample = frames.floats(picked)
     others = [name for name in _CODECS if name != settings.codec]
-    usual = _seconds(sounding, sample, settings.codec, snapshot.cells.trained)
+    usual = _seconds(evaluation, sample, settings.codec, snapshot.cells.trained)
     found = {}
     for i, name in enumerate(others):
         progress(i / len(others), f"Trying the codec {name}")
         trained = vectorindex.train_codec(name, sample)
-        kept = kept_by_codes(snapshot, sounding.queries, sounding.truth, name, trained, lambda part: None)
-        found[name] = Codec(kept, _seconds(sounding, sample, name, trained) / usual)
+        kept = kept_by_codes(snapshot, evaluation.queries, evaluation.truth, name, trained, lambda part: None)
+        found[name] = CodecTrial(kept, _seconds(evaluation, sample, name, trained) / usual)
     return found
 
 
-def _seconds(sounding: Sounding, sample: vectorindex.Floats, codec: str, trained: vectorindex.Floats) -> float:
+def _seconds(evaluation: Evaluation, sample: vectorindex.Floats, codec: str, trained: vectorindex.Floats) -> float:
     """Seconds that comparing the sample with some queries takes; the least of a few."""
-    queries = sounding.queries[:_TIMED]
-    lists = vectorindex.CodedRows(sample, codec, trained, sounding.snapshot.metric)
+    queries = evaluation.queries[:_TIMED]
+    lists = vectorindex.CodedRows(sample, codec, trained, evaluation.snapshot.metric)
     took = []
     for _ in range(5):
         with vectorindex.one_thread():
@@ -90,13 +90,13 @@ def _seconds(sounding: Sounding, sample: vectorindex.Floats, codec: str, trained
     return min(took)
 
 
-def numbers(n_cells: int, n_frames: int) -> list[int]:
+def cell_counts(n_cells: int, n_frames: int) -> list[int]:
     """Numbers of cells to try."""
     tried = (int(n_cells * factor) for factor in FACTORS)
     return [n for n in tried if n >= 2 and n * LEAST_ROWS <= n_frames]
 
 
-def climb(path: Path, snapshot: Snapshot, sounding: Sounding, progress: Progress) -> dict[int, Sounding]:
+def try_cells(path: Path, snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -> dict[int, Evaluation]:
     """Train other cells and fit a router to each, in memory; what comes of it is kept in the collection's folder.
 
     Raises
@@ -110,7 +110,7 @@ def climb(path: Path, snapshot: Snapshot, sounding: Sounding, progress: Progress
             "Cells are tried with a router that was fitted to queries, and this collection has none; build it with queries first."
         )
     check_writable(path, "trying other cells")
-    wanted = numbers(len(cells), snapshot.n_live)
+    wanted = cell_counts(len(cells), snapshot.n_live)
     found = {}
     for i, n in enumerate(wanted):
 
@@ -121,38 +121,40 @@ def climb(path: Path, snapshot: Snapshot, sounding: Sounding, progress: Progress
         blueprint = draw(snapshot, settings, 0, 0, told, keep=None, bank=router.bank)
         assert blueprint.router is not None
         columns = blueprint.frames.columns
-        found[n] = _sounding(snapshot, sounding, blueprint.cells, blueprint.router, columns.cell)
-        _write(path / FOLDER / str(n), snapshot, blueprint.cells, blueprint.router, columns.frame_id, columns.cell)
+        found[n] = _evaluation(snapshot, evaluation, blueprint.cells, blueprint.router, columns.cell)
+        _write(
+            path / TRIALS_FOLDER / str(n), snapshot, blueprint.cells, blueprint.router, columns.frame_id, columns.cell
+        )
     progress(1.0, "Ready")
     return found
 
 
-def known(path: Path, snapshot: Snapshot, sounding: Sounding) -> dict[int, Sounding]:
+def load_tried(path: Path, snapshot: Snapshot, evaluation: Evaluation) -> dict[int, Evaluation]:
     """What an earlier climb left behind, as far as it still fits the frames."""
-    found: dict[int, Sounding] = {}
+    found: dict[int, Evaluation] = {}
     if snapshot.cells is None or snapshot.router is None:
         return found
-    for n in numbers(len(snapshot.cells), snapshot.n_live):
+    for n in cell_counts(len(snapshot.cells), snapshot.n_live):
         # Whatever lies there may be dropped: what cannot be used is tried again.
         with (
             suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData, Untrusted),
             shortages("reading what was tried"),
         ):
-            rung = _read(path / FOLDER / str(n), n, snapshot, sounding)
+            rung = _read(path / TRIALS_FOLDER / str(n), n, snapshot, evaluation)
             if rung is not None:
                 found[n] = rung
     return found
 
 
-def _sounding(
-    snapshot: Snapshot, sounding: Sounding, cells: Cells, router: Learned, cell: NDArray[np.int32]
-) -> Sounding:
+def _evaluation(
+    snapshot: Snapshot, evaluation: Evaluation, cells: Cells, router: Learned, cell: NDArray[np.int32]
+) -> Evaluation:
     """The same frames and queries, in other cells."""
-    columns = sounding.arranger.columns.with_values(cell=cell)
+    columns = evaluation.planner.columns.with_values(cell=cell)
     rows = np.bincount(cell, minlength=len(cells)).astype(np.int64)
     imagined = snapshot.imagined(cells=cells, router=router, rows=rows)
-    arranger = Arranger(columns, cells, router, snapshot.settings)
-    return replace(sounding, snapshot=imagined, arranger=arranger, _routes={})
+    planner = LayoutPlanner(columns, cells, router, snapshot.settings)
+    return replace(evaluation, snapshot=imagined, planner=planner, _routes={})
 
 
 def _fits(snapshot: Snapshot, frame_id: NDArray[np.int64]) -> str:
@@ -185,11 +187,11 @@ def _write(
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _read(folder: Path, n_cells: int, snapshot: Snapshot, sounding: Sounding) -> Sounding | None:
+def _read(folder: Path, n_cells: int, snapshot: Snapshot, evaluation: Evaluation) -> Evaluation | None:
     if not is_real_file(folder / "about.json"):
         return None
     about = json.loads(read_real(folder / "about.json", MAX_TEXT_NBYTES))
-    frame_id = sounding.arranger.columns.frame_id
+    frame_id = evaluation.planner.columns.frame_id
     if about["fits"] != _fits(snapshot, frame_id):
         return None
     dim = snapshot.settings.dim
@@ -203,7 +205,7 @@ def _read(folder: Path, n_cells: int, snapshot: Snapshot, sounding: Sounding) ->
     router = Learned(text, lambda: image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
     cell = np.empty(len(frame_id), np.int32)
     cell[np.argsort(frame_id, kind="stable")] = arrays["cell"]
-    return _sounding(snapshot, sounding, cells, router, cell)
+    return _evaluation(snapshot, evaluation, cells, router, cell)
 
 
 def _arrays(folder: Path, files: Mapping[str, str], n_cells: int, n_frames: int, dim: int) -> dict[str, NDArray[Any]]:

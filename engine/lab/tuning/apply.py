@@ -9,8 +9,8 @@ from pathlib import Path
 from engine.collection import Collection
 from engine.errors import EngineError, Stopped
 from engine.lab.tuning.evaluation import Progress, within
-from engine.lab.tuning.measure import measured, prepare
-from engine.lab.tuning.tuner import Outcome, Setting, Tuner
+from engine.lab.tuning.measure import measure_layout, prepare_tuner
+from engine.lab.tuning.tuner import LayoutMetrics, LayoutSetting, Tuner
 from engine.search import reading
 
 _WRITTEN = 0.7
@@ -18,16 +18,16 @@ _WRITTEN = 0.7
 
 
 @dataclass(frozen=True)
-class Applied:
+class TuningResult:
     """A tuning that was carried out."""
 
-    predicted: Outcome
-    measured: Outcome
+    predicted: LayoutMetrics
+    measured: LayoutMetrics
     tuner: Tuner
     """For the collection as it is now."""
 
 
-def apply_setting(path: Path, tuner: Tuner, setting: Setting, progress: Progress) -> Applied:
+def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Progress) -> TuningResult:
     """Change a collection, and measure what came of it with the queries that foresaw it.
 
     Whoever reads the collection meanwhile goes on with what there was. If `progress` raises `Stopped` before all is written,
@@ -54,26 +54,31 @@ def apply_setting(path: Path, tuner: Tuner, setting: Setting, progress: Progress
         if (setting.n_shards, setting.placement) != (today.n_shards, today.placement) or setting.rebuilds:
             _change(collection, setting, within(progress, 0.0, _WRITTEN))
     progress = _to_the_end(progress)
-    sounding = tuner.sounding
+    evaluation = tuner.evaluation
     if setting.rebuilds:
         progress(_WRITTEN, "Measuring it anew")
-        layout = Setting(setting.n_shards, setting.placement)
-        fresh = prepare(
-            path, sounding.queries, sounding.kind, sounding.k, within(progress, _WRITTEN, 1.0), unseen=sounding.unseen
+        layout = LayoutSetting(setting.n_shards, setting.placement)
+        fresh = prepare_tuner(
+            path,
+            evaluation.queries,
+            evaluation.kind,
+            evaluation.k,
+            within(progress, _WRITTEN, 1.0),
+            unseen=evaluation.unseen,
         )
         searched = replace(
             layout, recall=setting.recall, max_shards=setting.max_shards, cache_bytes=setting.cache_bytes
         )
         with reading(path) as snapshot:
-            return Applied(predicted, measured(snapshot, fresh.sounding, searched), fresh)
+            return TuningResult(predicted, measure_layout(snapshot, fresh.evaluation, searched), fresh)
     progress(_WRITTEN, "Measuring it")
     with reading(path) as snapshot:
         fresh = tuner.moved(snapshot)
-        found = measured(snapshot, fresh.sounding, setting)
+        found = measure_layout(snapshot, fresh.evaluation, setting)
         progress(0.9, "Measuring it")
-        usual = Setting(setting.n_shards, setting.placement)
-        outcome = found if setting == usual else measured(snapshot, fresh.sounding, usual)
-    return Applied(predicted, found, replace(fresh, today=outcome, _known={}))
+        usual = LayoutSetting(setting.n_shards, setting.placement)
+        outcome = found if setting == usual else measure_layout(snapshot, fresh.evaluation, usual)
+    return TuningResult(predicted, found, replace(fresh, today=outcome, _known={}))
 
 
 def _to_the_end(progress: Progress) -> Progress:
@@ -86,7 +91,7 @@ def _to_the_end(progress: Progress) -> Progress:
     return told
 
 
-def _change(collection: Collection, setting: Setting, progress: Progress) -> None:
+def _change(collection: Collection, setting: LayoutSetting, progress: Progress) -> None:
     def told(what: str, fraction: float) -> None:
         if what != "done":  # It is committed by then, and asking it to stop comes too late.
             progress(fraction, what.capitalize())

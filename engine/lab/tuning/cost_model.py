@@ -20,7 +20,7 @@ _SURE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class SearchWork:
     """What searches for m queries do, (m,) each. Shards are those that hold frames."""
 
     scored: Values
@@ -48,7 +48,7 @@ class Work:
         return np.stack([np.ones(len(self.scored)), *columns], axis=1)
 
     @classmethod
-    def of(cls, results: Sequence[SearchResult], snapshot: Snapshot) -> Work:
+    def of(cls, results: Sequence[SearchResult], snapshot: Snapshot) -> SearchWork:
         """What searches of a generation did, as their traces tell."""
         n_segments = {shard.shard: len(shard.segments) for shard in snapshot.shards}
         coded = {
@@ -78,22 +78,22 @@ class Work:
         return cls(*np.array(told, np.float64).reshape(len(results), len(fields(cls))).T)
 
 
-_CODED = 1 + [each.name for each in fields(Work)].index("coded")
+_CODED = 1 + [each.name for each in fields(SearchWork)].index("coded")
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
+class TimedSearches:
     """Searches that were timed, all with one setting on one layout."""
 
     layout: str
     exact: bool
-    work: Work
+    work: SearchWork
     ms: Values
     """(m,) milliseconds, with every shard in memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class SegmentLoad:
     """A segment that was read and opened."""
 
     coded: bool
@@ -108,7 +108,7 @@ class CostModel:
     """Milliseconds per step on this machine, as it was when the searches were timed."""
 
     routed: Values
-    """Per column of `Work.matrix`."""
+    """Per column of `SearchWork.matrix`."""
     exact: Values
     loads: tuple[Values, Values]
     """Opening a segment of stored rows, and one of codes: once, per megabyte, and per thousand lists."""
@@ -116,7 +116,7 @@ class CostModel:
     """Relative: within this far of what was measured lay most of the medians of layouts that the fit had not seen."""
 
     @classmethod
-    def fit(cls, timed: Sequence[Timed], loads: Sequence[Load]) -> CostModel:
+    def fit(cls, timed: Sequence[TimedSearches], loads: Sequence[SegmentLoad]) -> CostModel:
         """Fit it to searches on a few different layouts, and judge it by leaving out each of them in turn."""
         routed = [each for each in timed if not each.exact]
         exact = [each for each in timed if each.exact]
@@ -130,7 +130,7 @@ class CostModel:
             max(_LEAST_ERROR, _error(routed or exact)),
         )
 
-    def ms(self, work: Work, *, exact: bool, pace: float = 1.0) -> Values:
+    def ms(self, work: SearchWork, *, exact: bool, pace: float = 1.0) -> Values:
         """(m,) milliseconds of searches whose shards are all in memory.
 
         Parameters
@@ -149,15 +149,15 @@ class CostModel:
         return found
 
 
-def _fitted(timed: Sequence[Timed]) -> Values:
+def _fitted(timed: Sequence[TimedSearches]) -> Values:
     if not timed:
-        return np.zeros(1 + len(fields(Work)))
+        return np.zeros(1 + len(fields(SearchWork)))
     ms = np.concatenate([each.ms for each in timed])
     # Every search counts by its relative error.
     return non_negative(np.concatenate([each.work.matrix() for each in timed]) / ms[:, None], np.ones(len(ms)))
 
 
-def _fitted_loads(loads: Sequence[Load]) -> Values:
+def _fitted_loads(loads: Sequence[SegmentLoad]) -> Values:
     if not loads:
         return np.zeros(3)
     ms = np.array([each.ms for each in loads])
@@ -169,7 +169,7 @@ def _load_matrix(nbytes: NDArray[np.integer], n_lists: NDArray[np.integer]) -> V
     return np.stack([np.ones(len(nbytes)), nbytes / 1e6, n_lists / 1e3], axis=1)
 
 
-def _error(timed: Sequence[Timed]) -> float:
+def _error(timed: Sequence[TimedSearches]) -> float:
     """Relative error of the median that nine in ten settings stay within, on layouts that the fit had no part in."""
     layouts = {each.layout for each in timed}
     errors = []

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
-from engine.lab.tuning.layouts import Arranger
+from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Kind, log_of
 from engine.search import Asked, Plan, Truth, Width, choose, float_rows, make_plan, rescore_depth
 from engine.storage import Gathered, Snapshot, prepare_query
@@ -27,7 +27,7 @@ def within(progress: Progress, first: float, last: float) -> Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Routed:
+class RoutedCells:
     """The cells that test queries probe, for one plan."""
 
     chosen: Rows
@@ -39,26 +39,26 @@ class Routed:
 
 
 @dataclass(frozen=True)
-class Sounding:
+class Evaluation:
     """A generation as test queries see it. It needs no file any more."""
 
     snapshot: Snapshot
     """To plan and to route with; without shards."""
-    arranger: Arranger
+    planner: LayoutPlanner
     queries: Floats
     """(m, dim) of unit norm for `ip`."""
     kind: Kind
     k: int
     truth: Truth
     places: Rows
-    """(m, depth) where among the arranger's frames the exact answers are."""
+    """(m, depth) where among the planner's frames the exact answers are."""
     right: NDArray[np.bool_]
     """(m, depth) which of these count: the k best, and any as good as the last of them."""
     kept: NDArray[np.bool_]
     """(m, depth) which of these their codes rank high enough to be scored again."""
     unseen: bool = True
     """Whether the router was fitted without the test queries."""
-    _routes: dict[Plan, Routed] = field(default_factory=dict)
+    _routes: dict[Plan, RoutedCells] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
@@ -74,7 +74,7 @@ class Sounding:
         asked = Asked(self.k, self.kind, False, recall, None, max_shards, None, None, False)
         return make_plan(self.snapshot, asked)
 
-    def route(self, plan: Plan) -> Routed:
+    def route(self, plan: Plan) -> RoutedCells:
         """The cells that each query probes under a routed plan, wherever they lie."""
         known = self._routes.get(plan)
         if known is None:
@@ -82,16 +82,16 @@ class Sounding:
             width = Width(plan.n_probe, plan.stop, plan.k)
             route, chosen = choose(self.queries, scorer, width, self.rows, log_of(self.rows))
             of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
-            known = Routed(chosen, of_chosen, route.scored)
+            known = RoutedCells(chosen, of_chosen, route.scored)
             while len(self._routes) >= _KEPT:
                 self._routes.pop(next(iter(self._routes)))
             self._routes[plan] = known
         return known
 
 
-def sound(
+def evaluate(
     snapshot: Snapshot, queries: Floats, kind: Kind, k: int, progress: Progress, *, unseen: bool = True
-) -> Sounding:
+) -> Evaluation:
     """Find the exact answers of test queries, and where they lie.
 
     Parameters
@@ -122,8 +122,8 @@ def sound(
         cells.trained,
         lambda part: progress(0.6 + 0.4 * part, "Comparing codes"),
     )
-    arranger = Arranger(columns, cells, snapshot.router, snapshot.settings)
-    return Sounding(snapshot.imagined(), arranger, queries, kind, k, truth, places, right, kept, unseen)
+    planner = LayoutPlanner(columns, cells, snapshot.router, snapshot.settings)
+    return Evaluation(snapshot.imagined(), planner, queries, kind, k, truth, places, right, kept, unseen)
 
 
 def check_built(snapshot: Snapshot) -> None:

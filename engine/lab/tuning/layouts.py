@@ -22,7 +22,7 @@ _GROUPED = ("semantic", "hierarchical")
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class ShardLayout:
     """Where frames lie: shards are lists of segments, and only those that hold frames have any."""
 
     placement: str
@@ -56,7 +56,7 @@ class Arrangement:
         return found
 
 
-class Arranger:
+class LayoutPlanner:
     """Lays frames out in any placement and any number of shards, in the cells that they are in."""
 
     def __init__(self, columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> None:
@@ -66,7 +66,7 @@ class Arranger:
         self._cells = cells
         self._router = router
         self._learned: dict[tuple[str, int], Placement] = {}
-        self._arranged: OrderedDict[tuple[str, int, str], Arrangement] = OrderedDict()
+        self._layouts: OrderedDict[tuple[str, int, str], ShardLayout] = OrderedDict()
         self._lock = threading.Lock()
 
     def settings_for(self, placement: str, n_shards: int) -> Settings:
@@ -74,9 +74,9 @@ class Arranger:
         options = self.settings.options if placement == self.settings.placement else {}
         return replace(self.settings, placement=placement, n_shards=n_shards, options=options)
 
-    def moved(self, settings: Settings) -> Arranger:
+    def moved(self, settings: Settings) -> LayoutPlanner:
         """The same frames in the same cells, where the collection has been laid out anew; what was learned still holds."""
-        other = Arranger(self.columns, self._cells, self._router, settings)
+        other = LayoutPlanner(self.columns, self._cells, self._router, settings)
         other._learned = self._learned
         return other
 
@@ -104,22 +104,22 @@ class Arranger:
                 self._learned[key] = lay_out(self.columns, self._cells, self._router, settings)
             return self._learned[key]
 
-    def arranged(self, placement: str, n_shards: int, codec: str = "") -> Arrangement:
+    def layout(self, placement: str, n_shards: int, codec: str = "") -> ShardLayout:
         """Where the frames would lie; an empty codec is the collection's own."""
         codec = codec or self.settings.codec
         key = placement, n_shards, codec
         with self._lock:
-            known = self._arranged.get(key)
+            known = self._layouts.get(key)
         if known is None:
-            known = self._arrange(placement, n_shards, codec)
+            known = self._layout(placement, n_shards, codec)
         with self._lock:
-            self._arranged[key] = known
-            self._arranged.move_to_end(key)
-            while len(self._arranged) > _KEPT:
-                self._arranged.popitem(last=False)
+            self._layouts[key] = known
+            self._layouts.move_to_end(key)
+            while len(self._layouts) > _KEPT:
+                self._layouts.popitem(last=False)
         return known
 
-    def _arrange(self, placement: str, n_shards: int, codec: str) -> Arrangement:
+    def _layout(self, placement: str, n_shards: int, codec: str) -> ShardLayout:
         learned = self.learn(placement, n_shards)
         shard_of_frame = placed(learned, self.columns)
         segment_of = np.zeros(len(self.columns), np.int32)
@@ -140,4 +140,4 @@ class Arranger:
         starts = np.flatnonzero(np.diff(shard_of, prepend=-1))
         place = np.searchsorted(shard_of[starts], shard_of).astype(np.int32)
         nbytes = np.where(coded, packed, plain)
-        return Arrangement(placement, len(learned.names()), starts, place, segment_of, counts, coded, nbytes, stored)
+        return ShardLayout(placement, len(learned.names()), starts, place, segment_of, counts, coded, nbytes, stored)

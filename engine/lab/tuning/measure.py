@@ -10,10 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from engine.lab.tuning import alternatives
-from engine.lab.tuning.cost_model import CostModel, Load, Timed, Values
-from engine.lab.tuning.evaluation import Progress, Sounding, check_built, sound, within
-from engine.lab.tuning.timing import EVERYTHING, Turn, laid_out, taken_in_turns, timed_loads, timed_searches
-from engine.lab.tuning.tuner import SURE, Band, Outcome, Setting, Tuner
+from engine.lab.tuning.cost_model import CostModel, SegmentLoad, TimedSearches, Values
+from engine.lab.tuning.evaluation import Evaluation, Progress, check_built, evaluate, within
+from engine.lab.tuning.timing import (
+    UNBOUNDED_CACHE,
+    TimingTask,
+    temporary_layout,
+    time_in_turns,
+    time_loads,
+    time_searches,
+)
+from engine.lab.tuning.tuner import Z_90, Interval, LayoutMetrics, LayoutSetting, Tuner
 from engine.reports import open_nbytes
 from engine.routing import Kind
 from engine.search import DEFAULT_RECALL, ShardCache, reading
@@ -32,34 +39,34 @@ _REHEARSED = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round
 """Layouts on which searches are timed, besides today's: few and many shards, opened all and in part, with codes and without."""
 
 
-def current(snapshot: Snapshot) -> Setting:
+def current_setting(snapshot: Snapshot) -> LayoutSetting:
     """How a collection is set, as far as a layout goes; for searches, what is usual."""
     manifest = snapshot.manifest
-    return Setting(len(manifest.layout.names), manifest.layout.placement)
+    return LayoutSetting(len(manifest.layout.names), manifest.layout.placement)
 
 
-def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcome:
+def measure_layout(snapshot: Snapshot, evaluation: Evaluation, setting: LayoutSetting) -> LayoutMetrics:
     """Ask the test queries, one by one, of the collection as it is.
 
     Parameters
     ----------
     setting : how to search; its layout is only named
     """
-    plan = replace(sounding, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
+    plan = replace(evaluation, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
     cache = ShardCache(setting.cache_bytes)
-    results, ms = timed_searches(snapshot, sounding.queries, plan, cache)
+    results, ms = time_searches(snapshot, evaluation.queries, plan, cache)
     ids = [[hit.frame_id for hit in result.hits] for result in results]
-    found = np.array([sounding.truth.recall(i, each) for i, each in enumerate(ids)])
+    found = np.array([evaluation.truth.recall(i, each) for i, each in enumerate(ids)])
     opened = np.array([result.trace.shards_probed for result in results], np.float64)
     used = sum(result.trace.shards_probed for result in results)
     read = sum(each.state == "opened" for result in results for each in result.trace.shards)
     sizes = [open_nbytes(view.segment, snapshot.settings, "loaded") for view in snapshot.views() if view.n_live]
-    return Outcome(
+    return LayoutMetrics(
         setting,
         "measured",
         len(snapshot.shards),
-        Band.mean(found, 1.0),
-        Band.mean(opened, len(snapshot.shards)),
+        Interval.mean(found, 1.0),
+        Interval.mean(opened, len(snapshot.shards)),
         _median(ms),
         cache.stats().nbytes,
         sum(sizes),
@@ -71,14 +78,14 @@ def measured(snapshot: Snapshot, sounding: Sounding, setting: Setting) -> Outcom
     )
 
 
-def _median(ms: Values) -> Band:
+def _median(ms: Values) -> Interval:
     """The median, and how far that of other such queries may be, from medians of these drawn anew."""
     drawn = np.random.default_rng(0).integers(0, len(ms), (200, len(ms)))
-    median, error = float(np.median(ms)), SURE * float(np.median(ms[drawn], axis=1).std())
-    return Band(median, max(0.0, median - error), median + error)
+    median, error = float(np.median(ms)), Z_90 * float(np.median(ms[drawn], axis=1).std())
+    return Interval(median, max(0.0, median - error), median + error)
 
 
-def prepare(
+def prepare_tuner(
     path: Path,
     queries: Floats,
     kind: Kind = "text",
@@ -104,15 +111,15 @@ def prepare(
     """
     with reading(path) as snapshot:
         check_built(snapshot)
-        sounding = sound(snapshot, queries, kind, k, within(progress, 0.0, 0.3), unseen=unseen)
-        today = current(snapshot)
+        evaluation = evaluate(snapshot, queries, kind, k, within(progress, 0.0, 0.3), unseen=unseen)
+        today = current_setting(snapshot)
         progress(0.3, "Timing searches as the collection is")
-        outcome = measured(snapshot, sounding, today)
-        timed, loads = _timings(snapshot, sounding, within(progress, 0.35, 0.6))
+        outcome = measure_layout(snapshot, evaluation, today)
+        timed, loads = _timings(snapshot, evaluation, within(progress, 0.35, 0.6))
         cost = CostModel.fit(timed, loads)
         outcome = replace(outcome, p50_ms=_median(timed[0].ms))
-        codecs = alternatives.codecs(snapshot, sounding, within(progress, 0.6, 0.7))
-        tuner = Tuner(sounding, cost, outcome, alternatives.known(path, snapshot, sounding), codecs)
+        codecs = alternatives.try_codecs(snapshot, evaluation, within(progress, 0.6, 0.7))
+        tuner = Tuner(evaluation, cost, outcome, alternatives.load_tried(path, snapshot, evaluation), codecs)
     if placements is not None:
         for name in dict.fromkeys((today.placement, *placements)):
             tuner.lay_out(replace(today, placement=name), within(progress, 0.7, 1.0))
@@ -120,18 +127,20 @@ def prepare(
     return tuner
 
 
-def climbed(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
-    """The tuner with other numbers of cells tried out as well, see `ladder.climb`."""
+def with_cells_tried(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
+    """The tuner with other numbers of cells tried out as well, see `ladder.try_cells`."""
     with reading(path) as snapshot:
-        found = alternatives.climb(path, snapshot, tuner.moved(snapshot).sounding, progress)
+        found = alternatives.try_cells(path, snapshot, tuner.moved(snapshot).evaluation, progress)
     return replace(tuner, cells=found, _known={})
 
 
-def _timings(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> tuple[list[Timed], list[Load]]:
+def _timings(
+    snapshot: Snapshot, evaluation: Evaluation, progress: Progress
+) -> tuple[list[TimedSearches], list[SegmentLoad]]:
     """Real searches and loads, on today's layout and on a few others; the first are all queries as they are usually asked."""
-    others = [each for each in _REHEARSED if each[0] in sounding.arranger.placements]
-    loads: list[Load] = []
-    turns: list[Turn] = []
+    others = [each for each in _REHEARSED if each[0] in evaluation.planner.placements]
+    loads: list[SegmentLoad] = []
+    turns: list[TimingTask] = []
     with ExitStack() as stack:
         for i in range(len(others) + 1):
             name, layout, n = "today", snapshot, len(snapshot.shards)
@@ -139,20 +148,20 @@ def _timings(snapshot: Snapshot, sounding: Sounding, progress: Progress) -> tupl
                 placement, n = others[i - 1]
                 name = f"{n} {placement.replace('_', '-')} shards"
                 progress(0.4 * i / len(others), f"Trying {name}")
-                layout = stack.enter_context(laid_out(snapshot, placement, n))
-            loads += timed_loads(layout)
-            turns += _turns(name, layout, sounding, n)
-        first = replace(turns[0], queries=sounding.queries, plan=sounding.plan(DEFAULT_RECALL, None))
-        return taken_in_turns([first, *turns], within(progress, 0.4, 1.0)), loads
+                layout = stack.enter_context(temporary_layout(snapshot, placement, n))
+            loads += time_loads(layout)
+            turns += _turns(name, layout, evaluation, n)
+        first = replace(turns[0], queries=evaluation.queries, plan=evaluation.plan(DEFAULT_RECALL, None))
+        return time_in_turns([first, *turns], within(progress, 0.4, 1.0)), loads
 
 
-def _turns(name: str, layout: Snapshot, sounding: Sounding, n: int) -> list[Turn]:
+def _turns(name: str, layout: Snapshot, evaluation: Evaluation, n: int) -> list[TimingTask]:
     """Narrow searches and wide ones, with a cap and exact."""
     asked: list[tuple[float, int | None]] = [(each, None) for each in _RECALLS]
     if n > 1:
         asked.append((DEFAULT_RECALL, max(1, n // 4)))
-    plans = dict.fromkeys(plan for plan in (sounding.plan(*each) for each in asked) if not plan.exact)
-    exact = sounding.plan(1.0, None)
-    cache = ShardCache(EVERYTHING)
-    found = [Turn(name, layout, sounding.queries[:_TIMED], plan, cache) for plan in plans]
-    return [*found, Turn(name, layout, sounding.queries[:_SCANS], exact, cache)]
+    plans = dict.fromkeys(plan for plan in (evaluation.plan(*each) for each in asked) if not plan.exact)
+    exact = evaluation.plan(1.0, None)
+    cache = ShardCache(UNBOUNDED_CACHE)
+    found = [TimingTask(name, layout, evaluation.queries[:_TIMED], plan, cache) for plan in plans]
+    return [*found, TimingTask(name, layout, evaluation.queries[:_SCANS], exact, cache)]

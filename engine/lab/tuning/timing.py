@@ -12,26 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.lab.tuning.cost_model import Load, Timed, Values, Work
+from engine.lab.tuning.cost_model import SearchWork, SegmentLoad, TimedSearches, Values
 from engine.lab.tuning.evaluation import Progress
-from engine.lab.tuning.layouts import Arrangement, Arranger
+from engine.lab.tuning.layouts import LayoutPlanner, ShardLayout
 from engine.search import Plan, Prober, ShardCache, Wanted, search
 from engine.storage import Gathered, Segment, SegmentView, ShardView, Snapshot, write_segment
 from engine.system import storage_errors
 from engine.types import Filter, SearchResult
 from engine.vectors import Floats
 
-MOST_FRAMES = 65_536
+MAX_LAID_OUT = 65_536
 """Frames that are laid out for it at the most; what a step costs does not depend on how many there are."""
 REPEATS = 3
 """Times that each query is asked; the median counts."""
-EVERYTHING = 1 << 40
+UNBOUNDED_CACHE = 1 << 40
 """Cache budget, bytes: what was opened stays."""
 _LOADS = 12
 """Segments of a layout whose opening is timed."""
 
 
-def timed_searches(
+def time_searches(
     snapshot: Snapshot, queries: Floats, plan: Plan, cache: ShardCache | None = None, repeats: int = REPEATS
 ) -> tuple[list[SearchResult], Values]:
     """Ask each query (m, dim) by itself, some times over.
@@ -44,7 +44,7 @@ def timed_searches(
     -------
     the answers of the first round that counts, and (m,) the median milliseconds of a query
     """
-    prober = Prober(ShardCache(EVERYTHING) if cache is None else cache)
+    prober = Prober(ShardCache(UNBOUNDED_CACHE) if cache is None else cache)
     rounds = [
         [search(snapshot, query[None], plan, Wanted(Filter()), prober)[0] for query in queries]
         for _ in range(repeats + 1)
@@ -54,7 +54,7 @@ def timed_searches(
 
 
 @dataclass(frozen=True)
-class Turn:
+class TimingTask:
     """Searches that are timed in turn with others."""
 
     layout: str
@@ -65,7 +65,7 @@ class Turn:
     """That the turns of one layout share."""
 
 
-def taken_in_turns(turns: Sequence[Turn], progress: Progress, repeats: int = REPEATS) -> list[Timed]:
+def time_in_turns(turns: Sequence[TimingTask], progress: Progress, repeats: int = REPEATS) -> list[TimedSearches]:
     """Ask everything some times over, so that whatever else the machine does meets all alike.
 
     Each turn asks its queries twice, and the second time counts: what another turn left in the processor's caches would make
@@ -83,12 +83,12 @@ def taken_in_turns(turns: Sequence[Turn], progress: Progress, repeats: int = REP
                 ]
             ms[j].append(np.array([each.trace.ms["total"] for each in answers[j]]))
     return [
-        Timed(turn.layout, turn.plan.exact, Work.of(found, turn.snapshot), np.median(took, axis=0))
+        TimedSearches(turn.layout, turn.plan.exact, SearchWork.of(found, turn.snapshot), np.median(took, axis=0))
         for turn, found, took in zip(turns, answers, ms, strict=True)
     ]
 
 
-def timed_loads(snapshot: Snapshot) -> list[Load]:
+def time_loads(snapshot: Snapshot) -> list[SegmentLoad]:
     """Open some of the segments of a layout, each once: their files are in the page cache, as they were just written or read."""
     segments = [view.segment for view in snapshot.views()]
     found = []
@@ -97,12 +97,12 @@ def timed_loads(snapshot: Snapshot) -> list[Load]:
         started = time.perf_counter()
         lists = segment.load("loaded")
         ms = (time.perf_counter() - started) * 1e3
-        found.append(Load(segment.coded, lists.nbytes, len(segment.cells), ms))
+        found.append(SegmentLoad(segment.coded, lists.nbytes, len(segment.cells), ms))
     return found
 
 
 @contextmanager
-def laid_out(snapshot: Snapshot, placement: str, n_shards: int) -> Iterator[Snapshot]:
+def temporary_layout(snapshot: Snapshot, placement: str, n_shards: int) -> Iterator[Snapshot]:
     """The frames of a generation, or some of them where they are many, in other shards; gone again at the end.
 
     Raises
@@ -112,10 +112,10 @@ def laid_out(snapshot: Snapshot, placement: str, n_shards: int) -> Iterator[Snap
     """
     assert snapshot.cells is not None
     frames = _some(Gathered.of(list(snapshot.views())))
-    arranger = Arranger(frames.columns, snapshot.cells, snapshot.router, snapshot.settings)
-    arrangement = arranger.arranged(placement, n_shards)
+    planner = LayoutPlanner(frames.columns, snapshot.cells, snapshot.router, snapshot.settings)
+    layout = planner.layout(placement, n_shards)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder, storage_errors("laying out shards to try"):
-        segments = _written(Path(folder), frames, arrangement, snapshot)
+        segments = _written(Path(folder), frames, layout, snapshot)
         shards = tuple(
             ShardView(shard, f"Shard {shard}", tuple(SegmentView(each, ()) for each in mine))
             for shard, mine in enumerate(segments)
@@ -125,19 +125,19 @@ def laid_out(snapshot: Snapshot, placement: str, n_shards: int) -> Iterator[Snap
 
 def _some(frames: Gathered) -> Gathered:
     """Evenly chosen frames, where there are more than it takes."""
-    if len(frames) <= MOST_FRAMES:
+    if len(frames) <= MAX_LAID_OUT:
         return frames
-    kept = np.linspace(0, len(frames), MOST_FRAMES, endpoint=False).astype(np.int64)
+    kept = np.linspace(0, len(frames), MAX_LAID_OUT, endpoint=False).astype(np.int64)
     columns = frames.columns.take(kept)
     return replace(frames, columns=columns, view_of=frames.view_of[kept], row_of=frames.row_of[kept])
 
 
-def _written(folder: Path, frames: Gathered, arrangement: Arrangement, snapshot: Snapshot) -> list[list[Segment]]:
-    """The segments of an arrangement, shard by shard."""
+def _written(folder: Path, frames: Gathered, layout: ShardLayout, snapshot: Snapshot) -> list[list[Segment]]:
+    """The segments of an layout, shard by shard."""
     settings = snapshot.settings
-    found: list[list[Segment]] = [[] for _ in arrangement.starts]
-    for number, shard in enumerate(arrangement.shard_of.tolist()):
-        mine = np.flatnonzero(arrangement.segment_of == number)
+    found: list[list[Segment]] = [[] for _ in layout.starts]
+    for number, shard in enumerate(layout.shard_of.tolist()):
+        mine = np.flatnonzero(layout.segment_of == number)
         columns = frames.columns.take(mine)
         place = folder / str(number)
         row = write_segment(

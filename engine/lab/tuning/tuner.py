@@ -10,26 +10,26 @@ import numpy as np
 
 from engine.collection import CACHE_BYTES
 from engine.errors import EngineError
-from engine.lab.tuning.alternatives import Codec
+from engine.lab.tuning.alternatives import CodecTrial
 from engine.lab.tuning.cost_model import CostModel, Values
-from engine.lab.tuning.evaluation import Progress, Sounding
-from engine.lab.tuning.simulate import Forecast, forecast, held
+from engine.lab.tuning.evaluation import Evaluation, Progress
+from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
 from engine.search import DEFAULT_RECALL
 from engine.storage import Snapshot
 
-How = Literal["measured", "predicted", "needs a rebuild"]
-COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
+MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
+SHARD_COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
 """Numbers of shards that are shown side by side."""
-MOST_SHARDS = 1000
+MAX_TUNED_SHARDS = 1000
 _REMEMBERED = 2000
 """Outcomes that are remembered."""
-SURE = 1.645
+Z_90 = 1.645
 """Standard errors to each side of a mean that leave one in ten beyond."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class LayoutSetting:
     """What can be tuned."""
 
     n_shards: int
@@ -52,7 +52,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
+class Interval:
     """A value, and between what it lies most likely: nine times in ten."""
 
     value: float
@@ -60,25 +60,25 @@ class Band:
     high: float
 
     @classmethod
-    def mean(cls, values: Values, most: float) -> Band:
+    def mean(cls, values: Values, most: float) -> Interval:
         """The mean over queries, and how far the mean of other such queries may be from it."""
         mean = float(values.mean())
-        error = SURE * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        error = Z_90 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
         return cls(mean, max(0.0, mean - error), min(most, mean + error))
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LayoutMetrics:
     """What a setting brings, over the test queries."""
 
-    setting: Setting
-    how: How
+    setting: LayoutSetting
+    how: MetricsSource
     shards_total: int
-    recall: Band
+    recall: Interval
     """Mean share of the exact answer that is found."""
-    shards_opened: Band
+    shards_opened: Interval
     """Mean per query."""
-    p50_ms: Band
+    p50_ms: Interval
     """Median milliseconds of a query that comes by itself, after the others have been asked once."""
     nbytes: int
     """Bytes of shards in the cache when all queries have been asked."""
@@ -119,7 +119,7 @@ class Outcome:
         document = {name: getattr(self.setting, name) for name in self.setting.__slots__}
         document = {"asked_" + name if name == "recall" else name: value for name, value in document.items()}
         for name in ("recall", "shards_opened", "p50_ms"):
-            band: Band = getattr(self, name)
+            band: Interval = getattr(self, name)
             document |= {name: band.value, name + "_low": band.low, name + "_high": band.high}
         return document | {name: getattr(self, name) for name in names}
 
@@ -128,31 +128,31 @@ class Outcome:
 class Tuner:
     """Answers what-if questions about one generation of a collection, in milliseconds."""
 
-    sounding: Sounding
+    evaluation: Evaluation
     cost: CostModel
-    today: Outcome
+    today: LayoutMetrics
     """Measured, as the collection is."""
-    cells: Mapping[int, Sounding] = field(default_factory=dict)
+    cells: Mapping[int, Evaluation] = field(default_factory=dict)
     """Other numbers of cells that were tried."""
-    codecs: Mapping[str, Codec] = field(default_factory=dict)
+    codecs: Mapping[str, CodecTrial] = field(default_factory=dict)
     """Other codecs that were tried."""
-    _known: dict[Setting, Outcome] = field(default_factory=dict)
+    _known: dict[LayoutSetting, LayoutMetrics] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:
-        return self.sounding.generation
+        return self.evaluation.generation
 
     @property
     def placements(self) -> tuple[str, ...]:
-        return self.sounding.arranger.placements
+        return self.evaluation.planner.placements
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Numbers of shards to show: the usual ones, and today's."""
-        most = max(1, len(self.sounding.arranger.columns))
-        return tuple(sorted({n for n in (*COUNTS, self.today.setting.n_shards) if n <= most}))
+        most = max(1, len(self.evaluation.planner.columns))
+        return tuple(sorted({n for n in (*SHARD_COUNTS, self.today.setting.n_shards) if n <= most}))
 
-    def check(self, setting: Setting) -> None:
+    def check(self, setting: LayoutSetting) -> None:
         """Raise `ValueError` for the first value that cannot be."""
         if setting.placement not in PLACEMENTS:
             raise ValueError(f"Unknown placement {setting.placement!r}; use {', '.join(self.placements)}.")
@@ -160,8 +160,8 @@ class Tuner:
             raise ValueError(
                 "The placement hierarchical needs cells in two levels, and these have one; build with it first."
             )
-        if not 1 <= setting.n_shards <= MOST_SHARDS:
-            raise ValueError(f"{setting.n_shards:,} shards cannot be tried; ask for 1 to {MOST_SHARDS:,}.")
+        if not 1 <= setting.n_shards <= MAX_TUNED_SHARDS:
+            raise ValueError(f"{setting.n_shards:,} shards cannot be tried; ask for 1 to {MAX_TUNED_SHARDS:,}.")
         if not 0 < setting.recall <= 1:
             raise ValueError(f"A recall of {setting.recall} cannot be; ask for more than 0 and at most 1.")
         if setting.max_shards is not None and setting.max_shards < 1:
@@ -174,7 +174,7 @@ class Tuner:
         if setting.codec and setting.codec not in self.codecs:
             raise ValueError(f"The codec {setting.codec!r} was not tried; use {', '.join(self.codecs)}.")
 
-    def predict(self, setting: Setting) -> Outcome:
+    def predict(self, setting: LayoutSetting) -> LayoutMetrics:
         """What a setting brings; what is measured already is returned as it was.
 
         Raises
@@ -185,55 +185,55 @@ class Tuner:
         self.check(setting)
         return self.today if setting == self.today.setting else self._predicted(setting)
 
-    def across(self, setting: Setting) -> list[Outcome]:
+    def across(self, setting: LayoutSetting) -> list[LayoutMetrics]:
         """The same with each number of shards that is shown, none of them measured, so that they can be held against each other."""
         self.check(setting)
         return [self._predicted(replace(setting, n_shards=n)) for n in self.counts]
 
-    def _predicted(self, setting: Setting) -> Outcome:
+    def _predicted(self, setting: LayoutSetting) -> LayoutMetrics:
         known = self._known.get(setting)
         if known is not None:
             return known
-        sounding = self._sounding(setting)
+        evaluation = self._evaluation(setting)
         codec = self.codecs.get(setting.codec)
-        arrangement = sounding.arranger.arranged(setting.placement, setting.n_shards, setting.codec)
+        layout = evaluation.planner.layout(setting.placement, setting.n_shards, setting.codec)
         kept = None if codec is None else codec.kept
-        seen = forecast(sounding, arrangement, setting.recall, setting.max_shards, setting.codec, kept)
+        seen = simulate(evaluation, layout, setting.recall, setting.max_shards, setting.codec, kept)
         outcome = self._outcome(setting, seen, 1.0 if codec is None else codec.pace)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[setting] = outcome
         return outcome
 
-    def _sounding(self, setting: Setting) -> Sounding:
-        return self.cells[setting.n_cells] if setting.n_cells else self.sounding
+    def _evaluation(self, setting: LayoutSetting) -> Evaluation:
+        return self.cells[setting.n_cells] if setting.n_cells else self.evaluation
 
-    def slow(self, setting: Setting) -> bool:
+    def slow(self, setting: LayoutSetting) -> bool:
         """Whether cells have to be grouped first, which takes a second or two for each number of shards; see `lay_out`."""
-        known = self._sounding(setting).arranger.is_learned
+        known = self._evaluation(setting).planner.is_learned
         return not all(known(setting.placement, n) for n in self.counts)
 
-    def lay_out(self, setting: Setting, progress: Progress) -> None:
+    def lay_out(self, setting: LayoutSetting, progress: Progress) -> None:
         """Lay a placement out for every number of shards that is shown, so that asking about it takes no time."""
         for i, n in enumerate(self.counts):
             progress(i / len(self.counts), f"Laying out {n} {setting.placement.replace('_', '-')} shards")
-            self._sounding(setting).arranger.learn(setting.placement, n)
+            self._evaluation(setting).planner.learn(setting.placement, n)
 
-    def _outcome(self, setting: Setting, seen: Forecast, pace: float) -> Outcome:
-        arrangement = seen.arrangement
+    def _outcome(self, setting: LayoutSetting, seen: Simulation, pace: float) -> LayoutMetrics:
+        layout = seen.layout
         warm = self.cost.ms(seen.work, exact=seen.plan.exact, pace=pace)
-        load_ms = self.cost.load_ms(arrangement.nbytes, arrangement.n_lists, arrangement.coded)
-        kept = held(seen, load_ms, setting.cache_bytes)
+        load_ms = self.cost.load_ms(layout.nbytes, layout.n_lists, layout.coded)
+        kept = simulate_cache(seen, load_ms, setting.cache_bytes)
         p50 = float(np.median(warm + kept.load_ms))
-        return Outcome(
+        return LayoutMetrics(
             setting,
             "needs a rebuild" if setting.rebuilds else "predicted",
-            arrangement.n_shards,
-            Band.mean(seen.recall, 1.0),
-            Band.mean(seen.work.opened, arrangement.n_shards),
-            Band(p50, p50 * (1 - self.cost.error), p50 * (1 + self.cost.error)),
+            layout.n_shards,
+            Interval.mean(seen.recall, 1.0),
+            Interval.mean(seen.work.opened, layout.n_shards),
+            Interval(p50, p50 * (1 - self.cost.error), p50 * (1 + self.cost.error)),
             kept.nbytes,
-            int(arrangement.nbytes.sum()),
+            int(layout.nbytes.sum()),
             kept.share,
             float(seen.scanned.mean()),
             float(seen.work.scored.mean()),
@@ -249,12 +249,12 @@ class Tuner:
         EngineError
             If frames came or went meanwhile, or the cells are others.
         """
-        before, now = self.sounding.snapshot, snapshot
+        before, now = self.evaluation.snapshot, snapshot
         told = [(each.n_live, each.manifest.cells, set(each.videos)) for each in (before, now)]
         if told[0] != told[1]:
             raise EngineError("The collection was changed by somebody else meanwhile; measure it anew.")
-        cells = {n: replace(each, arranger=each.arranger.moved(snapshot.settings)) for n, each in self.cells.items()}
-        arranger = self.sounding.arranger.moved(snapshot.settings)
+        cells = {n: replace(each, planner=each.planner.moved(snapshot.settings)) for n, each in self.cells.items()}
+        planner = self.evaluation.planner.moved(snapshot.settings)
         return replace(
-            self, _known={}, cells=cells, sounding=replace(self.sounding, snapshot=now.imagined(), arranger=arranger)
+            self, _known={}, cells=cells, evaluation=replace(self.evaluation, snapshot=now.imagined(), planner=planner)
         )
