@@ -1,1 +1,1 @@
-"""Experiments on a collection: compare, replay, tune."""
+"""Experiments on a collection: compare contenders, replay workloads, tune the layout."""

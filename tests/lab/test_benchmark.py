@@ -18,7 +18,7 @@ import pytest
 from engine.cli.main import main
 from engine.collection import Collection
 from engine.errors import BenchError, NotACollection, Stopped, StorageFull
-from engine.lab.compare.benchmark import Benchmark, ComparisonRequest, _ladder
+from engine.lab.compare.benchmark import Benchmark, ComparisonRequest, _rising_widths
 from engine.lab.compare.contenders import (
     CHOOSING,
     CONTENDER_NAMES,
@@ -134,14 +134,14 @@ class TestARace:
 
     def test_what_was_found_is_kept_and_who_scans_everything_found_what_is_right(self, raced):
         verdict = raced[0]
-        assert (verdict.rows, len(verdict.right)) == (tuple(range(6)), 6)
+        assert (verdict.rows, len(verdict.ground_truth)) == (tuple(range(6)), 6)
         for each in verdict.results:
-            for asked, right in zip(each.queries, verdict.right, strict=True):
+            for asked, right in zip(each.queries, verdict.ground_truth, strict=True):
                 assert len(asked.frame_ids) == 5
                 assert asked.recall == min(5, len(set(asked.frame_ids) & set(right))) / 5
         assert all(
             set(asked.frame_ids) <= set(right)
-            for asked, right in zip(verdict.result_for("exact").queries, verdict.right, strict=True)
+            for asked, right in zip(verdict.result_for("exact").queries, verdict.ground_truth, strict=True)
         )
 
     def test_steps_name_every_shard_searched_in_the_order_of_the_clock(self, raced):
@@ -210,7 +210,7 @@ class TestWidths:
                 hits = {i: collection.search(QUERIES[i], 5, n_probe=n_probe, router="spread").hits for i in (0, 2, 4)}
                 return np.mean([truth.recall(i, [hit.frame_id for hit in each]) for i, each in hits.items()])
 
-            ladder = _ladder(len(snapshot.cells), halves=True)
+            ladder = _rising_widths(len(snapshot.cells), halves=True)
             assert recall(width) >= 0.9
             assert all(recall(n) < 0.9 for n in ladder[: ladder.index(width)])
 
@@ -219,7 +219,7 @@ class TestWidths:
             ComparisonRequest(path, QUERIES, k=5, sweep=True, contenders=("centroid",), scratch=scratch)
         ).run()
         with reading(path) as snapshot:
-            ladder = _ladder(len(snapshot.cells), halves=False)
+            ladder = _rising_widths(len(snapshot.cells), halves=False)
         assert [each.setting for each in verdict.results] == [f"n_probe {n}" for n in ladder]
         scanned = [each.fraction_scanned for each in verdict.results]
         assert scanned == sorted(scanned)
@@ -237,7 +237,7 @@ class TestWidths:
                     lambda self, name: nullcontext(ContenderRunner(name, None, 0.0)),
                 )
                 patch.setattr(
-                    "engine.lab.compare.benchmark.Benchmark._least",
+                    "engine.lab.compare.benchmark.Benchmark._least_width",
                     lambda self, runner, truth: ContenderSetting(n_probe=7),
                 )
                 bench = Benchmark(ComparisonRequest(path, QUERIES, recall=0.9, contenders=("routed",), scratch=scratch))
@@ -256,10 +256,10 @@ class TestWidths:
         assert [each.name for each in verdict.results] == ["exact"]
         assert "has no learned router" in verdict.notes[0]
 
-    def test_a_ladder_rises_to_every_cell(self):
-        assert _ladder(1, halves=True) == [1]
-        assert _ladder(6, halves=False) == [1, 2, 4, 6]
-        assert _ladder(16, halves=True) == [1, 2, 3, 4, 6, 8, 12, 16]
+    def test_a_rising_widths_rises_to_every_cell(self):
+        assert _rising_widths(1, halves=True) == [1]
+        assert _rising_widths(6, halves=False) == [1, 2, 4, 6]
+        assert _rising_widths(16, halves=True) == [1, 2, 3, 4, 6, 8, 12, 16]
 
     def test_what_a_contender_asks_of_the_search(self):
         assert search_options("exact", "text", ContenderSetting()) == {"exact": True}
@@ -569,7 +569,9 @@ class TestShortfalls:
 
     def test_of_frames_as_good_as_the_last_those_count_that_were_found(self, verdict):
         tied = replace(
-            verdict, results=(standing("routed", 1, 1, 1, (MeasuredQuery(1, 1, 1, (5, 7)),)),), right=((5, 6, 7),)
+            verdict,
+            results=(standing("routed", 1, 1, 1, (MeasuredQuery(1, 1, 1, (5, 7)),)),),
+            ground_truth=((5, 6, 7),),
         )
         fall = tied.diff(tied.best, 0)
         assert (fall.expected, fall.missed, fall.extra) == ((5, 7), set(), set())

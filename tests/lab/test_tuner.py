@@ -188,7 +188,7 @@ class TestTheTuner:
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A collection that may be changed, and a tuner for it."""
-    monkeypatch.setattr(tuning, "COUNTS", (1, 4))
+    monkeypatch.setattr(tuning, "SHARD_COUNTS", (1, 4))
     monkeypatch.setattr(measure, "_TIMED", 4)
     with made(tmp_path / "c", n_cells=64) as collection:
         yield collection, prepare_tuner(collection.path, QUERIES)

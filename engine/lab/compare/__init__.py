@@ -1,4 +1,4 @@
-"""Contenders beside each other on the same queries."""
+"""Compare ways to answer the same queries: time, recall, bytes read, memory."""
 
 from engine.lab.compare.benchmark import COLD_QUERIES, Benchmark, ComparisonRequest, unsuitable_contenders
 from engine.lab.compare.contenders import CONTENDER_NAMES

@@ -1,7 +1,7 @@
-"""Contenders side by side on the same queries: how long, how much found, how much read, how much memory.
+"""Compare contenders on the same queries: time, recall, bytes read, memory.
 
-Each runs in a process of its own. All are opened and warmed up first, and then asked in turn, a block of queries at a time,
-so that whatever else the machine does meets them alike.
+Each contender runs in a process of its own. All are opened and warmed up first, and then asked in turn, a block of queries
+at a time, so that other load on the machine meets them alike.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from engine.vectors import Floats
 QUERY_KINDS = ("text", "image")
 SWEPT_RECALLS = (0.8, 0.9, 0.95, 0.97, 0.99)
 COLD_QUERIES = 20
-"""Queries asked when the files are dropped before each, unless a limit is given."""
+"""Queries of a cold comparison, unless a limit is given."""
 _BLOCK = 16
-"""Queries that a contender is asked in a row."""
-_ROOM = 64 << 20
-"""Bytes of disk that are wanted beyond the naive loop's files."""
+"""Queries that a contender answers in a row."""
+_DISK_RESERVE = 64 << 20
+"""Bytes of disk that must stay free beside the naive loop's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +44,40 @@ class ComparisonRequest:
     queries: NDArray[np.floating]
     """(m, dim)."""
     kind: str = "text"
-    """What the queries are, for routers that tell texts from images."""
+    """What the queries are vectors of, `text` or `image`."""
     k: int = 10
     recall: float = 0.95
-    """What contenders that open some shards only should reach."""
+    """Recall that routed contenders should reach."""
     contenders: tuple[str, ...] = ()
-    """Of `CONTENDER_NAMES`; empty takes all that fit the collection."""
+    """Of `CONTENDER_NAMES`; empty takes all that suit the collection."""
     n_probe: int | None = None
-    """Cells to probe, instead of what reaches the recall."""
+    """Cells that routed contenders probe, instead of what reaches the recall."""
     sweep: bool = False
-    """Try those at many widths."""
+    """Measure routed contenders at many widths."""
     cold: bool = False
-    """Drop the files from memory before each query."""
+    """Drop the files from the page cache before each query."""
     limit: int | None = None
-    """Queries to ask, the first of them; None for all."""
+    """Measure the first so many queries; None for all."""
     threads: int = 1
     """Per contender."""
     calibrate: NDArray[np.floating] | None = None
-    """(n, dim) queries to find widths on; None takes every second of the others, and measures the rest."""
+    """(n, dim) queries to find widths on; None takes every second of `queries` for that, and measures the rest."""
     scratch: Path | None = None
     """Folder for temporary files; None takes the system's."""
 
 
 class Benchmark:
-    """One comparison: checked when it is made, run once, stopped from any thread."""
+    """One comparison: checked when it is made, run once, can be stopped from any thread."""
 
     def __init__(self, request: ComparisonRequest) -> None:
-        """Take a request.
+        """Check a request.
 
         Raises
         ------
         ValueError
-            If it cannot be answered as it stands, or the contenders' vectors do not fit in memory.
+            If an argument makes no sense, or the contenders' vectors do not fit in memory.
         NotACollection
-            If there is none.
+            If there is none at the path.
         StorageFull
             If the naive loop's files do not fit on the disk.
         """
@@ -86,49 +86,49 @@ class Benchmark:
         self._request = request
         self._notes: list[str] = []
         self._check()
-        self.names = self._chosen()
-        """The contenders that take part."""
+        self.names = self._contenders()
+        """Contenders that take part."""
         self._choose_queries()
         self.scratch = Path(request.scratch or tempfile.gettempdir())
-        self._check_room()
-        self._race = ContenderPool(
+        self._check_space()
+        self._pool = ContenderPool(
             request.collection, self.scratch, kind=request.kind, k=request.k, threads=request.threads
         )
 
     @property
     def disk_nbytes(self) -> int:
-        """Bytes that the naive loop's files take on the disk of `scratch` meanwhile."""
+        """Bytes of temporary files in `scratch` while it runs."""
         return self._stats.n_frames * self._stats.dim * 4 if "naive" in self.names else 0
 
     def stop(self) -> None:
-        """End it at once, from any thread, before `run` or during it; `run` raises `Stopped`."""
-        self._race.stop()
+        """Make `run` raise `Stopped` at once; from any thread, before or during it."""
+        self._pool.stop()
 
     def run(self, progress: Progress = lambda what, done, total: None) -> ComparisonReport:
-        """Compare; every process has ended and every temporary file is gone when this returns or raises.
+        """Compare. Every process has ended and every temporary file is gone when this returns or raises.
 
         Raises
         ------
         Stopped
             If `stop` was called.
         BenchError
-            If a contender cannot go on.
+            If a contender fails, or the collection changes meanwhile.
         """
         request = self._request
         if request.cold and footprint.can_drop():
             footprint.let_go(request.collection)
-        with self._race as race:
-            race.progress = progress
-            race.call(self.names)
+        with self._pool as pool:
+            pool.progress = progress
+            pool.start(self.names)
             queries = np.concatenate([self._queries, self._others])
-            truth = race.prepare(queries, self._stats.metric, shards="naive" in self.names)
-            runners = [runner for name in self.names if (runner := self._entered(name, truth)) is not None]
+            truth = pool.prepare(queries, self._stats.metric, shards="naive" in self.names)
+            runners = [runner for name in self.names if (runner := self._opened(name, truth)) is not None]
             self._take_turns(runners, progress)
-            if set(chain(*(each.generations() for each in runners))) != {self._stats.generation}:
+            if set(chain(*(runner.generations() for runner in runners))) != {self._stats.generation}:
                 raise BenchError("The collection changed while it was measured; try again when nobody writes to it.")
-            standings = [each for runner in runners for each in runner.results(truth, self._stats.n_frames)]
+            results = [result for runner in runners for result in runner.results(truth, self._stats.n_frames)]
         return ComparisonReport(
-            tuple(standings),
+            tuple(results),
             request.k,
             request.recall,
             request.kind,
@@ -139,8 +139,6 @@ class Benchmark:
             tuple(self._rows),
             tuple(truth.right(i) for i in range(len(self._queries))),
         )
-
-    # Looking first
 
     def _check(self) -> None:
         request = self._request
@@ -160,7 +158,7 @@ class Benchmark:
         if not self._stats.n_frames:
             raise ValueError("The collection holds no frames, so there is nothing to compare.")
 
-    def _chosen(self) -> tuple[str, ...]:
+    def _contenders(self) -> tuple[str, ...]:
         """The contenders asked for, or all that fit."""
         unfit = unsuitable_contenders(self._stats.n_cells, self._stats.metric)
         for name in self._request.contenders:
@@ -175,7 +173,7 @@ class Benchmark:
         )
 
     def _choose_queries(self) -> None:
-        """Which queries are measured, and on which others widths are found."""
+        """Set which queries are measured, and on which others widths are found."""
         request = self._request
         limit = request.limit
         if request.cold:
@@ -185,9 +183,9 @@ class Benchmark:
                     "This system does not let go of files when asked, so only the engine's own memory was emptied."
                 )
         queries = self._checked(request.queries, "the queries")
-        finds = request.n_probe is None and not request.sweep and any(name in ROUTED for name in self.names)
+        finds_width = request.n_probe is None and not request.sweep and any(name in ROUTED for name in self.names)
         self._rows = range(len(queries))[:limit]
-        if not finds:
+        if not finds_width:
             self._queries, self._others = queries[:limit], queries[:0]
         elif request.calibrate is not None:
             self._queries, self._others = (
@@ -203,7 +201,7 @@ class Benchmark:
         bounds.check_count("queries", len(self._queries) + len(self._others), bounds.MAX_QUERIES)
 
     def _checked(self, queries: NDArray[np.floating], what: str) -> Floats:
-        """Queries as float32, of unit norm for `ip`."""
+        """Queries (m, dim) as float32, of unit norm for `ip`."""
         dim = self._stats.dim
         if queries.ndim != 2 or queries.shape[1] != dim:
             raise ValueError(
@@ -217,11 +215,11 @@ class Benchmark:
             queries = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         return np.ascontiguousarray(queries, np.float32)
 
-    def _check_room(self) -> None:
+    def _check_space(self) -> None:
         if not self.scratch.is_dir():
             raise ValueError(f"There is no folder {self.scratch} for temporary files; make it first.")
         free = shutil.disk_usage(self.scratch).free
-        if self.disk_nbytes and self.disk_nbytes + _ROOM > free:
+        if self.disk_nbytes and self.disk_nbytes + _DISK_RESERVE > free:
             raise StorageFull(
                 f"The naive loop wants {_gb(self.disk_nbytes)} in {self.scratch} for its files, and {_gb(free)} are free; "
                 "give another folder or leave naive out."
@@ -232,14 +230,12 @@ class Benchmark:
                 f"ram_flat wants {_gb(wanted)} of memory, and {_gb(memory)} are free; leave it out of the contenders."
             )
 
-    # Running
-
-    def _entered(self, name: str, truth: Truth) -> ContenderRunner | None:
-        """A contender, opened and warmed up; None for a router that is not there and was not asked for by name."""
+    def _opened(self, name: str, truth: Truth) -> ContenderRunner | None:
+        """Open and warm up a contender; None if its router does not exist and it was not asked for by name."""
         try:
             settings = self._widths(name, truth)
-            runner = self._race.enter(name)
-            self._race.progress(f"{name}: warming up", 0, 1)
+            runner = self._pool.open(name)
+            self._pool.progress(f"{name}: warming up", 0, 1)
             runner.warm_up(settings, len(self._queries), cold=self._request.cold)
         except ValueError as error:
             if name not in ROUTED or self._request.contenders:
@@ -249,44 +245,46 @@ class Benchmark:
         return runner
 
     def _widths(self, name: str, truth: Truth) -> list[ContenderSetting]:
-        """How wide a contender is to search."""
+        """The widths to measure a contender at."""
         request, n_cells = self._request, self._stats.n_cells
         if name not in ROUTED:
             return [ContenderSetting()]
         if request.n_probe is not None:
             return [ContenderSetting(n_probe=min(request.n_probe, n_cells))]
-        powers = [ContenderSetting(n_probe=n) for n in _ladder(n_cells, halves=False)]
+        powers = [ContenderSetting(n_probe=n) for n in _rising_widths(n_cells, halves=False)]
         if request.sweep and name != "routed":
             return powers
-        with self._race.trying(name) as runner:
+        with self._pool.trying(name) as runner:
             targets = SWEPT_RECALLS if request.sweep else (request.recall,)
             reached = [
-                ContenderSetting(recall=each) for each in targets if name == "routed" and self._reaches(runner, each)
+                ContenderSetting(recall=target)
+                for target in targets
+                if name == "routed" and self._reaches(runner, target)
             ]
             if request.sweep:
                 return powers + reached
-            return reached or [self._least(runner, truth)]
+            return reached or [self._least_width(runner, truth)]
 
     def _reaches(self, runner: ContenderRunner, recall: float) -> bool:
-        """Whether a router takes this recall to reach."""
+        """Whether the router accepts this recall, and does not scan everything instead."""
         (answer,) = runner.ask([0], ContenderSetting(recall=recall))
         if not answer.router:
             self._notes.append(f"Asked for a recall of {recall:g}, {runner.name} scans everything: {answer.reason}")
         return bool(answer.router)
 
-    def _least(self, runner: ContenderRunner, truth: Truth) -> ContenderSetting:
-        """The narrowest width that reaches the recall on the queries kept for that."""
+    def _least_width(self, runner: ContenderRunner, truth: Truth) -> ContenderSetting:
+        """The narrowest width that reaches the recall on the calibration queries."""
         first = len(self._queries)
         which = range(first, first + len(self._others))
-        ladder = _ladder(self._stats.n_cells, halves=True)
-        for i, n_probe in enumerate(ladder):
-            self._race.progress(f"{runner.name}: finding its width", i, len(ladder))
+        widths = _rising_widths(self._stats.n_cells, halves=True)
+        for i, n_probe in enumerate(widths):
+            self._pool.progress(f"{runner.name}: finding its width", i, len(widths))
             answers = runner.ask(which, ContenderSetting(n_probe=n_probe))
-            found = [truth.recall(j, each.frame_ids) for j, each in zip(which, answers, strict=True)]
-            if np.mean(found) >= self._request.recall:
+            recalls = [truth.recall(j, answer.frame_ids) for j, answer in zip(which, answers, strict=True)]
+            if np.mean(recalls) >= self._request.recall:
                 return ContenderSetting(n_probe=n_probe)
         self._notes.append(f"{runner.name} does not reach a recall of {self._request.recall:g} with every cell.")
-        return ContenderSetting(n_probe=ladder[-1])
+        return ContenderSetting(n_probe=widths[-1])
 
     def _take_turns(self, runners: list[ContenderRunner], progress: Progress) -> None:
         n, size = len(self._queries), 1 if self._request.cold else _BLOCK
@@ -298,14 +296,14 @@ class Benchmark:
 
 
 def unsuitable_contenders(n_cells: int, metric: str) -> dict[str, str]:
-    """Contenders that cannot take part on a collection with so many cells, and why."""
+    """Contenders that cannot take part on a collection with so many cells, by name, and why."""
     if not n_cells:
         return dict.fromkeys(ROUTED, "the collection has not been built, so there is nothing to route by")
     return dict.fromkeys(("spread", "routed"), "this router is for inner products") if metric == "l2" else {}
 
 
-def _ladder(n_cells: int, *, halves: bool) -> list[int]:
-    """Widths to try, rising, the last being all cells: powers of two, and what lies halfway between them if asked for."""
+def _rising_widths(n_cells: int, *, halves: bool) -> list[int]:
+    """Numbers of cells to probe: powers of two below all cells, with `halves` also the numbers halfway between, and all cells."""
     powers = [1 << i for i in range(n_cells.bit_length())]
     between = [power * 3 // 2 for power in powers if power > 1 and halves]
     return sorted({n for n in (*powers, *between) if n < n_cells} | {n_cells})

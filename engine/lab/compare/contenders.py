@@ -1,4 +1,4 @@
-"""Ways to answer the same queries, each run in a process of its own (`worker`)."""
+"""The contenders of a comparison; each runs in a process of its own (`worker`)."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from engine.types import SEARCHED, Trace
 from engine.vectors import FlatRows, Floats, Rows
 
 ROUTED = ("centroid", "spread", "routed")
-"""Contenders that open some shards only: by two routers that know no texts, and by the one that learned from some."""
+"""Contenders that search some shards only, each by a router: `routed` by the one that was fitted to queries."""
 SHARDS = "shards"
-"""Folder of the naive loop's files in the one that is shared."""
+"""Folder of the naive loop's files, within the folder that the processes of a comparison share."""
 CHOOSING = -1
-"""Stands for a shard in the steps of an answer: until then it was decided which to open."""
-_EVERYTHING = 1 << 40
-"""Cache budget, bytes: what was opened stays."""
+"""In place of a shard number in `ContenderAnswer.steps`: the end of shard selection."""
+_UNBOUNDED_CACHE = 1 << 40
+"""Bytes; no shard is evicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContenderSetting:
-    """How wide a contender searches; for those that scan everything neither is given."""
+    """The width of a contender's search; both None for contenders that scan everything."""
 
     n_probe: int | None = None
     recall: float | None = None
-    """What the router is asked for, where it is calibrated."""
+    """Asked of a calibrated router."""
 
     def __str__(self) -> str:
         if self.n_probe is not None:
@@ -46,44 +46,45 @@ class ContenderSetting:
 
 @dataclass(frozen=True, slots=True)
 class ContenderAnswer:
-    """What a contender gave for one query, and what it took."""
+    """A contender's hits for one query, and their cost."""
 
     ms: float
     frame_ids: Sequence[int]
+    """Best first."""
     shards_total: int
     shards_probed: int
     vectors_scanned: int
     work: int
-    """Cells scored, vectors scanned, vectors re-scored."""
+    """Cells scored plus vectors scanned plus vectors re-scored."""
     bytes_read: int
-    """From files, by the contender itself."""
+    """From files."""
     generation: int
-    """Of the collection, that the answer comes from."""
+    """Of the collection that was searched."""
     router: str = ""
-    """How cells were ranked; empty where everything was scanned."""
+    """How cells were ranked; empty without routing."""
     reason: str = ""
-    """Why it was searched so wide, one sentence."""
+    """Why this width, one sentence."""
     n_probe: int = 0
     expected_recall: float | None = None
     steps: Sequence[tuple[int, float]] = ()
-    """Shards in the order they were searched, and the milliseconds since the question at which each was done; the rest of
-    the time went into merging. Empty where shards were not searched one after another."""
+    """(shard, milliseconds since the start of the query at which its search ended), in search order; the rest of the time
+    is merging. Empty where shards were searched in parallel."""
 
 
 class Contender(Protocol):
-    """Answers queries (dim,), in the process that it is alone in."""
+    """Answers queries (dim,), alone in its process."""
 
     def open(self, report: Report) -> None:
-        """Get ready to answer."""
+        """Load what queries need."""
 
     def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer: ...
 
     def drop_caches(self) -> None:
-        """Let go of what can be read again, in memory and in the page cache."""
+        """Empty its caches, and the page cache of its files."""
 
 
 class PeakMemory:
-    """The most that this process has occupied, as far as anybody looked, over what it started with."""
+    """Peak memory of this process above what it started with, over the samples taken."""
 
     def __init__(self) -> None:
         self._first = footprint.resident()
@@ -96,13 +97,13 @@ class PeakMemory:
             self._file = max(self._file, now.file - self._first.file)
 
     def peak(self) -> tuple[int | None, int | None]:
-        """Anonymous and file-backed bytes; None where the system does not tell."""
+        """Take a last sample; anonymous and file-backed bytes, None where the system does not tell."""
         self.sample()
         return (None, None) if self._first is None else (self._anonymous, self._file)
 
 
 def write_shards(path: Path, folder: Path, report: Report) -> None:
-    """Write what the guide's loop reads: per shard a flat float32 file, and the ids of its frames."""
+    """Write the files of the naive loop: per shard a flat float32 index, and the ids of its frames."""
     done = 0
     with reading(path) as snapshot, storage_errors("writing the files of the naive loop"):
         folder.mkdir()
@@ -115,26 +116,26 @@ def write_shards(path: Path, folder: Path, report: Report) -> None:
             np.save(folder / f"{shard.shard}.npy", ids)
             done += len(ids)
             report(done, snapshot.n_live)
-        told = {"metric": snapshot.metric, "shards": len(snapshot.shards), "generation": snapshot.generation}
-        (folder / "about.json").write_text(json.dumps(told), encoding="utf-8")
+        about = {"metric": snapshot.metric, "shards": len(snapshot.shards), "generation": snapshot.generation}
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def _gather(shard: ShardView, rows: Floats) -> Rows:
-    """Fill rows (n, dim) with the live frames of a shard; returns their ids."""
+    """Fill rows (n, dim) with the live frames of a shard; returns their ids (n,)."""
     ids, at = np.empty(len(rows), np.int64), 0
-    for some, each in float_rows(shard):
-        ids[at : at + len(some)], rows[at : at + len(some)] = some, each
-        at += len(some)
+    for part_ids, part in float_rows(shard):
+        ids[at : at + len(part)], rows[at : at + len(part)] = part_ids, part
+        at += len(part)
     return ids
 
 
 class Naive:
-    """The loop of the beginner's guide: read a shard's flat float32 file, scan it, drop it, take the next."""
+    """The loop of the beginner's guide: read a shard's flat float32 index, scan it, drop it, take the next."""
 
     def __init__(self, folder: Path, memory: PeakMemory) -> None:
         self._folder = folder
         self._memory = memory
-        self._looked = False
+        self._sampled = False
 
     def open(self, report: Report) -> None:
         about = json.loads((self._folder / "about.json").read_text(encoding="utf-8"))
@@ -150,7 +151,7 @@ class Naive:
             found = index.search(query[None], k)
             ids.append(names[found.rows[0]])
             scores.append(found.scores[0])
-            if not self._looked:  # Where most is held: with a shard in memory.
+            if not self._sampled:  # Memory is highest with a shard loaded.
                 self._memory.sample()
             del index
             n_bytes += file.stat().st_size
@@ -158,7 +159,7 @@ class Naive:
         best = np.argsort(-np.concatenate(scores), kind="stable")[:k]
         hits = np.concatenate(ids)[best].tolist()
         ms = (time.perf_counter() - started) * 1e3
-        self._looked = True
+        self._sampled = True
         n = sum(len(names) for _, names in self._shards)
         total, opened = self._total, len(self._shards)
         return ContenderAnswer(ms, hits, total, opened, n, n, n_bytes, self._generation, steps=steps)
@@ -193,11 +194,11 @@ class RamFlat:
         return ContenderAnswer(ms, hits, 1, 1, n, n, 0, self._generation, steps=[(0, ms)])
 
     def drop_caches(self) -> None:
-        """Nothing is read again."""
+        """All is in memory of its own; nothing is read from files again."""
 
 
 class CollectionContender:
-    """The collection itself: every shard scanned exactly, or some opened by one of its routers."""
+    """A search of the collection: exact, or by one of its routers."""
 
     def __init__(self, path: Path, name: str, kind: str, threads: int) -> None:
         self._path = path
@@ -206,7 +207,7 @@ class CollectionContender:
         self._threads = threads
 
     def open(self, report: Report) -> None:
-        self._collection = Collection.open(self._path, cache_bytes=_EVERYTHING, workers=self._threads)
+        self._collection = Collection.open(self._path, cache_bytes=_UNBOUNDED_CACHE, workers=self._threads)
 
     def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer:
         asked = search_options(self._name, self._kind, setting)
@@ -237,7 +238,7 @@ class CollectionContender:
 
 
 def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
-    """The steps of a search that took so many milliseconds as a whole, from the times that its trace tells."""
+    """`ContenderAnswer.steps` of a search that took `ms` milliseconds, from the times of its trace."""
     if trace.workers > 1:
         return []
     at = ms - trace.ms["total"] + trace.ms["filter"] + trace.ms["route"]
@@ -250,9 +251,9 @@ def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
 
 
 def search_options(name: str, kind: str, setting: ContenderSetting) -> dict[str, Any]:
-    """What `Collection.search` is told for a contender.
+    """Keyword arguments of `Collection.search` for a contender.
 
-    Asked for a recall, and for images, `routed` goes by the router that the collection takes itself.
+    With a recall, and for images, `routed` leaves the choice of the router to the collection.
     """
     if name == "exact":
         return {"exact": True}
@@ -269,7 +270,12 @@ def search_options(name: str, kind: str, setting: ContenderSetting) -> dict[str,
 
 
 def make_contender(name: str, path: Path, folder: Path, kind: str, threads: int, memory: PeakMemory) -> Contender:
-    """A contender by its name, not opened yet."""
+    """Make a contender by its name; it is not opened yet.
+
+    Parameters
+    ----------
+    folder : shared by the processes of the comparison
+    """
     if name == "naive":
         return Naive(folder / SHARDS, memory)
     if name == "ram_flat":

@@ -1,4 +1,4 @@
-"""What a comparison found: a row per contender and width, and one sentence."""
+"""The report of a comparison: a result per contender and width, and a one-sentence summary."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import Any
 
 import numpy as np
 
-_CHAMPIONS = ("routed", "spread", "centroid", "exact", "ram_flat", "naive")
-"""Whom the sentence is about: the first of these that took part."""
+_RANKING = ("routed", "spread", "centroid", "exact", "ram_flat", "naive")
+"""The summary is about the first of these that took part."""
 _SLOW = {"naive": "the naive loop", "exact": "an exact search"}
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredQuery:
-    """One query as one contender answered it."""
+    """The answer of one contender to one query."""
 
     ms: float
     recall: float
     shards_probed: int
     frame_ids: tuple[int, ...] = ()
-    """What it found, best first."""
+    """Hits, best first."""
     steps: tuple[tuple[int, float], ...] = ()
-    """Shards in the order they were searched, and the milliseconds since the question at which each was done. In place of a
-    shard -1 stands first where there was a choice of shards to make. Empty where several were searched at once."""
+    """(shard, milliseconds since the start of the query at which its search ended), in search order. A first entry with
+    shard -1 marks the end of shard selection, where there is one. Empty where shards were searched in parallel."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContenderResult:
-    """A contender at one width. Means are over the queries."""
+    """Figures of one contender at one width. Means are over the queries."""
 
     name: str
     setting: str
-    """How wide it searched, a few words; empty where it always scans everything."""
+    """The width, such as `n_probe 8`; empty for contenders that scan everything."""
     router: str
-    """How cells were ranked; empty where it does not go by cells."""
+    """How cells were ranked; empty without routing."""
     n_probe: float
-    """Cells probed, mean; 0 where it does not go by cells."""
+    """Cells probed, mean; 0 without routing."""
     recall_asked: float | None
-    """What the router was asked for; None where a width was given or found."""
+    """Recall that the router was asked for; None where a width was given or found."""
     recall: float
     """Share of the k best by exact float32 scores that were among the hits, mean."""
     expected_recall: float | None
-    """What the router itself expected, mean; None where it says nothing."""
+    """Recall that the router predicted, mean; None where it predicts none."""
     p50_ms: float
     p95_ms: float
     p99_ms: float
@@ -53,117 +53,117 @@ class ContenderResult:
     """Mean."""
     shards_total: int
     fraction_scanned: float
-    """Vectors scanned, of all."""
+    """Share of all vectors that were scanned, mean."""
     work: float
-    """Cells scored, vectors scanned and vectors re-scored, of all vectors."""
+    """Cells scored, vectors scanned and vectors re-scored, divided by the number of vectors, mean."""
     bytes_read: float
-    """From files, per query."""
+    """From files, mean per query."""
     anonymous_bytes: int | None
-    """Most memory of its own, over what its process started with; None where the system does not tell. Shared by all widths."""
+    """Peak anonymous memory above what its process started with, over all widths; None where the system does not tell."""
     file_bytes: int | None
     """The same for pages of mapped files."""
     opening_seconds: float
     first_ms: float
-    """The first query that its process was ever asked, at its first width."""
+    """Time of the very first query, at the first width."""
     queries: tuple[MeasuredQuery, ...]
-    """One entry per query, in their order."""
+    """In the order of the queries."""
 
     def document(self) -> dict[str, Any]:
-        """What scripts read: everything but the single queries."""
+        """All fields but `queries`, for JSON."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "queries"}
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerDiff:
-    """A query, what a contender found for it, and what it should have."""
+    """The hits of a contender for one query beside the exact answer."""
 
     query: int
     """Number of the query among those measured."""
     row: int
-    """Of the query among those that were given."""
+    """Number of the query among those given."""
     recall: float
     found: tuple[int, ...]
     """Frame ids, best first."""
     expected: tuple[int, ...]
-    """The k best, best first; of frames as good as the last, those that were found."""
+    """Ids of the k best frames, best first; of frames that tie with the k-th, preferably those that were found."""
 
     @property
     def missed(self) -> frozenset[int]:
-        """Frames wanted and not found."""
+        """Frames expected and not found."""
         return frozenset(self.expected).difference(self.found)
 
     @property
     def extra(self) -> frozenset[int]:
-        """Frames found and not wanted."""
+        """Frames found and not expected."""
         return frozenset(self.found).difference(self.expected)
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonReport:
-    """What a comparison found."""
+    """All results of a comparison."""
 
     results: tuple[ContenderResult, ...]
     k: int
     recall: float
-    """What was asked for."""
+    """Recall that routed contenders should reach."""
     kind: str
     n_queries: int
     n_frames: int
     cold: bool
     notes: tuple[str, ...]
-    """What the reader should know, one sentence each."""
+    """Sentences for the reader."""
     rows: tuple[int, ...] = ()
-    """Which of the given queries were measured, by their place."""
-    right: tuple[tuple[int, ...], ...] = ()
-    """Per query measured, the ids of the k best frames, best first, and behind them of those as good as the last."""
+    """Numbers of the queries that were measured, among those given."""
+    ground_truth: tuple[tuple[int, ...], ...] = ()
+    """Per measured query, ids of the k best frames, best first, followed by those that tie with the k-th."""
 
     @property
     def summary(self) -> str:
-        """The best way beside the slowest, in one sentence."""
+        """The best contender beside the slowest, in one sentence."""
         best = self.best
-        slow = next((each for each in self.results if each.name in _SLOW and each.name != best.name), None)
+        slow = next((result for result in self.results if result.name in _SLOW and result.name != best.name), None)
         shards = f"opening {best.shards_probed:.3g} of {best.shards_total} shards"
         files = " from cold files" if self.cold else ""
-        told = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {best.recall:.3g}"
+        text = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {best.recall:.3g}"
         if slow is None:
-            return f"{told}."
+            return f"{text}."
         times = slow.p50_ms / best.p50_ms
         if times < 1:
-            return f"{told}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}, which is less."
+            return f"{text}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}, which is less."
         return (
-            f"{told}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}: {times:,.{0 if times >= 10 else 1}f} times as long."
+            f"{text}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}: {times:,.{0 if times >= 10 else 1}f} times as long."
         )
 
     @property
     def best(self) -> ContenderResult:
-        """The best contender, at the width that `pick` takes."""
-        return self.result_for(next(name for name in _CHAMPIONS if any(each.name == name for each in self.results)))
+        """The best contender that took part, at the width that `result_for` takes."""
+        return self.result_for(next(name for name in _RANKING if name in self.names))
 
     @property
     def names(self) -> tuple[str, ...]:
         """The contenders, each once."""
-        return tuple(dict.fromkeys(each.name for each in self.results))
+        return tuple(dict.fromkeys(result.name for result in self.results))
 
     def result_for(self, name: str) -> ContenderResult:
-        """Of a contender, the narrowest width that reaches what was asked for, else the one that finds most."""
-        widths = sorted((each for each in self.results if each.name == name), key=lambda each: each.work)
-        return next((each for each in widths if each.recall >= self.recall), max(widths, key=lambda each: each.recall))
+        """Of a contender, the narrowest width that reaches the recall, else the one with the highest recall."""
+        widths = sorted((result for result in self.results if result.name == name), key=lambda result: result.work)
+        best = max(widths, key=lambda result: result.recall)
+        return next((result for result in widths if result.recall >= self.recall), best)
 
-    def diff(self, standing: ContenderResult, query: int) -> AnswerDiff:
-        """What a contender found for one of the queries measured, and what it should have found."""
-        asked, right = standing.queries[query], self.right[query]
-        k = min(self.k, len(right))
-        # Of those as good as the k-th best, which are as right, the ones that were found come first.
-        found = set(asked.frame_ids).intersection(right)
-        kept = [*(i for i in right if i in found), *(i for i in right if i not in found)][:k]
-        wanted = tuple(sorted(kept, key=right.index))
-        return AnswerDiff(query, self.rows[query], asked.recall, asked.frame_ids, wanted)
+    def diff(self, result: ContenderResult, query: int) -> AnswerDiff:
+        """Hold a contender's hits for a measured query against the exact answer."""
+        measured, best = result.queries[query], self.ground_truth[query]
+        # Frames that tie with the k-th are as right as it is, so those that were found come first.
+        found = set(measured.frame_ids).intersection(best)
+        kept = [*(i for i in best if i in found), *(i for i in best if i not in found)][: self.k]
+        expected = tuple(sorted(kept, key=best.index))
+        return AnswerDiff(query, self.rows[query], measured.recall, measured.frame_ids, expected)
 
-    def worst(self, standing: ContenderResult, n: int) -> tuple[AnswerDiff, ...]:
-        """The n queries for which a contender missed most, worst first; fewer where it missed less often than that."""
-        missing = [i for i, asked in enumerate(standing.queries) if asked.recall < 1]
-        missing.sort(key=lambda i: standing.queries[i].recall)
-        return tuple(self.diff(standing, i) for i in missing[:n])
+    def worst(self, result: ContenderResult, n: int) -> tuple[AnswerDiff, ...]:
+        """Up to n queries with a recall below 1, lowest recall first."""
+        missing = [i for i, measured in enumerate(result.queries) if measured.recall < 1]
+        missing.sort(key=lambda i: result.queries[i].recall)
+        return tuple(self.diff(result, i) for i in missing[:n])
 
 
 def _ms(ms: float) -> str:
@@ -175,42 +175,42 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table_row(standing: ContenderResult) -> dict[str, str | float | None]:
-    """What stands in each of `COLUMNS`, in its unit; shares from 0 to 1, shards as a mean, None where the system does not tell."""
-    own, file = (None if each is None else each / 1e6 for each in (standing.anonymous_bytes, standing.file_bytes))
+def table_row(result: ContenderResult) -> dict[str, str | float | None]:
+    """The value of each of `COLUMNS`: shares from 0 to 1, shards as a mean, None where the system does not tell."""
+    own, file = (None if each is None else each / 1e6 for each in (result.anonymous_bytes, result.file_bytes))
     values = (
-        standing.name,
-        standing.setting or "all",
-        standing.recall,
-        standing.p50_ms,
-        standing.p95_ms,
-        standing.p99_ms,
-        standing.first_ms,
-        standing.shards_probed,
-        standing.fraction_scanned,
-        standing.work,
-        standing.bytes_read / 1e6,
+        result.name,
+        result.setting or "all",
+        result.recall,
+        result.p50_ms,
+        result.p95_ms,
+        result.p99_ms,
+        result.first_ms,
+        result.shards_probed,
+        result.fraction_scanned,
+        result.work,
+        result.bytes_read / 1e6,
         own,
         file,
-        standing.opening_seconds,
+        result.opening_seconds,
     )
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def as_csv(standings: Sequence[ContenderResult]) -> str:
-    """Everything that `ContenderResult.document` tells, as a table for other programs: a head, and a line per standing."""
+def as_csv(results: Sequence[ContenderResult]) -> str:
+    """All that `ContenderResult.document` holds: a header, and a line per result."""
     text = io.StringIO()
     writer = csv.DictWriter(
         text, [field.name for field in fields(ContenderResult) if field.name != "queries"], lineterminator="\n"
     )
     writer.writeheader()
-    writer.writerows(each.document() for each in standings)
+    writer.writerows(result.document() for result in results)
     return text.getvalue()
 
 
-def format_table(standings: Sequence[ContenderResult]) -> list[str]:
-    """Aligned lines: a head, and a line per standing."""
-    rows = [COLUMNS, *(_cells(each) for each in standings)]
+def format_table(results: Sequence[ContenderResult]) -> list[str]:
+    """Aligned lines: a header, and a line per result."""
+    rows = [COLUMNS, *(_cells(result) for result in results)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     return [
         "  ".join(
@@ -221,19 +221,19 @@ def format_table(standings: Sequence[ContenderResult]) -> list[str]:
     ]
 
 
-def _cells(standing: ContenderResult) -> tuple[str, ...]:
-    times = (standing.p50_ms, standing.p95_ms, standing.p99_ms, standing.first_ms)
+def _cells(result: ContenderResult) -> tuple[str, ...]:
+    times = (result.p50_ms, result.p95_ms, result.p99_ms, result.first_ms)
     return (
-        standing.name,
-        standing.setting or "all",
-        f"{standing.recall:.3f}",
+        result.name,
+        result.setting or "all",
+        f"{result.recall:.3f}",
         *(f"{ms:.2f}" for ms in times),
-        f"{standing.shards_probed:.1f}/{standing.shards_total}",
-        f"{standing.fraction_scanned:.1%}",
-        f"{standing.work:.1%}",
-        f"{standing.bytes_read / 1e6:.1f}",
-        *("?" if each is None else f"{each / 1e6:.1f}" for each in (standing.anonymous_bytes, standing.file_bytes)),
-        f"{standing.opening_seconds:.2f}",
+        f"{result.shards_probed:.1f}/{result.shards_total}",
+        f"{result.fraction_scanned:.1%}",
+        f"{result.work:.1%}",
+        f"{result.bytes_read / 1e6:.1f}",
+        *("?" if each is None else f"{each / 1e6:.1f}" for each in (result.anonymous_bytes, result.file_bytes)),
+        f"{result.opening_seconds:.2f}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The processes of one comparison: started, asked in turn, and ended together with the files they share."""
+"""The processes of a comparison and the folder they share, started and ended together."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from engine.search import Truth
 from engine.system import Apart
 
 Progress = Callable[[str, int, int], None]
-"""Takes what is being done (a contender, mostly), how much of it is done, and of how much."""
+"""Takes the current step (mostly the name of a contender), how much of it is done, and of how much."""
 _WARM_SECONDS = 5.0
-"""Most time for warming up a contender; few need as much for every query."""
+"""Longest time to warm up a contender, over all its widths."""
 _STOPPED = "The comparison was stopped."
 
 
@@ -36,18 +36,18 @@ class ContenderRunner:
         self.name = name
         self._process = process
         self._seconds = seconds
-        """It took to open."""
+        """Time to open."""
         self._first_ms = 0.0
         self._answers: dict[ContenderSetting, list[ContenderAnswer]] = {}
-        """By width, to the queries measured, in their order."""
+        """By width, in the order of the measured queries."""
 
     def ask(self, which: Iterable[int], setting: ContenderSetting, **how: Any) -> list[ContenderAnswer]:
-        """Have queries answered, by their numbers."""
-        told = self._process.ask("ask", which=list(which), setting=asdict(setting), **how)
-        return [ContenderAnswer(**each) for each in told]
+        """Answer queries, given by their numbers; `how` goes to the worker's `ask`."""
+        answers = self._process.ask("ask", which=list(which), setting=asdict(setting), **how)
+        return [ContenderAnswer(**answer) for answer in answers]
 
     def warm_up(self, settings: Sequence[ContenderSetting], n: int, *, cold: bool) -> None:
-        """Ask the first query ever, and where the race is not about cold files, all n once at each width if time allows."""
+        """Time the very first query; unless files are to be cold, ask all n once at each width, as far as time allows."""
         (first,) = self.ask([0], settings[0], cold=cold)
         self._first_ms = first.ms
         for setting in settings:
@@ -56,56 +56,56 @@ class ContenderRunner:
                 self.ask(range(n), setting, seconds=_WARM_SECONDS / len(settings))
 
     def run(self, which: Sequence[int], *, cold: bool) -> None:
-        """Answer some queries at each width, and keep the answers."""
+        """Answer queries at each width, and keep the answers."""
         for setting, answers in self._answers.items():
             answers += self.ask(which, setting, cold=cold)
 
     def generations(self) -> set[int]:
-        """Of the collection, that the answers come from."""
-        return {each.generation for answers in self._answers.values() for each in answers}
+        """Generations of the collection that the answers come from."""
+        return {answer.generation for answers in self._answers.values() for answer in answers}
 
     def results(self, truth: Truth, n_frames: int) -> list[ContenderResult]:
-        """How it did, for each width."""
+        """A result per width."""
         anonymous, file = self._process.ask("memory")
-        found = []
+        results = []
         for setting, answers in self._answers.items():
-            asked = [
+            queries = [
                 MeasuredQuery(
-                    each.ms,
-                    truth.recall(i, each.frame_ids),
-                    each.shards_probed,
-                    tuple(each.frame_ids),
-                    tuple((shard, ms) for shard, ms in each.steps),
+                    answer.ms,
+                    truth.recall(i, answer.frame_ids),
+                    answer.shards_probed,
+                    tuple(answer.frame_ids),
+                    tuple((shard, ms) for shard, ms in answer.steps),
                 )
-                for i, each in enumerate(answers)
+                for i, answer in enumerate(answers)
             ]
-            expected = [each.expected_recall for each in answers if each.expected_recall is not None]
-            p50, p95, p99 = percentiles([each.ms for each in answers])
-            found.append(
+            expected = [answer.expected_recall for answer in answers if answer.expected_recall is not None]
+            p50, p95, p99 = percentiles([answer.ms for answer in answers])
+            results.append(
                 ContenderResult(
                     name=self.name,
                     setting=str(setting),
                     router=answers[0].router,
-                    n_probe=_mean(each.n_probe for each in answers),
+                    n_probe=_mean(answer.n_probe for answer in answers),
                     recall_asked=setting.recall,
-                    recall=_mean(each.recall for each in asked),
+                    recall=_mean(query.recall for query in queries),
                     expected_recall=_mean(expected) if expected else None,
                     p50_ms=p50,
                     p95_ms=p95,
                     p99_ms=p99,
-                    shards_probed=_mean(each.shards_probed for each in answers),
+                    shards_probed=_mean(answer.shards_probed for answer in answers),
                     shards_total=answers[0].shards_total,
-                    fraction_scanned=_mean(each.vectors_scanned for each in answers) / n_frames,
-                    work=_mean(each.work for each in answers) / n_frames,
-                    bytes_read=_mean(each.bytes_read for each in answers),
+                    fraction_scanned=_mean(answer.vectors_scanned for answer in answers) / n_frames,
+                    work=_mean(answer.work for answer in answers) / n_frames,
+                    bytes_read=_mean(answer.bytes_read for answer in answers),
                     anonymous_bytes=anonymous,
                     file_bytes=file,
                     opening_seconds=self._seconds,
                     first_ms=self._first_ms,
-                    queries=tuple(asked),
+                    queries=tuple(queries),
                 )
             )
-        return found
+        return results
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -113,10 +113,10 @@ def _mean(values: Iterable[float]) -> float:
 
 
 class ContenderPool:
-    """A folder for temporary files and the processes that use it; both are gone when the block ends."""
+    """Context manager of the processes of a comparison and their temporary folder; both are gone when the block ends."""
 
     def __init__(self, collection: Path, scratch: Path, *, kind: str, k: int, threads: int) -> None:
-        """Take the collection and where to make the folder; nothing is started yet."""
+        """Nothing is started yet; the folder will be made in `scratch`."""
         self._path = collection.absolute()
         self._scratch = scratch
         self._opening = {"kind": kind, "threads": threads}
@@ -142,7 +142,7 @@ class ContenderPool:
             raise Stopped(_STOPPED) from error
 
     def stop(self) -> None:
-        """Kill every process, from any thread; whoever waits for one gets `Stopped` in the end."""
+        """Kill every process, from any thread; the block then ends with `Stopped`."""
         with self._lock:
             self._stopped = True
             for process in self._processes:
@@ -157,7 +157,7 @@ class ContenderPool:
             return process
 
     @contextmanager
-    def _briefly(self, process: Apart) -> Iterator[None]:
+    def _temporary(self, process: Apart) -> Iterator[None]:
         try:
             yield
         finally:
@@ -165,36 +165,36 @@ class ContenderPool:
             with self._lock:
                 self._processes.remove(process)
 
-    def _where(self) -> dict[str, str | int]:
+    def _location(self) -> dict[str, str | int]:
         return {"path": str(self._path), "k": self._k}
 
     def prepare(self, queries: NDArray[np.float32], metric: str, *, shards: bool) -> Truth:
-        """Leave the queries (m, dim) where every process finds them, and work out what should be found.
+        """Save the queries (m, dim) for all processes, and compute their exact answers.
 
         With `shards`, the files of the naive loop are written too.
         """
         folder = Path(self._folder.name)
         np.save(folder / "queries.npy", queries)
         process = self._start("the preparation", os.cpu_count() or 1)
-        with self._briefly(process):
+        with self._temporary(process):
             for do, what in (("truth", "what should be found"), ("shards", "files for the naive loop")):
                 if shards or do == "truth":
-                    process.ask(do, partial(self.progress, what), **self._where())
+                    process.ask(do, partial(self.progress, what), **self._location())
         return Truth(np.load(folder / "ids.npy"), np.load(folder / "scores.npy"), self._k, metric)
 
-    def call(self, names: Iterable[str]) -> None:
-        """Start the processes of contenders who will enter, so that they need not wait for each other's imports."""
-        self._called = {name: self._start(name, self._threads) for name in names}
+    def start(self, names: Iterable[str]) -> None:
+        """Start the processes of contenders that will be opened, so that their imports run side by side."""
+        self._started = {name: self._start(name, self._threads) for name in names}
 
-    def enter(self, name: str) -> ContenderRunner:
-        """A contender that was called, opened, until the end of the race."""
-        return self._open(self._called.pop(name))
+    def open(self, name: str) -> ContenderRunner:
+        """Open a started contender, until the block ends."""
+        return self._open(self._started.pop(name))
 
     @contextmanager
     def trying(self, name: str) -> Iterator[ContenderRunner]:
-        """A contender for a while, whose process is not measured."""
+        """Open a contender for a while, in another process than the one that is measured."""
         process = self._start(name, self._threads)
-        with self._briefly(process):
+        with self._temporary(process):
             yield self._open(process)
 
     def _open(self, process: Apart) -> ContenderRunner:
@@ -202,7 +202,7 @@ class ContenderPool:
             "open",
             partial(self.progress, f"{process.name}: opening"),
             name=process.name,
-            **self._where(),
+            **self._location(),
             **self._opening,
         )
         return ContenderRunner(process.name, process, seconds)

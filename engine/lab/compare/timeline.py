@@ -1,4 +1,4 @@
-"""One query of a comparison as a race: when each contender was done with each shard, by the clock of its own process."""
+"""When each contender finished each shard of one query, on the clock of its own process."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from engine.lab.compare.report import ComparisonReport, ContenderResult
 
 @dataclass(frozen=True, slots=True)
 class ShardSpan:
-    """One shard searched."""
+    """The search of one shard."""
 
     shard: int
     end_ms: float
-    """Milliseconds since the question at which it was done."""
+    """Milliseconds from the start of the query to the end of this shard's search."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContenderTimeline:
-    """One contender's way through the query."""
+    """One contender on one query."""
 
     name: str
     setting: str
-    """How wide it searched; empty where it always scans everything."""
+    """The width; empty for contenders that scan everything."""
     ms: float
-    """Until its answer was there."""
+    """Time of the whole query."""
     chosen_ms: float
-    """Until it knew which shards to open; 0 where it opens all and has nothing to choose."""
+    """Milliseconds from the start of the query to the end of shard selection; 0 where every shard is searched."""
     spans: tuple[ShardSpan, ...]
-    """In the order of the search; empty where shards were searched side by side."""
+    """In search order; empty where shards were searched in parallel."""
     shards_total: int
     recall: float
 
@@ -42,42 +42,42 @@ class QueryTimeline:
     query: int
     """Number of the query among those measured."""
     row: int
-    """Of the query among those that were given."""
+    """Number of the query among those given."""
     contenders: tuple[ContenderTimeline, ...]
     """In the order of the comparison."""
 
     @classmethod
-    def of(cls, verdict: ComparisonReport, query: int) -> QueryTimeline:
-        """One of the queries measured; each contender at the width that `ComparisonReport.result_for` takes."""
-        picks = (verdict.result_for(name) for name in verdict.names)
-        return cls(query, verdict.rows[query], tuple(_entrant(each, query) for each in picks))
+    def of(cls, report: ComparisonReport, query: int) -> QueryTimeline:
+        """Take a measured query from a report; each contender at the width that `ComparisonReport.result_for` takes."""
+        results = (report.result_for(name) for name in report.names)
+        return cls(query, report.rows[query], tuple(_timeline(result, query) for result in results))
 
     @property
     def longest_ms(self) -> float:
-        """Until the last one was done."""
-        return max(each.ms for each in self.contenders)
+        """Time of the slowest contender."""
+        return max(timeline.ms for timeline in self.contenders)
 
 
-def typical_query(verdict: ComparisonReport) -> int:
-    """The query on which all contenders together took the times nearest to their medians."""
-    picks = [verdict.result_for(name) for name in verdict.names]
+def typical_query(report: ComparisonReport) -> int:
+    """The measured query whose times, over all contenders, are nearest to their medians."""
+    results = [report.result_for(name) for name in report.names]
 
-    def apart(query: int) -> float:
-        return sum(abs(math.log(each.queries[query].ms / each.p50_ms)) for each in picks)
+    def distance(query: int) -> float:
+        return sum(abs(math.log(result.queries[query].ms / result.p50_ms)) for result in results)
 
-    return min(range(verdict.n_queries), key=apart)
+    return min(range(report.n_queries), key=distance)
 
 
-def _entrant(standing: ContenderResult, query: int) -> ContenderTimeline:
-    asked = standing.queries[query]
-    chosen = next((ms for shard, ms in asked.steps if shard == CHOOSING), 0.0)
-    laps = tuple(ShardSpan(shard, ms) for shard, ms in asked.steps if shard != CHOOSING)
+def _timeline(result: ContenderResult, query: int) -> ContenderTimeline:
+    measured = result.queries[query]
+    chosen_ms = next((ms for shard, ms in measured.steps if shard == CHOOSING), 0.0)
+    spans = tuple(ShardSpan(shard, ms) for shard, ms in measured.steps if shard != CHOOSING)
     return ContenderTimeline(
-        standing.name,
-        standing.setting,
-        asked.ms,
-        chosen if standing.router else 0.0,
-        laps,
-        standing.shards_total,
-        asked.recall,
+        result.name,
+        result.setting,
+        measured.ms,
+        chosen_ms if result.router else 0.0,
+        spans,
+        result.shards_total,
+        measured.recall,
     )

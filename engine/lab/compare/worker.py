@@ -1,4 +1,4 @@
-"""The process of one contender: `python -m engine.lab.compare.worker FOLDER`, a line of JSON for each question and answer."""
+"""The process of one contender: `python -m engine.lab.compare.worker FOLDER`, one line of JSON per request and reply."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from engine.search import Truth, reading
 from engine.system import Handler, Report, remove_folder, serve
 from engine.vectors import Floats
 
-_TRIES = 200
-"""Times that a folder is removed, 20 ms apart, before it is left."""
+_REMOVALS = 200
+"""Attempts to remove the folder, 20 ms apart, before it is left."""
 
 
 class _ContenderServer:
-    """Answers the questions of a race. The queries lie in the folder; it goes when nobody is left to ask."""
+    """Serves a `ContenderPool`, which leaves the queries in the folder."""
 
     def __init__(self, folder: Path) -> None:
         self._memory = PeakMemory()
         self._folder = folder.parent.resolve() / folder.name
 
     def abandoned(self) -> None:
-        """Remove the folder, again where somebody who does not know yet still writes there."""
-        for _ in range(_TRIES):
+        """The parent process is gone: remove the folder, repeatedly, for another worker may still be writing there."""
+        for _ in range(_REMOVALS):
             remove_folder(self._folder)
             if not self._folder.exists():
                 return
@@ -41,14 +41,14 @@ class _ContenderServer:
         write_shards(Path(path), self._folder / SHARDS, report)
 
     def truth(self, report: Report, path: str, k: int) -> None:
-        """Work out what should be found, and leave it in the folder."""
+        """Compute the exact answers, and leave them in the folder."""
         with reading(Path(path)) as snapshot:
             truth = Truth.of(snapshot, np.load(self._folder / "queries.npy"), k, report)
         np.save(self._folder / "ids.npy", truth.ids)
         np.save(self._folder / "scores.npy", truth.scores)
 
     def open(self, report: Report, name: str, path: str, kind: str, threads: int, k: int) -> float:
-        """Open a contender; returns the seconds that it took."""
+        """Open a contender; returns the seconds it took."""
         self._k = k
         self._queries: Floats = np.load(self._folder / "queries.npy")
         self._contender = make_contender(name, Path(path), self._folder, kind, threads, self._memory)
@@ -62,14 +62,20 @@ class _ContenderServer:
     def ask(
         self, report: Report, which: list[int], setting: dict[str, Any], cold: bool = False, seconds: float = 0.0
     ) -> list[dict[str, Any]]:
-        """Answer these queries, and stop early after so many seconds if any are given."""
+        """Answer queries by their numbers.
+
+        Parameters
+        ----------
+        cold : empty all caches before each query
+        seconds : stop after so many, if not 0
+        """
         answers: list[dict[str, Any]] = []
         started = time.perf_counter()
         for i in which:
             if cold:
                 self._contender.drop_caches()
             answers.append(asdict(self._contender.ask(self._queries[i], self._k, ContenderSetting(**setting))))
-            if cold:  # What we have mapped, another contender could not drop.
+            if cold:  # Pages that are mapped here cannot be dropped by another contender.
                 self._contender.drop_caches()
             if seconds and time.perf_counter() - started > seconds:
                 break
@@ -80,18 +86,19 @@ class _ContenderServer:
         return self._memory.peak()
 
 
-def main() -> None:
+def serve_contender() -> None:
+    """Run this process until its input ends."""
     import_companions()
-    desk = _ContenderServer(Path(sys.argv[1]))
+    server = _ContenderServer(Path(sys.argv[1]))
     handlers: dict[str, Handler] = {
-        "truth": desk.truth,
-        "shards": desk.shards,
-        "open": desk.open,
-        "ask": desk.ask,
-        "memory": desk.memory,
+        "truth": server.truth,
+        "shards": server.shards,
+        "open": server.open,
+        "ask": server.ask,
+        "memory": server.memory,
     }
-    serve(handlers, desk.abandoned)
+    serve(handlers, server.abandoned)
 
 
 if __name__ == "__main__":
-    main()
+    serve_contender()

@@ -1,4 +1,4 @@
-"""Loads of queries against a cache of their own."""
+"""Replay workloads of queries against a cache of their own."""
 
 from engine.lab.replay.cache_history import CacheHistory
 from engine.lab.replay.replay import Replay, ReplayRequest

@@ -1,4 +1,4 @@
-"""What was in a cache over time: for each step and shard what happened to it, and what was held afterwards."""
+"""The history of a cache: per search and shard, what was hit, loaded, evicted and held."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from numpy.typing import NDArray
 from engine.storage import Event, What
 
 HELD_BIT, HIT_BIT, LOADED_BIT, EVICTED_BIT = 1, 2, 4, 8
-"""Bits of what happened to a shard in a step: it is in the cache at the end; it was found there; it was read; all or a part of it had to go."""
+"""Bits of a shard in a step: in the cache at its end; found there; read from files; evicted, wholly or in part."""
 
 
 class CacheState(IntEnum):
-    """What is seen of a shard in a step: the most telling of what happened to it."""
+    """State of a shard in a step, for display. Where several hold, `LOADED` comes before `EVICTED`, `HIT` and `HELD`."""
 
     ABSENT = 0
     HELD = 1
-    """In the cache, and not asked for."""
+    """In the cache, not used."""
     HIT = 2
     """Found in the cache."""
     LOADED = 3
-    """Read from its files."""
+    """Read from files."""
     EVICTED = 4
-    """It had to go, because of the budget."""
+    """Dropped because of the budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheHistory:
-    """What happened in the first t of n steps over s shards. The arrays do not change."""
+    """The first t of n steps over s shards; a step is a search. The arrays do not change."""
 
     n: int
-    """Steps that there are going to be."""
+    """Steps of the whole replay."""
     shards: tuple[int, ...]
     """(s,) numbers of the shards, by column."""
     open_nbytes: NDArray[np.int64]
     """(s,) what the cache counts for each shard once all of it is open."""
     which: NDArray[np.int64]
-    """(t,) what was asked in each step, by number."""
+    """(t,) number of the query of each step."""
     flags: NDArray[np.uint8]
     """(t, s) bits `HELD_BIT`, `HIT_BIT`, `LOADED_BIT`, `EVICTED_BIT`."""
     held: NDArray[np.int64]
@@ -55,11 +55,11 @@ class CacheHistory:
     misses: NDArray[np.int64]
     """(t,) segments not found there."""
     loads: NDArray[np.int64]
-    """(t,) segments read, whether they were kept or not."""
+    """(t,) segments read, kept or not."""
     evictions: NDArray[np.int64]
-    """(t,) segments that had to go."""
+    """(t,) segments evicted."""
     loaded_nbytes: NDArray[np.int64]
-    """(t,) bytes in memory of the segments that were read."""
+    """(t,) bytes in memory of the segments read."""
 
     @property
     def steps(self) -> int:
@@ -73,17 +73,17 @@ class CacheHistory:
 
     @property
     def hit_rate(self) -> float | None:
-        """Share of the segments asked for that were in the cache; None before anything was asked for."""
-        asked = int(self.hits.sum() + self.misses.sum())
-        return int(self.hits.sum()) / asked if asked else None
+        """Hits among all segments used; None before the first."""
+        used = int(self.hits.sum() + self.misses.sum())
+        return int(self.hits.sum()) / used if used else None
 
     @property
     def median_ms(self) -> float:
-        """Of a step; 0 before the first."""
+        """Median time of a step; 0 before the first."""
         return float(np.median(self.ms)) if self.steps else 0.0
 
     def states(self) -> NDArray[np.uint8]:
-        """(t, s) what is seen of each shard, as `CacheState`: reading before going, that before being found, that before being held."""
+        """(t, s) `CacheState` of each shard."""
         conditions = [self.flags & bit != 0 for bit in (LOADED_BIT, EVICTED_BIT, HIT_BIT, HELD_BIT)]
         chosen = np.select(
             conditions, [CacheState.LOADED, CacheState.EVICTED, CacheState.HIT, CacheState.HELD], CacheState.ABSENT
@@ -95,12 +95,18 @@ _COUNTED = ("hits", "misses", "loads", "evictions", "loaded_nbytes", "budget", "
 
 
 class CacheRecorder:
-    """Writes down steps from the events of a cache; may be read from any thread meanwhile."""
+    """Builds a `CacheHistory` from the events of a cache; can be read from any thread meanwhile."""
 
     def __init__(
         self, n: int, shards: Sequence[int], column: Mapping[Hashable, int], open_nbytes: Sequence[int]
     ) -> None:
-        """Take the number of steps, and per key of the cache the place of its shard."""
+        """Prepare n steps.
+
+        Parameters
+        ----------
+        column : per key of the cache, the column of its shard
+        open_nbytes : (s,) bytes of each shard with all of it in the cache
+        """
         self._shards, self._column = tuple(shards), dict(column)
         self._open_nbytes = np.array(open_nbytes, np.int64)
         self._flags, self._held = np.zeros((n, len(shards)), np.uint8), np.zeros((n, len(shards)), np.int64)
@@ -111,7 +117,7 @@ class CacheRecorder:
         self._lock = threading.Lock()
 
     def add(self, events: Iterable[Event], *, which: int, budget: int, ms: float) -> None:
-        """Write down one step, with all that happened since the one before."""
+        """Add a step: the query `which`, and the events since the last step."""
         step, flags = self._done, self._flags[self._done]
         counted = dict.fromkeys(_COUNTED, 0) | {"which": which, "budget": budget}
         for event in events:
@@ -142,7 +148,7 @@ class CacheRecorder:
             self._done = step + 1
 
     def so_far(self) -> CacheHistory:
-        """The steps written down until now."""
+        """The steps added until now."""
         with self._lock:
             t = self._done
         counts = {name: values[:t] for name, values in self._counts.items()}

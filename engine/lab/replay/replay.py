@@ -1,4 +1,4 @@
-"""A load of queries replayed against a cache of its own, so that people see what a cache of some size does for it."""
+"""Replay a workload against a cache of its own, to see what a cache of some size does for it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from engine.types import CacheStats
 from engine.vectors import Floats
 
 MAX_REPLAYED = 5_000
-"""Queries that can be replayed at once."""
+"""Most searches of one replay."""
 DEFAULT_CACHE_SHARE = 1 / 3
-"""Of what all shards take when they are open: a budget at which something is seen to happen."""
+"""Cache budget as a share of all shards when open: small enough that shards are evicted."""
 _EVENTS = 16
-"""Written down at the most per segment in a step; it is found, or missed and read, and goes, each a few times."""
+"""Most cache events per segment and search."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +36,36 @@ class ReplayRequest:
     path: Path
     """Folder of the collection."""
     queries: Floats
-    """(m, dim) to ask."""
+    """(m, dim)."""
     load: str = "uniform"
-    """`uniform`, `skewed` or `session`, see `loads`."""
+    """Workload: `uniform`, `skewed` or `session`, see `workloads`."""
     n: int = 300
     """Searches."""
     budget: int | None = None
-    """Bytes of the cache; None takes a third of what all shards take."""
+    """Bytes of the cache; None takes a third of all shards when open."""
     seed: int = 0
     kind: Kind = "text"
-    """What the queries are."""
+    """What the queries are vectors of."""
     k: int = 10
     pace: float = 0.0
-    """Seconds from the start of one search to that of the next at the least, so that people can watch."""
+    """Least seconds from the start of one search to the next, so that people can watch."""
 
 
 class Replay:
-    """One replay: checked when it is made, run once in any thread, watched and steered from others meanwhile.
+    """One replay: checked when it is made, run once in any thread, watched and steered from others.
 
-    It opens the collection by a handle of its own, so that nobody else's cache is touched.
+    It opens the collection by a handle of its own, so no other cache is touched.
     """
 
     def __init__(self, request: ReplayRequest) -> None:
-        """Take a request.
+        """Check a request.
 
         Raises
         ------
         ValueError
-            If it cannot be answered as it stands.
+            If an argument makes no sense, or the collection has not been built.
         NotACollection
-            If there is none.
+            If there is none at the path.
         """
         with reading(request.path) as snapshot:
             _check(request, snapshot)
@@ -78,16 +78,16 @@ class Replay:
             self._log = CacheRecorder(
                 request.n,
                 [shard.shard for shard in snapshot.shards],
-                {view.segment.row.segment_id: i for i, each in enumerate(snapshot.shards) for view in each.segments},
-                [sum(each) for each in sizes],
+                {view.segment.row.segment_id: i for i, shard in enumerate(snapshot.shards) for view in shard.segments},
+                [sum(of_shard) for of_shard in sizes],
             )
         self._request = request
         self._order = query_order(request.load, request.queries, request.n, request.seed)
         self._n_segments = sum(map(len, sizes))
         self.open_nbytes = sum(map(sum, sizes))
-        """What all shards take in a cache, bytes."""
+        """Bytes of all shards with all of them in the cache."""
         self.pace = request.pace
-        """Seconds from one search to the next at the least; may be changed meanwhile."""
+        """Least seconds from one search to the next; may be changed at any time."""
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._collection: Collection | None = None
@@ -101,7 +101,7 @@ class Replay:
         return self._budget
 
     def set_budget(self, budget: int) -> None:
-        """Change the budget, from any thread, before `run` or during it; the cache lets go at once of what is too much.
+        """Change the budget, from any thread, before or during `run`; the cache evicts at once.
 
         Raises
         ------
@@ -116,20 +116,24 @@ class Replay:
                 self._collection.cache.set_budget(budget)
 
     def wake(self) -> None:
-        """End the waits between searches, from any thread: somebody wants the end."""
+        """End the waits between searches, from any thread."""
         self._awake.set()
 
     def so_far(self) -> CacheHistory:
-        """What has happened until now, from any thread."""
+        """The history until now, from any thread."""
         return self._log.so_far()
 
     def cache(self) -> CacheStats | None:
-        """Counters of the replay's cache, the last ones once it has ended; None before `run`."""
+        """Counters of the replay's cache, the final ones after `run`; None before it."""
         with self._lock:
             return self._stats if self._collection is None else self._collection.cache.stats()
 
     def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CacheHistory:
-        """Ask all queries; `progress` is told after each how many are done and of how many, and may raise to end it.
+        """Ask all queries.
+
+        Parameters
+        ----------
+        progress : takes the searches done and their total after each; may raise to end the replay
 
         Raises
         ------
@@ -145,13 +149,13 @@ class Replay:
                 self._collection = collection
                 collection.cache.set_budget(self._budget)
             try:
-                self._ask(collection, journal, progress)
+                self._search_all(collection, journal, progress)
             finally:
-                with self._lock:  # What was opened goes with the handle, however long somebody looks at the outcome.
+                with self._lock:  # The cache goes with the handle, however long the history is kept.
                     self._stats, self._collection = collection.cache.stats(), None
         return self.so_far()
 
-    def _ask(self, collection: Collection, journal: Journal, progress: Callable[[int, int], None]) -> None:
+    def _search_all(self, collection: Collection, journal: Journal, progress: Callable[[int, int], None]) -> None:
         request, written = self._request, 0
         for done, which in enumerate(self._order.tolist(), 1):
             started = time.monotonic()
@@ -166,7 +170,7 @@ class Replay:
 
 
 def _check(request: ReplayRequest, snapshot: Snapshot) -> None:
-    """Raise `ValueError` for what cannot be replayed here."""
+    """Raise `ValueError` if the collection cannot replay the request."""
     dim = snapshot.settings.dim
     if request.queries.ndim != 2 or request.queries.shape[1] != dim:
         raise ValueError(f"The queries have shape {request.queries.shape}; give one row of {dim} numbers for each.")
@@ -180,7 +184,7 @@ def _check(request: ReplayRequest, snapshot: Snapshot) -> None:
 
 
 def _width(snapshot: Snapshot, request: ReplayRequest) -> dict[str, Any]:
-    """How wide to search, so that it is routed whatever the collection prefers: the usual recall where it is calibrated, else as many cells as usual."""
+    """The width of a routed search, whatever the collection prefers: the usual recall if its router is calibrated, else the usual `n_probe`."""
     asked = Asked(request.k, request.kind, False, DEFAULT_RECALL, None, None, None, None, False)
     if make_plan(snapshot, asked).exact:
         return {"n_probe": default_n_probe(len(snapshot.cells or ()))}

@@ -1,4 +1,4 @@
-"""What another layout would do, and making it so."""
+"""Predict what another layout would cost and find, and apply it."""
 
 from engine.lab.tuning import measure
 from engine.lab.tuning.apply import TuningResult, apply_setting

@@ -1,4 +1,4 @@
-"""Other numbers of cells and other codecs, tried out ahead: each is a rung that a build could step to."""
+"""Try other numbers of cells and other codecs in memory, and keep the cells in the collection's folder."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ from engine.vectors import Cells, are_groups
 from engine.vectors import lists as vectorindex
 
 TRIALS_FOLDER = "ladder"
-"""Folder in the collection. What is in it may be dropped at any time."""
+"""Folder in the collection; it may be deleted at any time."""
 FACTORS = (0.5, 2.0, 0.25, 4.0)
-"""Numbers of cells that are tried, in today's; the nearest first."""
+"""Numbers of cells to try, as multiples of the current one; the nearest first."""
 LEAST_ROWS = 4
-"""Frames per cell below which cells are too many to try."""
+"""Least frames per cell; more cells are not tried."""
 _CODECS = ("sq4", "sq8", "fp16")
 _SAMPLED = 20_000
 """Rows on which a codec is trained and timed."""
 _TIMED = 5
-"""Queries with which it is timed."""
-_STORED = ("centroids", "group_centroids", "group_of", "spread")
+"""Queries that a codec is timed with."""
+_CELL_ARRAYS = ("centroids", "group_centroids", "group_of", "spread")
 
 
 @dataclass(frozen=True, slots=True)
 class CodecTrial:
-    """A codec, tried out."""
+    """What another codec finds, and its speed."""
 
     kept: NDArray[np.bool_]
     """(m, depth) see `Evaluation.kept`."""
     pace: float
-    """Time to compare a row by its codes, in that of today's codec."""
+    """Time to compare a row by its codes, as a multiple of the current codec's."""
 
 
 def try_codecs(snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -> dict[str, CodecTrial]:
-    """What other codecs keep of the answers, and how fast they are compared."""
+    """Measure what other codecs find of the exact answers, and how fast they are compared, by their name."""
     settings = snapshot.settings
     assert snapshot.cells is not None
     frames = Gathered.of(list(snapshot.views()))
@@ -68,41 +68,43 @@ def try_codecs(snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -
     sample = frames.floats(picked)
     others = [name for name in _CODECS if name != settings.codec]
     usual = _seconds(evaluation, sample, settings.codec, snapshot.cells.trained)
-    found = {}
+    trials = {}
     for i, name in enumerate(others):
         progress(i / len(others), f"Trying the codec {name}")
         trained = vectorindex.train_codec(name, sample)
         kept = kept_by_codes(snapshot, evaluation.queries, evaluation.truth, name, trained, lambda part: None)
-        found[name] = CodecTrial(kept, _seconds(evaluation, sample, name, trained) / usual)
-    return found
+        trials[name] = CodecTrial(kept, _seconds(evaluation, sample, name, trained) / usual)
+    return trials
 
 
 def _seconds(evaluation: Evaluation, sample: vectorindex.Floats, codec: str, trained: vectorindex.Floats) -> float:
-    """Seconds that comparing the sample with some queries takes; the least of a few."""
+    """Seconds to compare the sample with a few queries; the least of five runs."""
     queries = evaluation.queries[:_TIMED]
     lists = vectorindex.CodedRows(sample, codec, trained, evaluation.snapshot.metric)
-    took = []
+    seconds = []
     for _ in range(5):
         with vectorindex.one_thread():
             started = time.perf_counter()
             lists.search(queries, 10)
-            took.append(time.perf_counter() - started)
-    return min(took)
+            seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def cell_counts(n_cells: int, n_frames: int) -> list[int]:
-    """Numbers of cells to try."""
-    tried = (int(n_cells * factor) for factor in FACTORS)
-    return [n for n in tried if n >= 2 and n * LEAST_ROWS <= n_frames]
+    """Numbers of cells to try, instead of `n_cells`."""
+    counts = (int(n_cells * factor) for factor in FACTORS)
+    return [n for n in counts if n >= 2 and n * LEAST_ROWS <= n_frames]
 
 
 def try_cells(path: Path, snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -> dict[int, Evaluation]:
-    """Train other cells and fit a router to each, in memory; what comes of it is kept in the collection's folder.
+    """Train other numbers of cells in memory, each with its router, and keep them in the collection's folder.
+
+    Returns the evaluation by number of cells.
 
     Raises
     ------
     EngineError
-        If no router could be fitted to queries here, so that nothing is promised for any number of cells.
+        If the collection has no router that was fitted to queries.
     """
     router, cells = snapshot.router, snapshot.cells
     if router is None or cells is None:
@@ -110,40 +112,40 @@ def try_cells(path: Path, snapshot: Snapshot, evaluation: Evaluation, progress: 
             "Cells are tried with a router that was fitted to queries, and this collection has none; build it with queries first."
         )
     check_writable(path, "trying other cells")
-    wanted = cell_counts(len(cells), snapshot.n_live)
-    found = {}
-    for i, n in enumerate(wanted):
+    counts = cell_counts(len(cells), snapshot.n_live)
+    trials = {}
+    for i, n in enumerate(counts):
 
-        def told(what: str, fraction: float, i: int = i, n: int = n) -> None:
-            progress((i + fraction / 0.75) / len(wanted), f"{n:,} cells: {what}")
+        def report(what: str, fraction: float, i: int = i, n: int = n) -> None:
+            progress((i + fraction / 0.75) / len(counts), f"{n:,} cells: {what}")
 
         settings = replace(snapshot.settings, n_cells=n)
-        blueprint = draw(snapshot, settings, 0, 0, told, keep=None, bank=router.bank)
+        blueprint = draw(snapshot, settings, 0, 0, report, keep=None, bank=router.bank)
         assert blueprint.router is not None
         columns = blueprint.frames.columns
-        found[n] = _evaluation(snapshot, evaluation, blueprint.cells, blueprint.router, columns.cell)
+        trials[n] = _evaluation(snapshot, evaluation, blueprint.cells, blueprint.router, columns.cell)
         _write(
             path / TRIALS_FOLDER / str(n), snapshot, blueprint.cells, blueprint.router, columns.frame_id, columns.cell
         )
     progress(1.0, "Ready")
-    return found
+    return trials
 
 
 def load_tried(path: Path, snapshot: Snapshot, evaluation: Evaluation) -> dict[int, Evaluation]:
-    """What an earlier climb left behind, as far as it still fits the frames."""
-    found: dict[int, Evaluation] = {}
+    """What `try_cells` kept, as far as it still fits the collection's frames."""
+    trials: dict[int, Evaluation] = {}
     if snapshot.cells is None or snapshot.router is None:
-        return found
+        return trials
     for n in cell_counts(len(snapshot.cells), snapshot.n_live):
-        # Whatever lies there may be dropped: what cannot be used is tried again.
+        # What cannot be used is ignored, and can be tried again.
         with (
             suppress(OSError, ValueError, KeyError, TypeError, RecursionError, CorruptData, Untrusted),
             shortages("reading what was tried"),
         ):
-            rung = _read(path / TRIALS_FOLDER / str(n), n, snapshot, evaluation)
-            if rung is not None:
-                found[n] = rung
-    return found
+            trial = _read(path / TRIALS_FOLDER / str(n), n, snapshot, evaluation)
+            if trial is not None:
+                trials[n] = trial
+    return trials
 
 
 def _evaluation(
@@ -158,12 +160,12 @@ def _evaluation(
 
 
 def _fits(snapshot: Snapshot, frame_id: NDArray[np.int64]) -> str:
-    """What a rung was tried on: another build, other frames or another number of them make it stale."""
+    """A hash of what a trial was made of; another build or other frames make it stale."""
     assert snapshot.manifest.cells is not None
     settings: Settings = snapshot.settings
-    told = f"{snapshot.manifest.cells.cells_id} {settings.dim} {settings.metric} {settings.codec} {len(frame_id)}"
+    about = f"{snapshot.manifest.cells.cells_id} {settings.dim} {settings.metric} {settings.codec} {len(frame_id)}"
     ids = np.sort(frame_id).astype(np.int64)
-    return hashlib.blake2b(told.encode() + ids.tobytes(), digest_size=16).hexdigest()
+    return hashlib.blake2b(about.encode() + ids.tobytes(), digest_size=16).hexdigest()
 
 
 def _write(
@@ -175,12 +177,14 @@ def _write(
     cell: NDArray[np.int32],
 ) -> None:
     remove_folder(folder)
-    arrays: dict[str, NDArray[Any]] = {name: getattr(cells, name) for name in _STORED}
+    arrays: dict[str, NDArray[Any]] = {name: getattr(cells, name) for name in _CELL_ARRAYS}
     arrays["cell"] = cell[np.argsort(frame_id, kind="stable")]
     for kind, ranking in (("text", router.text), ("image", router.image)):
         if ranking is not None:
-            told = ranking.arrays()
-            arrays |= {f"{kind}_{name}": told[name] for name in ("vectors", "biases", "group_vectors", "group_biases")}
+            fitted = ranking.arrays()
+            arrays |= {
+                f"{kind}_{name}": fitted[name] for name in ("vectors", "biases", "group_vectors", "group_biases")
+            }
     with storage_errors("keeping what was tried"):
         hashes = save_arrays(folder, arrays)
         about = {"fits": _fits(snapshot, frame_id), "files": hashes, "calibration": router.calibration.as_json()}
@@ -199,7 +203,7 @@ def _read(folder: Path, n_cells: int, snapshot: Snapshot, evaluation: Evaluation
     real_files(folder, files)
     arrays = _arrays(folder, files, n_cells, len(frame_id), dim)
     none = np.empty((0, dim), np.float32)
-    cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _STORED})
+    cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _CELL_ARRAYS})
     text, image = (_ranking(arrays, kind, none) for kind in ("text", "image"))
     assert text is not None
     router = Learned(text, lambda: image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
@@ -209,7 +213,7 @@ def _read(folder: Path, n_cells: int, snapshot: Snapshot, evaluation: Evaluation
 
 
 def _arrays(folder: Path, files: Mapping[str, str], n_cells: int, n_frames: int, dim: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a rung by name: those that `_write` writes and no others, as the note names them."""
+    """The arrays of a trial by name, checked: those that `_write` writes and no others."""
     # One level of cells has no groups, whose files are empty then.
     n_groups = (
         load_shape(folder / "group_of.npy", np.int32, 1)[0]
@@ -226,14 +230,14 @@ def _arrays(folder: Path, files: Mapping[str, str], n_cells: int, n_frames: int,
         if kind == "text" or "image_vectors.npy" in files:
             shapes |= {f"{kind}_vectors": (n_cells, dim), f"{kind}_biases": (n_cells,)}
             shapes |= {f"{kind}_group_vectors": (n_groups, dim), f"{kind}_group_biases": (n_groups,)}
-    found = {}
+    arrays = {}
     for name, shape in shapes.items():
         dtype = np.int32 if name in ("group_of", "cell") else np.float32
-        found[name] = load_array(folder / f"{name}.npy", files, dtype, shape, finite=dtype is np.float32)
-    cell, group_of = found["cell"], found["group_of"]
+        arrays[name] = load_array(folder / f"{name}.npy", files, dtype, shape, finite=dtype is np.float32)
+    cell, group_of = arrays["cell"], arrays["group_of"]
     if cell.min() < 0 or cell.max() >= n_cells or (n_groups and not are_groups(group_of, n_groups)):
         raise CorruptData("What was tried holds cells or groups that there are not.")
-    return found
+    return arrays
 
 
 def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: vectorindex.Floats) -> Ranking | None:

@@ -1,4 +1,4 @@
-"""Carrying a tuning out: the shards or the cells are made anew beside the old ones, and then measured."""
+"""Apply a setting: reshard or rebuild the collection, then measure it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from engine.lab.tuning.tuner import LayoutMetrics, LayoutSetting, Tuner
 from engine.search import reading
 
 _WRITTEN = 0.7
-"""Share of the time after which it is written, and measured from then on."""
+"""Share of the progress at which writing ends and measuring starts."""
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """A tuning that was carried out."""
+    """A setting that was applied."""
 
     predicted: LayoutMetrics
     measured: LayoutMetrics
     tuner: Tuner
-    """For the collection as it is now."""
+    """For the collection after the change."""
 
 
 def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Progress) -> TuningResult:
-    """Change a collection, and measure what came of it with the queries that foresaw it.
+    """Change a collection to a setting, and measure it with the queries that predicted it.
 
-    Whoever reads the collection meanwhile goes on with what there was. If `progress` raises `Stopped` before all is written,
-    nothing has changed; afterwards it is not heard.
+    Readers go on with the old generation until the change is written. If `progress` raises `Stopped` before that, nothing
+    has changed; after it, `Stopped` is ignored.
 
     Raises
     ------
     Busy
-        If somebody else is writing.
+        If the collection is being written to.
     ValueError
         If the placement does not work with the cells.
     StorageFull
@@ -45,15 +45,15 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
         If the collection was changed since the tuner was prepared.
     """
     predicted = tuner.predict(setting)
-    today = tuner.today.setting
+    current = tuner.today.setting
     with Collection.open(path) as collection:
         if collection.generation != tuner.generation:
             raise EngineError(
                 "The collection was changed by somebody else meanwhile; see what it is like now, and apply then."
             )
-        if (setting.n_shards, setting.placement) != (today.n_shards, today.placement) or setting.rebuilds:
+        if (setting.n_shards, setting.placement) != (current.n_shards, current.placement) or setting.rebuilds:
             _change(collection, setting, within(progress, 0.0, _WRITTEN))
-    progress = _to_the_end(progress)
+    progress = _ignoring_stop(progress)
     evaluation = tuner.evaluation
     if setting.rebuilds:
         progress(_WRITTEN, "Measuring it anew")
@@ -74,26 +74,26 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
     progress(_WRITTEN, "Measuring it")
     with reading(path) as snapshot:
         fresh = tuner.moved(snapshot)
-        found = measure_layout(snapshot, fresh.evaluation, setting)
+        measured = measure_layout(snapshot, fresh.evaluation, setting)
         progress(0.9, "Measuring it")
         usual = LayoutSetting(setting.n_shards, setting.placement)
-        outcome = found if setting == usual else measure_layout(snapshot, fresh.evaluation, usual)
-    return TuningResult(predicted, found, replace(fresh, today=outcome, _known={}))
+        today = measured if setting == usual else measure_layout(snapshot, fresh.evaluation, usual)
+    return TuningResult(predicted, measured, replace(fresh, today=today, _known={}))
 
 
-def _to_the_end(progress: Progress) -> Progress:
-    """From here on it is written, and to say that it was stopped would not be true."""
+def _ignoring_stop(progress: Progress) -> Progress:
+    """The change is written by then, so stopping comes too late."""
 
-    def told(fraction: float, what: str) -> None:
+    def report(fraction: float, what: str) -> None:
         with suppress(Stopped):
             progress(fraction, what)
 
-    return told
+    return report
 
 
 def _change(collection: Collection, setting: LayoutSetting, progress: Progress) -> None:
-    def told(what: str, fraction: float) -> None:
-        if what != "done":  # It is committed by then, and asking it to stop comes too late.
+    def report(what: str, fraction: float) -> None:
+        if what != "done":  # The change is committed by then, so stopping comes too late.
             progress(fraction, what.capitalize())
 
     try:
@@ -103,11 +103,11 @@ def _change(collection: Collection, setting: LayoutSetting, progress: Progress) 
                 placement=setting.placement,
                 n_cells=setting.n_cells or None,
                 codec=setting.codec or None,
-                progress=told,
+                progress=report,
             )
         else:
-            collection.reshard(n_shards=setting.n_shards, placement=setting.placement, progress=told)
+            collection.reshard(n_shards=setting.n_shards, placement=setting.placement, progress=report)
     except Stopped:
         with collection.writing():
-            pass  # Whoever begins to write sweeps away what was written in vain.
+            pass  # The next writer removes files that no generation names.
         raise

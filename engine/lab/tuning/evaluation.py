@@ -1,4 +1,4 @@
-"""What has to be measured once to foresee how a collection would be searched: where the answers of test queries lie."""
+"""The exact answers of test queries and where they lie, from which other layouts are predicted."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from engine.storage import Gathered, Snapshot, prepare_query
 from engine.vectors import Floats, Rows, lists
 
 Progress = Callable[[float, str], None]
-"""Takes the fraction done, 0 to 1, and a few words; may raise to end it."""
+"""Takes the fraction done, 0 to 1, and a few words; may raise to end the work."""
 _KEPT = 24
-"""Routes that are remembered."""
+"""Most routes in the cache."""
 
 
 def within(progress: Progress, first: float, last: float) -> Progress:
-    """Progress of a part of the work."""
+    """Progress of a part of the work, that goes from one fraction to another."""
     return lambda fraction, what: progress(first + (last - first) * fraction, what)
 
 
 @dataclass(frozen=True, slots=True)
 class RoutedCells:
-    """The cells that test queries probe, for one plan."""
+    """The cells that the test queries probe under one plan."""
 
     chosen: Rows
     """(m, width) best first, -1 where a query needs fewer."""
@@ -40,10 +40,10 @@ class RoutedCells:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A generation as test queries see it. It needs no file any more."""
+    """Test queries on one generation of a collection; all in memory, it reads no files."""
 
     snapshot: Snapshot
-    """To plan and to route with; without shards."""
+    """For planning and routing; without shards."""
     planner: LayoutPlanner
     queries: Floats
     """(m, dim) of unit norm for `ip`."""
@@ -51,11 +51,11 @@ class Evaluation:
     k: int
     truth: Truth
     places: Rows
-    """(m, depth) where among the planner's frames the exact answers are."""
+    """(m, depth) rows of the exact answers among the planner's frames."""
     right: NDArray[np.bool_]
-    """(m, depth) which of these count: the k best, and any as good as the last of them."""
+    """(m, depth) which of these count: the k best, and those that tie with the k-th."""
     kept: NDArray[np.bool_]
-    """(m, depth) which of these their codes rank high enough to be scored again."""
+    """(m, depth) which of these their codes rank high enough to be re-scored."""
     unseen: bool = True
     """Whether the router was fitted without the test queries."""
     _routes: dict[Plan, RoutedCells] = field(default_factory=dict)
@@ -70,12 +70,12 @@ class Evaluation:
         return self.snapshot.readable_rows
 
     def plan(self, recall: float, max_shards: int | None) -> Plan:
-        """How such a search is done here."""
+        """The plan of a search for the k best."""
         asked = Asked(self.k, self.kind, False, recall, None, max_shards, None, None, False)
         return make_plan(self.snapshot, asked)
 
     def route(self, plan: Plan) -> RoutedCells:
-        """The cells that each query probes under a routed plan, wherever they lie."""
+        """The cells that each query probes under a routed plan, in whichever shards; cached."""
         known = self._routes.get(plan)
         if known is None:
             scorer = self.snapshot.scorers[plan.kind][plan.router]
@@ -96,8 +96,7 @@ def evaluate(
 
     Parameters
     ----------
-    queries : (m, dim), best such that the router was not fitted on
-    progress : told how far it is
+    queries : (m, dim), preferably others than the router was fitted on
 
     Raises
     ------
@@ -106,7 +105,7 @@ def evaluate(
     """
     check_built(snapshot)
     dim, metric = snapshot.settings.dim, snapshot.settings.metric
-    queries = np.stack([prepare_query(each, dim, metric) for each in queries])
+    queries = np.stack([prepare_query(query, dim, metric) for query in queries])
     truth = Truth.of(snapshot, queries, k, lambda done, of: progress(0.6 * done / of, "Finding the exact answers"))
     progress(0.6, "Looking where they lie")
     columns = Gathered.of(list(snapshot.views())).columns
@@ -127,7 +126,7 @@ def evaluate(
 
 
 def check_built(snapshot: Snapshot) -> None:
-    """Raise `EngineError` where there is nothing to tune."""
+    """Raise `EngineError` if there is nothing to tune."""
     if not snapshot.n_live:
         raise EngineError("The collection holds no frames yet, so there is nothing to tune; add some first.")
     if snapshot.cells is None:
@@ -135,18 +134,18 @@ def check_built(snapshot: Snapshot) -> None:
 
 
 def places_of(frame_id: Rows, ids: Rows) -> Rows:
-    """Where each id stands among the frame ids (n,) of a collection, which hold it."""
+    """The row of each id among the frame ids (n,), which contain it."""
     order = np.argsort(frame_id, kind="stable")
-    found: Rows = order[np.searchsorted(frame_id[order], ids)]
-    return found
+    places: Rows = order[np.searchsorted(frame_id[order], ids)]
+    return places
 
 
 def kept_by_codes(
     snapshot: Snapshot, queries: Floats, truth: Truth, codec: str, trained: Floats, progress: Callable[[float], None]
 ) -> NDArray[np.bool_]:
-    """(m, depth) which frames of the exact answers are among those that codes rank best of all, and so are scored again.
+    """(m, depth) which frames of the exact answers their codes rank high enough, among all frames, to be re-scored.
 
-    Among fewer frames, as a routed search compares, a frame ranks no lower: searches keep as many or more.
+    A routed search compares fewer frames, among which a frame ranks no lower: it keeps as many or more.
     """
     stored = {"fp16": 2, "fp32": 4}
     if stored.get(codec, 0) >= stored[snapshot.settings.store]:
@@ -155,12 +154,12 @@ def kept_by_codes(
     m, done = len(queries), 0
     ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
     for shard in snapshot.shards:
-        for some, rows in float_rows(shard):
+        for part_ids, rows in float_rows(shard):
             found = lists.CodedRows(rows, codec, trained, snapshot.metric).search(queries, depth)
-            ids = np.hstack([ids, some[np.maximum(found.rows, 0)]])
+            ids = np.hstack([ids, part_ids[np.maximum(found.rows, 0)]])
             scores = np.hstack([scores, found.scores])
             best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
             ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
-            done += len(some)
+            done += len(part_ids)
             progress(done / snapshot.n_live)
-    return np.stack([np.isin(wanted, have) for wanted, have in zip(truth.ids, ids, strict=True)])
+    return np.stack([np.isin(exact, ranked) for exact, ranked in zip(truth.ids, ids, strict=True)])

@@ -1,4 +1,4 @@
-"""How stored frames would lie in shards and segments under another placement, worked out without writing anything."""
+"""Compute how stored frames would lie in shards and segments under another placement, without writing them."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from engine.storage import Settings, has_codes, lay_out, pieces, placed
 from engine.vectors import Cells, Rows, lists_nbytes
 
 _KEPT = 16
-"""Arrangements that are remembered: those of one picture."""
+"""Most layouts in the cache: those of one chart."""
 _GROUPED = ("semantic", "hierarchical")
-"""Placements for which cells are grouped, which takes seconds where there are thousands."""
+"""Placements that group cells, which takes seconds for thousands of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardLayout:
-    """Where frames lie: shards are lists of segments, and only those that hold frames have any."""
+    """Which shard and segment each frame lies in. Only shards that hold frames have segments."""
 
     placement: str
     n_shards: int
-    """Shards there are, empty ones too."""
+    """Empty ones too."""
     starts: Rows
     """First segment of each shard that holds frames."""
     shard_of: NDArray[np.int32]
-    """(n_segments,) place of the shard among those that hold frames."""
+    """(n_segments,) number of the shard among those that hold frames."""
     segment_of: NDArray[np.int32]
     """(n,) segment of each frame."""
     counts: NDArray[np.int32]
     """(n_segments, n_cells + 1) frames of each cell; the last column is 0."""
     coded: NDArray[np.bool_]
-    """(n_segments,) whether it gets codes."""
+    """(n_segments,) whether the segment has codes."""
     nbytes: Rows
-    """(n_segments,) bytes of memory once it is open."""
+    """(n_segments,) bytes of memory of the open segment."""
     stored_nbytes: int
     """Bytes of one stored row."""
 
     @property
     def n_lists(self) -> Rows:
-        """(n_segments,) cells that occur."""
-        found: Rows = np.count_nonzero(self.counts, axis=1).astype(np.int64)
-        return found
+        """(n_segments,) cells that occur in the segment."""
+        n_lists: Rows = np.count_nonzero(self.counts, axis=1).astype(np.int64)
+        return n_lists
 
     @property
     def rows(self) -> Rows:
         """(n_segments,) frames."""
-        found: Rows = self.counts.sum(axis=1, dtype=np.int64)
-        return found
+        rows: Rows = self.counts.sum(axis=1, dtype=np.int64)
+        return rows
 
 
 class LayoutPlanner:
-    """Lays frames out in any placement and any number of shards, in the cells that they are in."""
+    """Lays frames out by any placement into any number of shards, keeping their cells."""
 
     def __init__(self, columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> None:
-        """Take all live frames of a collection, with the cells and the router that a placement goes by."""
+        """Take all live frames of a collection, and the cells and router that placements learn from."""
         self.columns = columns
         self.settings = settings
         self._cells = cells
@@ -70,12 +70,12 @@ class LayoutPlanner:
         self._lock = threading.Lock()
 
     def settings_for(self, placement: str, n_shards: int) -> Settings:
-        """The settings with which the collection would be laid out so; another placement starts with options of its own."""
+        """The settings of such a layout; placement options are kept for the current placement only."""
         options = self.settings.options if placement == self.settings.placement else {}
         return replace(self.settings, placement=placement, n_shards=n_shards, options=options)
 
     def moved(self, settings: Settings) -> LayoutPlanner:
-        """The same frames in the same cells, where the collection has been laid out anew; what was learned still holds."""
+        """After a reshard: for the same frames in the same cells; learned placements are kept."""
         other = LayoutPlanner(self.columns, self._cells, self._router, settings)
         other._learned = self._learned
         return other
@@ -86,16 +86,16 @@ class LayoutPlanner:
         return tuple(name for name in PLACEMENTS if name != "hierarchical" or self._cells.two_level)
 
     def is_learned(self, placement: str, n_shards: int) -> bool:
-        """Whether laying out so many shards takes no time to speak of."""
+        """Whether `learn` returns at once."""
         return placement not in _GROUPED or (placement, n_shards) in self._learned
 
     def learn(self, placement: str, n_shards: int) -> Placement:
-        """The placement as a reshard would lay it out; remembered, for grouping many cells takes seconds.
+        """The placement that a reshard would learn; cached, for grouping many cells takes seconds.
 
         Raises
         ------
         ValueError
-            If it cannot work with these cells.
+            If the placement cannot work with these cells.
         """
         key = placement, n_shards
         with self._lock:
@@ -105,7 +105,7 @@ class LayoutPlanner:
             return self._learned[key]
 
     def layout(self, placement: str, n_shards: int, codec: str = "") -> ShardLayout:
-        """Where the frames would lie; an empty codec is the collection's own."""
+        """Where the frames would lie; an empty codec is the collection's. The last 16 are cached."""
         codec = codec or self.settings.codec
         key = placement, n_shards, codec
         with self._lock:

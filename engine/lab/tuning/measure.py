@@ -1,4 +1,4 @@
-"""Measuring what it takes to answer what-if questions about a collection, and what its searches give as it is."""
+"""Measure a collection: its searches as it is, and what a `Tuner` needs to predict others."""
 
 from __future__ import annotations
 
@@ -28,44 +28,44 @@ from engine.storage import Snapshot
 from engine.vectors import Floats
 
 N_QUERIES = 200
-"""Test queries unless told otherwise."""
+"""Usual number of test queries."""
 K = 10
 _TIMED = 40
-"""Of the test queries, those that searches are timed with to learn what a step costs."""
+"""Test queries that each layout is timed with."""
 _SCANS = 10
-"""Of these, for exact searches, which take longer."""
+"""Test queries that exact searches are timed with."""
 _RECALLS = (0.8, 0.95, 0.99)
-_REHEARSED = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
-"""Layouts on which searches are timed, besides today's: few and many shards, opened all and in part, with codes and without."""
+_TIMED_LAYOUTS = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
+"""Layouts on which searches are timed, besides the current one: few and many shards, with codes and without."""
 
 
 def current_setting(snapshot: Snapshot) -> LayoutSetting:
-    """How a collection is set, as far as a layout goes; for searches, what is usual."""
+    """The layout of a collection, with the usual search settings."""
     manifest = snapshot.manifest
     return LayoutSetting(len(manifest.layout.names), manifest.layout.placement)
 
 
 def measure_layout(snapshot: Snapshot, evaluation: Evaluation, setting: LayoutSetting) -> LayoutMetrics:
-    """Ask the test queries, one by one, of the collection as it is.
+    """Search for the test queries, one by one, in the collection as it is.
 
     Parameters
     ----------
-    setting : how to search; its layout is only named
+    setting : recall, `max_shards` and `cache_bytes` of the searches; its layout is taken over unchecked
     """
     plan = replace(evaluation, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
     cache = ShardCache(setting.cache_bytes)
     results, ms = time_searches(snapshot, evaluation.queries, plan, cache)
     ids = [[hit.frame_id for hit in result.hits] for result in results]
-    found = np.array([evaluation.truth.recall(i, each) for i, each in enumerate(ids)])
+    recalls = np.array([evaluation.truth.recall(i, hits) for i, hits in enumerate(ids)])
     opened = np.array([result.trace.shards_probed for result in results], np.float64)
     used = sum(result.trace.shards_probed for result in results)
-    read = sum(each.state == "opened" for result in results for each in result.trace.shards)
+    read = sum(shard.state == "opened" for result in results for shard in result.trace.shards)
     sizes = [open_nbytes(view.segment, snapshot.settings, "loaded") for view in snapshot.views() if view.n_live]
     return LayoutMetrics(
         setting,
         "measured",
         len(snapshot.shards),
-        Interval.mean(found, 1.0),
+        Interval.mean(recalls, 1.0),
         Interval.mean(opened, len(snapshot.shards)),
         _median(ms),
         cache.stats().nbytes,
@@ -79,7 +79,7 @@ def measure_layout(snapshot: Snapshot, evaluation: Evaluation, setting: LayoutSe
 
 
 def _median(ms: Values) -> Interval:
-    """The median, and how far that of other such queries may be, from medians of these drawn anew."""
+    """The median, with its bootstrapped 90 % interval."""
     drawn = np.random.default_rng(0).integers(0, len(ms), (200, len(ms)))
     median, error = float(np.median(ms)), Z_90 * float(np.median(ms[drawn], axis=1).std())
     return Interval(median, max(0.0, median - error), median + error)
@@ -95,14 +95,14 @@ def prepare_tuner(
     unseen: bool = True,
     placements: Iterable[str] | None = (),
 ) -> Tuner:
-    """Measure all that is needed to answer what-if questions about a collection; it takes a good ten seconds for 10^5 frames.
+    """Measure what a `Tuner` needs; about ten seconds for 10^5 frames.
 
     Parameters
     ----------
     queries : (m, dim) test queries
     unseen : whether the router was fitted without them
-    placements : that are laid out ahead for every number of shards, besides today's; None for none at all, where one
-        question is asked only
+    placements : to lay out ahead for every number of shards, besides the current one; None to lay out none, for a
+        single prediction
 
     Raises
     ------
@@ -128,7 +128,7 @@ def prepare_tuner(
 
 
 def with_cells_tried(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
-    """The tuner with other numbers of cells tried out as well, see `ladder.try_cells`."""
+    """A tuner that can predict other numbers of cells, see `alternatives.try_cells`."""
     with reading(path) as snapshot:
         found = alternatives.try_cells(path, snapshot, tuner.moved(snapshot).evaluation, progress)
     return replace(tuner, cells=found, _known={})
@@ -137,10 +137,10 @@ def with_cells_tried(path: Path, tuner: Tuner, progress: Progress) -> Tuner:
 def _timings(
     snapshot: Snapshot, evaluation: Evaluation, progress: Progress
 ) -> tuple[list[TimedSearches], list[SegmentLoad]]:
-    """Real searches and loads, on today's layout and on a few others; the first are all queries as they are usually asked."""
-    others = [each for each in _REHEARSED if each[0] in evaluation.planner.placements]
+    """Timed searches and loads, on the current layout and on a few others; the first are all test queries with usual settings."""
+    others = [layout for layout in _TIMED_LAYOUTS if layout[0] in evaluation.planner.placements]
     loads: list[SegmentLoad] = []
-    turns: list[TimingTask] = []
+    tasks: list[TimingTask] = []
     with ExitStack() as stack:
         for i in range(len(others) + 1):
             name, layout, n = "today", snapshot, len(snapshot.shards)
@@ -150,18 +150,18 @@ def _timings(
                 progress(0.4 * i / len(others), f"Trying {name}")
                 layout = stack.enter_context(temporary_layout(snapshot, placement, n))
             loads += time_loads(layout)
-            turns += _turns(name, layout, evaluation, n)
-        first = replace(turns[0], queries=evaluation.queries, plan=evaluation.plan(DEFAULT_RECALL, None))
-        return time_in_turns([first, *turns], within(progress, 0.4, 1.0)), loads
+            tasks += _tasks(name, layout, evaluation, n)
+        first = replace(tasks[0], queries=evaluation.queries, plan=evaluation.plan(DEFAULT_RECALL, None))
+        return time_in_turns([first, *tasks], within(progress, 0.4, 1.0)), loads
 
 
-def _turns(name: str, layout: Snapshot, evaluation: Evaluation, n: int) -> list[TimingTask]:
-    """Narrow searches and wide ones, with a cap and exact."""
-    asked: list[tuple[float, int | None]] = [(each, None) for each in _RECALLS]
+def _tasks(name: str, layout: Snapshot, evaluation: Evaluation, n: int) -> list[TimingTask]:
+    """Narrow and wide searches, with a cap on shards, and exact ones."""
+    asked: list[tuple[float, int | None]] = [(recall, None) for recall in _RECALLS]
     if n > 1:
         asked.append((DEFAULT_RECALL, max(1, n // 4)))
-    plans = dict.fromkeys(plan for plan in (evaluation.plan(*each) for each in asked) if not plan.exact)
+    plans = dict.fromkeys(plan for plan in (evaluation.plan(*one) for one in asked) if not plan.exact)
     exact = evaluation.plan(1.0, None)
     cache = ShardCache(UNBOUNDED_CACHE)
-    found = [TimingTask(name, layout, evaluation.queries[:_TIMED], plan, cache) for plan in plans]
-    return [*found, TimingTask(name, layout, evaluation.queries[:_SCANS], exact, cache)]
+    tasks = [TimingTask(name, layout, evaluation.queries[:_TIMED], plan, cache) for plan in plans]
+    return [*tasks, TimingTask(name, layout, evaluation.queries[:_SCANS], exact, cache)]

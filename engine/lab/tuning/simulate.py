@@ -1,8 +1,9 @@
-"""What searches would do under another layout: which shards they would open, what they would find, scan and hold in memory."""
+"""Simulate searches on another layout: shards opened, recall, rows scanned, cache contents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +16,19 @@ from engine.storage import ByteLRU
 from engine.vectors import Rows
 
 _BATCH = 32
-"""Queries looked at in one step, so that memory stays small."""
+"""Queries per step, to bound memory."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What each of m test queries would do, with the very choice of cells and shards that a search makes."""
+    """Simulated searches for m test queries, with the same choice of cells and shards as a real search."""
 
     plan: Plan
     recall: Values
     """(m,) share of the exact answer that is found."""
     work: SearchWork
-    wanted: tuple[Rows, ...]
-    """Segments that each query compares, in order."""
+    segments: tuple[Rows, ...]
+    """Segments that each query opens, in order."""
     layout: ShardLayout
 
     @property
@@ -44,36 +45,36 @@ def simulate(
     codec: str = "",
     kept: NDArray[np.bool_] | None = None,
 ) -> Simulation:
-    """Foresee searches of the test queries.
+    """Simulate searches for the test queries.
 
     Parameters
     ----------
-    recall : that is asked for
+    recall : asked for
     max_shards : shards that may be opened; None for all
-    codec, kept : another codec, and what its codes keep of the answers, see `Evaluation.kept`
+    codec, kept : another codec, and its `Evaluation.kept`
     """
     plan = evaluation.plan(recall, max_shards)
     kept = evaluation.kept if kept is None else kept
     if plan.exact:
-        return _of_everything(evaluation, layout, plan)
+        return _exact(evaluation, layout, plan)
     depth = rescore_depth(codec or evaluation.planner.settings.codec, plan.k)
     routed = evaluation.route(plan)
     parts = [
         _step(evaluation, layout, plan, slice(i, i + _BATCH), kept, depth) for i in range(0, len(routed.chosen), _BATCH)
     ]
-    recalls, works, wanted = zip(*parts, strict=True)
+    recalls, works, segments = zip(*parts, strict=True)
     names = SearchWork.__slots__
-    work = SearchWork(*(np.concatenate([getattr(each, name) for each in works]) for name in names))
-    return Simulation(plan, np.concatenate(recalls), work, tuple(each for some in wanted for each in some), layout)
+    work = SearchWork(*(np.concatenate([getattr(part, name) for part in works]) for name in names))
+    return Simulation(plan, np.concatenate(recalls), work, tuple(chain(*segments)), layout)
 
 
-def _of_everything(evaluation: Evaluation, layout: ShardLayout, plan: Plan) -> Simulation:
+def _exact(evaluation: Evaluation, layout: ShardLayout, plan: Plan) -> Simulation:
     m, shards, segments = len(evaluation.queries), len(layout.starts), len(layout.nbytes)
     nothing, n = np.zeros(m), float(layout.rows.sum())
     work = SearchWork(
         nothing, nothing + shards, nothing, nothing + shards, nothing + segments, nothing, nothing, nothing + n, nothing
     )
-    # An exact search compares mapped rows and opens nothing through the cache.
+    # An exact search reads mapped rows and does not use the cache.
     return Simulation(plan, np.ones(m), work, (np.empty(0, np.int64),) * m, layout)
 
 
@@ -86,8 +87,8 @@ def _step(
     counts = layout.counts[:, chosen]
     held = counts > 0
     used = np.logical_or.reduce(held, axis=2)
-    predicted, wanted_here = in_shards(used, best_held(held, of_chosen), layout.starts)
-    opened = winners(wanted_here, predicted, plan.max_shards)
+    predicted, wanted = in_shards(used, best_held(held, of_chosen), layout.starts)
+    opened = winners(wanted, predicted, plan.max_shards)
     probing = used & opened[layout.shard_of]
     held &= probing[:, :, None]
     per_segment = np.where(probing, counts.sum(axis=2, dtype=np.int64), 0)
@@ -107,11 +108,11 @@ def _step(
         plain.astype(np.float64),
         np.minimum(depth, coded).astype(np.float64),
     )
-    # Where the exact answers are, and which of these places are searched.
+    # Which of the exact answers lie in cells and segments that are searched.
     places, right = evaluation.places[some], evaluation.right[some]
     segment, cell = layout.segment_of[places], evaluation.planner.columns.cell[places]
     probed = np.zeros((m, layout.counts.shape[1]), np.bool_)
-    np.put_along_axis(probed, chosen, True, axis=1)  # -1 marks the last column, which stands for no cell.
+    np.put_along_axis(probed, chosen, True, axis=1)  # -1 is the last column, which stands for no cell.
     found = right & np.take_along_axis(probed, cell, 1) & probing[segment, np.arange(m)[:, None]]
     found &= kept[some] | ~layout.coded[segment]
     k = min(plan.k, places.shape[1])
@@ -121,14 +122,14 @@ def _step(
 
 @dataclass(frozen=True, slots=True)
 class CacheSimulation:
-    """What the cache does for the test queries, asked one after the other a second time."""
+    """The cache over a second round of all test queries."""
 
     nbytes: int
-    """Bytes that it holds in the end."""
+    """Held at the end."""
     load_ms: Values
-    """(m,) milliseconds that each query waits for segments to be opened."""
+    """(m,) milliseconds that each query waits for segments to open."""
     share: float
-    """Of the segments wanted, those that were in memory."""
+    """Hits among the segments used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ class _Weight:
     nbytes: int
 
 
-def simulate_cache(seen: Simulation, load_ms: Values, budget: int) -> CacheSimulation:
-    """Let the very cache keep, and drop, what the test queries want.
+def simulate_cache(simulation: Simulation, load_ms: Values, budget: int) -> CacheSimulation:
+    """Run the engine's own cache over the segments of two rounds of all test queries.
 
     Parameters
     ----------
@@ -145,18 +146,18 @@ def simulate_cache(seen: Simulation, load_ms: Values, budget: int) -> CacheSimul
     budget : bytes
     """
     cache: ByteLRU[_Weight] = ByteLRU(budget)
-    weights = [_Weight(nbytes) for nbytes in seen.layout.nbytes.tolist()]
-    waited = np.zeros(len(seen.wanted))
-    hits = asked = 0
+    weights = [_Weight(nbytes) for nbytes in simulation.layout.nbytes.tolist()]
+    waited = np.zeros(len(simulation.segments))
+    hits = used = 0
     for last in (False, True):
-        for i, wanted in enumerate(seen.wanted):
-            for segment in wanted.tolist():
+        for i, segments in enumerate(simulation.segments):
+            for segment in segments.tolist():
                 with cache.use(segment, lambda segment=segment: weights[segment]) as (_, was_there):  # type: ignore[misc]
                     if last:
-                        asked += 1
+                        used += 1
                         hits += was_there
                         waited[i] += 0.0 if was_there else load_ms[segment]
-        everything = {segment for wanted in seen.wanted for segment in wanted.tolist()}
-        if cache.stats().entries == len(everything):
-            return CacheSimulation(cache.stats().nbytes, waited, 1.0)  # All that is ever wanted fits, and stays.
-    return CacheSimulation(cache.stats().nbytes, waited, hits / asked if asked else 1.0)
+        distinct = {segment for segments in simulation.segments for segment in segments.tolist()}
+        if cache.stats().entries == len(distinct):  # Every segment used fits, so the second round hits.
+            return CacheSimulation(cache.stats().nbytes, waited, 1.0)
+    return CacheSimulation(cache.stats().nbytes, waited, hits / used if used else 1.0)

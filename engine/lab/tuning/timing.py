@@ -1,4 +1,4 @@
-"""Timing real searches: on the layout there is, and on a few others that are written to a temporary folder for it."""
+"""Time real searches, on the current layout and on others that are written to a temporary folder."""
 
 from __future__ import annotations
 
@@ -22,109 +22,108 @@ from engine.types import Filter, SearchResult
 from engine.vectors import Floats
 
 MAX_LAID_OUT = 65_536
-"""Frames that are laid out for it at the most; what a step costs does not depend on how many there are."""
+"""Most frames in a temporary layout; the cost of a step does not depend on their number."""
 REPEATS = 3
-"""Times that each query is asked; the median counts."""
+"""Rounds of each query; the median counts."""
 UNBOUNDED_CACHE = 1 << 40
-"""Cache budget, bytes: what was opened stays."""
+"""Bytes; no shard is evicted."""
 _LOADS = 12
-"""Segments of a layout whose opening is timed."""
+"""Most segments of a layout whose opening is timed."""
 
 
 def time_searches(
     snapshot: Snapshot, queries: Floats, plan: Plan, cache: ShardCache | None = None, repeats: int = REPEATS
 ) -> tuple[list[SearchResult], Values]:
-    """Ask each query (m, dim) by itself, some times over.
+    """Search for each query (m, dim) by itself, after one round that does not count.
 
     Parameters
     ----------
-    cache : what shards are opened through; None for one that holds them all, which is filled first
+    cache : None for one that holds every shard
 
     Returns
     -------
-    the answers of the first round that counts, and (m,) the median milliseconds of a query
+    the results of the first round that counts, and (m,) the median milliseconds of each query
     """
     prober = Prober(ShardCache(UNBOUNDED_CACHE) if cache is None else cache)
     rounds = [
         [search(snapshot, query[None], plan, Wanted(Filter()), prober)[0] for query in queries]
         for _ in range(repeats + 1)
     ][1:]
-    ms = np.median([[each.trace.ms["total"] for each in answers] for answers in rounds], axis=0)
+    ms = np.median([[result.trace.ms["total"] for result in results] for results in rounds], axis=0)
     return rounds[0], ms
 
 
 @dataclass(frozen=True)
 class TimingTask:
-    """Searches that are timed in turn with others."""
+    """Searches to be timed in turn with others."""
 
     layout: str
     snapshot: Snapshot
     queries: Floats
     plan: Plan
     cache: ShardCache
-    """That the turns of one layout share."""
+    """Shared by the tasks of one layout."""
 
 
-def time_in_turns(turns: Sequence[TimingTask], progress: Progress, repeats: int = REPEATS) -> list[TimedSearches]:
-    """Ask everything some times over, so that whatever else the machine does meets all alike.
+def time_in_turns(tasks: Sequence[TimingTask], progress: Progress, repeats: int = REPEATS) -> list[TimedSearches]:
+    """Time all tasks in turn, `repeats` times, so that other load on the machine meets them alike.
 
-    Each turn asks its queries twice, and the second time counts: what another turn left in the processor's caches would make
-    searches of a layout look dearer than they are where it is the only one.
+    Each task runs twice in a row and the second run counts, so that it finds its own data in the processor's caches.
     """
-    ms: list[list[Values]] = [[] for _ in turns]
-    answers: list[list[SearchResult]] = [[] for _ in turns]
+    ms: list[list[Values]] = [[] for _ in tasks]
+    answers: list[list[SearchResult]] = [[] for _ in tasks]
     for i in range(repeats):
-        for j, turn in enumerate(turns):
-            progress((i + j / len(turns)) / repeats, f"Timing searches, round {i + 1} of {repeats}")
-            prober = Prober(turn.cache)
+        for j, task in enumerate(tasks):
+            progress((i + j / len(tasks)) / repeats, f"Timing searches, round {i + 1} of {repeats}")
+            prober = Prober(task.cache)
             for _ in range(2):
                 answers[j] = [
-                    search(turn.snapshot, query[None], turn.plan, Wanted(Filter()), prober)[0] for query in turn.queries
+                    search(task.snapshot, query[None], task.plan, Wanted(Filter()), prober)[0] for query in task.queries
                 ]
-            ms[j].append(np.array([each.trace.ms["total"] for each in answers[j]]))
+            ms[j].append(np.array([result.trace.ms["total"] for result in answers[j]]))
     return [
-        TimedSearches(turn.layout, turn.plan.exact, SearchWork.of(found, turn.snapshot), np.median(took, axis=0))
-        for turn, found, took in zip(turns, answers, ms, strict=True)
+        TimedSearches(task.layout, task.plan.exact, SearchWork.of(results, task.snapshot), np.median(took, axis=0))
+        for task, results, took in zip(tasks, answers, ms, strict=True)
     ]
 
 
 def time_loads(snapshot: Snapshot) -> list[SegmentLoad]:
-    """Open some of the segments of a layout, each once: their files are in the page cache, as they were just written or read."""
+    """Time the opening of some segments of a layout; their files should be in the page cache."""
     segments = [view.segment for view in snapshot.views()]
-    found = []
+    loads = []
     for segment in segments[:: -(-len(segments) // _LOADS)]:
         segment.load("loaded")
         started = time.perf_counter()
         lists = segment.load("loaded")
         ms = (time.perf_counter() - started) * 1e3
-        found.append(SegmentLoad(segment.coded, lists.nbytes, len(segment.cells), ms))
-    return found
+        loads.append(SegmentLoad(segment.coded, lists.nbytes, len(segment.cells), ms))
+    return loads
 
 
 @contextmanager
 def temporary_layout(snapshot: Snapshot, placement: str, n_shards: int) -> Iterator[Snapshot]:
-    """The frames of a generation, or some of them where they are many, in other shards; gone again at the end.
+    """The frames of a generation, or a sample of them, in other shards; the files are removed when the block ends.
 
     Raises
     ------
     StorageFull
-        If the disk of temporary files is full.
+        If the disk for temporary files is full.
     """
     assert snapshot.cells is not None
-    frames = _some(Gathered.of(list(snapshot.views())))
+    frames = _sample(Gathered.of(list(snapshot.views())))
     planner = LayoutPlanner(frames.columns, snapshot.cells, snapshot.router, snapshot.settings)
     layout = planner.layout(placement, n_shards)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder, storage_errors("laying out shards to try"):
         segments = _written(Path(folder), frames, layout, snapshot)
         shards = tuple(
-            ShardView(shard, f"Shard {shard}", tuple(SegmentView(each, ()) for each in mine))
-            for shard, mine in enumerate(segments)
+            ShardView(shard, f"Shard {shard}", tuple(SegmentView(segment, ()) for segment in of_shard))
+            for shard, of_shard in enumerate(segments)
         )
         yield snapshot.imagined(shards, placement=placement)
 
 
-def _some(frames: Gathered) -> Gathered:
-    """Evenly chosen frames, where there are more than it takes."""
+def _sample(frames: Gathered) -> Gathered:
+    """At most `MAX_LAID_OUT` frames, at even distances."""
     if len(frames) <= MAX_LAID_OUT:
         return frames
     kept = np.linspace(0, len(frames), MAX_LAID_OUT, endpoint=False).astype(np.int64)
@@ -133,9 +132,9 @@ def _some(frames: Gathered) -> Gathered:
 
 
 def _written(folder: Path, frames: Gathered, layout: ShardLayout, snapshot: Snapshot) -> list[list[Segment]]:
-    """The segments of an layout, shard by shard."""
+    """Write the segments of a layout; returns them shard by shard."""
     settings = snapshot.settings
-    found: list[list[Segment]] = [[] for _ in layout.starts]
+    segments: list[list[Segment]] = [[] for _ in layout.starts]
     for number, shard in enumerate(layout.shard_of.tolist()):
         mine = np.flatnonzero(layout.segment_of == number)
         columns = frames.columns.take(mine)
@@ -151,5 +150,5 @@ def _written(folder: Path, frames: Gathered, layout: ShardLayout, snapshot: Snap
             snapshot.metric,
             datetime.now(),
         )
-        found[shard].append(Segment(place, row, settings.dim, snapshot.metric, settings.codec))
-    return found
+        segments[shard].append(Segment(place, row, settings.dim, snapshot.metric, settings.codec))
+    return segments

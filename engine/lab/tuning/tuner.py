@@ -1,4 +1,4 @@
-"""What another number of shards, placement, recall, cap or cache would bring: predicted, and measured where that can be."""
+"""Predict recall, time and memory for other numbers of shards, placements, recalls, caps and caches."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from engine.storage import Snapshot
 
 MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
 SHARD_COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
-"""Numbers of shards that are shown side by side."""
+"""Numbers of shards to predict side by side."""
 MAX_TUNED_SHARDS = 1000
-_REMEMBERED = 2000
-"""Outcomes that are remembered."""
+_CACHED = 2000
+"""Most predictions in the cache."""
 Z_90 = 1.645
-"""Standard errors to each side of a mean that leave one in ten beyond."""
+"""Half the width of a 90 % interval of the normal distribution, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutSetting:
-    """What can be tuned."""
+    """A layout and search settings to predict or apply."""
 
     n_shards: int
-    """That are asked for: placements by time of day and by content have as many as there are kinds."""
+    """Asked for; placements by time of day and by content have as many as there are kinds."""
     placement: str
     recall: float = DEFAULT_RECALL
-    """That searches ask for."""
+    """Asked for by searches."""
     max_shards: int | None = None
     """Shards that a search may open; None for all."""
     cache_bytes: int = CACHE_BYTES
     n_cells: int = 0
-    """0 for those there are."""
+    """0 keeps the current cells."""
     codec: str = ""
-    """Empty for the one there is."""
+    """Empty keeps the current codec."""
 
     @property
     def rebuilds(self) -> bool:
-        """Whether it takes a build and not only a reshard."""
+        """Whether applying it takes a build, not only a reshard."""
         return bool(self.n_cells or self.codec)
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value, and between what it lies most likely: nine times in ten."""
+    """A value with its 90 % interval."""
 
     value: float
     low: float
@@ -61,7 +61,7 @@ class Interval:
 
     @classmethod
     def mean(cls, values: Values, most: float) -> Interval:
-        """The mean over queries, and how far the mean of other such queries may be from it."""
+        """The mean over queries, with the interval for other queries like them, within 0 and `most`."""
         mean = float(values.mean())
         error = Z_90 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
         return cls(mean, max(0.0, mean - error), min(most, mean + error))
@@ -69,34 +69,34 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class LayoutMetrics:
-    """What a setting brings, over the test queries."""
+    """Figures of a setting over the test queries, measured or predicted."""
 
     setting: LayoutSetting
     how: MetricsSource
     shards_total: int
     recall: Interval
-    """Mean share of the exact answer that is found."""
+    """Mean."""
     shards_opened: Interval
     """Mean per query."""
     p50_ms: Interval
-    """Median milliseconds of a query that comes by itself, after the others have been asked once."""
+    """Median milliseconds of a single query, in the second round of all."""
     nbytes: int
-    """Bytes of shards in the cache when all queries have been asked."""
+    """Bytes of shards in the cache after all queries."""
     all_nbytes: int
     """Bytes of all shards, if all were open."""
     in_memory: float
-    """Share of the opened segments that were in the cache."""
+    """Share of the opened segments that were cache hits."""
     vectors_scanned: float
     """Mean per query."""
     cells_scored: float
     """Mean per query."""
     exact: bool
     reason: str
-    """Why it is searched so, one sentence."""
+    """Why the searches are routed or exact, one sentence."""
 
     @property
     def line(self) -> str:
-        """In one line for a terminal."""
+        """One line for a terminal."""
         setting = self.setting
         extras = [f"recall {setting.recall:g} asked for"]
         if setting.max_shards is not None:
@@ -114,28 +114,28 @@ class LayoutMetrics:
         )
 
     def document(self) -> dict[str, Any]:
-        """As JSON that scripts read."""
+        """For JSON."""
         names = [name for name in self.__slots__ if name not in ("setting", "recall", "shards_opened", "p50_ms")]
         document = {name: getattr(self.setting, name) for name in self.setting.__slots__}
         document = {"asked_" + name if name == "recall" else name: value for name, value in document.items()}
         for name in ("recall", "shards_opened", "p50_ms"):
-            band: Interval = getattr(self, name)
-            document |= {name: band.value, name + "_low": band.low, name + "_high": band.high}
+            interval: Interval = getattr(self, name)
+            document |= {name: interval.value, name + "_low": interval.low, name + "_high": interval.high}
         return document | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class Tuner:
-    """Answers what-if questions about one generation of a collection, in milliseconds."""
+    """Predicts other settings for one generation of a collection, in milliseconds each."""
 
     evaluation: Evaluation
     cost: CostModel
     today: LayoutMetrics
-    """Measured, as the collection is."""
+    """Measured, on the collection as it is."""
     cells: Mapping[int, Evaluation] = field(default_factory=dict)
-    """Other numbers of cells that were tried."""
+    """Trials of other numbers of cells."""
     codecs: Mapping[str, CodecTrial] = field(default_factory=dict)
-    """Other codecs that were tried."""
+    """Trials of other codecs."""
     _known: dict[LayoutSetting, LayoutMetrics] = field(default_factory=dict)
 
     @property
@@ -148,12 +148,12 @@ class Tuner:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Numbers of shards to show: the usual ones, and today's."""
+        """Numbers of shards to predict side by side, with today's."""
         most = max(1, len(self.evaluation.planner.columns))
         return tuple(sorted({n for n in (*SHARD_COUNTS, self.today.setting.n_shards) if n <= most}))
 
     def check(self, setting: LayoutSetting) -> None:
-        """Raise `ValueError` for the first value that cannot be."""
+        """Raise `ValueError` for the first value that makes no sense or was not tried."""
         if setting.placement not in PLACEMENTS:
             raise ValueError(f"Unknown placement {setting.placement!r}; use {', '.join(self.placements)}.")
         if setting.placement not in self.placements:
@@ -175,18 +175,18 @@ class Tuner:
             raise ValueError(f"The codec {setting.codec!r} was not tried; use {', '.join(self.codecs)}.")
 
     def predict(self, setting: LayoutSetting) -> LayoutMetrics:
-        """What a setting brings; what is measured already is returned as it was.
+        """The figures of a setting; today's are the measured ones.
 
         Raises
         ------
         ValueError
-            If a value cannot be.
+            If a value makes no sense or was not tried.
         """
         self.check(setting)
         return self.today if setting == self.today.setting else self._predicted(setting)
 
     def across(self, setting: LayoutSetting) -> list[LayoutMetrics]:
-        """The same with each number of shards that is shown, none of them measured, so that they can be held against each other."""
+        """The setting with each number of `counts`, all predicted, so that they can be compared."""
         self.check(setting)
         return [self._predicted(replace(setting, n_shards=n)) for n in self.counts]
 
@@ -198,51 +198,51 @@ class Tuner:
         codec = self.codecs.get(setting.codec)
         layout = evaluation.planner.layout(setting.placement, setting.n_shards, setting.codec)
         kept = None if codec is None else codec.kept
-        seen = simulate(evaluation, layout, setting.recall, setting.max_shards, setting.codec, kept)
-        outcome = self._outcome(setting, seen, 1.0 if codec is None else codec.pace)
-        if len(self._known) >= _REMEMBERED:
+        simulation = simulate(evaluation, layout, setting.recall, setting.max_shards, setting.codec, kept)
+        metrics = self._metrics(setting, simulation, 1.0 if codec is None else codec.pace)
+        if len(self._known) >= _CACHED:
             self._known.clear()
-        self._known[setting] = outcome
-        return outcome
+        self._known[setting] = metrics
+        return metrics
 
     def _evaluation(self, setting: LayoutSetting) -> Evaluation:
         return self.cells[setting.n_cells] if setting.n_cells else self.evaluation
 
     def slow(self, setting: LayoutSetting) -> bool:
-        """Whether cells have to be grouped first, which takes a second or two for each number of shards; see `lay_out`."""
-        known = self._evaluation(setting).planner.is_learned
-        return not all(known(setting.placement, n) for n in self.counts)
+        """Whether `lay_out` must come first: grouping cells takes a second or two for each number of shards."""
+        is_learned = self._evaluation(setting).planner.is_learned
+        return not all(is_learned(setting.placement, n) for n in self.counts)
 
     def lay_out(self, setting: LayoutSetting, progress: Progress) -> None:
-        """Lay a placement out for every number of shards that is shown, so that asking about it takes no time."""
+        """Learn a placement for every number of `counts`, so that predictions take no time."""
         for i, n in enumerate(self.counts):
             progress(i / len(self.counts), f"Laying out {n} {setting.placement.replace('_', '-')} shards")
             self._evaluation(setting).planner.learn(setting.placement, n)
 
-    def _outcome(self, setting: LayoutSetting, seen: Simulation, pace: float) -> LayoutMetrics:
-        layout = seen.layout
-        warm = self.cost.ms(seen.work, exact=seen.plan.exact, pace=pace)
+    def _metrics(self, setting: LayoutSetting, simulation: Simulation, pace: float) -> LayoutMetrics:
+        layout = simulation.layout
+        warm = self.cost.ms(simulation.work, exact=simulation.plan.exact, pace=pace)
         load_ms = self.cost.load_ms(layout.nbytes, layout.n_lists, layout.coded)
-        kept = simulate_cache(seen, load_ms, setting.cache_bytes)
-        p50 = float(np.median(warm + kept.load_ms))
+        cache = simulate_cache(simulation, load_ms, setting.cache_bytes)
+        p50 = float(np.median(warm + cache.load_ms))
         return LayoutMetrics(
             setting,
             "needs a rebuild" if setting.rebuilds else "predicted",
             layout.n_shards,
-            Interval.mean(seen.recall, 1.0),
-            Interval.mean(seen.work.opened, layout.n_shards),
+            Interval.mean(simulation.recall, 1.0),
+            Interval.mean(simulation.work.opened, layout.n_shards),
             Interval(p50, p50 * (1 - self.cost.error), p50 * (1 + self.cost.error)),
-            kept.nbytes,
+            cache.nbytes,
             int(layout.nbytes.sum()),
-            kept.share,
-            float(seen.scanned.mean()),
-            float(seen.work.scored.mean()),
-            seen.plan.exact,
-            seen.plan.reason,
+            cache.share,
+            float(simulation.scanned.mean()),
+            float(simulation.work.scored.mean()),
+            simulation.plan.exact,
+            simulation.plan.reason,
         )
 
     def moved(self, snapshot: Snapshot) -> Tuner:
-        """For the same frames in the same cells, where the collection has been laid out anew; `today` is still the old one.
+        """After a reshard: for the same frames in the same cells; `today` is still the old one.
 
         Raises
         ------
@@ -250,10 +250,10 @@ class Tuner:
             If frames came or went meanwhile, or the cells are others.
         """
         before, now = self.evaluation.snapshot, snapshot
-        told = [(each.n_live, each.manifest.cells, set(each.videos)) for each in (before, now)]
-        if told[0] != told[1]:
+        same = [(one.n_live, one.manifest.cells, set(one.videos)) for one in (before, now)]
+        if same[0] != same[1]:
             raise EngineError("The collection was changed by somebody else meanwhile; measure it anew.")
-        cells = {n: replace(each, planner=each.planner.moved(snapshot.settings)) for n, each in self.cells.items()}
+        cells = {n: replace(trial, planner=trial.planner.moved(snapshot.settings)) for n, trial in self.cells.items()}
         planner = self.evaluation.planner.moved(snapshot.settings)
         return replace(
             self, _known={}, cells=cells, evaluation=replace(self.evaluation, snapshot=now.imagined(), planner=planner)
