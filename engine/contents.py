@@ -12,7 +12,7 @@ from engine.errors import Busy, CollectionError, ReadOnly
 from engine.frames import statistics
 from engine.media import Clip
 from engine.reports import (
-    Gap,
+    ModalityGap,
     Recording,
     ShardContents,
     TagShares,
@@ -86,7 +86,7 @@ class Contents:
             bank = None if snapshot.router is None else snapshot.router.bank
             return None if bank is None else bank.vectors[: bank.n_texts]
 
-    def modality_gap(self) -> Gap | None:
+    def modality_gap(self) -> ModalityGap | None:
         """How far texts lie from frames here, on the texts that the router was fitted on; None where there is no such router."""
         texts = self.stored_texts()
         ids = self.some_frames(_GAP_FRAMES, np.random.default_rng(0))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.contents import Contents
 from engine.embedding import Encoder, load_encoder
 from engine.errors import EncoderError
-from engine.reports import MemoryAccount, account
+from engine.reports import MemoryAccount, memory_account
 from engine.routing import Kind, RouterName
 from engine.search import (
     Approach,
@@ -257,7 +257,7 @@ class Searcher(Contents):
     def memory(self) -> MemoryAccount:
         """Where the bytes of the collection are now: on disk, mapped, in memory, whole and by shard."""
         with self._generations.reading() as snapshot:
-            return account(self.path, snapshot, self.cache, self.residency)
+            return memory_account(self.path, snapshot, self.cache, self.residency)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:

@@ -25,11 +25,11 @@ from engine.importers import (
     load_array,
 )
 from engine.lab.compare import Benchmark, ComparisonRequest, format_table
-from engine.lab.tuning import LayoutSetting, measure
-from engine.reports import capacity, memory
+from engine.lab.tuning import N_QUERIES, LayoutSetting, prepare_tuner, with_cells_tried
+from engine.reports import format_account, format_plan, plan_shards
 from engine.searcher import How, Query
 from engine.storage import Residency
-from engine.system import Kind, bounds
+from engine.system import Kind, bounds, parse_bytes
 from engine.text import unheard
 from engine.types import Filter
 
@@ -301,7 +301,7 @@ def run_memory(options: argparse.Namespace) -> int:
     """Say where the bytes of a collection are."""
     with Collection.open(options.collection) as collection:
         told = collection.memory()
-    return _say(options, *memory.describe(told).split("\n"), **told.document())
+    return _say(options, *format_account(told).split("\n"), **told.document())
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -359,27 +359,27 @@ def run_tune(options: argparse.Namespace) -> int:
     """Foresee another layout, beside what is measured as the collection is."""
     with Collection.open(options.collection) as collection:
         if options.queries is None:
-            samples = sample_queries(collection, measure.N_QUERIES, options.kind)
+            samples = sample_queries(collection, N_QUERIES, options.kind)
             queries, unseen = samples.vectors, samples.unseen
         else:
-            queries, unseen = np.atleast_2d(_queries(options.queries))[: measure.N_QUERIES], True
+            queries, unseen = np.atleast_2d(_queries(options.queries))[:N_QUERIES], True
     with Line() as line:
 
         def told(fraction: float, what: str) -> None:
             line.show(what, fraction)
 
-        tuner = measure.prepare_tuner(
+        tuner = prepare_tuner(
             options.collection, queries, options.kind, options.k, told, unseen=unseen, placements=None
         )
         if options.try_cells:
-            tuner = measure.with_cells_tried(options.collection, tuner, told)
+            tuner = with_cells_tried(options.collection, tuner, told)
         today = tuner.today.setting
         setting = LayoutSetting(
             options.shards or today.n_shards,
             options.placement or today.placement,
             options.recall,
             options.max_shards,
-            today.cache_bytes if options.cache is None else capacity.parse_bytes(options.cache),
+            today.cache_bytes if options.cache is None else parse_bytes(options.cache),
             options.cells,
             options.codec,
         )
@@ -395,19 +395,19 @@ def run_tune(options: argparse.Namespace) -> int:
 
 def run_plan(options: argparse.Namespace) -> int:
     """Say how many shards, and what they take."""
-    plan = capacity.plan_shards(
-        capacity.parse_bytes(options.ram),
+    plan = plan_shards(
+        parse_bytes(options.ram),
         options.vectors,
         options.dim,
         codec=options.codec,
         store=options.store,
         n_cells=options.cells,
-        shard_bytes=None if options.shard_size is None else capacity.parse_bytes(options.shard_size),
+        shard_bytes=None if options.shard_size is None else parse_bytes(options.shard_size),
         workers=options.workers,
     )
     derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
     return _say(
-        options, *capacity.describe(plan).split("\n"), **asdict(plan), **{name: getattr(plan, name) for name in derived}
+        options, *format_plan(plan).split("\n"), **asdict(plan), **{name: getattr(plan, name) for name in derived}
     )
 
 

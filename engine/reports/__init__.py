@@ -1,29 +1,25 @@
 """What a collection holds and costs, for people."""
 
-from engine.reports import capacity, memory
-from engine.reports.capacity import ShardPlan, parse_bytes, parse_count, plan_shards, readable_bytes
-from engine.reports.memory import MemoryAccount, account, open_nbytes
-from engine.reports.modality_gap import Gap, measure_gap
+from engine.reports.capacity import ShardPlan, format_plan, plan_shards
+from engine.reports.memory import MemoryAccount, format_account, memory_account, open_nbytes
+from engine.reports.modality_gap import ModalityGap, measure_gap
 from engine.reports.shards import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
 from engine.reports.statistics import collection_stats, video_info, video_infos
 
 __all__ = [
-    "Gap",
     "MemoryAccount",
+    "ModalityGap",
     "Recording",
     "ShardContents",
     "ShardPlan",
     "TagShares",
-    "account",
-    "capacity",
     "collection_stats",
+    "format_account",
+    "format_plan",
     "measure_gap",
-    "memory",
+    "memory_account",
     "open_nbytes",
-    "parse_bytes",
-    "parse_count",
     "plan_shards",
-    "readable_bytes",
     "recordings",
     "shard_contents",
     "tag_shares",

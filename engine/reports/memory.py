@@ -1,6 +1,6 @@
-"""Where the bytes of a collection are: on disk, in mapped pages, in memory, and what plain float32 in memory would take.
+"""Where the bytes of a collection are: on disk, in mapped pages, in memory, and what plain float32 would take.
 
-Files are counted by their sizes, mapped pages as the system tells them, arrays by looking at what the handle holds.
+Files are counted by their sizes, mapped pages by what the system reports, arrays by walking the objects of a handle.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from typing import Any
 import numpy as np
 
 from engine.errors import CorruptData
+from engine.reports.shard_sizes import ID_NBYTES, STORES
 from engine.storage import ByteLRU, Residency, Segment, Settings, ShardView, Snapshot
 from engine.system import Resident, memory, shortages
 from engine.vectors import PER_MAPPED_LIST, Lists
 
-ID_NBYTES = 8
-"""Of a frame's number beside its vector."""
 _FRESH_NS = 2_000_000_000
-"""A folder that changed within these nanoseconds may change again without its time of change showing it."""
+"""A folder that changed this recently may change again without a new modification time."""
 _PICTURES = ("media", "pictures", "clips", "parents")
-_HELD = "engine."
-"""Modules whose objects are looked into for arrays."""
-_NOT_HELD = "engine.storage.manifest"
+_WALKED = "engine."
+"""Objects of these modules are searched for arrays."""
+_SKIPPED = "engine.storage.manifest"
 """Rows of the catalog hold no arrays, and can be very many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
-    """Bytes of files, by what is in them."""
+class DiskUsage:
+    """Bytes of files by their contents."""
 
     rows: int
     """Stored vectors."""
@@ -42,15 +41,15 @@ class Disk:
     columns: int
     """Frame columns: places, times, tags, checksums."""
     lists: int
-    """Which cells occur in each segment, and how many rows of each."""
+    """Cells and row counts of each segment."""
     cells: int = 0
-    """Centroids and what else was trained with them."""
+    """Centroids and other trained data."""
     router: int = 0
-    """What the router is, and what it is fitted on again when frames come."""
+    """The router, and the queries to fit it on again."""
     pictures: int = 0
     """Thumbnails, pictures and clips."""
     other: int = 0
-    """Catalog, past queries, and what earlier generations have left."""
+    """Catalog, past queries, and files of earlier generations."""
 
     @property
     def total(self) -> int:
@@ -58,28 +57,28 @@ class Disk:
 
     @property
     def shards(self) -> int:
-        """Rows, codes, columns and lists: all that lies in segments."""
+        """All files of segments: rows, codes, columns and lists."""
         return self.rows + self.codes + self.columns + self.lists
 
 
 @dataclass(frozen=True, slots=True)
 class ShardMemory:
-    """Where the bytes of one shard are."""
+    """The bytes of one shard."""
 
     shard: int
     name: str
     n_frames: int
     float32_nbytes: int
-    """Vectors as float32 and ids, all in memory."""
-    disk: Disk
+    """All vectors as float32, with ids."""
+    disk: DiskUsage
     mapped_nbytes: int | None
-    """Pages of its mapped files that are in memory now; None where the system does not tell."""
+    """Pages of its mapped files in memory now; None where the system does not tell."""
     cached_nbytes: int
     """In the cache now."""
     arrays_nbytes: int
-    """Other arrays that are held for it now."""
+    """Other arrays in memory now."""
     open_nbytes: int
-    """What the cache counts once all of it is open."""
+    """In the cache once all of it is open."""
 
     @property
     def anonymous_nbytes(self) -> int:
@@ -88,75 +87,75 @@ class ShardMemory:
 
 @dataclass(frozen=True, slots=True)
 class MemoryAccount:
-    """Where the bytes of a collection are, as one process sees it."""
+    """The bytes of a collection, in one process."""
 
     n_frames: int
     dim: int
     float32_nbytes: int
-    """Vectors as float32 and ids, all in memory."""
-    disk: Disk
+    """All vectors as float32, with ids."""
+    disk: DiskUsage
     """Every file of the folder."""
     mapped_nbytes: int | None
-    """Pages of its mapped files that this process has in memory now, by whichever handle; None where the system does not tell."""
+    """Pages of its mapped files in this process's memory now, by any handle; None where the system does not tell."""
     cached_nbytes: int
-    """Opened shards in the cache: codes or rows, and ids. What FAISS adds per list is not in it."""
+    """Open shards in the cache: codes or rows, and ids, without what FAISS adds per list."""
     arrays_nbytes: int
-    """Other arrays that this handle holds: centroids, routing vectors, places of cells, masks."""
+    """Other arrays of this handle: centroids, routing vectors, cell maps, masks."""
     budget: int
-    """Bytes that opened shards may take in the cache."""
+    """Of the cache."""
     open_nbytes: int
-    """What the cache would count if every shard was open."""
+    """In the cache once every shard is open."""
     process: Resident | None
-    """The whole process, with encoder, libraries and other collections; None where the system does not tell."""
+    """The whole process, including encoder, libraries and other collections; None where the system does not tell."""
     shards: tuple[ShardMemory, ...]
 
     @property
     def anonymous_nbytes(self) -> int:
-        """What this handle holds in memory of its own."""
+        """Memory of this handle: cache and other arrays."""
         return self.cached_nbytes + self.arrays_nbytes
 
     def document(self) -> dict[str, Any]:
-        """The same for scripts, with the sums."""
+        """For JSON, with the sums."""
         shards = [
-            asdict(each) | {"anonymous_nbytes": each.anonymous_nbytes, "disk": _disk_document(each.disk)}
-            for each in self.shards
+            asdict(shard) | {"anonymous_nbytes": shard.anonymous_nbytes, "disk": _disk_document(shard.disk)}
+            for shard in self.shards
         ]
         sums = {"anonymous_nbytes": self.anonymous_nbytes, "disk": _disk_document(self.disk)}
         return asdict(self) | sums | {"shards": shards}
 
 
-def describe(told: MemoryAccount) -> str:
-    """An account in a few lines for a terminal."""
+def format_account(account: MemoryAccount) -> str:
+    """A few lines for a terminal."""
 
     def size(nbytes: int | None) -> str:
         return "not known here" if nbytes is None else f"{nbytes / 1e6:,.1f} MB"
 
-    disk = asdict(told.disk) | {"in shards": told.disk.shards}
+    disk = asdict(account.disk) | {"in shards": account.disk.shards}
     parts = ", ".join(f"{size(disk[name])} {name}" for name in ("in shards", "cells", "router", "pictures", "other"))
-    own, files = (None, None) if told.process is None else (told.process.anonymous, told.process.file)
+    own, files = (None, None) if account.process is None else (account.process.anonymous, account.process.file)
     lines = [
-        f"{told.n_frames:,} frames of {told.dim} dimensions",
-        f"as float32 in memory  {size(told.float32_nbytes)}",
-        f"on disk               {size(told.disk.total)}: {parts}",
-        f"mapped now            {size(told.mapped_nbytes)}",
-        f"in memory now         {size(told.anonymous_nbytes)}: {size(told.cached_nbytes)} of opened shards, {size(told.arrays_nbytes)} of arrays",
-        f"cache budget          {size(told.budget)}; every shard open takes {size(told.open_nbytes)}",
+        f"{account.n_frames:,} frames of {account.dim} dimensions",
+        f"as float32 in memory  {size(account.float32_nbytes)}",
+        f"on disk               {size(account.disk.total)}: {parts}",
+        f"mapped now            {size(account.mapped_nbytes)}",
+        f"in memory now         {size(account.anonymous_nbytes)}: {size(account.cached_nbytes)} of opened shards, {size(account.arrays_nbytes)} of arrays",
+        f"cache budget          {size(account.budget)}; every shard open takes {size(account.open_nbytes)}",
         f"the whole process     {size(own)} of its own, {size(files)} of mapped files",
     ]
     return "\n".join(lines)
 
 
-def _disk_document(disk: Disk) -> dict[str, int]:
+def _disk_document(disk: DiskUsage) -> dict[str, int]:
     return asdict(disk) | {"shards": disk.shards, "total": disk.total}
 
 
-def account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], residency: Residency) -> MemoryAccount:
-    """Count the bytes of one generation, and of what lies beside it in the folder."""
+def memory_account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], residency: Residency) -> MemoryAccount:
+    """Count the bytes of one generation, and of all files in the collection's folder."""
     settings = snapshot.settings
     mapped = memory.mapped(path)
-    count = _Arrays()
-    shards = tuple(_shard(shard, settings, cache, residency, mapped, count) for shard in snapshot.shards)
-    count.look(snapshot)
+    arrays = _ArrayCounter()
+    shards = tuple(_shard(shard, settings, cache, residency, mapped, arrays) for shard in snapshot.shards)
+    arrays.add_all(snapshot)
     return MemoryAccount(
         n_frames=snapshot.n_live,
         dim=settings.dim,
@@ -164,7 +163,7 @@ def account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], residency: Re
         disk=_disk(path, snapshot, [shard.disk for shard in shards]),
         mapped_nbytes=None if mapped is None else sum(mapped.values()),
         cached_nbytes=cache.stats().nbytes,
-        arrays_nbytes=count.nbytes,
+        arrays_nbytes=arrays.nbytes,
         budget=cache.stats().budget,
         open_nbytes=sum(shard.open_nbytes for shard in shards),
         process=memory.resident(),
@@ -182,11 +181,11 @@ def _shard(
     cache: ByteLRU[Lists],
     residency: Residency,
     mapped: dict[Path, int] | None,
-    count: _Arrays,
+    arrays: _ArrayCounter,
 ) -> ShardMemory:
     segments = [view.segment for view in shard.segments]
-    before = count.nbytes
-    count.look(*shard.segments)
+    before = arrays.nbytes
+    arrays.add_all(*shard.segments)
 
     def of_files(name: str) -> int:
         return sum(_size(segment.folder / name) for segment in segments)
@@ -197,18 +196,20 @@ def _shard(
         name=shard.name,
         n_frames=shard.n_live,
         float32_nbytes=_float32(shard.n_live, settings.dim),
-        disk=Disk(of_files("vectors.npy"), of_files("codes.faiss"), of_files("frames.arrow"), of_files("cells.npy")),
+        disk=DiskUsage(
+            of_files("vectors.npy"), of_files("codes.faiss"), of_files("frames.arrow"), of_files("cells.npy")
+        ),
         mapped_nbytes=None if mapped is None else sum(n for file, n in mapped.items() if file.parent in folders),
         cached_nbytes=sum(cache.nbytes_of(segment.row.segment_id) for segment in segments),
-        arrays_nbytes=count.nbytes - before,
+        arrays_nbytes=arrays.nbytes - before,
         open_nbytes=sum(open_nbytes(segment, settings, residency) for segment in segments),
     )
 
 
 def open_nbytes(segment: Segment, settings: Settings, residency: Residency) -> int:
-    """What the cache counts for a segment once it is open; 0 for one whose files cannot be read."""
+    """Bytes of a segment in the cache once it is open; 0 if its files cannot be read."""
     if not segment.coded:
-        return segment.n_rows * (settings.dim * (2 if settings.store == "fp16" else 4) + ID_NBYTES)
+        return segment.n_rows * (settings.dim * STORES[settings.store] + ID_NBYTES)
     if residency == "loaded":
         return _size(segment.folder / "codes.faiss")
     with suppress(CorruptData):
@@ -216,19 +217,19 @@ def open_nbytes(segment: Segment, settings: Settings, residency: Residency) -> i
     return 0
 
 
-def _disk(path: Path, snapshot: Snapshot, shards: Iterable[Disk]) -> Disk:
-    """Every file of the folder: those of this generation by what they hold, and the rest."""
+def _disk(path: Path, snapshot: Snapshot, shards: Iterable[DiskUsage]) -> DiskUsage:
+    """Every file of the folder: those of this generation by their contents, and the rest."""
     cells, router = snapshot.manifest.cells, snapshot.manifest.router
     of_shards = list(shards)
-    parts = {name: sum(getattr(each, name) for each in of_shards) for name in ("rows", "codes", "columns", "lists")}
+    parts = {name: sum(getattr(disk, name) for disk in of_shards) for name in ("rows", "codes", "columns", "lists")}
     trained = 0 if cells is None else _folder(path / "cells" / str(cells.cells_id), _list)
     fitted = 0 if router is None else _folder(path / "routers" / str(router.router_id), _list)
     top, folders = _list(path, 0)
     everything = top + sum(_folder(folder, _list) for folder in folders if folder.name not in _PICTURES)
     pictures = sum(_folder(path / name, _listed) for name in _PICTURES)
-    # A file may come or go while we count; what is left is never less than nothing.
+    # Files may come or go while they are counted, so the rest could be negative.
     other = max(0, everything - sum(parts.values()) - trained - fitted)
-    return Disk(**parts, cells=trained, router=fitted, pictures=pictures, other=other)
+    return DiskUsage(**parts, cells=trained, router=fitted, pictures=pictures, other=other)
 
 
 def _size(path: Path) -> int:
@@ -238,46 +239,46 @@ def _size(path: Path) -> int:
         return 0
 
 
-_Look = Callable[[Path, int], tuple[int, tuple[Path, ...]]]
-"""Gives the bytes of the files right in a folder, and the folders in it; takes when the folder changed, nanoseconds."""
+_Lister = Callable[[Path, int], tuple[int, tuple[Path, ...]]]
+"""From a folder and its modification time in nanoseconds, the bytes of the files directly in it, and its subfolders."""
 
 
 def _list(path: Path, changed: int) -> tuple[int, tuple[Path, ...]]:
     nbytes, folders = 0, []
-    for each in path.iterdir():
-        if each.is_dir() and not each.is_symlink():
-            folders.append(each)
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            folders.append(entry)
         else:
-            nbytes += _size(each)
+            nbytes += _size(entry)
     return nbytes, tuple(folders)
 
 
-_listed: _Look = lru_cache(maxsize=1 << 16)(_list)
-"""The same, remembered until the folder changes: for pictures, which are many, and only added and removed."""
+_listed: _Lister = lru_cache(maxsize=1 << 16)(_list)
+"""The same, cached until the folder changes: for pictures, which are many, and only added or removed."""
 
 
-def _folder(path: Path, look: _Look) -> int:
+def _folder(path: Path, lister: _Lister) -> int:
     """Bytes of all files under a folder; 0 where there is none."""
     try:
         with shortages(f"counting the bytes in {path.name}"):
             changed = path.stat().st_mtime_ns
             settled = time.time_ns() - changed > _FRESH_NS
-            files, folders = look(path, changed) if settled else _list(path, changed)
+            files, folders = lister(path, changed) if settled else _list(path, changed)
     except OSError:
         return 0
-    return files + sum(_folder(each, look) for each in folders)
+    return files + sum(_folder(folder, lister) for folder in folders)
 
 
-class _Arrays:
-    """Sums up the arrays that objects of the engine hold, each once; arrays over mapped or foreign memory are not ours."""
+class _ArrayCounter:
+    """Sums up the arrays in objects of the engine, each once, but those over mapped or foreign memory."""
 
     def __init__(self) -> None:
         self.nbytes = 0
         self._seen: dict[int, object] = {}
-        """By identity; kept alive meanwhile, so that no identity is given twice."""
+        """By identity; kept alive, so that no identity is used twice."""
 
-    def look(self, *roots: object) -> None:
-        """Take in what these hold that was not seen before."""
+    def add_all(self, *roots: object) -> None:
+        """Count the arrays in these objects that were not counted before."""
         waiting: list[object] = list(roots)
         while waiting:
             one = waiting.pop()
@@ -292,7 +293,7 @@ class _Arrays:
                 waiting += list(one.values())
             else:
                 module = type(one).__module__
-                if module.startswith(_HELD) and module != _NOT_HELD:
+                if module.startswith(_WALKED) and module != _SKIPPED:
                     waiting += list(getattr(one, "__dict__", {}).values())
                     waiting += [getattr(one, name, None) for name in getattr(type(one), "__slots__", ())]
 

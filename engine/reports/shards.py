@@ -1,4 +1,4 @@
-"""What is inside the shards: one of them in detail, and all of them beside each other by tag and by recording time."""
+"""The contents of shards: one in detail, and all of them by tag and by recording time."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class ShardContents:
 
     stats: ShardStats
     videos: tuple[tuple[str, str, int], ...]
-    """Id, title and frames here of each video, most frames first; frames are a superset until deleted ones are compacted."""
+    """(id, title, number of frames here) of each video, most frames first; deleted frames count until they are compacted."""
     samples: tuple[Frame, ...]
-    """Some live frames, at even distances where all are laid out cell by cell: like ones stand together."""
+    """Some live frames, evenly spaced in the order of cells, so that similar ones are adjacent."""
     largest_cell: int
-    """Live frames in the cell that has most of them here."""
+    """Live frames here of the largest cell."""
     mean_cell: float
-    """Live frames in a cell here, on average."""
+    """Live frames here per cell that occurs, mean."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagShares:
-    """How much of each shard carries each tag."""
+    """The share of each shard that carries each tag."""
 
     shards: tuple[int, ...]
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ class TagShares:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A recording as far as one shard holds it."""
+    """A recording within one shard."""
 
     shard: int
     video_id: str
@@ -53,7 +53,7 @@ class Recording:
     captured_at: datetime
     """Wall-clock start, naive local."""
     n_frames: int
-    """Frames of it in the shard."""
+    """In the shard."""
 
 
 def shard_contents(snapshot: Snapshot, number: int, cache: ByteLRU[Lists], n: int) -> ShardContents:
@@ -91,7 +91,7 @@ def _frames_of_videos(shard: ShardView) -> Counter[int]:
 
 
 def _samples(snapshot: Snapshot, number: int, n: int) -> list[Frame]:
-    """Frames at even distances where all of the shard are laid out cell by cell."""
+    """At most n live frames of a shard, evenly spaced in the order of cells."""
     views = [view for view in snapshot.shards[number].segments if view.n_live]
     rows = [view.live_rows() for view in views]
     if not rows:
@@ -100,17 +100,19 @@ def _samples(snapshot: Snapshot, number: int, n: int) -> list[Frame]:
     order = np.argsort(cells, kind="stable")
     picked = order[np.linspace(0, len(order) - 1, min(n, len(order))).round().astype(np.int64)]
     starts = np.cumsum([0, *(len(mine) for mine in rows)])
-    found = []
+    frames = []
     for view, mine, start, stop in zip(views, rows, starts, starts[1:], strict=False):
         here = picked[(picked >= start) & (picked < stop)] - start
-        found += list(zip(cells[here + start].tolist(), snapshot.frames(number, view.segment, mine[here]), strict=True))
-    return [frame for _, frame in sorted(found, key=lambda each: (each[0], each[1].frame_id))]
+        frames += list(
+            zip(cells[here + start].tolist(), snapshot.frames(number, view.segment, mine[here]), strict=True)
+        )
+    return [frame for _, frame in sorted(frames, key=lambda pair: (pair[0], pair[1].frame_id))]
 
 
 def tag_shares(snapshot: Snapshot, most: int) -> TagShares:
-    """The tags that tell shards apart best, at most `most` of them, grouped by kind; from the statistics alone.
+    """The tags whose share differs most between shards, by its standard deviation; at most `most`, sorted by kind.
 
-    Those are the tags whose share differs most between shards, by its standard deviation.
+    Read from the statistics of segments, not from frames.
     """
     counts = [Counter[str]() for _ in snapshot.shards]
     for count, shard in zip(counts, snapshot.shards, strict=True):
@@ -129,11 +131,11 @@ def tag_shares(snapshot: Snapshot, most: int) -> TagShares:
 
 
 def recordings(snapshot: Snapshot) -> tuple[Recording, ...]:
-    """Which recordings each shard holds frames of, by shard and time; those without a wall-clock time are left out."""
-    found = []
+    """The recordings in each shard, by shard and time; those without a wall-clock time are left out."""
+    parts = []
     for shard in snapshot.shards:
         for number, count in _frames_of_videos(shard).items():
             video = snapshot.videos.get(number)
             if video is not None and video.captured_at is not None:
-                found.append(Recording(shard.shard, video.video_id, video.title, video.captured_at, count))
-    return tuple(sorted(found, key=lambda each: (each.shard, each.captured_at, each.video_id)))
+                parts.append(Recording(shard.shard, video.video_id, video.title, video.captured_at, count))
+    return tuple(sorted(parts, key=lambda part: (part.shard, part.captured_at, part.video_id)))

@@ -1,4 +1,4 @@
-"""What is in a collection, shard by shard, and what its owner should know."""
+"""Statistics of a collection, its shards and its videos, and notes for its owner."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from engine.types import CollectionStats, ShardStats, VideoInfo
 from engine.vectors import Lists
 
 _FAR = 1.25
-"""Mean squared distance to the own cell, in that of frames like the trained ones, from which frames count as far."""
+"""Frames count as far from this mean squared distance to their cell, as a multiple of that of frames like the trained ones."""
 _FAR_ROWS, _FAR_SHARE = 1000, 0.05
-"""Far frames, and their share, from which it is worth telling."""
+"""More far frames than this, by number and by share, are noted."""
 _CLIPPED = 0.01
+"""A larger share of values beyond the codec's range is noted."""
 
 
 def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:
-    """One video, with the shards that hold frames of it."""
+    """One video, with the shards that hold its frames."""
     name = str(row.number)
     views = ((shard.shard, view) for shard in snapshot.shards for view in shard.segments)
     return _info(row, sorted({shard for shard, view in views if name in view.segment.row.stats["videos"]}))
@@ -50,7 +51,7 @@ def _info(row: VideoRow, shards: Sequence[int]) -> VideoInfo:
 
 
 def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> CollectionStats:
-    """Everything that the catalog and the cache know."""
+    """From the catalog and the cache, without reading frames."""
     shards = tuple(shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
     settings = snapshot.settings
     return CollectionStats(
@@ -79,17 +80,17 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
 
 
 def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
-    """What the catalog and the cache know of one shard."""
-    each = [view.segment.row.stats for view in shard.segments]
-    captured = statistics.merge_range(one["captured"] for one in each)
-    numbers = {int(number) for one in each for number in one["videos"]}
-    tags = statistics.merge_tags(each)
+    """One shard, from the catalog and the cache."""
+    segments = [view.segment.row.stats for view in shard.segments]
+    captured = statistics.merge_range(stats["captured"] for stats in segments)
+    numbers = {int(number) for stats in segments for number in stats["videos"]}
+    tags = statistics.merge_tags(segments)
     return ShardStats(
         shard=shard.shard,
         name=shard.name,
         n_frames=shard.n_live,
         videos=tuple(snapshot.videos[number].video_id for number in sorted(numbers) if number in snapshot.videos),
-        seconds=statistics.merge_range(one["seconds"] for one in each),
+        seconds=statistics.merge_range(stats["seconds"] for stats in segments),
         captured=None
         if captured is None
         else (
@@ -113,16 +114,16 @@ def _labels(tags: Mapping[str, int], kind: str) -> dict[str, int]:
 
 
 def _summary(tags: Mapping[str, int], n_rows: int) -> str:
-    """What a shard shows most, by scene, or by object where scenes are not known."""
+    """The most frequent scenes, or objects where no scenes are known."""
     for kind in ("scene", "object"):
-        told = [f"{label} {count / n_rows:.0%}" for label, count in list(_labels(tags, kind).items())[:3]]
-        if told:
-            return ", ".join(told)
+        shares = [f"{label} {count / n_rows:.0%}" for label, count in list(_labels(tags, kind).items())[:3]]
+        if shares:
+            return ", ".join(shares)
     return "no tags" if n_rows else "empty"
 
 
 def _weighted(snapshot: Snapshot, name: str) -> float:
-    """Mean of a statistic over all segments that have it, by rows."""
+    """Mean of a statistic over all segments that have it, weighted by rows."""
     known = [(row.n_rows, row.stats[name]) for row in snapshot.manifest.segments if name in row.stats]
     total = sum(n_rows for n_rows, _ in known)
     return sum(n_rows * value for n_rows, value in known) / total if total else 0.0
@@ -160,10 +161,10 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
 
 
 def _far_rows(snapshot: Snapshot) -> int:
-    """Rows of segments whose frames fit the cells worse than new frames like the trained ones would."""
+    """Rows of segments that fit the cells worse than new frames like the trained ones would."""
     per_cell = snapshot.n_live / max(1, len(snapshot.cells or ()))
     if per_cell <= 2:
         return 0
-    # k-means sits closer to the rows it saw: with r rows a cell, new ones are (r + 1) / (r - 1) as far on average.
+    # k-means centroids are closer to their training rows: with r rows a cell, new rows are (r + 1) / (r - 1) as far on average.
     expected = (per_cell + 1) / (per_cell - 1)
     return sum(row.n_rows for row in snapshot.manifest.segments if row.stats.get("drift", 0.0) > _FAR * expected)

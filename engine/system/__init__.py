@@ -64,6 +64,7 @@ from engine.system.system_errors import (
     work_off,
 )
 from engine.system.trust import ROOTS, Kind, Named, Trust, stays_within
+from engine.system.units import parse_bytes, parse_count, readable_bytes
 from engine.system.worker import Apart, Handler, Report, serve
 
 __all__ = [
@@ -116,9 +117,12 @@ __all__ = [
     "no_locks",
     "numbered",
     "open_streams",
+    "parse_bytes",
+    "parse_count",
     "raise_limits",
     "read_header",
     "read_real",
+    "readable_bytes",
     "reading",
     "real_file",
     "real_files",

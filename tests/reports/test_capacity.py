@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.frames.columns import PLAIN
-from engine.reports import capacity
-from engine.reports.capacity import describe, parse_bytes, plan_shards, readable_bytes
+from engine.reports import capacity, shard_sizes
+from engine.reports.capacity import format_plan, plan_shards
 from engine.routing.calibration import Calibration
 from engine.routing.model import FRAMES, Learned, Ranking, learn, write_learned
 from engine.routing.query_bank import MOST_TEXTS, Bank
@@ -24,6 +24,7 @@ from engine.storage import segment
 from engine.storage.rows import columns_of, prepare
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
+from engine.system.units import parse_bytes
 from engine.vectors import cells as cells_module
 from engine.vectors.cells import choose_n_cells, train, write_cells
 from engine.vectors.lists import CODECS
@@ -31,7 +32,7 @@ from testing.worlds import fill, make_video, queries
 
 MB, GB = 1 << 20, 1 << 30
 
-KINDS = [(codec, store) for codec in CODECS for store in capacity.STORES if (codec, store) != ("fp32", "fp16")]
+KINDS = [(codec, store) for codec in CODECS for store in shard_sizes.STORES if (codec, store) != ("fp32", "fp16")]
 """Codecs with the stores that a collection can be made with."""
 counts = st.integers(1, 20_000_000)
 dims = st.integers(1, 2048)
@@ -70,7 +71,7 @@ def test_a_collection_of_the_codec_fp32_takes_more_than_the_guides_bare_rows():
 def test_the_same_memory_holds_three_million_compressed_vectors_with_room_to_spare():
     plan = plan_shards(8 * GB, 3_000_000, 768)
     assert (plan.n_shards, plan.vectors_per_shard, plan.fits, plan.exact_is_enough) == (19, 157_895, True, False)
-    assert plan.shard_nbytes < capacity.SHARD_NBYTES
+    assert plan.shard_nbytes < shard_sizes.SHARD_NBYTES
     assert plan.resident_nbytes < 3 * GB
 
 
@@ -108,11 +109,11 @@ def test_few_vectors_get_one_shard_and_the_advice_to_scan_them():
     assert not plan_shards(8 * GB, capacity.EXACT_UP_TO + 1, 512).exact_is_enough
 
 
-@pytest.mark.parametrize(("store", "width"), capacity.STORES.items())
+@pytest.mark.parametrize(("store", "width"), shard_sizes.STORES.items())
 def test_shards_below_the_size_that_gets_codes_are_held_as_they_are_stored(store, width):
     plan = plan_shards(GB, 9_999, 64, store=store)
     assert plan.codes_nbytes == 0
-    assert plan.shard_nbytes == 9_999 * (64 * width + 8) + plan.n_cells * capacity.LIST_NBYTES
+    assert plan.shard_nbytes == 9_999 * (64 * width + 8) + plan.n_cells * shard_sizes.LIST_NBYTES
     assert plan_shards(GB, 10_000, 64, store=store).codes_nbytes > 0
     asked = plan_shards(GB, 100_000, 64, store=store, shard_bytes=300_000)
     assert asked.codes_nbytes == 0
@@ -131,9 +132,9 @@ def test_the_planner_knows_every_codec_and_the_frame_columns():
     new, frames = make_video(0, 5)
     vectors = prepare(frames, frames.vectors.shape[1], "ip", "fp16")
     columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, None)
-    assert sum(getattr(columns, name).itemsize for name in PLAIN) == capacity.COLUMNS_NBYTES
-    assert set(capacity.BITS) == set(CODECS)
-    assert {store: np.dtype(f"f{width}").itemsize for store, width in capacity.STORES.items()} == capacity.STORES
+    assert sum(getattr(columns, name).itemsize for name in PLAIN) == shard_sizes.COLUMNS_NBYTES
+    assert set(shard_sizes.BITS) == set(CODECS)
+    assert {store: np.dtype(f"f{width}").itemsize for store, width in shard_sizes.STORES.items()} == shard_sizes.STORES
 
 
 def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
@@ -179,7 +180,7 @@ def test_planned_bytes_are_those_of_real_files_and_of_a_loaded_segment(tmp_path,
     assert plan.disk_nbytes == pytest.approx(whole, rel=0.05)
     # In memory the lists weigh more than in the file, and more than is counted: they are allocated one by one.
     loaded = written.load("loaded").nbytes
-    lists = len(written.cells) * capacity.LIST_NBYTES
+    lists = len(written.cells) * shard_sizes.LIST_NBYTES
     assert plan.shard_nbytes - lists == pytest.approx(loaded, rel=0.05)
     assert loaded <= plan.shard_nbytes <= loaded + lists
 
@@ -226,7 +227,7 @@ def test_fitting_the_router_takes_the_memory_that_is_planned_for_it(n_cells):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # What the rows themselves, columns and centroids take is planned besides.
-    planned = plan_shards(64 * GB, n, dim, n_cells=n_cells).build_nbytes - 2 * n * capacity.COLUMNS_NBYTES
+    planned = plan_shards(64 * GB, n, dim, n_cells=n_cells).build_nbytes - 2 * n * shard_sizes.COLUMNS_NBYTES
     assert 0.7 * planned < peak < 1.1 * planned
 
 
@@ -236,7 +237,7 @@ def test_a_build_takes_no_more_for_more_vectors_than_their_columns_once_its_samp
     assert more.build_nbytes - some.build_nbytes == pytest.approx(
         2 * (more.columns_nbytes - some.columns_nbytes), rel=0.01
     )
-    assert capacity.TRAIN_NBYTES < some.build_nbytes < 2 * GB
+    assert shard_sizes.TRAIN_NBYTES < some.build_nbytes < 2 * GB
 
 
 @given(ram=rams, n=counts, dim=dims, kind=kinds, workers=st.integers(1, 32))
@@ -251,7 +252,7 @@ def test_a_plan_keeps_its_promises(ram, n, dim, kind, workers):
     assert 1 <= plan.shards_in_memory <= plan.n_shards
     assert plan.fits == (plan.shards_in_memory == plan.n_shards)
     assert plan.n_shards == 1 or plan.vectors_per_shard >= max(segment.CODED_FROM, 2 * plan.n_cells)
-    assert describe(plan).endswith(plan.reason)
+    assert format_plan(plan).endswith(plan.reason)
 
 
 @given(ram=rams, n=counts, dim=dims, kind=kinds, size=st.integers(1, 2 * GB))
@@ -281,7 +282,7 @@ def test_more_bits_per_dimension_never_take_fewer_bytes(n, dim, store):
         for codec, kept in KINDS
         if kept == store
     ]
-    by_bits = sorted(plans, key=lambda plan: capacity.BITS[plan.codec])
+    by_bits = sorted(plans, key=lambda plan: shard_sizes.BITS[plan.codec])
     for fewer, more in pairwise(by_bits):
         assert fewer.shard_nbytes <= more.shard_nbytes
         assert fewer.disk_nbytes <= more.disk_nbytes
@@ -346,93 +347,13 @@ def test_what_cannot_be_planned_is_refused_in_one_sentence(changed, message):
 
 
 def test_a_description_names_shards_memory_and_disk():
-    lines = describe(plan_shards(8 * GB, 3_000_000, 768)).splitlines()
+    lines = format_plan(plan_shards(8 * GB, 3_000_000, 768)).splitlines()
     assert lines[0] == "shards  19 of 157,895 vectors, 124 MB each when open"
     assert lines[1].startswith("memory  2.7 GB of 8 GB: 19 of 19 shards, ")
     assert lines[2].startswith("disk    7.2 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
     assert lines[3].startswith("build   2.1 GB of memory")
     assert len(lines) == 5
-    bare = describe(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
+    bare = format_plan(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
     assert "build" not in bare
     assert len(bare.splitlines()) == 4
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("8G", 8 * GB),
-        ("8GB", 8 * GB),
-        ("8 GiB", 8 * GB),
-        (" 8gb ", 8 * GB),
-        ("1.5 GB", 3 * GB // 2),
-        ("512MB", 512 * MB),
-        ("64k", 64 << 10),
-        ("2TB", 2 << 40),
-        ("100 B", 100),
-        ("1000000", 1_000_000),
-        ("0", 0),
-    ],
-)
-def test_sizes_are_read_as_people_write_them(text, expected):
-    assert parse_bytes(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text", ["", "GB", "eight GB", "-8GB", "8 XB", "8GBs", "1e9", "8,5GB", ".5GB", "8G B", "9" * 400]
-)
-def test_what_is_not_a_size_is_refused_by_name(text):
-    with pytest.raises(ValueError, match="is not a size") as caught:
-        parse_bytes(text)
-    assert repr(text) in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("nbytes", "expected"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KB"),
-        (512 * MB, "512 MB"),
-        (GB - 1, "1 GB"),
-        (8 * GB, "8 GB"),
-        (2_588_396_592, "2.4 GB"),
-        (3 << 50, "3072 TB"),
-    ],
-)
-def test_bytes_are_shown_with_two_or_three_digits_and_a_unit(nbytes, expected):
-    assert readable_bytes(nbytes) == expected
-
-
-@given(st.integers(1, 1 << 50))
-def test_a_shown_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nbytes):
-    assert parse_bytes(readable_bytes(nbytes)) == pytest.approx(nbytes, rel=0.05)
-    assert parse_bytes(readable_bytes(nbytes, up=True)) >= nbytes
-
-
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [
-        ("3,000,000", 3_000_000),
-        ("3 000 000", 3_000_000),
-        ("3000000", 3_000_000),
-        ("3 M", 3_000_000),
-        ("3m", 3_000_000),
-        (" 3 million ", 3_000_000),
-        ("1.5M", 1_500_000),
-        ("250k", 250_000),
-        ("7", 7),
-        ("1,234", 1_234),
-        ("1.000001 M", 1_000_001),
-    ],
-)
-def test_counts_are_read_as_people_write_them(text, count):
-    assert capacity.parse_count(text) == count
-
-
-@pytest.mark.parametrize(
-    "text", ["", "many", "-3", "3,00", "1,2345", "3 G", "3 killion", "3 illion", "0.5", "1.0000001 M", "3 MB", "1e6"]
-)
-def test_what_is_not_a_count_is_refused_in_one_sentence(text):
-    with pytest.raises(ValueError, match="write it as 3,000,000 or 3 M"):
-        capacity.parse_count(text)

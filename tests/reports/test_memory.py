@@ -11,9 +11,9 @@ import pytest
 
 from engine.cli.main import main
 from engine.collection import Collection
-from engine.reports import capacity
+from engine.reports import capacity, shard_sizes
 from engine.reports import memory as report
-from engine.reports.memory import Disk, MemoryAccount
+from engine.reports.memory import DiskUsage, MemoryAccount
 from engine.storage.segment import Residency
 from engine.system import memory as system_memory
 from testing.worlds import DIM, FEW, VIDEOS, fill, flip, make_video, queries, segment_files
@@ -121,12 +121,13 @@ class TestMemory:
     @pytest.mark.parametrize("n_coded", [1, 10_000])
     def test_the_planner_adds_only_what_lists_take(self, tmp_path, monkeypatch, n_coded):
         monkeypatch.setattr("engine.storage.segment.CODED_FROM", n_coded)
-        monkeypatch.setattr("engine.reports.capacity.CODED_FROM", n_coded)
+        for module in (capacity, shard_sizes):
+            monkeypatch.setattr(module, "CODED_FROM", n_coded)
         with fill(tmp_path / "c", [make_video(i, 400) for i in range(3)], n_shards=1, n_cells=16) as collection:
             told, cells = collection.memory(), collection.stats().shards[0].cells
             plan = capacity.plan_shards(1 << 30, told.n_frames, DIM, n_cells=16)
         assert plan.n_shards == 1
-        lists = plan.shard_nbytes - capacity.LIST_NBYTES * cells
+        lists = plan.shard_nbytes - shard_sizes.LIST_NBYTES * cells
         # A file of codes has a header, and a row of lengths per list.
         assert lists == told.open_nbytes if n_coded > 1 else 0 < told.open_nbytes - lists < 4096
 
@@ -182,7 +183,7 @@ class TestMemory:
         assert told.mapped_nbytes is None
         assert told.process is None
         assert all(shard.mapped_nbytes is None for shard in told.shards)
-        assert report.describe(told).count("not known here") == 3
+        assert report.format_account(told).count("not known here") == 3
 
     def test_a_damaged_collection_can_be_accounted_for(self, tmp_path, coded):
         with fill(tmp_path / "c", FEW) as collection:
@@ -200,7 +201,9 @@ class TestCommand:
         told = collection.memory()
         for name in ("n_frames", "dim", "float32_nbytes", "open_nbytes", "anonymous_nbytes"):
             assert document[name] == getattr(told, name)
-        assert document["disk"] == {name: getattr(told.disk, name) for name in (*Disk.__slots__, "shards", "total")}
+        assert document["disk"] == {
+            name: getattr(told.disk, name) for name in (*DiskUsage.__slots__, "shards", "total")
+        }
         assert len(document["shards"]) == len(told.shards)
         assert document["shards"][0]["disk"]["total"] == told.shards[0].disk.total
         assert set(MemoryAccount.__slots__) <= set(document)

@@ -121,7 +121,8 @@ def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
 
 def planner() -> None:
     """How many shards fit some memory: a sentence and a bar, from what people type."""
-    from engine.reports import parse_bytes, parse_count, plan_shards
+    from engine.reports import plan_shards
+    from engine.system import parse_bytes, parse_count
 
     st.subheader("What would fit", anchor=False)
     left, right = st.columns(2)

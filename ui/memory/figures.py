@@ -316,7 +316,7 @@ def _bytes(figure: go.Figure, told: CacheHistory) -> None:
 
 def of_plan(plan: ShardPlan) -> go.Figure:
     """One bar: what of the memory shards, columns and centroids take, and what is left."""
-    from engine.reports import readable_bytes
+    from engine.system import readable_bytes
 
     shards = plan.shards_in_memory * plan.shard_nbytes
     parts = (

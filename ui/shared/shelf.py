@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.embedding import Encoder
     from engine.importers import Progress
-    from engine.reports import Gap
+    from engine.reports import ModalityGap
 
 Kind = Literal["town", "large", "folder"]
 TOWN, LARGE = "town", "large-town"
@@ -62,7 +62,7 @@ class Opened:
     """Whether its vectors were made up."""
     textless: str
     """Why it cannot be searched by typed words, one sentence; empty where it can."""
-    gap: Gap | None
+    gap: ModalityGap | None
     """How far texts lie from frames; None where no texts are stored."""
 
     @property

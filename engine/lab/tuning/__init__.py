@@ -1,6 +1,5 @@
 """Predict what another layout would cost and find, and apply it."""
 
-from engine.lab.tuning import measure
 from engine.lab.tuning.apply import TuningResult, apply_setting
 from engine.lab.tuning.measure import N_QUERIES, prepare_tuner, with_cells_tried
 from engine.lab.tuning.tuner import Interval, LayoutMetrics, LayoutSetting, Tuner
@@ -13,7 +12,6 @@ __all__ = [
     "Tuner",
     "TuningResult",
     "apply_setting",
-    "measure",
     "prepare_tuner",
     "with_cells_tried",
 ]

@@ -1,0 +1,120 @@
+"""The arithmetic of capacity plans: bytes of rows, lists, shards and builds, as the engine lays them out."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from engine.routing import BEST_NBYTES, FRAMES, MOST_TEXTS, judges_for
+from engine.storage import CODED_FROM, TRAIN_NBYTES, max_rows
+from engine.system import readable_bytes
+from engine.vectors import TRAIN_PER_CELL
+
+BITS = {"sq4": 4, "sq8": 8, "fp16": 16, "fp32": 32}
+"""Bits per dimension by codec."""
+STORES = {"fp16": 2, "fp32": 4}
+"""Bytes per dimension of the stored rows."""
+SHARD_NBYTES = 128 << 20
+"""Size of an open shard that takes 0.4 s to check and open (measured, file in the page cache): 170,000 sq8 vectors of 768 dimensions."""
+ROWS_PER_CELL = 2
+"""Least rows per cell of a shard; with fewer, its inverted lists weigh more than their rows."""
+ID_NBYTES = 8
+"""Of a frame's id beside its vector."""
+BUILD_ROWS = 65_536
+"""Rows that a build holds besides its training sample, to measure cells or to write a segment."""
+COLUMNS_NBYTES = 48
+"""Per frame: id, video, place, time, wall clock, shot, cell and checksum. Tags, a bit each, are not counted."""
+LIST_NBYTES = 224
+"""Memory per inverted list: two C++ vectors of FAISS with their allocations, and its row of `cells.npy`."""
+JUDGED_NBYTES = 44
+"""Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
+ANSWERS_NBYTES = 288 << 20
+"""Memory for the exact answers of all calibration queries, whatever the collection (measured)."""
+LIST_DISK_NBYTES = 24
+"""Per list on disk: its length in `codes.faiss` and its row of `cells.npy`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan is asked for, but the number of vectors, and the sizes that follow from it."""
+
+    ram: int
+    dim: int
+    codec: str
+    store: str
+    """Empty for bare rows."""
+    n_cells: int
+    """0 until chosen, and for bare rows."""
+    shard_bytes: int | None
+    workers: int
+    share: float
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of a row's code, rounded up, and its id."""
+        return (self.dim * BITS[self.codec] + 7) // 8 + ID_NBYTES
+
+    @property
+    def queries(self) -> int:
+        """Queries that the router is fitted on: a full bank with its pairs, as far as their best scores fit."""
+        return min(MOST_TEXTS * 3 // 2, BEST_NBYTES // (4 * max(1, self.n_cells)))
+
+    @property
+    def least_rows(self) -> int:
+        """Least rows of a shard."""
+        return max(CODED_FROM, ROWS_PER_CELL * self.n_cells)
+
+    def segments(self, rows: int) -> int:
+        """Segments of a shard of so many rows."""
+        return -(-rows // max_rows(self.dim, self.store)) if self.store else 1
+
+    def coded(self, rows: int) -> bool:
+        """Whether a shard of so many rows has codes; bare rows count as codes."""
+        return not self.store or rows // self.segments(rows) >= CODED_FROM
+
+    def lists(self, rows: int) -> int:
+        """Inverted lists in a shard if every cell occurs in each segment, as with round-robin; semantic placement has fewer."""
+        return min(rows, self.segments(rows) * self.n_cells)
+
+    def nbytes(self, rows: int, *, coded: bool | None = None) -> int:
+        """Memory of an open shard of so many rows, as codes or as stored rows."""
+        coded = self.coded(rows) if coded is None else coded
+        row_nbytes = self.row_nbytes if coded else self.dim * STORES[self.store] + ID_NBYTES
+        return rows * row_nbytes + self.lists(rows) * LIST_NBYTES
+
+    def rows_within(self, nbytes: int, *, coded: bool = True) -> int:
+        """Most rows of a shard within so many bytes, coded or not."""
+        most = nbytes if coded else min(nbytes, CODED_FROM - 1)
+        return bisect_right(range(1, most + 1), nbytes, key=lambda rows: self.nbytes(rows, coded=coded))
+
+    def full_shard(self) -> int:
+        """Most rows of one shard where all shards fit in memory.
+
+        Raises
+        ------
+        ValueError
+            If the size asked for does not hold a single vector.
+        """
+        if self.shard_bytes is None:
+            return max(self.least_rows, self.rows_within(SHARD_NBYTES))
+        rows = self.rows_within(self.shard_bytes)
+        if rows and not self.coded(rows):
+            rows = self.rows_within(self.shard_bytes, coded=False)
+        if not rows:
+            raise ValueError(
+                f"A shard of {readable_bytes(self.shard_bytes)} does not hold one vector of {self.dim} dimensions; give a larger one."
+            )
+        return rows
+
+    def build_nbytes(self, n: int, rows: int) -> int:
+        """Peak memory of a build of n rows into shards of `rows`.
+
+        Columns and their copy, centroids, rows in hand, and the largest of: the training sample, the codes of one segment
+        (appended to, so up to twice their size is allocated), the data that the router is fitted on.
+        """
+        sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_NBYTES // (4 * self.dim)))
+        floats = self.n_cells + min(n, BUILD_ROWS)
+        segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded(rows) else 0
+        judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * judges_for(self.n_cells))
+        fitted = self.n_cells * 4 * (self.queries + FRAMES) + max(ANSWERS_NBYTES, judging)
+        return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)

@@ -1,0 +1,91 @@
+"""Sizes and counts as people write and read them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.system.units import parse_bytes, parse_count, readable_bytes
+
+MB, GB = 1 << 20, 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("8G", 8 * GB),
+        ("8GB", 8 * GB),
+        ("8 GiB", 8 * GB),
+        (" 8gb ", 8 * GB),
+        ("1.5 GB", 3 * GB // 2),
+        ("512MB", 512 * MB),
+        ("64k", 64 << 10),
+        ("2TB", 2 << 40),
+        ("100 B", 100),
+        ("1000000", 1_000_000),
+        ("0", 0),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text, expected):
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "GB", "eight GB", "-8GB", "8 XB", "8GBs", "1e9", "8,5GB", ".5GB", "8G B", "9" * 400]
+)
+def test_what_is_not_a_size_is_refused_by_name(text):
+    with pytest.raises(ValueError, match="is not a size") as caught:
+        parse_bytes(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "expected"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KB"),
+        (512 * MB, "512 MB"),
+        (GB - 1, "1 GB"),
+        (8 * GB, "8 GB"),
+        (2_588_396_592, "2.4 GB"),
+        (3 << 50, "3072 TB"),
+    ],
+)
+def test_bytes_are_shown_with_two_or_three_digits_and_a_unit(nbytes, expected):
+    assert readable_bytes(nbytes) == expected
+
+
+@given(st.integers(1, 1 << 50))
+def test_a_shown_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nbytes):
+    assert parse_bytes(readable_bytes(nbytes)) == pytest.approx(nbytes, rel=0.05)
+    assert parse_bytes(readable_bytes(nbytes, up=True)) >= nbytes
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("3,000,000", 3_000_000),
+        ("3 000 000", 3_000_000),
+        ("3000000", 3_000_000),
+        ("3 M", 3_000_000),
+        ("3m", 3_000_000),
+        (" 3 million ", 3_000_000),
+        ("1.5M", 1_500_000),
+        ("250k", 250_000),
+        ("7", 7),
+        ("1,234", 1_234),
+        ("1.000001 M", 1_000_001),
+    ],
+)
+def test_counts_are_read_as_people_write_them(text, count):
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["", "many", "-3", "3,00", "1,2345", "3 G", "3 killion", "3 illion", "0.5", "1.0000001 M", "3 MB", "1e6"]
+)
+def test_what_is_not_a_count_is_refused_in_one_sentence(text):
+    with pytest.raises(ValueError, match="write it as 3,000,000 or 3 M"):
+        parse_count(text)
