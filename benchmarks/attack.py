@@ -20,21 +20,17 @@ The quick attack takes some minutes; `--long` about two hours.
 
 from __future__ import annotations
 
-import argparse
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
-from engine.vectors.lists import one_thread
+from benchmarks.common import argument_parser, print_row
 from testing import crowds, damages, faults, intruders, scarcity, warm
 
 Run = Callable[[], faults.Tally | None]
 COLUMNS = ("tried", "refused", "survived", "lost", "seconds")
-_WIDTH = 44
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ def row_of(tally: faults.Tally) -> tuple[float, ...]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("campaigns", nargs="*", metavar="CAMPAIGN", help=", ".join(CAMPAIGNS))
     parser.add_argument("--long", action="store_true", help="as often as it takes to trust it")
     parser.add_argument("--seed", type=int, default=0)
@@ -148,19 +144,10 @@ def main() -> int:
     seconds = options.seconds or (600 if options.long else 15)
     notes: list[str] = []
     totals: dict[str, list[float]] = {}
-    _print("", COLUMNS)
-    with (
-        faults.quick_folder() as place,
-        faults.small(),
-        one_thread(),
-        # Where processes are killed, what was written is written.
-        mock.patch.object(os, "fsync", _at_once),
-    ):
-        model = faults.make_world(place / "base")
-        work = place / "work"
-        work.mkdir()
+    print_row("", COLUMNS)
+    with faults.small_world() as (base, model, work):
         tell = _tell if options.verbose else None
-        attack = Attack(place / "base", model, work, options.long, options.seed, seconds, options.only, tell)
+        attack = Attack(base, model, work, options.long, options.seed, seconds, options.only, tell)
         for name in options.campaigns or CAMPAIGNS:
             totals[name] = [0.0] * len(COLUMNS)
             for run in CAMPAIGNS[name](attack):
@@ -171,8 +158,8 @@ def main() -> int:
                     continue
                 row = row_of(tally)
                 totals[name] = [a + b for a, b in zip(totals[name], row, strict=True)]
-                _print(tally.what, row)
-                notes += [note if note.startswith(tally.what) else f"{tally.what}: {note}" for note in tally.notes]
+                print_row(tally.what, row)
+                notes += tally.named_notes()
     print("\n" + "\n".join(notes) + "\n", flush=True)
     for name, total in totals.items():
         tried, refused, survived, lost, took = total
@@ -182,10 +169,6 @@ def main() -> int:
     return 1 if any(total[COLUMNS.index("lost")] for total in totals.values()) else 0
 
 
-def _at_once(handle: int) -> None:
-    """A sync that does not wait."""
-
-
 def _clear(work: Path) -> None:
     shutil.rmtree(work)
     work.mkdir()
@@ -193,11 +176,6 @@ def _clear(work: Path) -> None:
 
 def _tell(line: str) -> None:
     print(f"  {line}", flush=True)
-
-
-def _print(what: str, row: tuple[object, ...]) -> None:
-    cells = (f"{value:>10,.0f}" if isinstance(value, int | float) else f"{value:>10}" for value in row)
-    print(f"{what:{_WIDTH}}" + "".join(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ then takes to add and delete a video follows.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.importers.vectors import import_table
 from engine.storage import TRAIN_NBYTES
@@ -81,15 +81,15 @@ def ours(source: Path, folder: Path, n_cells: int, n_shards: int) -> None:
     """Import and build."""
     dim = np.load(source, mmap_mode="r").shape[1]
     with Collection.create(folder / "collection", dim=dim, n_shards=n_shards, n_cells=n_cells) as collection:
-        started = time.perf_counter()
+        elapsed = stopwatch()
         import_table(collection, source, source.with_suffix(".parquet"), build=False)
-        print(f"  import {time.perf_counter() - started:.1f} s", flush=True)
+        print(f"  import {elapsed():.1f} s", flush=True)
         collection.build()
 
 
 def watched(command: list[str]) -> tuple[float, int]:
     """Seconds and peak anonymous bytes of a process of this file."""
-    started = time.perf_counter()
+    elapsed = stopwatch()
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.build_scale", *command])
     peak = 0
     status = Path(f"/proc/{process.pid}/status")
@@ -102,7 +102,7 @@ def watched(command: list[str]) -> tuple[float, int]:
         time.sleep(0.02)
     if process.wait():
         raise SystemExit(f"The build ended with status {process.returncode}.")
-    return time.perf_counter() - started, peak
+    return elapsed(), peak
 
 
 def updates(folder: Path, dim: int, n: int) -> None:
@@ -115,17 +115,17 @@ def updates(folder: Path, dim: int, n: int) -> None:
         for i in range(10):
             rows = rng.normal(size=(PER_VIDEO, dim)).astype(np.float32)
             batch = FrameBatch(rows, np.arange(PER_VIDEO), np.arange(PER_VIDEO, dtype=np.float64))
-            started = time.perf_counter()
+            elapsed = stopwatch()
             collection.add(NewVideo(f"new{i}"), batch)
-            added.append(time.perf_counter() - started)
+            added.append(elapsed())
             (first, *_) = collection.search(rows[7], 1).hits
-            searchable.append(time.perf_counter() - started)
+            searchable.append(elapsed())
             assert first.video_id == f"new{i}"
         kept = sum(path.is_file() and path.stat().st_mtime_ns == at for path, at in before.items())
         for i in range(10):
-            started = time.perf_counter()
+            elapsed = stopwatch()
             collection.delete(f"v{i:06d}")
-            deleted.append(time.perf_counter() - started)
+            deleted.append(elapsed())
         print(
             f"A video of {PER_VIDEO} frames into {n:,}: stored in median {np.median(added):.2f} s, slowest {max(added):.2f} s; "
             f"and found by an exact search {np.median(searchable):.2f} s, slowest {max(searchable):.2f} s; "
@@ -135,7 +135,7 @@ def updates(folder: Path, dim: int, n: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argument_parser(__doc__)
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--cells", type=int, default=4096)

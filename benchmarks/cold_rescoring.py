@@ -8,7 +8,6 @@ that calls `os.pread` and nothing else. In turn, each after dropping the files.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import ms_of
+from benchmarks.common import argument_parser, ms_of
 from engine import Collection
 from engine.storage import Segment
 from engine.vectors.lists import scores_of
@@ -67,7 +66,7 @@ def trial(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("collection", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[50, 200])
     parser.add_argument("--trials", type=int, default=200)

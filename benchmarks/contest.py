@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import pools_of
 from benchmarks.contestants import CONTESTANTS, Contestant, Floats, Setting, cpus
-from benchmarks.timing import pools_of
 
 WARM_UP = 5
 """Queries before each measurement that are not counted: the others have had the processor's caches meanwhile."""

@@ -11,17 +11,14 @@ other state, any wrong answer, any damage unnoticed, any error that is not one s
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest import mock
 
-from engine.vectors.lists import one_thread
+from benchmarks.common import argument_parser, print_row
 from testing import crowds, damages, faults, outages
 
 COLUMNS = ("tried", "old", "new", "by check", "by use", "harmless", "lost", "seconds")
-_WIDTH = 44
 
 
 def campaigns(
@@ -41,7 +38,7 @@ def campaigns(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long readers and a writer go on")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument(
@@ -54,18 +51,9 @@ def main() -> int:
     options = parser.parse_args()
     notes: list[str] = []
     total = dict.fromkeys(COLUMNS, 0.0)
-    print(f"{'':{_WIDTH}}" + "".join(f"{name:>10}" for name in COLUMNS), flush=True)
-    with (
-        faults.quick_folder() as place,
-        faults.small(),
-        one_thread(),
-        # The disk of the power cuts is a model; where processes are killed, what was written is written.
-        mock.patch.object(os, "fsync", _at_once),
-    ):
-        model = faults.make_world(place / "base")
-        work = place / "work"
-        work.mkdir()
-        for run in campaigns(place / "base", model, work, options):
+    print_row("", COLUMNS)
+    with faults.small_world() as (base, model, work):
+        for run in campaigns(base, model, work, options):
             tally = run()
             if tally is None:
                 notes.append("No file system could be mounted here, so a disk that is really full was not tried.")
@@ -82,19 +70,11 @@ def main() -> int:
             )
             for name, value in zip(COLUMNS, row, strict=True):
                 total[name] += value
-            _print(tally.what, row)
-            notes += [note if note.startswith(tally.what) else f"{tally.what}: {note}" for note in tally.notes]
-    _print("all", tuple(total.values()))
+            print_row(tally.what, row)
+            notes += tally.named_notes()
+    print_row("all", tuple(total.values()))
     print("\n" + "\n".join(notes))
     return 1 if total["lost"] else 0
-
-
-def _at_once(handle: int) -> None:
-    """A sync that does not wait."""
-
-
-def _print(what: str, row: tuple[float, ...]) -> None:
-    print(f"{what:{_WIDTH}}" + "".join(f"{value:>10,.0f}" for value in row), flush=True)
 
 
 if __name__ == "__main__":

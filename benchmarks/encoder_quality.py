@@ -20,7 +20,6 @@ import argparse
 import json
 import multiprocessing
 import random
-import time
 import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from benchmarks.common import stopwatch
 from benchmarks.town_questions import COLOURFUL, Facts, drawn, exchanged, queries
 from engine.embedding import load_encoder
 from engine.embedding.encoder import OpenClipEncoder
@@ -137,9 +137,9 @@ def pace(encoders: Sequence[OpenClipEncoder], rounds: int = 9) -> list[float]:
     seconds: list[list[float]] = [[] for _ in encoders]
     for _ in range(rounds):
         for taken, encoder in zip(seconds, encoders, strict=True):
-            begun = time.perf_counter()
+            elapsed = stopwatch()
             encoder.encode_images(pictures)
-            taken.append(time.perf_counter() - begun)
+            taken.append(elapsed())
     return [len(pictures) / float(np.median(taken)) for taken in seconds]
 
 

@@ -10,16 +10,14 @@ one after another, on one thread, in the same run.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import faiss
 import numpy as np
 
-from benchmarks.timing import on_one_thread
+from benchmarks.common import argument_parser, on_one_thread, timed
 from engine import Collection, Filter
 from engine.types import FrameBatch, NewVideo
 
@@ -49,14 +47,8 @@ def load(archive: Path, collection: Collection) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
 
 
-def timed(run: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
-    started = time.perf_counter()
-    found = run()
-    return (time.perf_counter() - started) * 1e3, found
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("archive", type=Path)
     parser.add_argument("--queries", type=Path, required=True, help="npz with `vectors` of the same space")
     parser.add_argument("--shards", type=int, default=20)

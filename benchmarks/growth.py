@@ -8,14 +8,13 @@ same queries stands beside it. The exponent is the slope of a straight line thro
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import faiss
 import numpy as np
 
-from benchmarks.timing import ms_of, on_one_thread
+from benchmarks.common import argument_parser, ms_of, on_one_thread
 from engine import Collection
 from engine.datasets import World, write_synthetic
 
@@ -35,14 +34,14 @@ def built(folder: Path, world: World, n: int, shards: int) -> Collection:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--sizes", default="10000,100000,1000000")
-    options.add_argument("--dim", type=int, default=768)
-    options.add_argument("--shards", type=int, default=20)
-    options.add_argument("--recall", type=float, default=0.95)
-    options.add_argument("--queries", type=int, default=200)
-    options.add_argument("--work", type=Path, help="folder that keeps the collections")
-    asked = options.parse_args()
+    parser = argument_parser(__doc__)
+    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--dim", type=int, default=768)
+    parser.add_argument("--shards", type=int, default=20)
+    parser.add_argument("--recall", type=float, default=0.95)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--work", type=Path, help="folder that keeps the collections")
+    asked = parser.parse_args()
     on_one_thread("benchmarks.growth")
     faiss.omp_set_num_threads(1)
     world = World(asked.dim)

@@ -8,15 +8,14 @@ The ingest also detects shots, tags, makes thumbnails, hashes the files, stores 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import av
 import numpy as np
 
+from benchmarks.common import argument_parser, stopwatch
 from engine.collection import Collection
 from engine.embedding import SHIPPED, Encoder, load_encoder
 from engine.importers import ingest
@@ -58,7 +57,7 @@ def whole(videos: list[Path], encoder: Encoder, every: float) -> tuple[int, tupl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--every", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=3)
@@ -68,10 +67,10 @@ def main() -> None:
     rates: dict[str, list[float]] = {"bare": [], "ingest": []}
     for _ in range(options.rounds):
         for name, work in (("bare", bare), ("ingest", whole)):
-            started = time.perf_counter()
+            elapsed = stopwatch()
             result = work(options.videos, encoder, options.every)
             n_frames = result if isinstance(result, int) else result[0]
-            rates[name].append(n_frames / (time.perf_counter() - started))
+            rates[name].append(n_frames / (elapsed()))
             print(f"{name:7} {n_frames:6,} frames  {rates[name][-1]:7.1f} frames/s", flush=True)
     ratios = [mine / least for mine, least in zip(rates["ingest"], rates["bare"], strict=True)]
     print(

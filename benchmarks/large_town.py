@@ -6,14 +6,13 @@ Prints the seconds and the disk that it took, the modality gap of the shipped en
 queries the share of the 24 best frames whose tags are as asked, and how many different frames of the town are among their parents.
 """
 
-import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import make_large_town, sample_collection
 from engine.datasets.large_town import USUAL
@@ -47,16 +46,16 @@ def judged(collection: Collection, *, exact: bool) -> tuple[float, float, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--frames", type=int, default=USUAL)
     parser.add_argument("--keep", type=Path, help="folder to leave both collections in; made if need be")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         with sample_collection(folder / "town") as town:
-            started = time.perf_counter()
+            elapsed = stopwatch()
             with make_large_town(folder / f"large-town-{options.frames}", town, options.frames) as large:
-                seconds = time.perf_counter() - started
+                seconds = elapsed()
                 large.use_encoder(town.encoder)
                 disk = sum(path.stat().st_size for path in large.path.rglob("*") if path.is_file())
                 print(f"{large.n_frames:,} frames made in {seconds:.0f} s, {disk / 1e6:.0f} MB of disk")

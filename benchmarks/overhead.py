@@ -10,7 +10,6 @@ on one thread. The unsharded index is one FAISS inverted file over the same cell
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from functools import partial
@@ -19,7 +18,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from benchmarks.timing import ms_of, on_one_thread
+from benchmarks.common import argument_parser, ms_of, on_one_thread
 from engine import Collection
 from engine.search import Width, rescore_depth
 from engine.search.filtering import scope_of
@@ -140,7 +139,7 @@ def compare(collection: Collection, one: faiss.Index, queries: np.ndarray, n_pro
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--n", type=int, default=300_000)
     parser.add_argument("--dim", type=int, default=768)
     parser.add_argument("--shards", type=int, default=20)

@@ -7,15 +7,14 @@ Starts the app with a sample collection of its own, from nothing, and opens it i
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import argument_parser, stopwatch
 from testing.app import ROOT, Visit, chromium, serve, visit
 
 _HEADINGS = "() => [...document.querySelectorAll('h1,h2,h3,h4')].map(one => one.innerText).join(' ')"
@@ -30,32 +29,32 @@ def lab(seat: Visit) -> None:
         page.get_by_role("button", name="New collection").wait_for(timeout=60_000)
         page.wait_for_timeout(1500)
         page.get_by_role("button", name="Lab").first.click()
-        started = time.monotonic()
+        elapsed = stopwatch()
         page.get_by_role("menuitem", name=name).click()
         page.get_by_text(re.compile(ready)).first.wait_for(timeout=600_000)
-        return time.monotonic() - started
+        return elapsed()
 
     go("Compare", "The large town is not made yet")
-    started = time.monotonic()
+    elapsed = stopwatch()
     page.get_by_role("button", name="Make the large town").click()
     page.get_by_role("button", name="Compare now").wait_for(timeout=600_000)
-    print(f"large town of 100,000 frames made and opened: {time.monotonic() - started:.0f} s")
-    started = time.monotonic()
+    print(f"large town of 100,000 frames made and opened: {elapsed():.0f} s")
+    elapsed = stopwatch()
     page.get_by_role("button", name="Compare now").click()
     page.get_by_test_id("stProgress").first.wait_for(timeout=60_000)
-    shown = time.monotonic() - started
+    shown = elapsed()
     page.get_by_text(re.compile(r"answered in .* \(p50\)")).first.wait_for(timeout=600_000)
-    print(f"100 queries compared, three contenders: {time.monotonic() - started:.1f} s; progress after {shown:.2f} s")
+    print(f"100 queries compared, three contenders: {elapsed():.1f} s; progress after {shown:.2f} s")
     print(f"Tune ready for the first time: {go('Tune', 'Open at most'):.0f} s")
     page.wait_for_timeout(2000)
     moves = []
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
         before = page.evaluate(_HEADINGS)
         page.get_by_role("slider").first.focus()
-        started = time.monotonic()
+        elapsed = stopwatch()
         page.keyboard.press(key)
         page.wait_for_function(f"before => ({_HEADINGS})() !== before", arg=before, timeout=60_000, polling=20)
-        moves.append(time.monotonic() - started)
+        moves.append(elapsed())
         page.wait_for_timeout(1000)
     print(f"a slider on Tune answered, 5 moves: median {np.median(moves):.2f} s, slowest {max(moves):.2f} s")
     for name, ready in (
@@ -71,7 +70,7 @@ def lab(seat: Visit) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--picture", type=Path, help="also save a picture of an open hit here")
     options = parser.parse_args()
     examples = json.loads((ROOT / "data" / "examples.json").read_text(encoding="utf-8"))
@@ -79,17 +78,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         with serve(Path(folder) / "town", Path(folder) / "log") as address:
             first = visit(browser)
-            started = time.monotonic()
+            elapsed = stopwatch()
             first.page.goto(address)
             first.readable()
-            print(f"first page readable, first start: {time.monotonic() - started:.2f} s")
+            print(f"first page readable, first start: {elapsed():.2f} s")
             first.ready()
-            print(f"sample built and ready: {time.monotonic() - started:.1f} s after opening the page")
+            print(f"sample built and ready: {elapsed():.1f} s after opening the page")
             again = visit(browser)
-            started = time.monotonic()
+            elapsed = stopwatch()
             again.page.goto(address)
             again.readable()
-            print(f"first page readable, next visitor: {time.monotonic() - started:.2f} s")
+            print(f"first page readable, next visitor: {elapsed():.2f} s")
             again.ready()
             again.page.wait_for_timeout(2000)
             seconds = [again.ask(query) for query in queries]
@@ -99,11 +98,11 @@ def main() -> None:
             )
             opened, errors = [], []
             for number in range(5):
-                started = time.monotonic()
+                elapsed = stopwatch()
                 again.page.evaluate("document.querySelectorAll('video').forEach(one => one.remove())")
                 again.card(number).click()
                 errors.append(again.first_play())
-                opened.append(time.monotonic() - started)
+                opened.append(elapsed())
             print(
                 f"a hit opened and its clip playing, 5 hits: median {np.median(opened):.2f} s; "
                 f"first play at most {max(errors):.3f} s from the hit"
@@ -119,10 +118,10 @@ def main() -> None:
             again.check()
         with serve(Path(folder) / "town", Path(folder) / "log") as address:
             later = visit(browser)
-            started = time.monotonic()
+            elapsed = stopwatch()
             later.page.goto(address)
             later.ready()
-            print(f"collection ready after a restart: {time.monotonic() - started:.1f} s after opening the page")
+            print(f"collection ready after a restart: {elapsed():.1f} s after opening the page")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import argument_parser
 from benchmarks.contest import Seat, Truth, built, contest
 from benchmarks.contestants import CONTESTANTS, Floats, cpus, is_installed, version_of
 from benchmarks.peer_report import Contender, Figures, picture, text
@@ -130,7 +131,7 @@ def chosen(only: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--features", type=Path, default=FEATURES, help="folder of .npy files")
     parser.add_argument("--texts", type=Path, default=TEXTS, help="npz with `vectors` of the same space")
     parser.add_argument("--synthetic", type=int, metavar="N", help="so many made-up rows instead")

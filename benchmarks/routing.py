@@ -11,12 +11,12 @@ alike. Figures vary by about a hundredth with the k-means.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import argument_parser
 from benchmarks.reach import Asked, Built, K, Order, Searched, Stopped, Trial
 from engine.layout.grouping import group_cells
 from engine.routing import Calibration, Route, Scorer
@@ -237,7 +237,7 @@ TABLES: dict[str, Callable[[Trial], None]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--features", type=Path, default=Path("../shared/aic-sample/clip-features-32"))
     parser.add_argument("--texts", type=Path, default=Path("../shared/text-queries/lvis_clip_vitb32.npz"))
     parser.add_argument("--only", default=",".join(TABLES), help="tables to print, by commas")

@@ -8,14 +8,13 @@ plus plain ones; recall@10 is against the exact answer of the same vectors.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import argument_parser, stopwatch
 from engine.datasets import sample_collection
 from engine.datasets.sample_town import VIDEOS
 from engine.embedding import SHIPPED, load_encoder
@@ -33,27 +32,27 @@ PLAIN = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=50)
     options = parser.parse_args()
-    started = time.perf_counter()
+    elapsed = stopwatch()
     encoder = load_encoder(SHIPPED)
-    print(f"encoder loaded in {time.perf_counter() - started:.1f} s")
+    print(f"encoder loaded in {elapsed():.1f} s")
     examples = json.loads((VIDEOS.parent / "examples.json").read_text(encoding="utf-8"))
     queries = [example["query"] for example in examples] + list(PLAIN)
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        elapsed = stopwatch()
         collection = sample_collection(Path(folder) / "town", encoder=encoder)
         stats = collection.stats()
         print(
-            f"sample built in {time.perf_counter() - started:.1f} s: {stats.n_frames:,} frames of {stats.n_videos} videos, "
+            f"sample built in {elapsed():.1f} s: {stats.n_frames:,} frames of {stats.n_videos} videos, "
             f"{len(stats.shards)} shards, {stats.n_cells} cells, {stats.nbytes / 1e6:.2f} MB"
         )
         vectors = encoder.encode_text(queries)
-        started = time.perf_counter()
+        elapsed = stopwatch()
         for round_ in range(200):
             encoder.encode_text([f"{queries[round_ % len(queries)]} {round_}"])
-        print(f"encode one new text: {(time.perf_counter() - started) / 200 * 1e3:.2f} ms")
+        print(f"encode one new text: {(elapsed()) / 200 * 1e3:.2f} ms")
         for name, exact in (("exact", True), ("routed", False)):
             stages: dict[str, list[float]] = {}
             found, scanned, opened = [], [], []

@@ -10,9 +10,7 @@ texts and averaged pairs of them, tested on others. --store only measures how lo
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import World, write_synthetic
 from engine.vectors import Floats
@@ -170,13 +169,13 @@ def row(values: object) -> str:
 def store(n: int, dim: int) -> None:
     """Print how long it takes to make and store n frames, without a build."""
     with tempfile.TemporaryDirectory() as folder, Collection.create(Path(folder) / "c", dim=dim) as collection:
-        started = time.perf_counter()
+        elapsed = stopwatch()
         report = write_synthetic(collection, World(dim), n, build=False)
-        print(f"{report.n_frames:,} x {dim} made and stored in {time.perf_counter() - started:.1f} s", flush=True)
+        print(f"{report.n_frames:,} x {dim} made and stored in {elapsed():.1f} s", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)

@@ -11,7 +11,6 @@ thread.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import on_one_thread
+from benchmarks.common import argument_parser, on_one_thread
 from engine import Collection
 from engine.datasets import sample_queries
 from engine.lab.tuning import N_QUERIES, LayoutMetrics, LayoutSetting, Tuner, prepare_tuner
@@ -107,14 +106,14 @@ def within(told: LayoutMetrics, found: LayoutMetrics, pace: float) -> tuple[bool
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("collection", type=Path)
-    options.add_argument("queries", type=Path, nargs="?")
-    options.add_argument("--kind", choices=["text", "image"], default="text")
-    options.add_argument("--tunings", default=TUNINGS)
-    options.add_argument("--work", type=Path, help="folder for the copy; a temporary one if left out")
-    options.add_argument("--json", action="store_true")
-    chosen = options.parse_args()
+    parser = argument_parser(__doc__)
+    parser.add_argument("collection", type=Path)
+    parser.add_argument("queries", type=Path, nargs="?")
+    parser.add_argument("--kind", choices=["text", "image"], default="text")
+    parser.add_argument("--tunings", default=TUNINGS)
+    parser.add_argument("--work", type=Path, help="folder for the copy; a temporary one if left out")
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
     queries = asked(chosen.collection, chosen.queries, chosen.kind)
     halves = [queries[: len(queries) // 2], queries[len(queries) // 2 :]]
     tuner = prepare_tuner(chosen.collection, halves[0], chosen.kind, placements=None)

@@ -9,7 +9,6 @@ what each visitor did and how long it waited, and the server's anonymous memory 
 
 from __future__ import annotations
 
-import argparse
 import re
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import make_large_town, sample_collection, sample_queries
 from engine.datasets.large_town import USUAL
@@ -47,18 +47,18 @@ def searching(seat: Visit, tally: Tally, collection: Collection, queries: list[s
     shown: list[int] = []
     for query in cycle(queries):
         wanted = [hit.frame_id for hit in collection.search(query, K, per_shot=PER_SHOT).hits]
-        started = time.monotonic()
+        elapsed = stopwatch()
         box.fill(query)
         box.press("Enter")
         while sorted(shown) != sorted(wanted):
-            if time.monotonic() - started > patience:
+            if elapsed() > patience:
                 tally.wrong.append(
                     f"{query}: {len(set(shown) & set(wanted))} of {len(wanted)} frames are as they should be"
                 )
                 break
             yield
             shown = seat.page.evaluate(_IDS)
-        tally.waits.append(time.monotonic() - started)
+        tally.waits.append(elapsed())
         until = time.monotonic() + 1
         while time.monotonic() < until:
             yield
@@ -68,12 +68,12 @@ def comparing(seat: Visit, tally: Tally) -> Iterator[None]:
     """Run one comparison after the other; each must find what was asked for, about."""
     page = seat.page
     while True:
-        started = time.monotonic()
+        elapsed = stopwatch()
         caption = page.get_by_text(re.compile("made at"))
         before = caption.first.inner_text() if caption.count() else ""
         page.get_by_role("button", name="Compare now").click()
         while not caption.count() or caption.first.inner_text() == before:
-            if time.monotonic() - started > 90:
+            if elapsed() > 90:
                 tally.wrong.append("A comparison did not end.")
                 break
             yield
@@ -81,7 +81,7 @@ def comparing(seat: Visit, tally: Tally) -> Iterator[None]:
         found = re.search(r"recall (0?\.\d+|1)", said)
         if found is None or float(found[1]) < 0.88:
             tally.wrong.append(said)
-        tally.waits.append(time.monotonic() - started)
+        tally.waits.append(elapsed())
         yield
 
 
@@ -91,15 +91,15 @@ def tuning(seat: Visit, tally: Tally) -> Iterator[None]:
     slider = page.get_by_role("slider").first
     for key in cycle(["ArrowRight"] * 3 + ["ArrowLeft"] * 3):
         before = page.evaluate(_HEADINGS)
-        started = time.monotonic()
+        elapsed = stopwatch()
         slider.focus()
         page.keyboard.press(key)
         while page.evaluate(_HEADINGS) == before:
-            if time.monotonic() - started > 30:
+            if elapsed() > 30:
                 tally.wrong.append(f"A move of the slider was not answered: {before}")
                 break
             yield
-        tally.waits.append(time.monotonic() - started)
+        tally.waits.append(elapsed())
         until = time.monotonic() + 1.5
         while time.monotonic() < until:
             yield
@@ -124,7 +124,7 @@ def seated(browser: object, address: str, page: str, collection: str, ready: Cal
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--visitors", type=int, default=4, help="how many; those beyond the fourth search")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument(
@@ -162,15 +162,15 @@ def main() -> None:
                         lambda s, t, q: tuning(s, t),
                     ][role](seat, tally, asked)
                 )
-            started = time.monotonic()
+            elapsed = stopwatch()
             memory: list[tuple[float, int]] = []
-            while (passed := time.monotonic() - started) < max(options.seconds, moments[-1]):
+            while (passed := elapsed()) < max(options.seconds, moments[-1]):
                 for each in busy:
                     next(each)
                 if len(memory) < len(moments) and passed >= moments[len(memory)]:
                     memory.append((passed, anonymous(process)))
                 seats[0].page.wait_for_timeout(20)
-            memory.append((time.monotonic() - started, anonymous(process)))
+            memory.append((elapsed(), anonymous(process)))
             problems = [problem for seat in seats for problem in seat.problems]
             boxes = sum(seat.page.get_by_test_id("stException").count() for seat in seats)
             for role in dict.fromkeys(tally.name for tally in tallies):

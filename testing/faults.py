@@ -26,6 +26,7 @@ from engine.search import loop
 from engine.storage import segment, staging, writer
 from engine.storage.catalog import Catalog, Change
 from engine.types import FrameBatch, Hit
+from engine.vectors.lists import one_thread
 from testing.powercut import PAGE
 from testing.worlds import DIM, Video, make_video, queries
 
@@ -75,6 +76,10 @@ class Tally:
         self.lost += 1
         self.notes.append(note)
 
+    def named_notes(self) -> list[str]:
+        """The notes, each with the name of the campaign."""
+        return [note if note.startswith(self.what) else f"{self.what}: {note}" for note in self.notes]
+
 
 @contextmanager
 def timed(tally: Tally) -> Iterator[Tally]:
@@ -111,6 +116,19 @@ def quick_folder() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
+
+
+def _no_sync(handle: int) -> None:
+    """Where processes are killed and no power is cut, what was written is written."""
+
+
+@contextmanager
+def small_world() -> Iterator[tuple[Path, Model, Path]]:
+    """A small collection, its model, and an empty folder for copies of it. Meanwhile limits are small and nothing waits for the disk."""
+    with quick_folder() as folder, small(), one_thread(), mock.patch.object(os, "fsync", _no_sync):
+        model = make_world(folder / "base")
+        (folder / "work").mkdir()
+        yield folder / "base", model, folder / "work"
 
 
 def pictured(number: int, n: int, **told: object) -> Video:

@@ -11,8 +11,7 @@ import pytest
 from engine import Collection
 from engine.cli.main import main
 from engine.errors import EngineError, Stopped
-from engine.lab.tuning import apply, measure
-from engine.lab.tuning import tuner as tuning
+from engine.lab.tuning import apply
 from engine.lab.tuning.evaluation import evaluate
 from engine.lab.tuning.measure import measure_layout, prepare_tuner
 from engine.lab.tuning.simulate import simulate, simulate_cache
@@ -24,14 +23,14 @@ from testing.worlds import FEW, fill, folders
 
 
 @pytest.fixture(scope="module", params=["stored rows", "codes"])
-def world(request, tmp_path_factory):
-    """A collection, and what its codes are from which size on."""
+def world(request, tuned, tmp_path_factory):
+    """A collection that is resharded again and again, with a tuner of how it was first; with codes or without."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "codes":
             patch.setattr("engine.storage.segment.CODED_FROM", 600)
         path = tmp_path_factory.mktemp("tuning") / "c"
         with made(path, n_cells=256, placement="hierarchical") as collection:
-            yield collection
+            yield collection, tuner_of(path)
 
 
 ASKED = (
@@ -50,10 +49,11 @@ ASKED = (
 
 @pytest.mark.parametrize("setting", ASKED, ids=lambda each: f"{each.n_shards} {each.placement}")
 def test_what_is_foreseen_is_what_a_reshard_gives(world, setting):
-    told = tuner_of(world.path).predict(setting)
-    world.reshard(n_shards=setting.n_shards, placement=setting.placement)
-    with reading(world.path) as snapshot:
-        found = measure_layout(snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), setting)
+    collection, tuner = world
+    told = tuner.predict(setting)
+    collection.reshard(n_shards=setting.n_shards, placement=setting.placement)
+    with reading(collection.path) as snapshot:
+        found = measure_layout(snapshot, tuner.evaluation, setting)
     assert told.how == "predicted"
     assert found.how == "measured"
     assert told.shards_total == found.shards_total == len(snapshot.shards)
@@ -68,11 +68,11 @@ def test_what_is_foreseen_is_what_a_reshard_gives(world, setting):
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_every_placement_is_foreseen_frame_by_frame(world, placement):
-    tuner = tuner_of(world.path)
+    collection, tuner = world
     layout = tuner.evaluation.planner.layout(placement, 4)
-    world.reshard(n_shards=4, placement=placement)
+    collection.reshard(n_shards=4, placement=placement)
     held_here = {}
-    with reading(world.path) as snapshot:
+    with reading(collection.path) as snapshot:
         views = [view for shard in snapshot.shards for view in shard.segments]
         for number, view in enumerate(views):
             held_here |= dict.fromkeys(view.segment.columns.frame_id.tolist(), number)
@@ -84,17 +84,16 @@ def test_every_placement_is_foreseen_frame_by_frame(world, placement):
     assert layout.nbytes.tolist() == nbytes
 
 
-def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(tmp_path, monkeypatch):
+def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(small, monkeypatch):
     monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
     monkeypatch.setattr("engine.storage.segment.MAX_NBYTES", 700 * 2 * WORLD.dim)
-    with made(tmp_path / "c", n_cells=64) as collection:
-        told = tuner_of(collection.path).predict(LayoutSetting(2, "round_robin", 0.9))
-        collection.reshard(n_shards=2, placement="round_robin")
-        with reading(collection.path) as snapshot:
-            assert all(len(shard.segments) == 3 for shard in snapshot.shards)
-            found = measure_layout(
-                snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), LayoutSetting(2, "round_robin", 0.9)
-            )
+    setting, collection = LayoutSetting(2, "round_robin", 0.9), small[0]
+    tuner = tuner_of(collection.path)
+    told = tuner.predict(setting)
+    collection.reshard(n_shards=2, placement="round_robin")
+    with reading(collection.path) as snapshot:
+        assert all(len(shard.segments) == 3 for shard in snapshot.shards)
+        found = measure_layout(snapshot, tuner.evaluation, setting)
     assert (told.vectors_scanned, told.nbytes, told.shards_opened) == (
         found.vectors_scanned,
         found.nbytes,
@@ -105,9 +104,10 @@ def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(tmp_path, monk
 class TestTheCache:
     @pytest.mark.parametrize("budget", [0, 20_000, 100_000, 1 << 30])
     def test_it_is_foreseen_to_hold_what_the_real_one_holds(self, world, budget):
-        world.reshard(n_shards=8, placement="semantic")
-        with reading(world.path) as snapshot:
-            evaluation = evaluate(snapshot, QUERIES, "text", 10, quiet)
+        collection, tuner = world
+        collection.reshard(n_shards=8, placement="semantic")
+        with reading(collection.path) as snapshot:
+            evaluation = tuner.evaluation
             setting = LayoutSetting(8, "semantic", 0.9, None, budget)
             found = measure_layout(snapshot, evaluation, setting)
             seen = simulate(evaluation, evaluation.planner.layout("semantic", 8), 0.9, None)
@@ -116,7 +116,7 @@ class TestTheCache:
         assert told.share == pytest.approx(found.in_memory)
 
     def test_what_does_not_fit_is_waited_for(self, world):
-        evaluation = tuner_of(world.path).evaluation
+        evaluation = world[1].evaluation
         seen = simulate(evaluation, evaluation.planner.layout("round_robin", 4), 0.95, None)
         waited = simulate_cache(seen, np.full(4, 7.0), 0)
         assert waited.share == 0
@@ -126,19 +126,19 @@ class TestTheCache:
 
 class TestTheTuner:
     def test_today_is_measured_and_returned_as_it_was(self, world):
-        tuner = tuner_of(world.path)
+        tuner = tuner_of(world[0].path)
         assert tuner.predict(tuner.today.setting) is tuner.today
         assert tuner.today.how == "measured"
         assert tuner.today.setting.n_shards in tuner.counts
 
     def test_fewer_found_go_with_a_lower_cap(self, world):
-        tuner = tuner_of(world.path)
+        tuner = world[1]
         found = [tuner.predict(LayoutSetting(8, "semantic", 0.95, cap)).recall.value for cap in (1, 2, 4, 8)]
         assert found == sorted(found)
         assert found[0] < found[-1]
 
     def test_the_bands_hold_the_values(self, world):
-        tuner = tuner_of(world.path)
+        tuner = world[1]
         for each in tuner.across(LayoutSetting(8, "semantic", 0.9, 3)):
             for band in (each.recall, each.shards_opened, each.p50_ms):
                 assert band.low <= band.value <= band.high
@@ -161,7 +161,7 @@ class TestTheTuner:
     )
     def test_what_cannot_be_is_refused_in_one_sentence(self, world, changed, said):
         with pytest.raises(ValueError, match=said.replace(".", r"\.")):
-            tuner_of(world.path).predict(replace(LayoutSetting(4, "semantic"), **changed))
+            world[1].predict(replace(LayoutSetting(4, "semantic"), **changed))
 
     def test_a_placement_that_these_cells_cannot_have_is_refused(self, tmp_path):
         with fill(tmp_path / "c", FEW, n_cells=4) as collection:
@@ -185,50 +185,40 @@ class TestTheTuner:
             evaluate(snapshot, np.ones((2, 8), np.float32), "text", 10, quiet)
 
 
-@pytest.fixture
-def small(tmp_path, monkeypatch):
-    """A collection that may be changed, and a tuner for it."""
-    monkeypatch.setattr(tuning, "SHARD_COUNTS", (1, 4))
-    monkeypatch.setattr(measure, "_TIMED", 4)
-    with made(tmp_path / "c", n_cells=64) as collection:
-        yield collection, prepare_tuner(collection.path, QUERIES)
-
-
 class TestPreparing:
-    def test_it_times_real_searches_and_leaves_nothing_behind(self, small, tmp_path):
-        collection, tuner = small
+    def test_it_times_real_searches_and_leaves_nothing_behind(self, tuned):
+        path, tuner = tuned
         assert tuner.cost.routed.sum() > 0
         assert tuner.today.p50_ms.value > 0
         assert tuner.predict(LayoutSetting(4, "round_robin")).p50_ms.value > 0
         assert set(tuner.codecs) == {"sq4", "fp16"}
-        assert collection.check() == []
+        with Collection.open(path) as collection:
+            assert collection.check() == []
 
-    def test_a_slower_cache_makes_slower_searches(self, small):
-        tuner = small[1]
+    def test_a_slower_cache_makes_slower_searches(self, tuned):
+        tuner = tuned[1]
         fast, slow = (
             tuner.predict(LayoutSetting(4, "semantic", cache_bytes=each)).p50_ms.value for each in (1 << 30, 0)
         )
         assert slow > fast
 
-    def test_it_ends_when_its_progress_says_so(self, small):
+    def test_it_ends_when_its_progress_says_so(self, tuned):
         def stop(fraction, what):
             if what.startswith("Timing"):
                 raise Stopped("It was stopped.")
 
         with pytest.raises(Stopped):
-            prepare_tuner(small[0].path, QUERIES, progress=stop)
+            prepare_tuner(tuned[0], QUERIES, progress=stop)
 
-    def test_another_codec_needs_a_rebuild_and_other_bytes(self, tmp_path, monkeypatch):
+    def test_another_codec_needs_a_rebuild_and_other_bytes(self, small, monkeypatch):
         monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
-        with made(tmp_path / "c", n_cells=64) as collection:
-            tuner = prepare_tuner(collection.path, QUERIES, placements=None)
-            told = tuner.predict(LayoutSetting(2, "semantic", codec="sq4"))
-            assert told.how == "needs a rebuild"
-            collection.build(n_shards=2, codec="sq4")
-            with reading(collection.path) as snapshot:
-                found = measure_layout(
-                    snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), LayoutSetting(2, "semantic")
-                )
+        collection, setting = small[0], LayoutSetting(2, "semantic")
+        tuner = prepare_tuner(collection.path, QUERIES, placements=None)
+        told = tuner.predict(replace(setting, codec="sq4"))
+        assert told.how == "needs a rebuild"
+        collection.build(n_shards=2, codec="sq4")
+        with reading(collection.path) as snapshot:
+            found = measure_layout(snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), setting)
         assert told.nbytes == pytest.approx(found.nbytes, rel=0.02)
         assert told.recall.value == pytest.approx(found.recall.value, abs=0.05)
 
