@@ -1,4 +1,4 @@
-"""Small made-up collections to tune, and tuners for them that took no timing."""
+"""Small made-up collections to tune, and tuners for them."""
 
 from __future__ import annotations
 
@@ -31,22 +31,15 @@ def made(path, n_shards=SHARDS, placement="semantic", **settings):
     return collection
 
 
-def tuner_of(path) -> Tuner:
-    """Answers without times, which takes no timing."""
+def tuner_of(path, queries=QUERIES) -> Tuner:
+    """A tuner whose predictions hold no times, which spares timing searches."""
     with reading(path) as snapshot:
-        evaluation = evaluate(snapshot, QUERIES, "text", 10, quiet)
+        evaluation = evaluate(snapshot, queries, "text", 10, quiet)
         none = np.zeros(10)
         cost = CostModel(none, none, (none[:3], none[:3]), 0.1)
         return Tuner(evaluation, cost, measure_layout(snapshot, evaluation, current_setting(snapshot)))
 
 
 def tuner_small(path) -> Tuner:
-    queries = np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32)
-    with reading(path) as snapshot:
-        evaluation = evaluate(snapshot, queries, "text", 10, quiet)
-        none = np.zeros(10)
-        return Tuner(
-            evaluation,
-            CostModel(none, none, (none[:3], none[:3]), 0.1),
-            measure_layout(snapshot, evaluation, current_setting(snapshot)),
-        )
+    """The same for collections of `testing.worlds`."""
+    return tuner_of(path, np.random.default_rng(1).normal(size=(6, 8)).astype(np.float32))
