@@ -71,11 +71,11 @@ class TestLoads:
 
     @pytest.mark.parametrize(
         ("how", "why"),
-        [({"load": "wild"}, "uniform, skewed, session"), ({"n": 0}, "1 or more"), ({"n": -3}, "1 or more")],
+        [({"workload": "wild"}, "uniform, skewed, session"), ({"n": 0}, "1 or more"), ({"n": -3}, "1 or more")],
     )
     def test_what_cannot_be_asked_is_said(self, how, why):
         with pytest.raises(ValueError, match=why):
-            query_order(**({"load": "uniform", "queries": queries(3), "n": 5} | how))
+            query_order(**({"workload": "uniform", "queries": queries(3), "n": 5} | how))
 
     def test_no_queries_are_refused(self):
         with pytest.raises(ValueError, match="no queries"):
@@ -91,7 +91,7 @@ class TestReplay:
 
     @pytest.mark.parametrize("load", WORKLOADS)
     def test_something_is_seen_to_happen_at_the_usual_budget(self, many, replayed, load):
-        told = replayed[2] if load == "uniform" else ask(many, load=load, n=150).run()
+        told = replayed[2] if load == "uniform" else ask(many, workload=load, n=150).run()
         assert set(told.states().ravel().tolist()) == set(CacheState)
 
     def test_counts_are_those_of_the_cache(self, replayed):
@@ -243,7 +243,7 @@ class TestReplay:
             ({"queries": np.full((2, DIM), np.nan, np.float32)}, "not a finite number"),
             ({"n": MAX_REPLAYED + 1}, "5,000 or fewer"),
             ({"n": 0}, "1 or more"),
-            ({"load": "wild"}, "Unknown load"),
+            ({"workload": "wild"}, "Unknown load"),
             ({"budget": -1}, "budget"),
         ],
     )

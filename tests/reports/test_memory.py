@@ -150,12 +150,12 @@ class TestMemory:
     def test_views_count_once_and_what_is_mapped_or_foreign_does_not(self, tmp_path):
         np.save(tmp_path / "a.npy", np.arange(100.0))
         array = np.zeros(1000, np.float32)
-        count = report._Arrays()
-        count.look(
+        count = report._ArrayCounter()
+        count.add_all(
             {"a": array, "b": [array[10:20], array.reshape(10, 100)]}, np.load(tmp_path / "a.npy", mmap_mode="r")
         )
         assert count.nbytes == 4000
-        count.look(array[:5], np.frombuffer(b"abcd", np.uint8), np.frombuffer(memoryview(bytearray(8)), np.uint8))
+        count.add_all(array[:5], np.frombuffer(b"abcd", np.uint8), np.frombuffer(memoryview(bytearray(8)), np.uint8))
         assert count.nbytes == 4004
 
     @needs_smaps

@@ -37,8 +37,8 @@ class ReplayRequest:
     """Folder of the collection."""
     queries: Floats
     """(m, dim)."""
-    load: str = "uniform"
-    """Workload: `uniform`, `skewed` or `session`, see `workloads`."""
+    workload: str = "uniform"
+    """`uniform`, `skewed` or `session`, see `workloads`."""
     n: int = 300
     """Searches."""
     budget: int | None = None
@@ -82,7 +82,7 @@ class Replay:
                 [sum(of_shard) for of_shard in sizes],
             )
         self._request = request
-        self._order = query_order(request.load, request.queries, request.n, request.seed)
+        self._order = query_order(request.workload, request.queries, request.n, request.seed)
         self._n_segments = sum(map(len, sizes))
         self.open_nbytes = sum(map(sum, sizes))
         """Bytes of all shards with all of them in the cache."""
