@@ -31,15 +31,15 @@ def expected_seconds(
     nbytes = n_frames * dim * 4
     seconds = _START + nbytes / _PREPARED
     for name in names:
-        each = nbytes / _SCANNED[name] if name in _SCANNED else _ROUTED_SECONDS
+        query_seconds = nbytes / _SCANNED[name] if name in _SCANNED else _ROUTED_SECONDS
         widths = (_SWEPT_WIDTHS if sweep else 1) if name in ROUTED else 1
         if name in ROUTED and name != "routed" and not sweep:
             seconds += _TRIED_WIDTHS * n_queries * _WIDE_SECONDS
         if widths > 1:
-            each = _WIDE_SECONDS
+            query_seconds = _WIDE_SECONDS
         if cold:
-            each += _COLD + (nbytes / _DISK if name not in ROUTED else 0.0)
-        work = n_queries * widths * each
+            query_seconds += _COLD + (nbytes / _DISK if name not in ROUTED else 0.0)
+        work = n_queries * widths * query_seconds
         seconds += _OPEN + work + (0.0 if cold else min(_WARM, work))
         seconds += nbytes / _WRITTEN if name == "naive" else nbytes / _LOADED if name == "ram_flat" else 0.0
     return seconds
