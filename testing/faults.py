@@ -32,7 +32,7 @@ from testing.worlds import DIM, Video, make_video, queries
 SMALL = (
     (segment, "CODED_FROM", 24),
     (writer, "CODED_FROM", 24),
-    (segment, "MAX_NBYTES", 960),
+    (segment, "MAX_SEGMENT_NBYTES", 960),
     (staging, "PORTION", 20),
     (writer, "MERGE_AT", 4),
     (loop, "rescore_depth", lambda codec, k: max(k, 10_000)),

@@ -1,6 +1,5 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
-from engine.storage import pictures
 from engine.storage.build import TRAIN_NBYTES, Gathered, Progress, draw, lay_out, pieces, placed
 from engine.storage.cache import ByteLRU
 from engine.storage.catalog import FORMAT, Catalog
@@ -9,13 +8,15 @@ from engine.storage.export import export_frames
 from engine.storage.generations import Generations
 from engine.storage.journal import Event, Journal, What
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
-from engine.storage.pictures import PICTURES, read_image
+from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
 from engine.storage.rows import LARGEST, TagBounds, check_video, prepare_query
 from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
 from engine.storage.segment_writer import write_segment
 from engine.storage.settings import check_settings, check_workers
 from engine.storage.snapshot import CellMap, SegmentView, ShardView, Snapshot
+from engine.storage.thumbnails import middle_thumbnail
+from engine.storage.verify import verify_snapshot
 from engine.storage.writer import Writer, taken
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ShardView",
     "Snapshot",
     "TagBounds",
+    "Unrendered",
     "VideoRow",
     "What",
     "Writer",
@@ -49,17 +51,21 @@ __all__ = [
     "discard",
     "draw",
     "export_frames",
+    "find_picture",
     "has_codes",
     "lay_out",
     "max_rows",
+    "middle_thumbnail",
     "past_queries",
-    "pictures",
     "pieces",
     "place_of",
     "placed",
     "prepare_query",
     "read_image",
     "remember",
+    "render_clip",
+    "render_picture",
     "taken",
+    "verify_snapshot",
     "write_segment",
 ]

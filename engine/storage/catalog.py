@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Busy, CorruptData, NotACollection, ReadOnly, ResourceExhausted
-from engine.storage.beside import check_beside
 from engine.storage.collection_files import check_files
-from engine.storage.guard import SCHEMA, Guard
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
-from engine.storage.refusal import brief, translated
-from engine.storage.validation import Rows, check_counters, read_manifest
+from engine.storage.manifest_checks import StoredRows, check_counters, read_manifest
+from engine.storage.sqlite_errors import short_reason, translate_sqlite_errors
+from engine.storage.sqlite_files import check_sqlite_files
+from engine.storage.sqlite_guard import SCHEMA, Guard
 from engine.system import RESTORE, may_write, sync_folder
 
 FORMAT = 3
@@ -47,7 +47,7 @@ class Catalog:
         self._path = path
         self._lock = threading.RLock()
         self._commits = 0
-        check_beside(path)
+        check_sqlite_files(path)
         self._guard = Guard(path)
         self.read_only = path.exists() and not (may_write(path) and may_write(path.parent))
         """Whether nothing can be written through this connection: this user may not, or the disk takes no writes."""
@@ -144,7 +144,7 @@ class Catalog:
     def _translated(self) -> Iterator[None]:
         self._guard.begin()
         try:
-            with translated(self._path):
+            with translate_sqlite_errors(self._path):
                 yield
         except CorruptData as error:
             if self._guard.overrun:
@@ -199,7 +199,7 @@ class Catalog:
         return found
 
     def _malformed(self, error: Exception) -> CorruptData:
-        return CorruptData(f"The catalog {self._path} is not well formed ({brief(error)}); {RESTORE}.")
+        return CorruptData(f"The catalog {self._path} is not well formed ({short_reason(error)}); {RESTORE}.")
 
     def manifest(self, generation: int) -> Manifest:
         """List one generation, and check it against the hash stored with it."""
@@ -226,7 +226,7 @@ class Catalog:
 
     def _rows(
         self, generation: int, settings: str, layout_id: int, cells_id: int | None, router_id: int | None
-    ) -> Rows:
+    ) -> StoredRows:
         """All that a generation lists, as it is stored."""
         alive = "born <= ? AND (died IS NULL OR died > ?)"
         now = (generation, generation)
@@ -389,7 +389,7 @@ class Change:
         self.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (total,))
 
 
-def _digest(rows: Rows) -> str:
+def _digest(rows: StoredRows) -> str:
     """Hash over every stored value. Taken of the rows as they lie there: reading them as JSON first would cost a second on a large catalog."""
     return hashlib.blake2b(repr(sorted(rows.items())).encode(), digest_size=16).hexdigest()
 

@@ -20,9 +20,9 @@ FILES = (
 """Files right in the collection's folder; the parts of the catalog are SQLite's."""
 NUMBERED = ("segments", "cells", "routers", "media", "leases", "ladder", "parents")
 """Folders in which every name of ours is a number."""
-MADE = ("pictures", "clips")
+RENDERED = ("pictures", "clips")
 """Folders of what is made on demand, named after its video and time."""
-_MADE = re.compile(r"\d+(-\d+){1,3}\.(jpg|mp4|json)|\.[0-9a-f]{32}\.part")
+_RENDERED = re.compile(r"\d+(-\d+){1,3}\.(jpg|mp4|json)|\.[0-9a-f]{32}\.part")
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:
@@ -39,25 +39,25 @@ def check_files(folder: Path) -> None:
     folder = place_of(folder)
     with reading(folder / CATALOG):
         real_files(folder, FILES)
-        for name in (*NUMBERED, *MADE):
+        for name in (*NUMBERED, *RENDERED):
             real_folder(folder / name)
 
 
-def is_made(name: str) -> bool:
-    """Whether a file in one of the `MADE` folders is one of ours."""
-    return _MADE.fullmatch(name) is not None
+def is_rendered(name: str) -> bool:
+    """Whether a file in one of the `RENDERED` folders is one of ours."""
+    return _RENDERED.fullmatch(name) is not None
 
 
 def discard(folder: Path) -> None:
     """Remove what makes a folder a collection, and the folder if nothing else is in it. What is not ours stays, and so do links' targets."""
     for name in NUMBERED:
         remove_numbered(folder / name)
-    for name in MADE:
-        remove_named(folder / name, _MADE)
+    for name in RENDERED:
+        remove_named(folder / name, _RENDERED)
     with suppress(OSError):
         above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in (*NUMBERED, *MADE):
+            for name in (*NUMBERED, *RENDERED):
                 with suppress(OSError):
                     os.rmdir(name, dir_fd=above)
             for name in FILES:

@@ -62,7 +62,7 @@ class TagBounds:
             bounds.check_count("different tags in this collection", len(self._known), bounds.MAX_TAGS)
 
 
-def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row: int = 0) -> NDArray[np.floating]:
+def prepare_rows(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row: int = 0) -> NDArray[np.floating]:
     """The rows as they are stored: checked, normalised for `ip`, in the stored type.
 
     Parameters

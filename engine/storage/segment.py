@@ -44,7 +44,7 @@ from engine.vectors import FlatRows, Floats, Found, Lists, ListsForm, Metric, Ro
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
-MAX_NBYTES = 256 << 20
+MAX_SEGMENT_NBYTES = 256 << 20
 """Bytes of stored rows up to which a segment grows; a larger shard has several."""
 Residency = Literal["loaded", "mapped"]
 """Whether codes are read into the cache or left in the file and mapped."""
@@ -66,7 +66,7 @@ def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
 
 def max_rows(dim: int, store: str) -> int:
     """Rows that a segment may hold."""
-    return max(CODED_FROM, MAX_NBYTES // (dim * (2 if store == "fp16" else 4)))
+    return max(CODED_FROM, MAX_SEGMENT_NBYTES // (dim * (2 if store == "fp16" else 4)))
 
 
 def has_codes(rows: Rows) -> NDArray[np.bool_]:

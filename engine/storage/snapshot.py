@@ -362,6 +362,15 @@ class Snapshot:
         after = [item for item in found if item[0] > seconds][:n]
         return [self.frames(shard, segment, np.array([i]))[0] for _, shard, segment, i in before + after]
 
+    def frame_ids(self, number: int) -> Rows:
+        """Ids of a video's frames, rising: in the order in which they came. A video is deleted whole, so none is missing."""
+        ids = [np.zeros(0, np.int64)]
+        for view in self.views():
+            if str(number) in view.segment.row.stats["videos"]:
+                start, stop = np.searchsorted(view.segment.columns.video, [number, number + 1])
+                ids.append(view.segment.columns.frame_id[start:stop])
+        return np.sort(np.concatenate(ids))
+
     def frames(self, shard: int, segment: Segment, rows: Rows) -> list[Frame]:
         """The frames that these rows stand for."""
         return [Frame(*each) for each in self.details(shard, segment, rows)]

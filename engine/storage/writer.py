@@ -24,7 +24,7 @@ from engine.storage.build import Gathered, Progress, draw, newer, pieces
 from engine.storage.catalog import Catalog, Change
 from engine.storage.collection_files import check_files
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings
-from engine.storage.rows import Fingerprint, prepare
+from engine.storage.rows import Fingerprint, prepare_rows
 from engine.storage.segment import CODED_FROM, Stored
 from engine.storage.segment_writer import write_segment
 from engine.storage.settings import check_shards
@@ -68,7 +68,7 @@ class Writer:
         Raises
         ------
         ValueError
-            If the frames do not fit, see `prepare`.
+            If the frames do not fit, see `prepare_rows`.
         DuplicateVideo
             If the id is taken by other content.
         """
@@ -76,7 +76,7 @@ class Writer:
         known = snapshot.numbers.get(video.video_id)
         if known is not None:
             settings = snapshot.settings
-            vectors = prepare(frames, settings.dim, settings.metric, settings.store)
+            vectors = prepare_rows(frames, settings.dim, settings.metric, settings.store)
             content = video.fingerprint or Fingerprint().add(vectors, frames.frame_index, frames.seconds).text()
             if snapshot.videos[known].fingerprint == content:
                 self.name([video])
@@ -99,7 +99,7 @@ class Writer:
         Raises
         ------
         ValueError
-            If the frames do not fit, see `prepare`, a video has none, or an id is given twice.
+            If the frames do not fit, see `prepare_rows`, a video has none, or an id is given twice.
         DuplicateVideo
             If an id is taken.
         """

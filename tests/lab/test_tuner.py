@@ -88,7 +88,7 @@ def test_every_placement_is_foreseen_frame_by_frame(world, placement):
 
 def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(tmp_path, monkeypatch):
     monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
-    monkeypatch.setattr("engine.storage.segment.MAX_NBYTES", 700 * 2 * WORLD.dim)
+    monkeypatch.setattr("engine.storage.segment.MAX_SEGMENT_NBYTES", 700 * 2 * WORLD.dim)
     with made(tmp_path / "c", n_cells=64) as collection:
         told = tuner_of(collection.path).predict(Setting(2, "round_robin", 0.9))
         collection.reshard(n_shards=2, placement="round_robin")

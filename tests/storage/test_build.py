@@ -11,7 +11,7 @@ from engine.errors import CorruptData
 from engine.layout.placement import PLACEMENTS
 from engine.storage import build as build_module
 from engine.storage.build import Gathered, draw
-from engine.storage.rows import prepare
+from engine.storage.rows import prepare_rows
 from engine.storage.snapshot import SegmentView
 from engine.vectors import cells as cells_module
 from testing.worlds import DIM, Flat, fill, make_video
@@ -127,7 +127,7 @@ def test_a_damaged_row_stops_what_is_gathered(tmp_path):
         content[-1] ^= 1
         path.write_bytes(content)
         frames = Gathered.of(views)
-        expected = prepare(VIDEOS[0][1], DIM, "ip", "fp16")
+        expected = prepare_rows(VIDEOS[0][1], DIM, "ip", "fp16")
         np.testing.assert_array_equal(frames.stored(np.arange(12)), expected)
         with pytest.raises(CorruptData, match="checksum"):
             frames.stored(np.array([3, 23]))

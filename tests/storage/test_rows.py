@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from engine.frames.columns import NO_TIME
 from engine.frames.statistics import microseconds, wall_clock
 from engine.storage import rows as records
-from engine.storage.rows import Fingerprint, columns_of, prepare
+from engine.storage.rows import Fingerprint, columns_of, prepare_rows
 from engine.storage.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
 from engine.vectors.cells import train
@@ -30,7 +30,7 @@ def batch(vectors, **more) -> FrameBatch:
 
 
 def rows(vectors, metric: str = "ip", store: str = "fp16", first_row: int = 0):
-    return prepare(batch(vectors), np.asarray(vectors).shape[1], metric, store, first_row=first_row)
+    return prepare_rows(batch(vectors), np.asarray(vectors).shape[1], metric, store, first_row=first_row)
 
 
 class TestPrepare:
@@ -82,7 +82,7 @@ class TestPrepare:
     def test_a_time_beyond_thirty_years_is_refused_in_one_sentence(self, metric):
         def timed(seconds: float):
             frames = replace(batch(np.ones((2, 4))), seconds=np.array([1.0, seconds]))
-            return prepare(frames, 4, metric, "fp16")
+            return prepare_rows(frames, 4, metric, "fp16")
 
         assert len(timed(1e9)) == 2
         with pytest.raises(ValueError, match=ONE_SENTENCE) as refused:
@@ -109,12 +109,12 @@ class TestPrepare:
     def test_one_value_per_frame_is_wanted(self, more):
         (name,) = more
         with pytest.raises(ValueError, match=f"2 vectors and . values of {name}"):
-            prepare(batch(np.ones((2, 4)), **more), 4, "ip", "fp16")
+            prepare_rows(batch(np.ones((2, 4)), **more), 4, "ip", "fp16")
 
 
 class TestColumns:
     def columns(self, frames: FrameBatch, videos=(NEW,), numbers=(3,), cells=None):
-        vectors = prepare(frames, DIM, "ip", "fp16")
+        vectors = prepare_rows(frames, DIM, "ip", "fp16")
         return columns_of(videos, np.array(numbers, np.int32), 100, frames, vectors, cells), vectors
 
     def test_every_column_holds_what_the_frames_came_with(self):

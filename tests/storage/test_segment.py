@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import CorruptData
 from engine.storage import segment as segment_module
-from engine.storage.rows import columns_of, prepare
+from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment, max_rows
 from engine.storage.segment_writer import write_segment
 from engine.system.open_files import OPEN_FILES
@@ -42,7 +42,7 @@ def write(
     number: int = 0,
 ):
     new, frames = make_video(number, n)
-    vectors = prepare(frames, DIM, metric, store)
+    vectors = prepare_rows(frames, DIM, metric, store)
     columns = columns_of([new], np.array([3], np.int32), 100, frames, vectors, cells)
     backwards = np.arange(n)[::-1]
     stored = vectors[backwards].__getitem__
@@ -73,7 +73,7 @@ class TestWriting:
     def test_no_more_rows_than_a_step_are_asked_for_at_once(self, tmp_path, cells, monkeypatch):
         monkeypatch.setattr("engine.storage.segment_writer.STEP", 7)
         new, frames = make_video(0, 60)
-        vectors = prepare(frames, DIM, "ip", "fp16")
+        vectors = prepare_rows(frames, DIM, "ip", "fp16")
         columns = columns_of([new], np.array([3], np.int32), 0, frames, vectors, cells)
         asked = []
         write_segment(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.collection import Collection
 from engine.storage import staging as intake_module
-from engine.storage.rows import Fingerprint, prepare
+from engine.storage.rows import Fingerprint, prepare_rows
 from engine.storage.staging import Intake
 from engine.types import FrameBatch, NewVideo
 from testing.worlds import DIM, assert_holds, fill, make_video
@@ -53,7 +53,7 @@ def test_in_whatever_batches_frames_come_they_are_the_same_in_the_end(empty, siz
     assert ids.tolist() == list(range(100, 160))
     assert intake.next_id == 160
     vectors = np.concatenate([each for each, _ in portions])
-    np.testing.assert_array_equal(vectors, prepare(FRAMES, DIM, "ip", "fp16"))
+    np.testing.assert_array_equal(vectors, prepare_rows(FRAMES, DIM, "ip", "fp16"))
     assert np.concatenate([columns.video for _, columns in portions]).tolist() == (5 + PLACE).tolist()
     rows = intake.finish()
     assert [(row.number, row.video_id, row.title, row.n_frames) for row in rows] == [

@@ -72,7 +72,7 @@ def _everything_in_small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (segment, writer):
             patch.setattr(module, "CODED_FROM", 20)
-        patch.setattr(segment, "MAX_NBYTES", 1000)
+        patch.setattr(segment, "MAX_SEGMENT_NBYTES", 1000)
         patch.setattr("engine.storage.segment_writer.STEP", 16)
         patch.setattr("engine.storage.segment_writer._SAMPLED", 10)
         patch.setattr(segment, "_GATHERED", 4)
@@ -870,7 +870,7 @@ def test_a_large_batch_of_queries_is_as_exact_as_one(tmp_path):
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_a_filter_for_what_the_query_is_not_about_still_finds_the_best(tmp_path, monkeypatch, codec, metric):
     """Where many frames pass, all are compared first and the others dropped; here nearly all the best are dropped."""
-    monkeypatch.setattr(segment, "MAX_NBYTES", 1 << 20)
+    monkeypatch.setattr(segment, "MAX_SEGMENT_NBYTES", 1 << 20)
     with closing(Twins(tmp_path / "collection", 8, metric, "fp32", codec=codec)) as twins:
         rng = np.random.default_rng(5)
         for name, side in (("here", 1.0), ("there", -1.0)):

@@ -22,7 +22,7 @@ from engine.cli.main import main
 from engine.collection import Collection
 from engine.errors import Busy, EngineError, ResourceExhausted, VideoError
 from engine.media.sampling import grab, probe
-from engine.storage import catalog, pictures
+from engine.storage import catalog, pictures, thumbnails
 from engine.system.files import write_files
 from engine.system.process import check_addresses, raise_limits
 from engine.system.system_errors import can_start, shortage
@@ -215,8 +215,8 @@ class TestOpenFiles:
             collection.add(new, pictured)
             row = collection._newest().videos[1]
             with room_for(0), pytest.raises(ResourceExhausted):
-                pictures.problems(collection.path, row)
-            assert pictures.problems(collection.path, row) == []
+                thumbnails.thumbnail_problems(collection.path, row)
+            assert thumbnails.thumbnail_problems(collection.path, row) == []
 
     def test_a_collection_holds_few_of_them_and_gives_all_back(self, town):
         def held() -> int:

@@ -29,7 +29,7 @@ COUNTERS = {
     "router": 1 << 53,
 }
 """What is counted, and how far it may count: videos are numbered in 32 bits."""
-MAX_ROWS = (1 << 31) - 1
+MAX_SEGMENT_ROWS = (1 << 31) - 1
 """Rows of a segment, which are numbered in 32 bits."""
 _CELL_FILES = frozenset(
     f"{name}.npy" for name in ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric")
@@ -46,11 +46,11 @@ _HASH = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
 
 
-Rows = dict[str, list[tuple[Any, ...]]]
+StoredRows = dict[str, list[tuple[Any, ...]]]
 """Rows of a generation by kind, as they are stored."""
 
 
-def read_manifest(rows: Rows, counters: Mapping[str, int]) -> Manifest:
+def read_manifest(rows: StoredRows, counters: Mapping[str, int]) -> Manifest:
     """The stored rows as values, if they can be.
 
     Raises
@@ -225,7 +225,7 @@ def _check_segments(segments: tuple[SegmentRow, ...], n_shards: int, *, built: b
         if not _are_ints((row.segment_id, row.shard, row.n_rows), 0, 1 << 53) or not last < row.segment_id:
             raise ValueError("a segment has a number that cannot be")
         last = row.segment_id
-        if row.shard >= n_shards or not 1 <= row.n_rows <= MAX_ROWS:
+        if row.shard >= n_shards or not 1 <= row.n_rows <= MAX_SEGMENT_ROWS:
             raise ValueError("a segment is in a shard that there is not, or has a number of rows that cannot be")
         coded = type(row.files) is dict and "codes.faiss" in row.files
         _check_files("a segment", row.files, _SEGMENT_FILES | ({"codes.faiss"} if coded else frozenset()))
@@ -279,7 +279,7 @@ def _check_deletes(manifest: Manifest) -> None:
     known = {str(row.number) for row in manifest.videos}
     deleted: dict[int, list[tuple[int, int]]] = {}
     for delete in manifest.deletes:
-        if not _are_ints((delete.segment_id, delete.start, delete.stop), 0, MAX_ROWS << 22):
+        if not _are_ints((delete.segment_id, delete.start, delete.stop), 0, MAX_SEGMENT_ROWS << 22):
             raise ValueError("a delete has a number that cannot be")
         deleted.setdefault(delete.segment_id, []).append((delete.start, delete.stop))
     for row in manifest.segments:
@@ -324,7 +324,7 @@ def _cut(value: object) -> str:
     return str(value)[:20]
 
 
-def _manifest(rows: Rows) -> Manifest:
+def _manifest(rows: StoredRows) -> Manifest:
     """The stored rows as values."""
     ((generation, settings),) = rows["generation"]
     if not rows["layout"]:

@@ -26,7 +26,7 @@ _LOCK_FAULTS = (
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_sqlite_errors(path: Path) -> Iterator[None]:
     """Translate what SQLite raises about the catalog at `path`.
 
     Raises
@@ -50,7 +50,7 @@ def translated(path: Path) -> Iterator[None]:
         raise  # Such as use after closing: a fault of the caller, not of the file.
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         # The message itself cannot be decoded where a byte of the stored schema has changed.
-        raise CorruptData(f"The catalog {path} is damaged ({brief(error)}); {RESTORE}.") from error
+        raise CorruptData(f"The catalog {path} is damaged ({short_reason(error)}); {RESTORE}.") from error
 
 
 def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
@@ -66,7 +66,7 @@ def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL) or extended in _LOCK_FAULTS:
         lacking = lacks_locks(folder)
         if lacking is not None or code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return ReadOnly(no_locks(lacking or brief(error)))
+            return ReadOnly(no_locks(lacking or short_reason(error)))
         return Busy(f"The catalog {path} stays locked by another program; try again later.")
     if path.exists() and not os.access(path, os.R_OK):
         return ReadOnly(
@@ -82,7 +82,7 @@ def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
             "The folder of the collection may not be written to, so the collection is as before; "
             "make it writable, or copy the collection to a folder of your own."
         )
-    return CorruptData(f"The catalog {path} cannot be used ({brief(error)}).")
+    return CorruptData(f"The catalog {path} cannot be used ({short_reason(error)}).")
 
 
 def _no_room(folder: Path) -> bool:
@@ -95,6 +95,6 @@ def _no_room(folder: Path) -> bool:
     return False
 
 
-def brief(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """The reason of an error in one line, without the stored text that it may quote."""
     return "".join(c for c in str(error).split(" with text ")[0][:_BRIEF] if c.isprintable())
