@@ -2,7 +2,7 @@
 
 from engine.storage.build import TRAIN_NBYTES, Gathered, Progress, draw, lay_out, pieces, placed
 from engine.storage.cache import ByteLRU
-from engine.storage.catalog import FORMAT, Catalog
+from engine.storage.catalog import Catalog
 from engine.storage.collection_files import discard, place_of
 from engine.storage.export import export_frames
 from engine.storage.generations import Generations
@@ -11,6 +11,7 @@ from engine.storage.manifest import LayoutRow, Settings, VideoRow
 from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
 from engine.storage.rows import LARGEST, TagBounds, check_video, prepare_query
+from engine.storage.schema import FORMAT
 from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
 from engine.storage.segment_writer import write_segment
 from engine.storage.settings import check_settings, check_workers

@@ -11,10 +11,12 @@ from pathlib import Path
 from engine.system import reading, real_files, real_folder, remove_named, remove_numbered
 
 CATALOG = "catalog.sqlite"
+WRITE_LOCK = "write.lock"
+"""Locked by whoever writes."""
 FILES = (
     CATALOG,
     *(f"{CATALOG}-{part}" for part in ("journal", "wal", "shm")),
-    "write.lock",
+    WRITE_LOCK,
     "past-queries.f16",
 )
 """Files right in the collection's folder; the parts of the catalog are SQLite's."""

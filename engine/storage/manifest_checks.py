@@ -16,6 +16,7 @@ from typing import Any
 from engine.frames import FIRST_TIME, LAST_TIME, LONGEST
 from engine.layout import PLACEMENTS, check_options, make_placement
 from engine.routing import Calibration
+from engine.storage.checksums import StoredRows
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 from engine.storage.settings import check_settings
 from engine.system import MAX_CELLS, MAX_DIM, MAX_SEGMENTS, MAX_SHARDS, MAX_STORED_TEXT, MAX_TAG, MAX_TAGS, MAX_VIDEOS
@@ -44,10 +45,6 @@ _ROUTER_FILES = {
 _SEGMENT_FILES = frozenset(("vectors.npy", "frames.arrow", "cells.npy"))
 _HASH = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
-
-
-StoredRows = dict[str, list[tuple[Any, ...]]]
-"""Rows of a generation by kind, as they are stored."""
 
 
 def read_manifest(rows: StoredRows, counters: Mapping[str, int]) -> Manifest:

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from engine.errors import Busy, CollectionError, CorruptData, NotACollection, StorageFull
-from engine.storage.catalog import FORMAT, Catalog
+from engine.storage.catalog import Catalog
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings, VideoRow
 
 AT = datetime(2024, 5, 1, 12)
@@ -318,22 +318,6 @@ def test_a_missing_catalog_and_a_foreign_one_are_not_collections(tmp_path):
     other.close()
     with pytest.raises(NotACollection, match="format"):
         Catalog.open(foreign)
-
-
-@pytest.mark.parametrize("version", [1, FORMAT + 1])
-def test_a_catalog_of_another_format_is_refused_with_the_one_that_is_read(catalog, path, version):
-    catalog.close()
-    with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {version}")
-    other.close()
-    with pytest.raises(NotACollection, match=f"format {FORMAT}.*program that made it"):
-        Catalog.open(path)
-    with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {FORMAT}")
-    other.close()
-    again = Catalog.open(path)
-    assert again.current_generation() == 1
-    again.close()
 
 
 def test_an_id_may_be_taken_again_once_its_video_is_gone_and_not_before(catalog):
