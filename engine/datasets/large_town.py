@@ -114,7 +114,7 @@ def _fill(collection: Collection, town: Collection, n_frames: int, progress: Pro
             for i, take, n in takes
         ]
         writer.store(videos, _batches(parents, takes, n_frames, progress))
-        settle(writer, True, True, _STORED, progress)
+        settle(collection, True, True, _STORED, progress)
 
 
 def _parents(town: Collection) -> list[_Parent]:

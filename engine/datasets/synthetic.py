@@ -226,7 +226,7 @@ def write_synthetic(
 
         if new:
             writer.store(new, frames())
-        settle(writer, bool(new), build, _STORED, progress)
+        settle(collection, bool(new), build, _STORED, progress)
     return ImportReport(
         added=tuple(video.video_id for video in new),
         skipped=tuple(known[i].video_id for i in same),

@@ -106,7 +106,7 @@ def import_aic(
                 refused.append((name, str(error)))
                 continue
             if found is None:
-                writer.name([reader.places(name)])
+                writer.trust_media([reader.places(name)])
                 skipped.append(name)
                 continue
             video, frames = found
@@ -116,7 +116,7 @@ def import_aic(
             n_frames += len(frames)
         if group:
             store()
-        settle(writer, bool(added), build, _STORED, progress)
+        settle(collection, bool(added), build, _STORED, progress)
     return ImportReport(
         tuple(added),
         tuple(skipped),

@@ -15,9 +15,11 @@ from engine.storage.schema import FORMAT
 from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
 from engine.storage.segment_writer import write_segment
 from engine.storage.settings import check_settings, check_workers
-from engine.storage.snapshot import CellMap, SegmentView, ShardView, Snapshot
+from engine.storage.snapshot import Snapshot
+from engine.storage.snapshot_routing import CellMap, Routing
 from engine.storage.thumbnails import middle_thumbnail
 from engine.storage.verify import verify_snapshot
+from engine.storage.views import SegmentView, ShardView
 from engine.storage.writer import Writer, taken
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "LayoutRow",
     "Progress",
     "Residency",
+    "Routing",
     "Segment",
     "SegmentView",
     "Settings",

@@ -13,7 +13,8 @@ from engine.layout import PLACEMENTS, Placement, Shards, Survey
 from engine.routing import FRAMES, Bank, Blocks, Learned, learn, unit
 from engine.storage.manifest import LayoutRow, Settings
 from engine.storage.segment import max_rows
-from engine.storage.snapshot import SegmentView, Snapshot
+from engine.storage.snapshot import Snapshot
+from engine.storage.views import SegmentView
 from engine.vectors import Cells, Floats, Rows, choose_n_cells
 from engine.vectors import cells as cells_module
 

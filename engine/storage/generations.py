@@ -73,6 +73,11 @@ class Generations:
                 self._readers[snapshot.generation] -= 1
                 self._let_go()
 
+    def newest(self) -> Snapshot:
+        """The newest generation, for a writer: he needs no hold on it, for nobody else sweeps."""
+        with self.reading() as snapshot:
+            return snapshot
+
     def check_unchanged(self, snapshot: Snapshot, error: Exception | None = None) -> None:
         """Raise `Busy` where what is missing of a generation was swept by a writer, and not lost: it could not be held."""
         if not snapshot.leased and self._catalog.current_generation() != snapshot.generation:

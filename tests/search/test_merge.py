@@ -14,7 +14,7 @@ from engine.search.merge import RESCORE, merge, rescore_depth
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
-from engine.storage.snapshot import SegmentView, ShardView
+from engine.storage.views import SegmentView, ShardView
 from engine.vectors.lists import CODECS, Found, scores_of
 from testing.worlds import DIM, flip, make_video, queries
 

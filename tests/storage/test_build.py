@@ -12,7 +12,7 @@ from engine.layout.placement import PLACEMENTS
 from engine.storage import build as build_module
 from engine.storage.build import Gathered, draw
 from engine.storage.rows import prepare_rows
-from engine.storage.snapshot import SegmentView
+from engine.storage.views import SegmentView
 from engine.vectors import cells as cells_module
 from testing.worlds import DIM, Flat, fill, make_video
 

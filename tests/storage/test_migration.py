@@ -68,7 +68,9 @@ class TestNow:
     def test_another_format_is_refused_with_what_to_do_and_stays_as_it_is(self, path, number):
         values(path, f"PRAGMA user_version = {number}")
         before = (path / "catalog.sqlite").read_bytes()
-        newer = rf"format {number}, .* reads up to format {FORMAT}; update it to the version of the program that made it"
+        newer = (
+            rf"format {number}, .* reads up to format {FORMAT}; update it to the version of the program that made it"
+        )
         older = rf"format {number}, .* reads from format {OLDEST_SUPPORTED} on; make it anew .*program that made it"
         with pytest.raises(NotACollection, match=newer if number > FORMAT else older):
             Collection.open(path)

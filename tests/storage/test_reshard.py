@@ -10,7 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import CorruptData, NotFound
 from engine.layout.placement import PLACEMENTS
-from engine.storage import build, segment, writer
+from engine.storage import build, maintenance, next_generation, segment
 from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import (
@@ -179,7 +179,7 @@ class TestLargeShards:
             monkeypatch.setattr(build, "max_rows", lambda dim, store: 7)
             if change == "merge":
                 with collection.writing() as its:
-                    its.merge(everything=True)
+                    its.maintenance.merge(everything=True)
             else:
                 getattr(collection, change)(n_shards=2)
             with collection._generations.reading() as snapshot:
@@ -241,25 +241,25 @@ class TestCompact:
 
 def tiers() -> int:
     """Sizes of small segments, each eight times the one before."""
-    return int(np.ceil(np.log(segment.CODED_FROM) / np.log(writer.MERGE_AT)))
+    return int(np.ceil(np.log(segment.CODED_FROM) / np.log(maintenance.MERGE_AT)))
 
 
 class TestMerge:
     def test_two_hundred_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, monkeypatch):
         videos = [make_video(i, 1 + i % 3) for i in range(200)]
         written: Counter[int] = Counter()
-        write_segment = writer.write_segment
+        write_segment = next_generation.write_segment
 
         def counting(folder, segment_id, shard, columns, *rest):
             written.update(columns.frame_id.tolist())
             return write_segment(folder, segment_id, shard, columns, *rest)
 
         with fill(tmp_path / "c", videos[:4], n_shards=2) as collection:
-            monkeypatch.setattr(writer, "write_segment", counting)
+            monkeypatch.setattr(next_generation, "write_segment", counting)
             for video in videos[4:]:
                 collection.add(*video)
                 with collection._generations.reading() as snapshot:
-                    assert max(len(shard.segments) for shard in snapshot.shards) <= writer.MERGE_AT * tiers()
+                    assert max(len(shard.segments) for shard in snapshot.shards) <= maintenance.MERGE_AT * tiers()
             n = sum(len(frames) for _, frames in videos)
             assert collection.n_frames == n
             # Every tier that a row climbs writes it once more, and some rows come along with their betters.
@@ -309,23 +309,23 @@ class TestMerge:
     def test_all_small_segments_are_merged_when_asked(self, tmp_path):
         videos = [make_video(i, 3 * i + 1) for i in range(5)]
         with fill(tmp_path / "c", videos, built=False) as collection, collection.writing() as its:
-            assert its.merge() == 0
+            assert its.maintenance.merge() == 0
             assert collection.stats().shards[0].segments == 5
-            assert its.merge(everything=True) == 1
+            assert its.maintenance.merge(everything=True) == 1
             assert collection.stats().shards[0].segments == 1
-            assert its.merge(everything=True) == 0
+            assert its.maintenance.merge(everything=True) == 0
             assert_holds(collection, videos)
 
     @pytest.mark.parametrize("everything", [False, True])
     def test_large_segments_are_left_alone(self, tmp_path, everything, monkeypatch):
-        monkeypatch.setattr(writer, "CODED_FROM", 10)
+        monkeypatch.setattr(maintenance, "CODED_FROM", 10)
         videos = [FEW[0], *(make_video(20 + i, 3) for i in range(8))]
         with fill(tmp_path / "c", videos[:1], n_shards=1) as collection:
             (large,) = folders(collection)
             for video in videos[1:]:
                 collection.add(*video)
             with collection.writing() as its:
-                its.merge(everything=everything)
+                its.maintenance.merge(everything=everything)
             assert large in folders(collection)
             assert collection.stats().shards[0].segments == 2
             assert_holds(collection, videos)

@@ -213,7 +213,7 @@ class TestOpenFiles:
         pictured = FrameBatch(frames.vectors, frames.frame_index, frames.seconds, thumbnails=(b"a", b"b"))
         with Collection.create(tmp_path / "c", dim=DIM) as collection:
             collection.add(new, pictured)
-            row = collection._newest().videos[1]
+            row = collection._generations.newest().videos[1]
             with room_for(0), pytest.raises(ResourceExhausted):
                 thumbnails.thumbnail_problems(collection.path, row)
             assert thumbnails.thumbnail_problems(collection.path, row) == []
@@ -390,12 +390,12 @@ class TestTheProcess:
             before = collection.generation
         code = (
             "import sys, time\n"
-            "from engine.storage import writer\n"
+            "from engine.storage import next_generation\n"
             "from engine.cli.main import program\n"
             "def slow(*values, **named):\n"
             "    print('writing', flush=True)\n"
             "    time.sleep(60)\n"
-            "writer.write_segment = slow\n"
+            "next_generation.write_segment = slow\n"
             "sys.exit(program())"
         )
         command = [sys.executable, "-c", code, "build", str(town)]

@@ -18,7 +18,7 @@ from engine.errors import CorruptData, EngineError, Untrusted
 from engine.lab.tuning.evaluation import Progress, Sounding, kept_by_codes
 from engine.lab.tuning.layouts import Arranger
 from engine.routing import Bank, Calibration, Learned, Linear, Ranking
-from engine.storage import Gathered, Settings, Snapshot, draw
+from engine.storage import Gathered, Routing, Settings, Snapshot, draw
 from engine.system import (
     MAX_TEXT_NBYTES,
     check_writable,
@@ -150,7 +150,7 @@ def _sounding(
     """The same frames and queries, in other cells."""
     columns = sounding.arranger.columns.with_values(cell=cell)
     rows = np.bincount(cell, minlength=len(cells)).astype(np.int64)
-    imagined = snapshot.imagined(cells=cells, router=router, rows=rows)
+    imagined = snapshot.imagined(routing=Routing(cells, router, snapshot.metric, rows))
     arranger = Arranger(columns, cells, router, snapshot.settings)
     return replace(sounding, snapshot=imagined, arranger=arranger, _routes={})
 
