@@ -31,7 +31,7 @@ from engine.errors import EngineError
 from engine.frames.columns import FrameColumns, Tags, read_columns, write_columns
 from engine.storage.checksums import counters_checksum, generation_checksum, list_generation
 from engine.storage.query_log import past_queries
-from engine.storage.schema import COLUMNS
+from engine.storage.schema import CATALOG_COLUMNS
 from engine.storage.segment import header
 from engine.system.files import file_hash
 from engine.types import Filter
@@ -98,7 +98,7 @@ def seal(folder: Path) -> None:
             "SELECT generation, settings, layout_id, cells_id, router_id FROM generations ORDER BY generation DESC LIMIT 20"
         ).fetchall():
             try:
-                digest = generation_checksum(list_generation(read, COLUMNS, number, *told))
+                digest = generation_checksum(list_generation(read, CATALOG_COLUMNS, number, *told))
             except sqlite3.OperationalError:  # Of text that is none there is no checksum.
                 continue
             db.execute("UPDATE generations SET manifest = ? WHERE generation = ?", (digest, number))

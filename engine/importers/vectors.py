@@ -17,7 +17,7 @@ from engine.collection import Collection
 from engine.errors import EngineError
 from engine.frames import NO_TIME, FrameTable, read_table, statistics
 from engine.layout import alike
-from engine.storage import LARGEST, Progress, taken
+from engine.storage import LARGEST, Progress, duplicate_reason
 from engine.system import bounds, check_is_file, shortages
 from engine.types import FrameBatch, NewVideo
 
@@ -156,7 +156,7 @@ def import_table(
             elif collection.fingerprint(name) == prints[i]:
                 skipped.append(name)
             else:
-                refused.append((name, taken(name)))
+                refused.append((name, duplicate_reason(name)))
         place = np.full(len(table.video_ids), -1, np.int32)
         place[new] = np.arange(len(new), dtype=np.int32)
         if new:

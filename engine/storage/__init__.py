@@ -1,12 +1,13 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
-from engine.storage.build import TRAIN_NBYTES, Gathered, Progress, draw, lay_out, pieces, placed
+from engine.storage.build import TRAIN_NBYTES, Progress, draw_blueprint, learn_placement, place_frames
 from engine.storage.cache import ByteLRU
 from engine.storage.catalog import Catalog
-from engine.storage.collection_files import discard, place_of
+from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
+from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
-from engine.storage.journal import Event, Journal, What
+from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
 from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
@@ -20,7 +21,7 @@ from engine.storage.snapshot_routing import CellMap, Routing
 from engine.storage.thumbnails import middle_thumbnail
 from engine.storage.verify import verify_snapshot
 from engine.storage.views import SegmentView, ShardView
-from engine.storage.writer import Writer, taken
+from engine.storage.writer import Writer, duplicate_reason
 
 __all__ = [
     "CODED_FROM",
@@ -29,12 +30,13 @@ __all__ = [
     "PICTURES",
     "TRAIN_NBYTES",
     "ByteLRU",
+    "CacheAction",
+    "CacheEvent",
+    "CacheJournal",
     "Catalog",
     "CellMap",
-    "Event",
     "Gathered",
     "Generations",
-    "Journal",
     "LayoutRow",
     "Progress",
     "Residency",
@@ -47,29 +49,28 @@ __all__ = [
     "TagBounds",
     "Unrendered",
     "VideoRow",
-    "What",
     "Writer",
     "check_settings",
     "check_video",
     "check_workers",
-    "discard",
-    "draw",
+    "discard_collection",
+    "draw_blueprint",
+    "duplicate_reason",
     "export_frames",
     "find_picture",
     "has_codes",
-    "lay_out",
+    "learn_placement",
     "max_rows",
     "middle_thumbnail",
     "past_queries",
-    "pieces",
+    "place_frames",
     "place_of",
-    "placed",
     "prepare_query",
     "read_image",
     "remember",
     "render_clip",
     "render_picture",
-    "taken",
+    "split_into_segments",
     "verify_snapshot",
     "write_segment",
 ]

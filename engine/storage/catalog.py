@@ -219,7 +219,7 @@ class Catalog:
                 ).fetchone()
                 if head is None:
                     raise CorruptData(f"Generation {generation} is not in the catalog {self._path}.")
-                rows = list_generation(self._guard.reader(), schema.COLUMNS, generation, *head[:4])
+                rows = list_generation(self._guard.reader(), schema.CATALOG_COLUMNS, generation, *head[:4])
                 if generation_checksum(rows) != head[4]:
                     raise CorruptData(
                         f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); {RESTORE}."
@@ -382,7 +382,7 @@ class Change:
         generation = self.generation
         text = json.dumps(asdict(settings))
         head = (generation, text, layout_id, cells_id, router_id)
-        checksum = generation_checksum(list_generation(self._guard.reader(), schema.COLUMNS, *head))
+        checksum = generation_checksum(list_generation(self._guard.reader(), schema.CATALOG_COLUMNS, *head))
         values = (*head, what, at.isoformat(timespec="seconds"), checksum)
         self._execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         # Said a second time, so that a catalog that has lost its newest generation does not pass for the one before.

@@ -26,7 +26,7 @@ def list_generation(
 
     Parameters
     ----------
-    columns : as `schema.COLUMNS`
+    columns : as `schema.CATALOG_COLUMNS`
     settings, layout_id, cells_id, router_id : as in its row of `generations`
     """
     alive = "born <= ? AND (died IS NULL OR died > ?)"

@@ -1,4 +1,4 @@
-"""The files and folders that a collection consists of: all real, none a link; and how they go again without touching others."""
+"""The files and folders that a collection consists of: checking that none is a link, and removing them without touching others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_rendered(name: str) -> bool:
     return _RENDERED.fullmatch(name) is not None
 
 
-def discard(folder: Path) -> None:
+def discard_collection(folder: Path) -> None:
     """Remove what makes a folder a collection, and the folder if nothing else is in it. What is not ours stays, and so do links' targets."""
     for name in NUMBERED:
         remove_numbered(folder / name)

@@ -1,4 +1,4 @@
-"""Which generation a reader sees, and when an old one is let go."""
+"""Hands readers the newest generation, and closes old ones when nobody in this process reads them."""
 
 from __future__ import annotations
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from engine.errors import CollectionError, ResourceExhausted, StorageFull
 from engine.routing import REFIT_AT, Bank, grown
-from engine.storage.build import Gathered, Progress, draw, newer
+from engine.storage.build import Progress, draw_blueprint
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import check_files
+from engine.storage.gather import Gathered, frames_since
 from engine.storage.generations import Generations
 from engine.storage.leases import held_generations
 from engine.storage.manifest import Settings
@@ -79,7 +80,7 @@ class Maintenance:
         self._check_room(snapshot, what)
         with storage_errors(f"the {what}"):
             counter = self._catalog.counter
-            blueprint = draw(
+            blueprint = draw_blueprint(
                 snapshot,
                 settings,
                 counter("cells"),
@@ -166,7 +167,7 @@ class Maintenance:
         assert cells is not None
         new = NextGeneration(self._path, self._catalog, snapshot.manifest)
         with storage_errors("fitting the router"):
-            blocks = newer(snapshot, router.next_frame)
+            blocks = frames_since(snapshot, router.next_frame)
             new.write_router(grown(router, cells, blocks, next_frame=next_frame, n_frames=snapshot.n_live))
             with new.commit("refit"):
                 pass

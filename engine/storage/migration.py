@@ -61,7 +61,7 @@ def migrate(db: sqlite3.Connection, guard: Guard) -> None:
             if actual != written:
                 raise CorruptData(f"Generation {generation} of the catalog differs from its checksum; {RESTORE}.")
         step.apply(db)
-        _sign(db, guard, schema.COLUMNS if number == schema.FORMAT else schema.MIGRATIONS[number + 1].columns)
+        _sign(db, guard, schema.CATALOG_COLUMNS if number == schema.FORMAT else schema.MIGRATIONS[number + 1].columns)
     db.execute(f"PRAGMA user_version = {schema.FORMAT}")
     guard.check_schema(schema.SCHEMA)
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns
 from engine.routing import Learned, write_learned
-from engine.storage.build import Gathered, pieces
 from engine.storage.catalog import Catalog, Change
+from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.manifest import CellsRow, Manifest, RouterRow, SegmentRow
 from engine.storage.segment import Stored
 from engine.storage.segment_writer import write_segment
@@ -53,7 +53,7 @@ class NextGeneration:
 
     def write_shard(self, shard: int, frames: Gathered, chosen: NDArray[np.int64], cells: Cells | None) -> None:
         """Write frames that are stored already, chosen by their place among `frames`, as segments of a shard."""
-        for piece in pieces(frames.columns, chosen, self.settings) if len(chosen) else ():
+        for piece in split_into_segments(frames.columns, chosen, self.settings) if len(chosen) else ():
             self.write_segment(shard, frames.columns.take(piece), vectors_of(frames.stored, piece), cells)
 
     def write_cells(self, cells: Cells) -> None:

@@ -1,4 +1,4 @@
-"""Queries that were asked, kept as vectors for the next build to be fitted on, where their owner allows it."""
+"""Vectors of past queries, on which the next build fits its router; kept only where the owner of the collection allows it."""
 
 from __future__ import annotations
 

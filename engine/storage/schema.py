@@ -32,7 +32,7 @@ CREATE TABLE generations (
     generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, router_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
 """
 """The tables and the index. A catalog that has others is not used."""
-COLUMNS: Mapping[str, str] = {
+CATALOG_COLUMNS: Mapping[str, str] = {
     "layouts": "layout_id, placement, names, state",
     "cells": "cells_id, files",
     "routers": "router_id, files, about",
@@ -50,7 +50,7 @@ class Migration:
     schema: str
     """`SCHEMA` of the format before."""
     columns: Mapping[str, str]
-    """`COLUMNS` of the format before."""
+    """`CATALOG_COLUMNS` of the format before."""
     apply: Callable[[sqlite3.Connection], None]
     """Changes tables and rows so that they are as the next format has them; checksums are worked out anew afterwards."""
 

@@ -1,4 +1,4 @@
-"""What a reader sees: one generation, whole and unchanging, from the start of a query to its end."""
+"""One generation of a collection as a reader sees it: whole and unchanging, from the start of a query to its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies beside the catalog, and SQLite would open by itself."""
+"""Checks the files beside the catalog that SQLite would open by itself."""
 
 from __future__ import annotations
 

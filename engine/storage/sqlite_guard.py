@@ -1,4 +1,4 @@
-"""What SQLite is told before it reads a catalog, which may come from anybody."""
+"""Settings and limits under which SQLite reads a catalog, which may come from anybody."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _STEPS_PER_BYTE = 64
 
 
 class Guard:
-    """Believes as little of a catalog as SQLite allows: no functions in its schema, no page that does not fit together, no
-    value beyond what is ever stored, no statement without an end."""
+    """Limits of one connection: no functions in the schema, no page that does not fit together, no value longer than any that is
+    stored, no statement without an end."""
 
     def __init__(self, path: Path) -> None:
         self._db: sqlite3.Connection

@@ -1,4 +1,4 @@
-"""New frames on their way into a collection: numbered, prepared, gathered into portions that are worth a segment."""
+"""New frames before they are written: numbered, normalised, and gathered into portions of the size of a segment."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ PORTION = 65_536
 """Frames that are gathered before a segment is written."""
 
 
-class Intake:
-    """Takes in the frames of some new videos, and tells at the end what the catalog has to know of them."""
+class Staging:
+    """Prepares the frames of some new videos, writes their thumbnails, and gives the rows of the catalog at the end."""
 
     def __init__(
         self, path: Path, snapshot: Snapshot, videos: Sequence[NewVideo], first_number: int, first_id: int
@@ -141,7 +141,7 @@ class Intake:
 
 
 def _cut(portion: Portion, limit: int) -> list[Portion]:
-    """At least one frame, in pieces of up to `limit`; all but the last are full."""
+    """At least one frame, in parts of up to `limit`; all but the last are full."""
     vectors, columns = portion
     if len(columns) <= limit:
         return [portion]

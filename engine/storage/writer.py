@@ -20,7 +20,7 @@ from engine.storage.manifest import DeleteRow
 from engine.storage.next_generation import NextGeneration, vectors_of
 from engine.storage.rows import Fingerprint, prepare_rows
 from engine.storage.snapshot import Snapshot
-from engine.storage.staging import Intake
+from engine.storage.staging import Staging
 from engine.system import Trust, shown, storage_errors
 from engine.types import FrameBatch, NewVideo
 
@@ -95,20 +95,20 @@ class Writer:
             raise ValueError(f"The video {min(twice)!r} is given twice; give each video once.")
         for name in names:
             if name in snapshot.numbers:
-                raise DuplicateVideo(taken(name))
+                raise DuplicateVideo(duplicate_reason(name))
         what = names[0] if len(names) == 1 else f"{len(names)} videos"
         new = NextGeneration(self._path, self._catalog, snapshot.manifest)
         with storage_errors(f"storing {what}"):
             counter = self._catalog.counter
-            intake = Intake(self._path, snapshot, videos, counter("video"), counter("frame"))
-            for vectors, columns in intake.portions(batches):
+            staging = Staging(self._path, snapshot, videos, counter("video"), counter("frame"))
+            for vectors, columns in staging.portions(batches):
                 self._write_placed(new, snapshot, columns, vectors)
-            rows = intake.finish()
+            rows = staging.finish()
             self.trust_media(videos)
             with new.commit("add") as change:
                 for row in rows:
                     change.add_video(row)
-                change.advance("frame", intake.next_id)
+                change.advance("frame", staging.next_id)
         # The videos are in. Merging can wait: a later add or build does it, and a damaged segment shows in search and check.
         with suppress(ResourceExhausted, CollectionError):
             self.maintenance.merge()
@@ -158,6 +158,6 @@ class Writer:
             new.write_segment(int(shard), columns.take(mine), vectors_of(vectors.__getitem__, mine), snapshot.cells)
 
 
-def taken(video_id: str) -> str:
+def duplicate_reason(video_id: str) -> str:
     """Why a video is refused whose name is taken."""
     return f"A video called {video_id!r} with other content is stored already; delete it first or give this one another name."

@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
 
 
-class BoundedCache(Generic[K, V]):
+class BoundedCache(Generic[_K, _V]):
     """Keeps the values that were used last, for any number of threads. For values counted in bytes there is `storage.ByteLRU`."""
 
     def __init__(self, most: int) -> None:
@@ -19,13 +19,13 @@ class BoundedCache(Generic[K, V]):
         if most < 1:
             raise ValueError(f"A cache of {most} values keeps nothing; give 1 or more.")
         self._most = most
-        self._values: OrderedDict[K, V] = OrderedDict()
+        self._values: OrderedDict[_K, _V] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def get(self, key: K) -> V | None:
+    def get(self, key: _K) -> _V | None:
         """The value of a key, which then counts as used; None where there is none."""
         with self._lock:
             value = self._values.get(key)
@@ -33,7 +33,7 @@ class BoundedCache(Generic[K, V]):
                 self._values.move_to_end(key)
             return value
 
-    def put(self, key: K, value: V) -> None:
+    def put(self, key: _K, value: _V) -> None:
         """Keep a value, which is not None."""
         with self._lock:
             self._values[key] = value
@@ -41,7 +41,7 @@ class BoundedCache(Generic[K, V]):
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
 
-    def get_or_make(self, key: K, make: Callable[[], V]) -> V:
+    def get_or_make(self, key: _K, make: Callable[[], _V]) -> _V:
         """The value of a key, made if need be. Threads that ask at the same time may each make it."""
         value = self.get(key)
         if value is None:

@@ -14,7 +14,7 @@ from engine.errors import CollectionError, NotACollection, ShardFailed, Stopped
 from engine.lab.replay.cache_history import FOUND, GONE, HELD, READ, Log, Seen
 from engine.lab.replay.replay import MOST, Replay, Request
 from engine.lab.replay.workloads import LOADS, order_of
-from engine.storage.journal import Event, What
+from engine.storage.journal import CacheAction, CacheEvent
 from testing.worlds import DIM, VIDEOS, fill, flip, make_video, queries, segment_files
 
 N_SHARDS = 12
@@ -264,14 +264,19 @@ class TestReplay:
 def test_a_shard_of_several_segments_sums_them_up():
     log = Log(2, [4], {10: 0, 11: 0}, [30])
     events = [
-        (What.MISS, 10, 0),
-        (What.LOADED, 10, 10),
-        (What.MISS, 11, 0),
-        (What.LOADED, 11, 20),
-        (What.EVICTED, 10, 10),
+        (CacheAction.MISS, 10, 0),
+        (CacheAction.LOADED, 10, 10),
+        (CacheAction.MISS, 11, 0),
+        (CacheAction.LOADED, 11, 20),
+        (CacheAction.EVICTED, 10, 10),
     ]
-    log.add([Event(i, *each) for i, each in enumerate(events)], which=3, budget=25, ms=1.0)
-    log.add([Event(9, What.HIT, 11, 20), Event(10, What.DROPPED, 11, 20)], which=0, budget=25, ms=1.0)
+    log.add([CacheEvent(i, *each) for i, each in enumerate(events)], which=3, budget=25, ms=1.0)
+    log.add(
+        [CacheEvent(9, CacheAction.HIT, 11, 20), CacheEvent(10, CacheAction.DROPPED, 11, 20)],
+        which=0,
+        budget=25,
+        ms=1.0,
+    )
     told = log.so_far()
     assert told.flags.tolist() == [[READ | GONE | HELD], [FOUND]]
     assert told.held.tolist() == [[20], [0]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 
 from engine.collection import Collection
 from engine.errors import NotACollection
-from engine.storage.schema import FORMAT, OLDEST_SUPPORTED
+from engine.frames.columns import PLAIN
+from engine.storage.collection_files import FILES, NUMBERED
+from engine.storage.schema import FORMAT, OLDEST_SUPPORTED, SCHEMA
 from testing.kept_collection import answers, make_video
 
 KEPT = {int(path.name.removeprefix("format-")): path for path in (Path(__file__).parent / "kept").iterdir()}
@@ -102,3 +106,19 @@ def test_it_is_written_on_and_built_anew(kept):
         left = {hit.frame_id: hit.score for hit in exact.hits if hit.video_id != "v0"}
         assert {hit.frame_id: hit.score for hit in again.hits if hit.video_id != "v9"} == pytest.approx(left, abs=2e-5)
         assert sum(hit.video_id == "v9" for hit in again.hits) == 12
+
+
+def test_the_page_on_the_format_names_every_table_column_and_file():
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text("utf-8")
+    assert f"which is **{FORMAT}**" in page
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = [row[1] for table in tables for row in db.execute(f"PRAGMA table_info({table})")]
+    files = {path.name for path in KEPT[FORMAT].glob("collection/*/*/*.*") if path.suffix != ".jpg"}
+    names = {name.replace("text_", "KIND_").replace("image_", "KIND_") for name in files}
+    assert not [
+        name
+        for name in (*tables, *columns, *PLAIN, *names, *FILES, *NUMBERED)
+        if f"`{name}" not in page and f"/{name}" not in page
+    ]

@@ -12,7 +12,7 @@ from engine.collection import Collection
 from engine.errors import Busy, CorruptData, NotACollection, ReadOnly
 from engine.storage import catalog, schema
 from engine.storage.catalog import Catalog
-from engine.storage.schema import COLUMNS, FORMAT, MIGRATIONS, OLDEST_SUPPORTED, SCHEMA, Migration
+from engine.storage.schema import CATALOG_COLUMNS, FORMAT, MIGRATIONS, OLDEST_SUPPORTED, SCHEMA, Migration
 from engine.system.locks import FileLock
 from testing.worlds import FEW, assert_holds, fill
 
@@ -53,7 +53,10 @@ WIDER_SCHEMA = SCHEMA.replace(
 @pytest.fixture
 def later(path, monkeypatch):
     """A program whose format is two ahead of today's."""
-    steps = {FORMAT + 1: Migration(SCHEMA, COLUMNS, loud), FORMAT + 2: Migration(SCHEMA, COLUMNS, wider)}
+    steps = {
+        FORMAT + 1: Migration(SCHEMA, CATALOG_COLUMNS, loud),
+        FORMAT + 2: Migration(SCHEMA, CATALOG_COLUMNS, wider),
+    }
     monkeypatch.setattr(schema, "FORMAT", FORMAT + 2)
     monkeypatch.setattr(schema, "MIGRATIONS", {**MIGRATIONS, **steps})
     monkeypatch.setattr(schema, "SCHEMA", WIDER_SCHEMA)
@@ -97,7 +100,7 @@ class TestLater:
             with Collection.open(path) as writer:
                 writer.delete("v0")
             monkeypatch.setattr(schema, "FORMAT", FORMAT + 1)
-            monkeypatch.setattr(schema, "MIGRATIONS", {FORMAT + 1: Migration(SCHEMA, COLUMNS, loud)})
+            monkeypatch.setattr(schema, "MIGRATIONS", {FORMAT + 1: Migration(SCHEMA, CATALOG_COLUMNS, loud)})
             with closing(Catalog.open(path / "catalog.sqlite")) as opened:
                 assert [len(opened.manifest(first + i).videos) for i in (0, 1)] == [3, 2]
 
@@ -107,13 +110,13 @@ class TestLater:
             raise RuntimeError("power cut")
 
         before = (path / "catalog.sqlite").read_bytes()
-        monkeypatch.setitem(schema.MIGRATIONS, FORMAT + 2, Migration(SCHEMA, COLUMNS, fails))
+        monkeypatch.setitem(schema.MIGRATIONS, FORMAT + 2, Migration(SCHEMA, CATALOG_COLUMNS, fails))
         with pytest.raises(RuntimeError, match="power cut"):
             Collection.open(path)
         assert (path / "catalog.sqlite").read_bytes() == before
 
     def test_a_step_that_does_not_lead_to_the_tables_of_this_format_is_undone(self, path, later, monkeypatch):
-        monkeypatch.setitem(schema.MIGRATIONS, FORMAT + 2, Migration(SCHEMA, COLUMNS, loud))
+        monkeypatch.setitem(schema.MIGRATIONS, FORMAT + 2, Migration(SCHEMA, CATALOG_COLUMNS, loud))
         with pytest.raises(CorruptData, match="not ours"):
             Collection.open(path)
         assert format_of(path) == FORMAT
@@ -156,7 +159,7 @@ class TestLater:
             runs.append(1)
             step.apply(db)
 
-        monkeypatch.setitem(schema.MIGRATIONS, FORMAT + 1, Migration(SCHEMA, COLUMNS, counted))
+        monkeypatch.setitem(schema.MIGRATIONS, FORMAT + 1, Migration(SCHEMA, CATALOG_COLUMNS, counted))
         acquire = FileLock.acquire
 
         def overtaken(lock: FileLock, **how: bool) -> bool:

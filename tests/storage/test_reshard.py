@@ -10,7 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import CorruptData, NotFound
 from engine.layout.placement import PLACEMENTS
-from engine.storage import build, maintenance, next_generation, segment
+from engine.storage import build, gather, maintenance, next_generation
 from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import (
@@ -61,8 +61,9 @@ def rows_written(collection: Collection) -> list[int]:
 
 
 class TestReshard:
-    @pytest.mark.parametrize("n_shards", [1, 4])
-    @pytest.mark.parametrize("placement", PLACEMENTS)
+    @pytest.mark.parametrize(
+        ("placement", "n_shards"), [*((name, 4) for name in PLACEMENTS), ("semantic", 1), ("hierarchical", 1)]
+    )
     def test_every_frame_is_kept_once_and_every_answer(self, collection, placement, n_shards):
         before = {name: answers(collection, **wanted) for name, wanted in WANTED.items()}
         with collection._generations.reading() as held:
@@ -120,20 +121,17 @@ class TestReshard:
                 made.reshard(n_shards=2)
             assert made.generation == generation
 
-    @pytest.mark.parametrize(
-        ("wrong", "why"),
-        [
+    def test_what_cannot_be_done_is_refused_and_changes_nothing(self, collection):
+        generation, before = collection.generation, folders(collection)
+        for wrong, why in (
             ({"placement": "best"}, "Unknown placement"),
             ({"n_shards": 0}, "n_shards=0"),
             ({"placement": "balanced", "options": {"minutes": 3}}, "no option 'minutes'"),
             ({"placement": "timeline", "options": {"minutes": -1}}, "above 0"),
-        ],
-    )
-    def test_what_cannot_be_done_is_refused_and_changes_nothing(self, collection, wrong, why):
-        generation, before = collection.generation, folders(collection)
-        with pytest.raises(ValueError, match=why):
-            collection.reshard(**wrong)
-        assert (collection.generation, folders(collection)) == (generation, before)
+        ):
+            with pytest.raises(ValueError, match=why):
+                collection.reshard(**wrong)
+            assert (collection.generation, folders(collection)) == (generation, before)
 
     def test_whole_groups_of_cells_need_cells_in_two_levels(self, tmp_path):
         with fill(tmp_path / "c", FEW) as made:
@@ -176,7 +174,7 @@ class TestLargeShards:
         with fill(tmp_path / "c", videos[:3], n_shards=1) as collection:
             for video in videos[3:]:
                 collection.add(*video)
-            monkeypatch.setattr(build, "max_rows", lambda dim, store: 7)
+            monkeypatch.setattr(gather, "max_rows", lambda dim, store: 7)
             if change == "merge":
                 with collection.writing() as its:
                     its.maintenance.merge(everything=True)
@@ -239,14 +237,12 @@ class TestCompact:
         assert {hit.video_id for hit in collection.search(QUERY, 9, exact=True).hits} == {"v9"}
 
 
-def tiers() -> int:
-    """Sizes of small segments, each eight times the one before."""
-    return int(np.ceil(np.log(segment.CODED_FROM) / np.log(maintenance.MERGE_AT)))
-
-
 class TestMerge:
-    def test_two_hundred_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, monkeypatch):
-        videos = [make_video(i, 1 + i % 3) for i in range(200)]
+    def test_many_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, monkeypatch):
+        videos = [make_video(i, 1 + i % 3) for i in range(70)]
+        n = sum(len(frames) for _, frames in videos)
+        monkeypatch.setattr(maintenance, "MERGE_AT", 3)
+        tiers = int(np.ceil(np.log(n) / np.log(3)))  # Sizes of segments, each three times the one before.
         written: Counter[int] = Counter()
         write_segment = next_generation.write_segment
 
@@ -259,12 +255,11 @@ class TestMerge:
             for video in videos[4:]:
                 collection.add(*video)
                 with collection._generations.reading() as snapshot:
-                    assert max(len(shard.segments) for shard in snapshot.shards) <= maintenance.MERGE_AT * tiers()
-            n = sum(len(frames) for _, frames in videos)
+                    assert max(len(shard.segments) for shard in snapshot.shards) <= 3 * tiers
             assert collection.n_frames == n
             # Every tier that a row climbs writes it once more, and some rows come along with their betters.
-            assert max(written.values()) <= 2 * tiers()
-            assert sum(written.values()) <= tiers() * n
+            assert max(written.values()) <= 2 * tiers
+            assert sum(written.values()) <= tiers * n
             assert folders(collection) == listed(collection)
             assert_holds(collection, videos)
 

@@ -44,16 +44,16 @@ class TestPrepare:
         np.testing.assert_array_equal(rows(vectors, "l2", "fp32"), vectors)
 
     @pytest.mark.parametrize(("store", "kind"), [("fp16", np.float16), ("fp32", np.float32)])
-    @pytest.mark.parametrize("given", [np.float16, np.float32, np.float64, np.int8, np.uint8])
-    def test_numbers_of_any_type_come_out_in_the_stored_one(self, store, kind, given):
-        stored = rows(np.array([[3, 4, 0, 0]], given), store=store)
-        assert stored.dtype == kind
-        np.testing.assert_allclose(stored, [[0.6, 0.8, 0, 0]], atol=5e-4)
+    def test_numbers_of_any_type_come_out_in_the_stored_one(self, store, kind):
+        for kind_given in (np.float16, np.float32, np.float64, np.int8, np.uint8):
+            stored = rows(np.array([[3, 4, 0, 0]], kind_given), store=store)
+            assert stored.dtype == kind
+            np.testing.assert_allclose(stored, [[0.6, 0.8, 0, 0]], atol=5e-4)
 
-    @pytest.mark.parametrize("given", [np.array([["a", "b"]]), np.ones((1, 2), complex), np.ones((1, 2), bool)])
-    def test_what_is_no_number_is_refused(self, given):
-        with pytest.raises(ValueError, match="give floating-point numbers"):
-            rows(given)
+    def test_what_is_no_number_is_refused(self):
+        for wrong in (np.array([["a", "b"]]), np.ones((1, 2), complex), np.ones((1, 2), bool)):
+            with pytest.raises(ValueError, match="give floating-point numbers"):
+                rows(wrong)
 
     def test_steps_change_nothing(self, monkeypatch):
         vectors = np.random.default_rng(2).normal(size=(50, 4)).astype(np.float32)
@@ -146,25 +146,22 @@ class TestColumns:
         expected = [microseconds(start + timedelta(seconds=float(s))) for s in FRAMES.seconds[1::2]]
         assert columns.captured_at[1::2].tolist() == expected
 
-    @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-    def test_a_time_given_per_frame_counts_more_than_the_start(self, unit):
-        times = np.array(["2020-02-29T10:00:07", "NaT"] * 6, f"datetime64[{unit}]")
-        columns, _ = self.columns(replace(FRAMES, captured_at=times))
-        assert columns.captured_at.tolist() == [microseconds(datetime(2020, 2, 29, 10, 0, 7)), NO_TIME] * 6
+    def test_a_time_given_per_frame_counts_more_than_the_start(self):
+        for unit in ("s", "ms", "us", "ns"):
+            times = np.array(["2020-02-29T10:00:07", "NaT"] * 6, f"datetime64[{unit}]")
+            columns, _ = self.columns(replace(FRAMES, captured_at=times))
+            assert columns.captured_at.tolist() == [microseconds(datetime(2020, 2, 29, 10, 0, 7)), NO_TIME] * 6
 
-    @pytest.mark.parametrize(
-        "times",
-        [
+    def test_a_year_that_no_date_has_is_refused_in_one_sentence(self):
+        for times in (
             np.full(12, "10000-01-01", "datetime64[us]"),
             np.full(12, "400000-01-01", "datetime64[s]"),
             np.full(12, "0000-12-31", "datetime64[D]"),
             np.array(["2024-05-01"] * 11 + ["-0500-01-01"], "datetime64[ms]"),
-        ],
-    )
-    def test_a_year_that_no_date_has_is_refused_in_one_sentence(self, times):
-        with pytest.raises(ValueError, match=ONE_SENTENCE) as refused:
-            self.columns(replace(FRAMES, captured_at=times))
-        assert "outside the years 1 to 9999" in str(refused.value)
+        ):
+            with pytest.raises(ValueError, match=ONE_SENTENCE) as refused:
+                self.columns(replace(FRAMES, captured_at=times))
+            assert "outside the years 1 to 9999" in str(refused.value)
 
     def test_a_recording_may_not_run_beyond_the_last_year(self):
         frames = replace(FRAMES, seconds=np.arange(12.0))

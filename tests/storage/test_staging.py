@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.collection import Collection
 from engine.storage import staging as intake_module
 from engine.storage.rows import Fingerprint, prepare_rows
-from engine.storage.staging import Intake
+from engine.storage.staging import Staging
 from engine.types import FrameBatch, NewVideo
 from testing.worlds import DIM, assert_holds, fill, make_video
 
@@ -38,7 +38,7 @@ def empty(tmp_path_factory):
 
 def take(collection: Collection, batches, videos=VIDEOS, first_number: int = 5, first_id: int = 100):
     with collection._generations.reading() as snapshot:
-        intake = Intake(collection.path, snapshot, videos, first_number, first_id)
+        intake = Staging(collection.path, snapshot, videos, first_number, first_id)
         return intake, list(intake.portions(batches))
 
 

@@ -22,7 +22,7 @@ from engine.importers.vectors import open_vectors
 from engine.importers.videos import describe
 from engine.search.ground_truth import reading
 from engine.storage import pictures as media
-from engine.storage.collection_files import FILES, NUMBERED, RENDERED, discard
+from engine.storage.collection_files import FILES, NUMBERED, RENDERED, discard_collection
 from engine.storage.query_log import past_queries, remember
 from engine.system.bounds import read_bounded
 from engine.system.files import check_file, file_hash, read_real
@@ -192,7 +192,7 @@ class TestRemoving:
         assert listing(home) == before
 
     def test_a_collection_is_discarded_whole(self, made):
-        discard(made)
+        discard_collection(made)
         assert not made.exists()
 
     def test_forgetting_old_clips_and_pictures_leaves_other_names(self, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ from engine.frames import columns
 from engine.layout.placement import PLACEMENTS
 from engine.routing import regression
 from engine.search import filtering, loop, plan
-from engine.storage import build, maintenance, segment, staging
+from engine.storage import gather, maintenance, segment, staging
 from engine.storage import rows as records
 from engine.types import DAYPARTS, Filter, FrameBatch, NewVideo, SearchResult
 from engine.vectors import cells
@@ -77,7 +77,7 @@ def _everything_in_small() -> Iterator[None]:
         patch.setattr("engine.storage.segment_writer._SAMPLED", 10)
         patch.setattr(segment, "_GATHERED", 4)
         patch.setattr(maintenance, "MERGE_AT", 3)
-        patch.setattr(build, "_STEP", 16)
+        patch.setattr(gather, "GATHER_STEP", 16)
         patch.setattr(staging, "PORTION", 64)
         patch.setattr(records, "_STEP", 8)
         patch.setattr(cells, "_BLOCK", 16)

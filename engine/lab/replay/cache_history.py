@@ -10,7 +10,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.storage import Event, What
+from engine.storage import CacheAction, CacheEvent
 
 HELD, FOUND, READ, GONE = 1, 2, 4, 8
 """Bits of what happened to a shard in a step: it is in the cache at the end; it was found there; it was read; all or a part of it had to go."""
@@ -108,28 +108,28 @@ class Log:
         self._done = 0
         self._lock = threading.Lock()
 
-    def add(self, events: Iterable[Event], *, which: int, budget: int, ms: float) -> None:
+    def add(self, events: Iterable[CacheEvent], *, which: int, budget: int, ms: float) -> None:
         """Write down one step, with all that happened since the one before."""
         step, flags = self._done, self._flags[self._done]
         counted = dict.fromkeys(_COUNTED, 0) | {"which": which, "budget": budget}
         for event in events:
             shard = self._column[event.key]
             match event.what:
-                case What.HIT:
+                case CacheAction.HIT:
                     counted["hits"] += 1
                     flags[shard] |= FOUND
-                case What.MISS:
+                case CacheAction.MISS:
                     counted["misses"] += 1
-                case What.LOADED | What.PASSED:
+                case CacheAction.LOADED | CacheAction.PASSED:
                     counted["loads"] += 1
                     counted["loaded_nbytes"] += event.nbytes
                     flags[shard] |= READ
-                    self._now[shard] += event.nbytes if event.what is What.LOADED else 0
-                case What.EVICTED:
+                    self._now[shard] += event.nbytes if event.what is CacheAction.LOADED else 0
+                case CacheAction.EVICTED:
                     counted["evictions"] += 1
                     flags[shard] |= GONE
                     self._now[shard] -= event.nbytes
-                case What.DROPPED:
+                case CacheAction.DROPPED:
                     self._now[shard] -= event.nbytes
         flags[self._now > 0] |= HELD
         self._held[step] = self._now

@@ -18,7 +18,7 @@ from engine.errors import CorruptData, EngineError, Untrusted
 from engine.lab.tuning.evaluation import Progress, Sounding, kept_by_codes
 from engine.lab.tuning.layouts import Arranger
 from engine.routing import Bank, Calibration, Learned, Linear, Ranking
-from engine.storage import Gathered, Routing, Settings, Snapshot, draw
+from engine.storage import Gathered, Routing, Settings, Snapshot, draw_blueprint
 from engine.system import (
     MAX_TEXT_NBYTES,
     check_writable,
@@ -118,7 +118,7 @@ def climb(path: Path, snapshot: Snapshot, sounding: Sounding, progress: Progress
             progress((i + fraction / 0.75) / len(wanted), f"{n:,} cells: {what}")
 
         settings = replace(snapshot.settings, n_cells=n)
-        blueprint = draw(snapshot, settings, 0, 0, told, keep=None, bank=router.bank)
+        blueprint = draw_blueprint(snapshot, settings, 0, 0, told, keep=None, bank=router.bank)
         assert blueprint.router is not None
         columns = blueprint.frames.columns
         found[n] = _sounding(snapshot, sounding, blueprint.cells, blueprint.router, columns.cell)
