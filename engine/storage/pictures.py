@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from engine.errors import CollectionError, NotFound, ResourceExhausted, Untrusted, VideoError
-from engine.media import Clip, cut_clip
-from engine.media import sampling as films
+from engine.media import MAX_WIDTH, Clip, cut_clip, grab, thumbnail
 from engine.storage.collection_files import is_rendered
 from engine.storage.manifest import VideoRow
 from engine.storage.snapshot import Snapshot
@@ -100,7 +99,7 @@ def render_picture(unrendered: Unrendered, trust: Trust) -> Path | None:
         path = _picture_path(unrendered.collection, unrendered.video.number, unrendered.frame_id)
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            part.write_bytes(films.thumbnail(image, _WIDTH))
+            part.write_bytes(thumbnail(image, _WIDTH))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -167,7 +166,7 @@ def _from_film(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:
     if source is None or not source.is_file():
         return None
     try:
-        return films.grab(source, seconds, width=films.MAX_WIDTH)
+        return grab(source, seconds, width=MAX_WIDTH)
     except VideoError:
         return None
 

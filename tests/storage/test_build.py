@@ -16,7 +16,7 @@ from engine.storage.gather import Gathered
 from engine.storage.rows import prepare_rows
 from engine.storage.views import SegmentView
 from engine.vectors import cells as cells_module
-from testing.worlds import DIM, Flat, fill, make_video
+from testing.worlds import DIM, Flat, fill, make_video, snapshot_of
 
 VIDEOS = [make_video(i, 12) for i in range(4)]
 FLAT = Flat.of(VIDEOS)
@@ -38,7 +38,7 @@ def scattered(tmp_path_factory):
 
 @pytest.fixture
 def snapshot(scattered):
-    with scattered._generations.reading() as held:
+    with snapshot_of(scattered) as held:
         yield held
 
 
@@ -124,7 +124,7 @@ class TestDraw:
 
 
 def test_a_damaged_row_stops_what_is_gathered(tmp_path):
-    with fill(tmp_path / "c", VIDEOS[:2], built=False) as collection, collection._generations.reading() as snapshot:
+    with fill(tmp_path / "c", VIDEOS[:2], built=False) as collection, snapshot_of(collection) as snapshot:
         views: list[SegmentView] = list(snapshot.views())
         path = views[1].segment.folder / "vectors.npy"
         content = bytearray(path.read_bytes())

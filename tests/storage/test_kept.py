@@ -17,6 +17,7 @@ from engine.frames.columns import PLAIN
 from engine.storage.collection_files import FILES, NUMBERED
 from engine.storage.schema import FORMAT, OLDEST_SUPPORTED, SCHEMA
 from testing.kept_collection import answers, make_video
+from testing.worlds import snapshot_of
 
 KEPT = {int(path.name.removeprefix("format-")): path for path in (Path(__file__).parent / "kept").iterdir()}
 
@@ -80,7 +81,7 @@ def test_it_opens_finds_what_it_found_and_stays_as_it_was(kept):
 
 def test_what_is_kept_has_all_that_a_collection_may_have(kept):
     _, path, _ = kept
-    with Collection.open(path) as collection, collection._generations.reading() as snapshot:
+    with Collection.open(path) as collection, snapshot_of(collection) as snapshot:
         views = list(snapshot.views())
         assert any(view.segment.coded for view in views)
         assert not all(view.segment.coded for view in views)

@@ -25,6 +25,7 @@ from testing.worlds import (
     make_video,
     queries,
     segment_files,
+    snapshot_of,
 )
 
 QUERY = queries(1)[0]
@@ -56,7 +57,7 @@ def answers(collection: Collection, **wanted) -> list[list[int]]:
 
 def rows_written(collection: Collection) -> list[int]:
     """Every frame id on the disk in listed segments, deleted ones too."""
-    with collection._generations.reading() as snapshot:
+    with snapshot_of(collection) as snapshot:
         return [i for view in snapshot.views() for i in view.segment.columns.frame_id.tolist()]
 
 
@@ -66,7 +67,7 @@ class TestReshard:
     )
     def test_every_frame_is_kept_once_and_every_answer(self, collection, placement, n_shards):
         before = {name: answers(collection, **wanted) for name, wanted in WANTED.items()}
-        with collection._generations.reading() as held:
+        with snapshot_of(collection) as held:
             old = held.cells
             collection.reshard(placement=placement, n_shards=n_shards)
             # A reader that was there before goes on as if nothing had happened.
@@ -76,7 +77,7 @@ class TestReshard:
             for view in held.views():
                 view.segment.gather(np.arange(view.segment.n_rows))
                 assert view.segment.problems() == []
-        with collection._generations.reading() as snapshot:
+        with snapshot_of(collection) as snapshot:
             assert_same_cells(snapshot.cells, old)
             assert snapshot.manifest.layout.placement == placement
             names = PLACEMENTS[placement](snapshot.manifest.layout.state).names()
@@ -180,7 +181,7 @@ class TestLargeShards:
                     its.maintenance.merge(everything=True)
             else:
                 getattr(collection, change)(n_shards=2)
-            with collection._generations.reading() as snapshot:
+            with snapshot_of(collection) as snapshot:
                 sizes = [view.segment.n_rows for view in snapshot.views()]
             assert max(sizes) <= 7
             assert len(sizes) >= 9
@@ -254,7 +255,7 @@ class TestMerge:
             monkeypatch.setattr(next_generation, "write_segment", counting)
             for video in videos[4:]:
                 collection.add(*video)
-                with collection._generations.reading() as snapshot:
+                with snapshot_of(collection) as snapshot:
                     assert max(len(shard.segments) for shard in snapshot.shards) <= 3 * tiers
             assert collection.n_frames == n
             # Every tier that a row climbs writes it once more, and some rows come along with their betters.
