@@ -101,7 +101,7 @@ def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[li
     """Every call that the engine makes for these queries, and the cells that the first of them probes."""
     with collection._generations.reading() as snapshot:
         scope = scope_of(snapshot, Filter(), routed=True)
-        scorer = snapshot.scorers["text"][snapshot.usual_router("text")]
+        scorer = snapshot.routing.scorers("text")[snapshot.routing.usual_router("text")]
         opening = routed(snapshot, queries, scope, scorer, Width(n_probe, None, K), None, whole=True)
         depth = rescore_depth(snapshot.settings.codec, K)
         found, cells = [], []

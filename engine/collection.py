@@ -25,7 +25,6 @@ from engine.storage import (
     Progress,
     Residency,
     Settings,
-    Snapshot,
     Writer,
     check_settings,
     check_workers,
@@ -190,7 +189,7 @@ class Collection(Searcher):
                     raise Busy(_BUSY)
                 writer = self._writer()
                 with storage_errors("tidying up before the change"):
-                    writer.sweep()
+                    writer.maintenance.sweep()
                 self._write_depth += 1
                 try:
                     with shortages("the change"), startable_threads():
@@ -201,7 +200,7 @@ class Collection(Searcher):
             self._write_lock.release()
 
     def _writer(self) -> Writer:
-        return Writer(self.path, self._catalog, self._newest, self._bank, self.trust)
+        return Writer(self.path, self._catalog, self._generations, self.trust)
 
     def use_queries(self, queries: NDArray[np.floating]) -> None:
         """Fit the router on these query vectors (n, dim) in builds to come, and not on the prompts that ship.
@@ -243,11 +242,6 @@ class Collection(Searcher):
         except EncoderError:
             return None  # The collection may be searched by vectors alone; `stats` says that the router goes by spread.
 
-    def _newest(self) -> Snapshot:
-        """The newest generation for the writer, who needs no hold on it: nobody else sweeps."""
-        with self._generations.reading() as snapshot:
-            return snapshot
-
     def add(self, video: NewVideo, frames: FrameBatch) -> int | None:
         """Store a video's frames; see `Writer.add`."""
         with self.writing() as writer:
@@ -274,7 +268,7 @@ class Collection(Searcher):
         queries: NDArray[np.floating] | None = None,
         progress: Progress = lambda what, fraction: None,
     ) -> None:
-        """Train cells on what is stored, place every frame anew and fit the router; see `Writer.build`. None keeps a setting.
+        """Train cells on what is stored, place every frame anew and fit the router; see `Maintenance.build`. None keeps a setting.
 
         Parameters
         ----------
@@ -284,7 +278,22 @@ class Collection(Searcher):
             self.use_queries(queries)
         settings = self._changed(n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options)
         with self.writing() as writer:
-            writer.build(settings, progress)
+            progress("gathering frames", 0.0)
+            bank = self._bank(progress) if settings.metric == "ip" and self.n_frames else None
+            writer.maintenance.build(settings, bank, progress)
+
+    def settle(self, *, added: bool, build: bool, progress: Progress = lambda what, fraction: None) -> None:
+        """After an import: build what has not been built, if that is asked for, or merge the small segments that were added.
+
+        Parameters
+        ----------
+        added : whether frames came in
+        """
+        with self.writing() as writer:
+            if build and not self.built and self.n_frames:
+                self.build(progress=progress)
+            elif added and self.built:
+                writer.maintenance.merge(everything=True)
 
     def reshard(
         self,
@@ -294,15 +303,15 @@ class Collection(Searcher):
         options: Mapping[str, Any] | None = None,
         progress: Progress = lambda what, fraction: None,
     ) -> None:
-        """Place every frame anew in the cells there are; see `Writer.reshard`. None keeps a setting."""
+        """Place every frame anew in the cells there are; see `Maintenance.reshard`. None keeps a setting."""
         settings = self._changed(n_shards=n_shards, placement=placement, options=options)
         with self.writing() as writer:
-            writer.reshard(settings, progress)
+            writer.maintenance.reshard(settings, progress)
 
     def compact(self) -> int:
-        """Drop deleted frames from the files; see `Writer.compact`."""
+        """Drop deleted frames from the files; see `Maintenance.compact`."""
         with self.writing() as writer:
-            return writer.compact()
+            return writer.maintenance.compact()
 
     def _changed(self, **given: Any) -> Settings:
         """The settings with those replaced that are given; another placement starts with options of its own."""

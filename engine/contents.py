@@ -1,14 +1,11 @@
-"""What is in a collection: frames, videos, tags, statistics, pictures. Searching and writing are in `collection`."""
+"""What is in a collection: frames, videos, tags, statistics,  Searching and writing are in `collection`."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.errors import Busy, CollectionError, ReadOnly
 from engine.frames import statistics
 from engine.media import Clip
 from engine.reports import (
@@ -24,11 +21,22 @@ from engine.reports import (
     video_info,
     video_infos,
 )
-from engine.routing import read_learned
-from engine.storage import ByteLRU, Catalog, Generations, Settings, Snapshot, export_frames, pictures
-from engine.system import Trust, is_real_file
+from engine.storage import (
+    ByteLRU,
+    Catalog,
+    Generations,
+    Settings,
+    Unrendered,
+    export_frames,
+    find_picture,
+    middle_thumbnail,
+    render_clip,
+    render_picture,
+    verify_snapshot,
+)
+from engine.system import Trust
 from engine.types import CollectionStats, Frame, VideoInfo
-from engine.vectors import Floats, Lists, read_cells
+from engine.vectors import Floats, Lists
 
 _GAP_FRAMES = 500
 """Frames that stand for all in the modality gap."""
@@ -188,27 +196,10 @@ class Contents:
             If the collection cannot be held, and was changed meanwhile.
         """
         with self._generations.reading() as snapshot:
-            found = [problem for view in snapshot.views() for problem in view.segment.problems()]
-            found += [problem for row in snapshot.manifest.videos for problem in pictures.problems(self.path, row)]
-            try:
-                # A connection of its own: the one in use answers from the pages it remembers.
-                with closing(Catalog.open(self.path / "catalog.sqlite")) as catalog:
-                    catalog.manifest(snapshot.generation)
-                    found += catalog.problems()
-                stored, router = snapshot.manifest.cells, snapshot.manifest.router
-                if stored is not None:
-                    dim, codec = snapshot.settings.dim, snapshot.settings.codec
-                    cells = read_cells(self.path / "cells" / str(stored.cells_id), 0, stored.files, dim, codec)
-                    if router is not None:
-                        folder = self.path / "routers" / str(router.router_id)
-                        read_learned(folder, router.files, router.about, cells).read_all()
-            except (Busy, ReadOnly):
-                raise
-            except CollectionError as error:
-                found.append(str(error))
-            if found:
+            problems = verify_snapshot(snapshot)
+            if problems:
                 self._generations.check_unchanged(snapshot)
-            return found
+            return problems
 
     def export(self, vectors: Path, frames: Path) -> int:
         """Write the vectors and a table of the live frames in input order; see `export.export`."""
@@ -218,28 +209,18 @@ class Contents:
     def thumbnail(self, frame: Frame) -> Path | None:
         """A JPEG of a frame: the stored one, or one made on first use from its keyframe image or its video; None if there is neither."""
         with self._generations.reading() as snapshot:
-            (number,) = snapshot.numbers_of([frame.video_id])
-            stored = pictures.thumbnail(self.path, number, frame.frame_index)
-            if stored is not None:
-                return stored
-            made = pictures.made(self.path, number, frame.frame_id)
-            if is_real_file(made):
-                return made
-            row = snapshot.videos[number]
-            if not row.pictures and not row.source:
-                return None
-            place = int(np.searchsorted(_frame_ids(snapshot, number), frame.frame_id)) + 1
-        return pictures.make(self.path, row, frame.frame_id, place, frame.seconds, self.trust)
+            picture = find_picture(snapshot, frame)
+        return render_picture(picture, self.trust) if isinstance(picture, Unrendered) else picture
 
     def poster(self, video_id: str) -> Path | None:
         """A JPEG that stands for a video, from its middle; None if there is none."""
         with self._generations.reading() as snapshot:
             (number,) = snapshot.numbers_of([video_id])
-            stored = pictures.poster(self.path, number)
+            stored = middle_thumbnail(self.path, number)
             row = snapshot.videos[number]
             if stored is not None or not (row.pictures or row.source):
                 return stored
-            ids = _frame_ids(snapshot, number)
+            ids = snapshot.frame_ids(number)
         return self.thumbnail(self.frame(int(ids[len(ids) // 2])))
 
     def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:
@@ -254,7 +235,7 @@ class Contents:
         VideoError
             If it cannot be decoded.
         """
-        return pictures.clip(self.path, self.video(frame.video_id), frame.seconds, before, after, self.trust)
+        return render_clip(self.path, self.video(frame.video_id), frame.seconds, before, after, self.trust)
 
     @property
     def lacks_trust(self) -> bool:
@@ -266,13 +247,3 @@ class Contents:
                 lacks = self.trust.lacks((row.source for row in rows), (row.pictures for row in rows))
                 self._lacks = (snapshot.generation, lacks)
             return lacks
-
-
-def _frame_ids(snapshot: Snapshot, number: int) -> NDArray[np.int64]:
-    """Ids of a video's frames, rising: in the order in which they came. A video is deleted whole, so none is missing."""
-    found = [np.zeros(0, np.int64)]
-    for view in snapshot.views():
-        if str(number) in view.segment.row.stats["videos"]:
-            start, stop = np.searchsorted(view.segment.columns.video, [number, number + 1])
-            found.append(view.segment.columns.frame_id[start:stop])
-    return np.sort(np.concatenate(found))

@@ -23,7 +23,7 @@ from unittest import mock
 
 from engine.collection import Collection
 from engine.errors import Busy, EngineError, StorageFull
-from engine.storage.catalog import Catalog, Change
+from engine.storage.catalog import Change
 from engine.types import Filter
 from testing.faults import (
     EVERYTHING,
@@ -113,8 +113,8 @@ def _lingering(seconds: float) -> Iterator[None]:
     """Have each commit wait at its end, when pages have been written to the catalog and the journal still stands."""
     start, commit = Change.__init__, Change.commit_generation
 
-    def begun(change: Change, db: Any, catalog: Catalog) -> None:
-        start(change, db, catalog)
+    def begun(change: Change, db: Any, guard: Any) -> None:
+        start(change, db, guard)
         db.execute("PRAGMA cache_size = 1")  # So that pages go to the file before the end.
 
     def waiting(change: Change, *given: Any) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from engine.collection import Collection
 from engine.errors import StorageFull
 from engine.search import loop
-from engine.storage import segment, staging, writer
+from engine.storage import maintenance, segment, staging
 from engine.storage.catalog import Catalog, Change
 from engine.types import FrameBatch, Hit
 from engine.vectors.lists import one_thread
@@ -32,10 +32,10 @@ from testing.worlds import DIM, Video, make_video, queries
 
 SMALL = (
     (segment, "CODED_FROM", 24),
-    (writer, "CODED_FROM", 24),
-    (segment, "MAX_NBYTES", 960),
+    (maintenance, "CODED_FROM", 24),
+    (segment, "MAX_SEGMENT_NBYTES", 960),
     (staging, "PORTION", 20),
-    (writer, "MERGE_AT", 4),
+    (maintenance, "MERGE_AT", 4),
     (loop, "rescore_depth", lambda codec, k: max(k, 10_000)),
 )
 """Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions. Every candidate is
@@ -321,7 +321,7 @@ def _store_many(collection: Collection) -> None:
 def merge_all(collection: Collection) -> None:
     """Merge all small segments."""
     with collection.writing() as held:
-        held.merge(everything=True)
+        held.maintenance.merge(everything=True)
 
 
 def _add_after_failure(collection: Collection) -> None:

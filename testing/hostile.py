@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import faiss
@@ -30,8 +29,9 @@ import pyarrow as pa
 from engine.collection import Collection
 from engine.errors import EngineError
 from engine.frames.columns import FrameColumns, Tags, read_columns, write_columns
-from engine.storage.catalog import Catalog, _digest, _sum
+from engine.storage.checksums import counters_checksum, generation_checksum, list_generation
 from engine.storage.query_log import past_queries
+from engine.storage.schema import CATALOG_COLUMNS
 from engine.storage.segment import header
 from engine.system.files import file_hash
 from engine.types import Filter
@@ -90,20 +90,21 @@ def rewrite(folder: Path) -> None:
 def seal(folder: Path) -> None:
     """Hash what is listed anew, and leave the listed hashes of files as they are."""
     with catalog_of(folder) as db:
-        plain = SimpleNamespace(
-            _guard=SimpleNamespace(reader=lambda: lambda sql, *told: db.execute(sql, told).fetchall())
-        )
+
+        def read(sql: str, *values: object) -> list[tuple[Any, ...]]:
+            return db.execute(sql, values).fetchall()
+
         for number, *told in db.execute(
             "SELECT generation, settings, layout_id, cells_id, router_id FROM generations ORDER BY generation DESC LIMIT 20"
         ).fetchall():
             try:
-                digest = _digest(Catalog._rows(plain, number, *told))
+                digest = generation_checksum(list_generation(read, CATALOG_COLUMNS, number, *told))
             except sqlite3.OperationalError:  # Of text that is none there is no checksum.
                 continue
             db.execute("UPDATE generations SET manifest = ? WHERE generation = ?", (digest, number))
         counters = db.execute("SELECT name, value FROM counters").fetchall()
         with suppress(sqlite3.IntegrityError):
-            db.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (_sum(counters),))
+            db.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (counters_checksum(counters),))
 
 
 def run_sql(folder: Path, sql: str, *values: object) -> None:

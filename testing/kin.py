@@ -18,7 +18,7 @@ class Kin:
 import json, os, sys, traceback
 from engine.storage.catalog import Catalog, Change
 from engine.collection import Collection
-from engine.storage.writer import Writer
+from engine.storage.maintenance import Maintenance
 from testing.worlds import make_video
 from tests.whole.test_crash import several
 import numpy as np

@@ -25,7 +25,7 @@ import numpy as np
 from engine import collection as collections
 from engine.collection import Collection
 from engine.errors import Busy, EngineError
-from engine.storage import writer
+from engine.storage import next_generation
 from engine.vectors.lists import one_thread
 from testing.crowds import act, choose, expect, processes
 from testing.faults import (
@@ -163,7 +163,7 @@ def scarce(base: Path, model: Model, work: Path, limits: tuple[str, ...] = tuple
                     tally.miss(f"{limit}: {'; '.join(dict.fromkeys(wrong))}")
                 try:
                     with Collection.open(path) as collection:
-                        after = model if "v2" in collection._newest().numbers else model.copy().delete("v2")
+                        after = model if "v2" in collection._generations.newest().numbers else model.copy().delete("v2")
                         with collection.writing():
                             verify(collection, after, swept=True)
                 except Exception as error:
@@ -298,7 +298,7 @@ def clock_back(base: Path, model: Model, work: Path, times: int = 20, seed: int 
             return at[0]
 
     with timed(tally), copied(base, work / "back") as path, waiting_for_no_disk(), ExitStack() as stack:
-        for module in (writer, collections):
+        for module in (next_generation, collections):
             stack.enter_context(mock.patch.object(module, "datetime", Back))
         for _ in range(times):
             change = choose(rng, model)

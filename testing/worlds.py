@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
+from engine.storage.snapshot import Snapshot
 from engine.system.files import file_hash
 from engine.types import DAYPARTS, Filter, FrameBatch, Hit, NewVideo
 
@@ -203,6 +206,13 @@ def assert_ranking(
     assert (scores[n:] == -np.inf).all()
 
 
+@contextmanager
+def snapshot_of(collection: Collection) -> Iterator[Snapshot]:
+    """What its readers see now."""
+    with collection._generations.reading() as snapshot:
+        yield snapshot
+
+
 def folders(collection: Collection, kind: str = "segments") -> set[str]:
     """Names of the folders that are there."""
     place = collection.path / kind
@@ -211,7 +221,7 @@ def folders(collection: Collection, kind: str = "segments") -> set[str]:
 
 def listed(collection: Collection) -> set[str]:
     """Segments of the newest generation."""
-    with collection._generations.reading() as snapshot:
+    with snapshot_of(collection) as snapshot:
         return {str(row.segment_id) for row in snapshot.manifest.segments}
 
 

@@ -19,7 +19,7 @@ from engine.errors import StorageFull
 from engine.importers import BATCH, quiet, settle
 from engine.routing import unit
 from engine.search import reading
-from engine.storage import Progress, discard
+from engine.storage import Progress, discard_collection
 from engine.system import storage_errors
 from engine.types import Frame, FrameBatch, NewVideo, VideoInfo
 from engine.vectors import Floats
@@ -78,7 +78,7 @@ def make_large_town(path: Path, town: Collection, n_frames: int = USUAL, progres
         if collection.built:
             return collection
         collection.close()
-        discard(path)
+        discard_collection(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     free, wanted = shutil.disk_usage(path.parent).free, expected(n_frames)[0]
     if free < wanted + _ROOM:
@@ -93,7 +93,7 @@ def make_large_town(path: Path, town: Collection, n_frames: int = USUAL, progres
         _fill(collection, town, n_frames, progress)
     except BaseException:
         collection.close()
-        discard(path)
+        discard_collection(path)
         raise
     return collection
 
@@ -114,7 +114,7 @@ def _fill(collection: Collection, town: Collection, n_frames: int, progress: Pro
             for i, take, n in takes
         ]
         writer.store(videos, _batches(parents, takes, n_frames, progress))
-        settle(writer, True, True, _STORED, progress)
+        settle(collection, True, True, _STORED, progress)
 
 
 def _parents(town: Collection) -> list[_Parent]:

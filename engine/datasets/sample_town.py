@@ -11,7 +11,7 @@ from engine.embedding import SHIPPED, Encoder, load_encoder
 from engine.errors import Busy, EngineError, NotACollection
 from engine.importers import SIDECAR, Progress, ingest
 from engine.routing import PROMPTS
-from engine.storage import FORMAT, discard
+from engine.storage import FORMAT, discard_collection
 from engine.system import FileLock, file_hash
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -69,7 +69,7 @@ def _current(path: Path, encoder: Encoder) -> Collection:
             )
         if note.read_text(encoding="ascii", errors="replace") == origin:
             return Collection.open(path)
-        discard(path)
+        discard_collection(path)
     note.write_text(origin, encoding="ascii")
     return Collection.create(path, dim=encoder.dim, encoder=SHIPPED, n_shards=N_SHARDS, route="routed")
 

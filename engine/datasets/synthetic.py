@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.collection import Collection
 from engine.datasets.synthetic_space import N_LABELS, PLACES, TAGS, Space, make_space, things_in, unit, zipf
 from engine.importers import BATCH, ImportReport, quiet, settle
-from engine.storage import Progress, taken
+from engine.storage import Progress, duplicate_reason
 from engine.system import bounds
 from engine.types import DAYPARTS, FrameBatch, NewVideo
 from engine.vectors import Floats
@@ -226,11 +226,13 @@ def write_synthetic(
 
         if new:
             writer.store(new, frames())
-        settle(writer, bool(new), build, _STORED, progress)
+        settle(collection, bool(new), build, _STORED, progress)
     return ImportReport(
         added=tuple(video.video_id for video in new),
         skipped=tuple(known[i].video_id for i in same),
-        refused=tuple((video.video_id, taken(video.video_id)) for i, video in known.items() if i not in same),
+        refused=tuple(
+            (video.video_id, duplicate_reason(video.video_id)) for i, video in known.items() if i not in same
+        ),
         notes=(),
         n_frames=n_new,
         seconds=time.perf_counter() - started,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from engine.embedding.model_files import (
     weights_in,
 )
 from engine.errors import EncoderError, EngineError
-from engine.system import bounds, can_start, shortages
+from engine.system import BoundedCache, bounds, can_start, shortages
 
 if TYPE_CHECKING:
     import torch
@@ -350,7 +349,7 @@ class OpenClipEncoder:
         self._model, self._preprocess, self._tokenizer, self._device = model, preprocess, tokenizer, device
         self._batch = _BATCH.get(device.type, 32)
         self._lock = threading.Lock()
-        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._texts: BoundedCache[str, NDArray[np.float32]] = BoundedCache(_TEXTS_KEPT)
         self.dim: int = self.encode_text([""]).shape[1]
         scale = getattr(model, "logit_scale", None)
         self.logit_scale: float = float(scale.exp()) if scale is not None else 100.0
@@ -368,21 +367,18 @@ class OpenClipEncoder:
             If the model returns numbers that are not finite.
         """
         with self._lock:
-            missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
-            fresh: dict[str, NDArray[np.float32]] = {}
+            remembered = {text: self._texts.get(text) for text in dict.fromkeys(texts)}
+            known = {text: vector for text, vector in remembered.items() if vector is not None}
+            missing = [text for text in remembered if text not in known]
             for start in range(0, len(missing), self._batch):
                 batch = missing[start : start + self._batch]
                 with self._computing():
                     vectors = self._model.encode_text(self._tokenizer(batch).to(self._device))
                     rows = self._unit(vectors)
-                fresh.update(zip(batch, rows, strict=True))
-            found = [fresh[text] if text in fresh else self._texts[text] for text in texts]
-            for text, vector in zip(texts, found, strict=True):
-                self._texts[text] = vector
-                self._texts.move_to_end(text)
-            while len(self._texts) > _TEXTS_KEPT:
-                self._texts.popitem(last=False)
-        return np.stack(found) if found else np.zeros((0, self.dim), np.float32)
+                for text, row in zip(batch, rows, strict=True):
+                    known[text] = row
+                    self._texts.put(text, row)
+        return np.stack([known[text] for text in texts]) if texts else np.zeros((0, self.dim), np.float32)
 
     @shortages("encoding pictures")
     def encode_images(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.importers.aic_layout import Archive, survey
 from engine.importers.vectors import ImportReport, array_header, check_rows, load_array, quiet, settle
-from engine.storage import PICTURES, Progress, TagBounds, check_video, read_image, taken
+from engine.storage import PICTURES, Progress, TagBounds, check_video, duplicate_reason, read_image
 from engine.system import ROOTS, bounds, shortages, why
 from engine.types import FrameBatch, NewVideo
 
@@ -106,7 +106,7 @@ def import_aic(
                 refused.append((name, str(error)))
                 continue
             if found is None:
-                writer.name([reader.places(name)])
+                writer.trust_media([reader.places(name)])
                 skipped.append(name)
                 continue
             video, frames = found
@@ -116,7 +116,7 @@ def import_aic(
             n_frames += len(frames)
         if group:
             store()
-        settle(writer, bool(added), build, _STORED, progress)
+        settle(collection, bool(added), build, _STORED, progress)
     return ImportReport(
         tuple(added),
         tuple(skipped),
@@ -200,7 +200,7 @@ class _Reader:
         if stored == digest.hexdigest():
             return None
         if stored:
-            raise Unusable(taken(name))
+            raise Unusable(duplicate_reason(name))
         if features is None:
             vectors = self._embed(images)
         about = _info(archive.infos[name], self._bytes) if name in archive.infos else {}

@@ -17,7 +17,7 @@ from engine.importers.aic_layout import survey
 from engine.importers.vectors import ImportReport, import_table, open_vectors, quiet
 from engine.importers.videos import IngestReport
 from engine.media import check_every
-from engine.storage import Progress, Settings, discard
+from engine.storage import Progress, Settings, discard_collection
 from engine.system import ROOTS, stays_within
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
@@ -153,7 +153,7 @@ def filled(into: Path, asked: Asked, dim: Callable[[], int]) -> Iterator[Collect
             collection.close()
             if empty:
                 # The folder was empty before, or not there; what somebody else has put there since stays.
-                discard(into)
+                discard_collection(into)
                 if was_there:
                     into.mkdir(exist_ok=True)
             raise

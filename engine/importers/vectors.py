@@ -17,7 +17,7 @@ from engine.collection import Collection
 from engine.errors import EngineError
 from engine.frames import NO_TIME, FrameTable, read_table, statistics
 from engine.layout import alike
-from engine.storage import LARGEST, Progress, Writer, taken
+from engine.storage import LARGEST, Progress, duplicate_reason
 from engine.system import bounds, check_is_file, shortages
 from engine.types import FrameBatch, NewVideo
 
@@ -156,12 +156,12 @@ def import_table(
             elif collection.fingerprint(name) == prints[i]:
                 skipped.append(name)
             else:
-                refused.append((name, taken(name)))
+                refused.append((name, duplicate_reason(name)))
         place = np.full(len(table.video_ids), -1, np.int32)
         place[new] = np.arange(len(new), dtype=np.int32)
         if new:
             writer.store(_videos(table, new, prints), _batches(rows, table, place, progress))
-        settle(writer, bool(new), build, _STORED, progress)
+        settle(collection, bool(new), build, _STORED, progress)
     return ImportReport(
         added=tuple(table.video_ids[i] for i in new),
         skipped=tuple(skipped),
@@ -172,9 +172,9 @@ def import_table(
     )
 
 
-def settle(writer: Writer, added: bool, build: bool, done: float, progress: Progress) -> None:
-    """See `Writer.settle`; it is told as what is left after a share `done` of the whole import."""
-    writer.settle(
+def settle(collection: Collection, added: bool, build: bool, done: float, progress: Progress) -> None:
+    """See `Collection.settle`; it is told as what is left after a share `done` of the whole import."""
+    collection.settle(
         added=added, build=build, progress=lambda what, fraction: progress(what, done + (1 - done) * fraction)
     )
     progress("done", 1.0)

@@ -110,7 +110,7 @@ def ingest(
             try:
                 video = describe(path, every, shots)
                 if video.video_id in known and _same(collection, video):
-                    writer.name([video])
+                    writer.trust_media([video])
                     skipped.append(video.video_id)
                     continue
                 frames = embed(path, encoder, tagger, every=every, shots=shots, duration=video.duration, tell=tell)
@@ -126,7 +126,7 @@ def ingest(
             done = share + (1 - share) * fraction
             progress(Progress("build", what, len(videos), len(videos), done, sum(n_frames)))
 
-        writer.settle(added=bool(added), build=build, progress=tell_build)
+        collection.settle(added=bool(added), build=build, progress=tell_build)
     progress(Progress("build", "", len(videos), len(videos), 1.0, sum(n_frames)))
     return IngestReport(tuple(added), tuple(skipped), tuple(refused), sum(n_frames), time.perf_counter() - started)
 

@@ -2,6 +2,6 @@
 
 from engine.media import sampling
 from engine.media.clips import Clip, cut_clip
-from engine.media.sampling import Sample, check_every, probe, sample, thumbnail
+from engine.media.sampling import MAX_WIDTH, Sample, check_every, grab, probe, sample, thumbnail
 
-__all__ = ["Clip", "Sample", "check_every", "cut_clip", "probe", "sample", "sampling", "thumbnail"]
+__all__ = ["MAX_WIDTH", "Clip", "Sample", "check_every", "cut_clip", "grab", "probe", "sample", "sampling", "thumbnail"]

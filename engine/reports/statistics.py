@@ -71,7 +71,7 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
         shards=shards,
         tags=statistics.merge_tags([view.segment.row.stats for view in snapshot.views()]),
         cache=cache.stats(),
-        router=snapshot.usual_router("text") if snapshot.built else "",
+        router=snapshot.routing.usual_router("text") if snapshot.built else "",
         why_router=snapshot.why_router,
         drift=_weighted(snapshot, "drift"),
         clipped=_weighted(snapshot, "clipped"),

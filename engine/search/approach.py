@@ -82,7 +82,7 @@ class Approach:
             snapshot,
             queries,
             self.scope,
-            snapshot.scorers[self.plan.kind][self.plan.router],
+            snapshot.routing.scorers(self.plan.kind)[self.plan.router],
             Width(self.plan.n_probe, self.plan.stop, depth),
             self.plan.max_shards,
             whole=not self.wanted.where and not self.scope.broken,

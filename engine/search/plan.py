@@ -9,8 +9,6 @@ from engine.storage import Snapshot
 
 DEFAULT_RECALL = 0.95
 """Recall of a routed search where nothing else is asked for."""
-_PLANS = 256
-"""Plans that are remembered."""
 FIXED_WORK = 4000
 """What a routed search costs besides comparing, in rows compared."""
 
@@ -103,11 +101,7 @@ def check_choices(recall: float | None, router: str | None, kind: str | None) ->
 
 def make_plan(snapshot: Snapshot, asked: Asked) -> Plan:
     """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
-    plan = snapshot.plans.get(asked)
-    if plan is None:
-        if len(snapshot.plans) > _PLANS:
-            snapshot.plans.clear()
-        plan = snapshot.plans[asked] = _plan(snapshot, asked)
+    plan: Plan = snapshot.plans.get_or_make(asked, lambda: _plan(snapshot, asked))
     return plan
 
 
@@ -121,9 +115,9 @@ def _plan(snapshot: Snapshot, asked: Asked) -> Plan:
         return replace(plan, reason="An exact search was asked for.")
     if not n_cells:
         return replace(plan, reason="The collection has not been built yet, so every frame is scanned.")
-    usual = snapshot.usual_router(asked.kind)
+    usual = snapshot.routing.usual_router(asked.kind)
     name = asked.router or usual
-    if name not in snapshot.scorers[asked.kind]:
+    if name not in snapshot.routing.scorers(asked.kind):
         raise ValueError(f"This collection has no {name} router; {snapshot.why_router}")
     plan = replace(plan, kind=asked.kind, router=name)
     if n_probe is not None:

@@ -121,7 +121,7 @@ def routed(
     m = len(queries)
     if not scope.open_to:
         return everything(scope, m)
-    lying = snapshot.cell_map if whole else scope.cell_map(len(cells))
+    lying = snapshot.routing.cell_map if whole else scope.cell_map(len(cells))
     route, chosen = choose(queries, scorer, width, lying.rows, lying.log_rows)
     parts = scope.parts()
     shard_of = np.repeat(np.arange(len(scope.open_to)), [len(each) for _, each in scope.open_to])

@@ -1,22 +1,27 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
-from engine.storage import pictures
-from engine.storage.build import TRAIN_NBYTES, Gathered, Progress, draw, lay_out, pieces, placed
+from engine.storage.build import TRAIN_NBYTES, Progress, draw_blueprint, learn_placement, place_frames
 from engine.storage.cache import ByteLRU
-from engine.storage.catalog import FORMAT, Catalog
-from engine.storage.collection_files import discard, place_of
+from engine.storage.catalog import Catalog
+from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
+from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
-from engine.storage.journal import Event, Journal, What
+from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
-from engine.storage.pictures import PICTURES, read_image
+from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
 from engine.storage.rows import LARGEST, TagBounds, check_video, prepare_query
+from engine.storage.schema import FORMAT
 from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
 from engine.storage.segment_writer import write_segment
 from engine.storage.settings import check_settings, check_workers
-from engine.storage.snapshot import CellMap, SegmentView, ShardView, Snapshot
-from engine.storage.writer import Writer, taken
+from engine.storage.snapshot import Snapshot
+from engine.storage.snapshot_routing import CellMap, Routing
+from engine.storage.thumbnails import middle_thumbnail
+from engine.storage.verify import verify_snapshot
+from engine.storage.views import SegmentView, ShardView
+from engine.storage.writer import Writer, duplicate_reason
 
 __all__ = [
     "CODED_FROM",
@@ -25,41 +30,47 @@ __all__ = [
     "PICTURES",
     "TRAIN_NBYTES",
     "ByteLRU",
+    "CacheAction",
+    "CacheEvent",
+    "CacheJournal",
     "Catalog",
     "CellMap",
-    "Event",
     "Gathered",
     "Generations",
-    "Journal",
     "LayoutRow",
     "Progress",
     "Residency",
+    "Routing",
     "Segment",
     "SegmentView",
     "Settings",
     "ShardView",
     "Snapshot",
     "TagBounds",
+    "Unrendered",
     "VideoRow",
-    "What",
     "Writer",
     "check_settings",
     "check_video",
     "check_workers",
-    "discard",
-    "draw",
+    "discard_collection",
+    "draw_blueprint",
+    "duplicate_reason",
     "export_frames",
+    "find_picture",
     "has_codes",
-    "lay_out",
+    "learn_placement",
     "max_rows",
+    "middle_thumbnail",
     "past_queries",
-    "pictures",
-    "pieces",
+    "place_frames",
     "place_of",
-    "placed",
     "prepare_query",
     "read_image",
     "remember",
-    "taken",
+    "render_clip",
+    "render_picture",
+    "split_into_segments",
+    "verify_snapshot",
     "write_segment",
 ]

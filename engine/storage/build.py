@@ -1,90 +1,30 @@
-"""Training cells on what is stored, working out where every frame goes, and reading it from where it is now."""
+"""What a build or a reshard is going to write: cells trained on what is stored, a router, a placement, and the place of every frame."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import FrameColumns, join
+from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, Shards, Survey
 from engine.routing import FRAMES, Bank, Blocks, Learned, learn, unit
+from engine.storage import gather
+from engine.storage.gather import Gathered
 from engine.storage.manifest import LayoutRow, Settings
-from engine.storage.segment import max_rows
-from engine.storage.snapshot import SegmentView, Snapshot
-from engine.vectors import Cells, Floats, Rows, choose_n_cells
+from engine.storage.snapshot import Snapshot
+from engine.vectors import Cells, Rows, choose_n_cells
 from engine.vectors import cells as cells_module
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the fraction done, 0 to 1."""
 TRAIN_NBYTES = 768 << 20
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
-_STEP = 16_384
 
 
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """Live frames of some segments, and where their vectors are now."""
-
-    columns: FrameColumns
-    views: tuple[SegmentView, ...]
-    view_of: NDArray[np.int32]
-    """(n,) place among `views` of each frame's segment."""
-    row_of: Rows
-    """(n,) row there."""
-
-    @classmethod
-    def of(cls, views: Sequence[SegmentView]) -> Gathered:
-        """All live frames of at least one segment, whose columns are read and checked anew: they are to be written again."""
-        rows = [view.live_rows() for view in views]
-        columns = join([view.segment.read_columns().take(each) for view, each in zip(views, rows, strict=True)])
-        view_of = np.repeat(np.arange(len(views), dtype=np.int32), [len(each) for each in rows])
-        return cls(columns, tuple(views), view_of, np.concatenate(rows))
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-    def stored(self, frames: Rows) -> NDArray[np.floating]:
-        """Vectors (m, dim) of these frames as stored, each checked."""
-        view_of, row_of = self.view_of[frames], self.row_of[frames]
-        wanted = np.unique(view_of)
-        if len(wanted) == 1:
-            only: NDArray[np.floating] = self.views[wanted[0]].segment.stored(row_of)
-            return only
-        parts = [np.flatnonzero(view_of == i) for i in wanted]
-        first = self.views[wanted[0]].segment.stored(row_of[parts[0]])
-        vectors: NDArray[np.floating] = np.empty((len(frames), first.shape[1]), first.dtype)
-        vectors[parts[0]] = first
-        for i, part in zip(wanted[1:], parts[1:], strict=True):
-            vectors[part] = self.views[i].segment.stored(row_of[part])
-        return vectors
-
-    def floats(self, frames: Rows) -> Floats:
-        """The same as float32, read in steps."""
-        vectors = np.empty((len(frames), self.views[0].segment.vectors.shape[1]), np.float32)
-        for start in range(0, len(frames), _STEP):
-            vectors[start : start + _STEP] = self.stored(frames[start : start + _STEP])
-        return vectors
-
-    def blocks(self) -> Blocks:
-        """All rows as float32 with their cells, in steps."""
-        for start in range(0, len(self), _STEP):
-            step = np.arange(start, min(start + _STEP, len(self)))
-            yield self.floats(step), self.columns.cell[step]
-
-
-def pieces(columns: FrameColumns, frames: Rows, settings: Settings) -> list[Rows]:
-    """Some frames, one at least, in portions that fit one segment each, by (video, frame_index)."""
-    n_pieces = -(-len(frames) // max_rows(settings.dim, settings.store))
-    if n_pieces == 1:
-        return [frames]  # A segment sorts its rows itself.
-    order = np.lexsort((columns.frame_id[frames], columns.frame_index[frames], columns.video[frames]))
-    return np.array_split(frames[order], n_pieces)
-
-
-def lay_out(columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> Placement:
+def learn_placement(columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> Placement:
     """The placement of these settings, laid out for frames in their cells.
 
     Raises
@@ -103,7 +43,7 @@ def lay_out(columns: FrameColumns, cells: Cells, router: Learned | None, setting
     return PLACEMENTS[settings.placement].learn(survey)
 
 
-def placed(placement: Placement, columns: FrameColumns) -> Shards:
+def place_frames(placement: Placement, columns: FrameColumns) -> Shards:
     """Shard (n,) of each frame of a collection that is laid out anew."""
     return placement.assign(columns, np.zeros(len(placement.names()), np.int64))
 
@@ -124,7 +64,7 @@ class Blueprint:
         return np.flatnonzero(self.shard_of == shard)
 
 
-def draw(
+def draw_blueprint(
     snapshot: Snapshot,
     settings: Settings,
     cells_id: int,
@@ -157,9 +97,9 @@ def draw(
     if cells is None:
         cells, frames = _train(frames, settings, cells_id, progress, bank)
         router = None if bank is None else _fit(frames, cells, bank, next_frame, progress)
-    placement = lay_out(frames.columns, cells, router, settings)
+    placement = learn_placement(frames.columns, cells, router, settings)
     layout = LayoutRow(layout_id, settings.placement, placement.names(), placement.state)
-    return Blueprint(cells, layout, frames, placed(placement, frames.columns), router)
+    return Blueprint(cells, layout, frames, place_frames(placement, frames.columns), router)
 
 
 def _train(
@@ -179,9 +119,9 @@ def _train(
         query_metric=None if bank is None else bank.query_metric(),
     )
     cell = np.empty(len(frames), np.int32)
-    for start in range(0, len(frames), _STEP):
+    for start in range(0, len(frames), gather.GATHER_STEP):
         progress("assigning frames to cells", 0.4 + 0.15 * start / len(frames))
-        step = np.arange(start, min(start + _STEP, len(frames)))
+        step = np.arange(start, min(start + gather.GATHER_STEP, len(frames)))
         cell[step] = cells.assign(frames.floats(step))
     columns = frames.columns.with_values(cell=cell)
     return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)
@@ -193,23 +133,11 @@ def _fit(frames: Gathered, cells: Cells, bank: Bank, next_frame: int, progress: 
     places = np.unique(np.linspace(0, n - 1, min(n, FRAMES)).round().astype(np.int64))
     rows = np.bincount(frames.columns.cell, minlength=len(cells)).astype(np.int64)
 
-    def told(blocks: Blocks) -> Blocks:
+    def with_progress(blocks: Blocks) -> Blocks:
         done = 0
         for block in blocks:
             progress("fitting the router", 0.55 + 0.2 * done / n)
             yield block
             done += len(block[0])
 
-    return learn(bank, cells, rows, told(frames.blocks()), unit(frames.floats(places)), places, next_frame)
-
-
-def newer(snapshot: Snapshot, first_frame: int) -> Blocks:
-    """Rows of the live frames from an id on, as float32 with their cells, in steps."""
-    for view in snapshot.views():
-        if view.segment.row.stats["frame_ids"][1] >= first_frame and view.n_live:
-            columns = view.segment.read_columns()
-            rows = view.live_rows()
-            rows = rows[columns.frame_id[rows] >= first_frame]
-            for start in range(0, len(rows), _STEP):
-                some = rows[start : start + _STEP]
-                yield view.segment.gather(some), columns.cell[some]
+    return learn(bank, cells, rows, with_progress(frames.blocks()), unit(frames.floats(places)), places, next_frame)

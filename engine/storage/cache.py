@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from engine.storage.journal import Journal, What
+from engine.storage.journal import CacheAction, CacheJournal
 from engine.types import CacheStats
 
 
@@ -52,15 +52,15 @@ class ByteLRU(Generic[V]):
         self._loads: dict[Hashable, _Load[V]] = {}
         self._lock = threading.Lock()
         self._nbytes = self._hits = self._misses = self._evictions = 0
-        self._journal: Journal | None = None
+        self._journal: CacheJournal | None = None
 
-    def tell(self, journal: Journal | None) -> None:
-        """Write down from now on what happens, in the order in which it does; None stops that."""
+    def tell(self, journal: CacheJournal | None) -> None:
+        """Record all actions from now on, in order; None stops that."""
         with self._lock:
             self._journal = journal
 
-    def _note(self, what: What, key: Hashable, nbytes: int = 0) -> None:
-        """Write down one event, if anybody wants to know; the caller has the lock."""
+    def _note(self, what: CacheAction, key: Hashable, nbytes: int = 0) -> None:
+        """Record one event; the caller has the lock."""
         if self._journal is not None:
             self._journal.add(what, key, nbytes)
 
@@ -92,13 +92,13 @@ class ByteLRU(Generic[V]):
                     self._entries.move_to_end(key)
                     entry.pins += 1
                     self._hits += 1
-                    self._note(What.HIT, key, entry.value.nbytes)
+                    self._note(CacheAction.HIT, key, entry.value.nbytes)
                     return entry.value, True
                 waiting = self._loads.get(key)
                 if waiting is None:
                     mine = self._loads[key] = _Load()
                     self._misses += 1
-                    self._note(What.MISS, key)
+                    self._note(CacheAction.MISS, key)
                     break
             waiting.done.wait()
             if waiting.error is not None:
@@ -106,7 +106,7 @@ class ByteLRU(Generic[V]):
             if waiting.value is not None:
                 with self._lock:
                     self._hits += 1
-                    self._note(What.HIT, key, waiting.value.nbytes)
+                    self._note(CacheAction.HIT, key, waiting.value.nbytes)
                 return waiting.value, True
         try:
             value = load()
@@ -120,11 +120,11 @@ class ByteLRU(Generic[V]):
             del self._loads[key]
             if value.nbytes > self._budget:
                 mine.value = value
-                self._note(What.PASSED, key, value.nbytes)
+                self._note(CacheAction.PASSED, key, value.nbytes)
             else:
                 self._entries[key] = _Entry(value, pins=1)
                 self._nbytes += value.nbytes
-                self._note(What.LOADED, key, value.nbytes)
+                self._note(CacheAction.LOADED, key, value.nbytes)
                 self._evict()
         mine.done.set()
         return value, False
@@ -144,7 +144,7 @@ class ByteLRU(Generic[V]):
             nbytes = self._entries.pop(key).value.nbytes
             self._nbytes -= nbytes
             self._evictions += 1
-            self._note(What.EVICTED, key, nbytes)
+            self._note(CacheAction.EVICTED, key, nbytes)
             if self._nbytes <= self._budget:
                 return
 
@@ -158,7 +158,7 @@ class ByteLRU(Generic[V]):
         """Drop one entry, which is no eviction; the caller has the lock."""
         nbytes = self._entries.pop(key).value.nbytes
         self._nbytes -= nbytes
-        self._note(What.DROPPED, key, nbytes)
+        self._note(CacheAction.DROPPED, key, nbytes)
 
     def nbytes_of(self, key: Hashable) -> int:
         """Bytes that this key occupies now; 0 if it is not held."""

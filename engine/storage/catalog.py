@@ -1,18 +1,16 @@
-"""The catalog of a collection: videos, segments, deletes, layouts and generations. The only module that knows SQLite.
+"""The catalog of a collection, `catalog.sqlite`: videos, segments, deletes, layouts and generations.
 
 It is the single commit point. Files are written and synced first; one transaction then makes them part of a new
 generation. A row is valid from its `born` generation until before its `died` one, so every generation that a reader
-still holds can be listed. Each generation stores a hash over what it lists, for SQLite does not notice a changed value.
+still holds can be listed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -21,23 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Busy, CorruptData, NotACollection, ReadOnly, ResourceExhausted
-from engine.storage.beside import check_beside
-from engine.storage.collection_files import check_files
-from engine.storage.guard import SCHEMA, Guard
+from engine.storage import schema
+from engine.storage.checksums import counters_checksum, generation_checksum, list_generation
+from engine.storage.collection_files import WRITE_LOCK, check_files
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
-from engine.storage.refusal import brief, translated
-from engine.storage.validation import Rows, check_counters, read_manifest
-from engine.system import RESTORE, may_write, sync_folder
-
-FORMAT = 3
-_APPLICATION = 0x53464652
-"""SQLite's application id for our catalogs, so that a foreign database is told apart."""
+from engine.storage.manifest_checks import check_counters, read_manifest
+from engine.storage.migration import migrate, schema_of
+from engine.storage.sqlite_errors import short_reason, translate_sqlite_errors
+from engine.storage.sqlite_files import check_sqlite_files
+from engine.storage.sqlite_guard import Guard
+from engine.system import RESTORE, FileLock, may_write, sync_folder
 
 _PATIENCE = 10.0
 """Seconds to wait for another program that has the catalog locked."""
-_VIDEO = "number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media"
-_SEGMENT = "segment_id, shard, n_rows, files, stats, written_at"
-_LAYOUT = "layout_id, placement, names, state"
 
 
 class Catalog:
@@ -47,7 +41,7 @@ class Catalog:
         self._path = path
         self._lock = threading.RLock()
         self._commits = 0
-        check_beside(path)
+        check_sqlite_files(path)
         self._guard = Guard(path)
         self.read_only = path.exists() and not (may_write(path) and may_write(path.parent))
         """Whether nothing can be written through this connection: this user may not, or the disk takes no writes."""
@@ -75,14 +69,7 @@ class Catalog:
         catalog = cls(path)
         try:
             with catalog.transaction() as change:
-                for statement in SCHEMA.split(";"):
-                    change.execute(statement)
-                catalog._guard.trust()
-                change.execute(
-                    "INSERT INTO counters VALUES ('frame', 0), ('video', 1), ('segment', 1), ('layout', 1), ('cells', 1), ('router', 1)"
-                )
-                change.execute(f"PRAGMA application_id = {_APPLICATION}")
-                change.execute(f"PRAGMA user_version = {FORMAT}")
+                change.create_tables()
                 change.add_layout(layout)
                 change.commit_generation(settings, layout.layout_id, None, None, "create", at)
         except BaseException:
@@ -97,14 +84,18 @@ class Catalog:
 
     @classmethod
     def open(cls, path: Path) -> Catalog:
-        """Open an existing catalog.
+        """Open an existing catalog. One of an older format is brought to this one first, or stays as it is.
 
         Raises
         ------
         NotACollection
-            If there is none, or it has another format.
+            If there is none, or it has a format that is not read.
         Untrusted
             If it, or anything beside it that a collection consists of, is a link or another kind of thing.
+        Busy
+            If its format is older, and somebody is writing to the collection.
+        ReadOnly
+            If its format is older, and the folder may not be written to.
         """
         if not os.path.lexists(path):
             raise NotACollection(
@@ -118,23 +109,38 @@ class Catalog:
                 raise  # SQLite was not asked, for what lies beside the catalog.
             raise NotACollection(f"{path} is not a catalog of ours; give the folder of a collection.") from error
         try:
-            application, version = catalog._one("PRAGMA application_id"), catalog._one("PRAGMA user_version")
-            empty = catalog._empty()
-            if not empty and application == (_APPLICATION,) and version == (FORMAT,):
-                with catalog._lock, catalog._translated():
-                    catalog._guard.check_schema()
+            catalog._check_format()
         except BaseException:
             catalog.close()
             raise
-        if empty:
-            catalog.close()
-            raise NotACollection(
-                f"{path} is empty, as when making a collection is cut off; remove the folder and make it again."
-            )
-        if application != (_APPLICATION,) or version != (FORMAT,):
-            catalog.close()
-            raise NotACollection(f"{path} is not a catalog of format {FORMAT}; open it with the program that made it.")
         return catalog
+
+    def _check_format(self) -> None:
+        application, format_number = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
+        if self._empty():
+            raise NotACollection(
+                f"{self._path} is empty, as when making a collection is cut off; remove the folder and make it again."
+            )
+        if application != (schema.APPLICATION_ID,):
+            raise NotACollection(
+                f"{self._path} is not a catalog of format {schema.FORMAT}; open it with the program that made it."
+            )
+        assert format_number is not None
+        tables = schema_of(self._path, format_number[0])
+        with self._lock, self._translated():
+            self._guard.check_schema(tables)
+        if format_number[0] != schema.FORMAT:
+            self._migrate(format_number[0])
+
+    def _migrate(self, format_number: int) -> None:
+        why = f"The collection has format {format_number} and has to be brought to format {schema.FORMAT} first"
+        if self.read_only:
+            raise ReadOnly(f"{why}, but may not be written to; make it writable, or copy it to a folder of your own.")
+        with FileLock(self._path.parent / WRITE_LOCK, shared=False) as lock:
+            if not lock.acquire():
+                raise Busy(f"{why}, but somebody else is writing to it; try again when that has ended.")
+            with self._transaction():
+                migrate(self._db, self._guard)
 
     def close(self) -> None:
         with self._lock:
@@ -144,7 +150,7 @@ class Catalog:
     def _translated(self) -> Iterator[None]:
         self._guard.begin()
         try:
-            with translated(self._path):
+            with translate_sqlite_errors(self._path):
                 yield
         except CorruptData as error:
             if self._guard.overrun:
@@ -187,19 +193,19 @@ class Catalog:
     def _counters(self) -> dict[str, int]:
         """The counters, checked: a number given twice would overwrite files, or bring a deleted frame's id back."""
         counters = self._db.execute("SELECT name, value FROM counters LIMIT 64").fetchall()
-        if ("sum", _sum(counters)) not in counters:
+        if ("sum", counters_checksum(counters)) not in counters:
             raise CorruptData(
                 f"The catalog {self._path} was changed outside the program (its counters differ from their checksum); {RESTORE}."
             )
-        found = dict(counters)
+        values = dict(counters)
         try:
-            check_counters(found)
+            check_counters(values)
         except ValueError as error:
             raise self._malformed(error) from error
-        return found
+        return values
 
     def _malformed(self, error: Exception) -> CorruptData:
-        return CorruptData(f"The catalog {self._path} is not well formed ({brief(error)}); {RESTORE}.")
+        return CorruptData(f"The catalog {self._path} is not well formed ({short_reason(error)}); {RESTORE}.")
 
     def manifest(self, generation: int) -> Manifest:
         """List one generation, and check it against the hash stored with it."""
@@ -213,8 +219,8 @@ class Catalog:
                 ).fetchone()
                 if head is None:
                     raise CorruptData(f"Generation {generation} is not in the catalog {self._path}.")
-                rows = self._rows(generation, *head[:4])
-                if _digest(rows) != head[4]:
+                rows = list_generation(self._guard.reader(), schema.CATALOG_COLUMNS, generation, *head[:4])
+                if generation_checksum(rows) != head[4]:
                     raise CorruptData(
                         f"The catalog {self._path} was changed outside the program (generation {generation} differs from its checksum); {RESTORE}."
                     )
@@ -224,70 +230,46 @@ class Catalog:
             finally:
                 self._db.execute("ROLLBACK")
 
-    def _rows(
-        self, generation: int, settings: str, layout_id: int, cells_id: int | None, router_id: int | None
-    ) -> Rows:
-        """All that a generation lists, as it is stored."""
-        alive = "born <= ? AND (died IS NULL OR died > ?)"
-        now = (generation, generation)
-
-        read = self._guard.reader()
-        return {
-            "generation": [(generation, settings)],
-            "layout": read(f"SELECT {_LAYOUT} FROM layouts WHERE layout_id = ?", layout_id),
-            "cells": read("SELECT cells_id, files FROM cells WHERE cells_id = ?", cells_id),
-            "router": read("SELECT router_id, files, about FROM routers WHERE router_id = ?", router_id),
-            "videos": read(f"SELECT {_VIDEO} FROM videos WHERE {alive} ORDER BY number", *now),
-            "segments": read(f"SELECT {_SEGMENT} FROM segments WHERE {alive} ORDER BY segment_id", *now),
-            "deletes": read(
-                "SELECT segment_id, start, stop FROM deletes JOIN segments USING (segment_id) WHERE deletes.born <= ? "
-                "AND segments.born <= ? AND (died IS NULL OR died > ?) ORDER BY segment_id, start",
-                generation,
-                *now,
-            ),
-        }
-
     def problems(self) -> list[str]:
         """What is wrong with the file as a database, a sentence at most: pages that no generation's hash covers, such as an index."""
         with self._lock, self._translated():
-            told = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        return [] if told == "ok" else [f"The catalog {self._path} is damaged ({told}); {RESTORE}."]
+            answer = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        return [] if answer == "ok" else [f"The catalog {self._path} is damaged ({answer}); {RESTORE}."]
 
     def live_folders(self, generations: Sequence[int]) -> dict[str, set[int]]:
         """Numbers by folder that any of these generations lists: segments, cells, routers, and videos as `media`."""
-        found: dict[str, set[int]] = {"segments": set(), "cells": set(), "routers": set(), "media": set()}
+        numbers: dict[str, set[int]] = {"segments": set(), "cells": set(), "routers": set(), "media": set()}
         with self._lock, self._translated():
             for generation in generations:
                 alive = f"born <= {generation:d} AND (died IS NULL OR died > {generation:d})"
-                found["segments"].update(
+                numbers["segments"].update(
                     row[0] for row in self._db.execute(f"SELECT segment_id FROM segments WHERE {alive}")
                 )
-                found["media"].update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
+                numbers["media"].update(row[0] for row in self._db.execute(f"SELECT number FROM videos WHERE {alive}"))
                 for kind, column in (("cells", "cells_id"), ("routers", "router_id")):
                     sql = f"SELECT {column} FROM generations WHERE generation = ? AND {column} IS NOT NULL"
-                    found[kind].update(row[0] for row in self._db.execute(sql, (generation,)))
-        return found
+                    numbers[kind].update(row[0] for row in self._db.execute(sql, (generation,)))
+        return numbers
 
     def forget_before(self, generation: int) -> None:
         """Drop what no generation from this one on lists; a transaction of its own, which makes no generation."""
         if self._one("SELECT 1 FROM generations WHERE generation < ?", generation) is None:
             return
         with self.transaction() as change:
-            old = "SELECT segment_id FROM segments WHERE died <= ?"
-            change.execute(f"DELETE FROM deletes WHERE segment_id IN ({old})", (generation,))
-            change.execute("DELETE FROM segments WHERE died <= ?", (generation,))
-            change.execute("DELETE FROM videos WHERE died <= ?", (generation,))
-            change.execute("DELETE FROM generations WHERE generation < ?", (generation,))
-            kept = "SELECT router_id FROM generations WHERE router_id IS NOT NULL"
-            change.execute(f"DELETE FROM routers WHERE router_id NOT IN ({kept})")
+            change.forget_before(generation)
 
     @contextmanager
     def transaction(self) -> Iterator[Change]:
-        """All or nothing; the writer's lock is taken at the start."""
+        """All or nothing; SQLite's lock for writing is taken at the start."""
+        with self._transaction():
+            yield Change(self._db, self._guard)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         with self._lock, self._translated():
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield Change(self._db, self)
+                yield
                 self._db.execute("COMMIT")
             except BaseException:
                 # Where the disk was full, SQLite has rolled back by itself, and a second time would hide that error.
@@ -300,34 +282,53 @@ class Catalog:
 class Change:
     """What a writer may change within one transaction; ends with `commit_generation`."""
 
-    def __init__(self, db: sqlite3.Connection, catalog: Catalog) -> None:
-        self._db = db
-        self._catalog = catalog
-        self.execute = db.execute
+    def __init__(self, db: sqlite3.Connection, guard: Guard) -> None:
+        self._execute = db.execute
+        self._guard = guard
 
     @property
     def generation(self) -> int:
         """The generation being made."""
-        return 1 + int(self.execute("SELECT coalesce(max(generation), 0) FROM generations").fetchone()[0])
+        return 1 + int(self._execute("SELECT coalesce(max(generation), 0) FROM generations").fetchone()[0])
+
+    def create_tables(self) -> None:
+        """Make the tables of a new catalog, with nothing in them."""
+        for statement in schema.SCHEMA.split(";"):
+            self._execute(statement)
+        self._guard.trust()
+        for name, value in schema.FIRST_COUNTERS.items():
+            self._execute("INSERT INTO counters VALUES (?, ?)", (name, value))
+        self._execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        self._execute(f"PRAGMA user_version = {schema.FORMAT}")
+
+    def forget_before(self, generation: int) -> None:
+        """Drop what no generation from this one on lists."""
+        old = "SELECT segment_id FROM segments WHERE died <= ?"
+        self._execute(f"DELETE FROM deletes WHERE segment_id IN ({old})", (generation,))
+        self._execute("DELETE FROM segments WHERE died <= ?", (generation,))
+        self._execute("DELETE FROM videos WHERE died <= ?", (generation,))
+        self._execute("DELETE FROM generations WHERE generation < ?", (generation,))
+        kept = "SELECT router_id FROM generations WHERE router_id IS NOT NULL"
+        self._execute(f"DELETE FROM routers WHERE router_id NOT IN ({kept})")
 
     def advance(self, name: str, value: int) -> None:
         """Set a counter, never back."""
-        self.execute("UPDATE counters SET value = max(value, ?) WHERE name = ?", (value, name))
+        self._execute("UPDATE counters SET value = max(value, ?) WHERE name = ?", (value, name))
 
     def add_layout(self, row: LayoutRow) -> None:
-        self.execute(
+        self._execute(
             "INSERT INTO layouts VALUES (?, ?, ?, ?)",
             (row.layout_id, row.placement, json.dumps(row.names), json.dumps(row.state)),
         )
         self.advance("layout", row.layout_id + 1)
 
     def add_cells(self, row: CellsRow) -> None:
-        self.execute("INSERT INTO cells VALUES (?, ?)", (row.cells_id, json.dumps(row.files)))
+        self._execute("INSERT INTO cells VALUES (?, ?)", (row.cells_id, json.dumps(row.files)))
         self.advance("cells", row.cells_id + 1)
 
     def add_router(self, row: RouterRow) -> None:
         values = (row.router_id, json.dumps(row.files), json.dumps(row.about))
-        self.execute("INSERT INTO routers VALUES (?, ?, ?)", values)
+        self._execute("INSERT INTO routers VALUES (?, ?, ?)", values)
         self.advance("router", row.router_id + 1)
 
     def add_video(self, row: VideoRow) -> None:
@@ -347,11 +348,11 @@ class Change:
             row.media,
             self.generation,
         )
-        self.execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self._execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
         self.advance("video", row.number + 1)
 
     def end_video(self, number: int) -> None:
-        self.execute("UPDATE videos SET died = ? WHERE number = ? AND died IS NULL", (self.generation, number))
+        self._execute("UPDATE videos SET died = ? WHERE number = ? AND died IS NULL", (self.generation, number))
 
     def add_segment(self, row: SegmentRow) -> None:
         values = (
@@ -363,37 +364,28 @@ class Change:
             row.written_at.isoformat(),
             self.generation,
         )
-        self.execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values)
+        self._execute("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values)
         self.advance("segment", row.segment_id + 1)
 
     def end_segment(self, segment_id: int) -> None:
-        self.execute(
+        self._execute(
             "UPDATE segments SET died = ? WHERE segment_id = ? AND died IS NULL", (self.generation, segment_id)
         )
 
     def add_delete(self, row: DeleteRow) -> None:
-        self.execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
+        self._execute("INSERT INTO deletes VALUES (?, ?, ?, ?)", (row.segment_id, row.start, row.stop, self.generation))
 
     def commit_generation(
         self, settings: Settings, layout_id: int, cells_id: int | None, router_id: int | None, what: str, at: datetime
     ) -> None:
         """List the new generation; nothing may be changed after this in the transaction."""
         generation = self.generation
-        told = json.dumps(asdict(settings))
-        digest = _digest(self._catalog._rows(generation, told, layout_id, cells_id, router_id))
-        values = (generation, told, layout_id, cells_id, router_id, what, at.isoformat(timespec="seconds"), digest)
-        self.execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        text = json.dumps(asdict(settings))
+        head = (generation, text, layout_id, cells_id, router_id)
+        checksum = generation_checksum(list_generation(self._guard.reader(), schema.CATALOG_COLUMNS, *head))
+        values = (*head, what, at.isoformat(timespec="seconds"), checksum)
+        self._execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         # Said a second time, so that a catalog that has lost its newest generation does not pass for the one before.
-        self.execute("INSERT OR REPLACE INTO counters VALUES ('generation', ?)", (generation,))
-        total = _sum(self.execute("SELECT name, value FROM counters").fetchall())
-        self.execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (total,))
-
-
-def _digest(rows: Rows) -> str:
-    """Hash over every stored value. Taken of the rows as they lie there: reading them as JSON first would cost a second on a large catalog."""
-    return hashlib.blake2b(repr(sorted(rows.items())).encode(), digest_size=16).hexdigest()
-
-
-def _sum(counters: Sequence[tuple[Any, ...]]) -> int:
-    """CRC-32 over the counters."""
-    return zlib.crc32(repr(sorted((name, value) for name, value in counters if name != "sum")).encode())
+        self._execute("INSERT OR REPLACE INTO counters VALUES ('generation', ?)", (generation,))
+        total = counters_checksum(self._execute("SELECT name, value FROM counters").fetchall())
+        self._execute("INSERT OR REPLACE INTO counters VALUES ('sum', ?)", (total,))

@@ -1,4 +1,4 @@
-"""The files and folders that a collection consists of: all real, none a link; and how they go again without touching others."""
+"""The files and folders that a collection consists of: checking that none is a link, and removing them without touching others."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from pathlib import Path
 from engine.system import reading, real_files, real_folder, remove_named, remove_numbered
 
 CATALOG = "catalog.sqlite"
+WRITE_LOCK = "write.lock"
+"""Locked by whoever writes."""
 FILES = (
     CATALOG,
     *(f"{CATALOG}-{part}" for part in ("journal", "wal", "shm")),
-    "write.lock",
+    WRITE_LOCK,
     "past-queries.f16",
 )
 """Files right in the collection's folder; the parts of the catalog are SQLite's."""
 NUMBERED = ("segments", "cells", "routers", "media", "leases", "ladder", "parents")
 """Folders in which every name of ours is a number."""
-MADE = ("pictures", "clips")
+RENDERED = ("pictures", "clips")
 """Folders of what is made on demand, named after its video and time."""
-_MADE = re.compile(r"\d+(-\d+){1,3}\.(jpg|mp4|json)|\.[0-9a-f]{32}\.part")
+_RENDERED = re.compile(r"\d+(-\d+){1,3}\.(jpg|mp4|json)|\.[0-9a-f]{32}\.part")
 
 
 def place_of(path: str | os.PathLike[str]) -> Path:
@@ -39,25 +41,25 @@ def check_files(folder: Path) -> None:
     folder = place_of(folder)
     with reading(folder / CATALOG):
         real_files(folder, FILES)
-        for name in (*NUMBERED, *MADE):
+        for name in (*NUMBERED, *RENDERED):
             real_folder(folder / name)
 
 
-def is_made(name: str) -> bool:
-    """Whether a file in one of the `MADE` folders is one of ours."""
-    return _MADE.fullmatch(name) is not None
+def is_rendered(name: str) -> bool:
+    """Whether a file in one of the `RENDERED` folders is one of ours."""
+    return _RENDERED.fullmatch(name) is not None
 
 
-def discard(folder: Path) -> None:
+def discard_collection(folder: Path) -> None:
     """Remove what makes a folder a collection, and the folder if nothing else is in it. What is not ours stays, and so do links' targets."""
     for name in NUMBERED:
         remove_numbered(folder / name)
-    for name in MADE:
-        remove_named(folder / name, _MADE)
+    for name in RENDERED:
+        remove_named(folder / name, _RENDERED)
     with suppress(OSError):
         above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in (*NUMBERED, *MADE):
+            for name in (*NUMBERED, *RENDERED):
                 with suppress(OSError):
                     os.rmdir(name, dir_fd=above)
             for name in FILES:

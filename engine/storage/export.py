@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from engine.frames import TableWriter, check_table_name
-from engine.storage.build import Gathered
+from engine.storage.gather import GATHER_STEP, Gathered
 from engine.storage.snapshot import Snapshot
 from engine.system import storage_errors, sync_folder, synced, write_header
-
-_STEP = 16_384
-"""Frames read and written at a time, which bounds the memory for vectors and tags."""
 
 
 def export_frames(snapshot: Snapshot, vectors: Path, frames: Path) -> int:
@@ -72,8 +69,8 @@ def _write(snapshot: Snapshot, vectors: Path, frames: Path) -> int:
     dtype = np.dtype(np.float16 if snapshot.settings.store == "fp16" else np.float32)
     with synced(vectors) as array, synced(frames) as file, TableWriter(file, frames.suffix) as table:
         write_header(array, (len(order), snapshot.settings.dim), dtype)
-        for start in range(0, len(order), _STEP):
-            rows = order[start : start + _STEP]
+        for start in range(0, len(order), GATHER_STEP):
+            rows = order[start : start + GATHER_STEP]
             array.write(np.ascontiguousarray(gathered.stored(rows)).reshape(-1).view(np.uint8).data)
             columns = gathered.columns.take(rows)
             videos = [snapshot.videos[number] for number in columns.video.tolist()]

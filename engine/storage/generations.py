@@ -1,4 +1,4 @@
-"""Which generation a reader sees, and when an old one is let go."""
+"""Hands readers the newest generation, and closes old ones when nobody in this process reads them."""
 
 from __future__ import annotations
 
@@ -72,6 +72,11 @@ class Generations:
             with self._lock:
                 self._readers[snapshot.generation] -= 1
                 self._let_go()
+
+    def newest(self) -> Snapshot:
+        """The newest generation, for a writer: he needs no hold on it, for nobody else sweeps."""
+        with self.reading() as snapshot:
+            return snapshot
 
     def check_unchanged(self, snapshot: Snapshot, error: Exception | None = None) -> None:
         """Raise `Busy` where what is missing of a generation was swept by a writer, and not lost: it could not be held."""

@@ -1,4 +1,4 @@
-"""What happened in a cache, in order: a bounded list of events that any thread may read while others add to it."""
+"""Events of a cache, in order: a bounded list that any thread may read while others add to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class What(StrEnum):
-    """What happened to a key."""
+class CacheAction(StrEnum):
+    """What the cache did for a key."""
 
     HIT = "hit"
     """It was there, or another thread's load of it was waited for."""
@@ -27,25 +27,25 @@ class What(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened."""
+class CacheEvent:
+    """One action of the cache."""
 
     number: int
     """Counts from 0 since the journal was made."""
-    what: What
+    what: CacheAction
     key: Hashable
     nbytes: int
     """Of the value; 0 for a miss, where it is not known yet."""
 
 
-class Journal:
-    """The newest events. Adding one costs an append, and memory stays bounded."""
+class CacheJournal:
+    """The newest events, up to a number."""
 
     def __init__(self, capacity: int = 10_000) -> None:
         """Keep at most so many events, the newest."""
         if capacity < 1:
             raise ValueError(f"A journal of {capacity} events keeps nothing; give 1 or more.")
-        self._events: deque[Event] = deque(maxlen=capacity)
+        self._events: deque[CacheEvent] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._next = 0
 
@@ -54,13 +54,13 @@ class Journal:
         """The number that the next event will have."""
         return self._next
 
-    def add(self, what: What, key: Hashable, nbytes: int) -> None:
+    def add(self, what: CacheAction, key: Hashable, nbytes: int) -> None:
         """Write down one event."""
         with self._lock:
-            self._events.append(Event(self._next, what, key, nbytes))
+            self._events.append(CacheEvent(self._next, what, key, nbytes))
             self._next += 1
 
-    def since(self, number: int) -> tuple[Event, ...]:
+    def since(self, number: int) -> tuple[CacheEvent, ...]:
         """The events from this number on, in order, as far as they are still kept."""
         with self._lock:
             first = self._next - len(self._events)

@@ -1,4 +1,4 @@
-"""What one generation of a collection consists of: the rows of the catalog as values."""
+"""The rows of the catalog as values, and the manifest: all rows of one generation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a collection was told when it was made or last built."""
+    """What was chosen for a collection when it was made or last built."""
 
     dim: int
     metric: str
@@ -24,7 +24,7 @@ class Settings:
     n_cells: int
     """Cells that the next build trains; 0 chooses from the number of frames."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """What the placement was asked for, such as `minutes`; each names its own."""
+    """Options of the placement, such as `minutes`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Pictures and clips of a collection: thumbnails that came with the frames, and files made on demand and made anew when missing."""
+"""Pictures and clips that are rendered when somebody looks at a frame, kept as files, and rendered anew when those are missing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,145 +20,86 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from engine.errors import CollectionError, NotFound, ReadOnly, ResourceExhausted, Untrusted, VideoError
-from engine.media import Clip, cut_clip
-from engine.media import sampling as films
-from engine.storage.collection_files import is_made
+from engine.errors import CollectionError, NotFound, ResourceExhausted, Untrusted, VideoError
+from engine.media import MAX_WIDTH, Clip, cut_clip, grab, thumbnail
+from engine.storage.collection_files import is_rendered
 from engine.storage.manifest import VideoRow
+from engine.storage.snapshot import Snapshot
+from engine.storage.thumbnails import stored_thumbnail
 from engine.system import (
     Trust,
     bounds,
-    is_number,
     is_real_file,
     may_write,
     read_real,
     real_folder,
     shortage,
-    shortages,
     storage_errors,
-    sync_folder,
-    write_files,
 )
-from engine.types import VideoInfo
+from engine.types import Frame, VideoInfo
 
 KEEP_CLIPS = 200
 """Clips kept per collection; the oldest go first."""
 KEEP_PICTURES = 20_000
-"""Pictures made on demand that are kept per collection; the oldest go first."""
+"""Rendered pictures that are kept per collection; the oldest go first."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 """Endings of keyframe images."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What images may be, whatever their names say: some of the formats that Pillow knows are read by other programs, such as Ghostscript."""
 _MAX_NOTE_NBYTES = 4096
 _WIDTH = 320
-"""Pixels across a picture made on demand, as of a thumbnail."""
+"""Pixels across a rendered picture, as of a thumbnail."""
 _DIGITS = range(3, 9)
 """Digits that a keyframe image's number may be written with."""
 
 
-def folder(collection: Path, number: int) -> Path:
-    """Where the thumbnails of a video lie."""
-    return collection / "media" / str(number)
+@dataclass(frozen=True, slots=True)
+class Unrendered:
+    """A frame without a picture so far, and what it takes to render one."""
+
+    collection: Path
+    """Its folder."""
+    video: VideoRow
+    frame_id: int
+    place: int
+    """Of the frame among the stored frames of its video, from 1: the number of its keyframe image."""
+    seconds: float
 
 
-def write_thumbnails(collection: Path, number: int, images: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
-    """Write and sync JPEGs by frame index; returns the hash of each."""
-    place = folder(collection, number)
-    if not place.is_dir():
-        place.mkdir(parents=True)
-        sync_folder(place.parent)
-    write_files((place / f"{index}.jpg", image) for index, image in images.items())
-    return [(index, _hash(image)) for index, image in images.items()]
+def find_picture(snapshot: Snapshot, frame: Frame) -> Path | Unrendered | None:
+    """The thumbnail that came with a frame, or the picture that was rendered of it; None if its video names no images and no film.
 
-
-def digest(hashes: Iterable[tuple[int, bytes]]) -> str:
-    """One hash over the hashes of a video's thumbnails; empty for none."""
-    listed = sorted(hashes)
-    return _hash(repr(listed).encode()).hex() if listed else ""
-
-
-def problems(collection: Path, row: VideoRow) -> list[str]:
-    """What is wrong with the thumbnails of a video, a sentence at most."""
-    found = folder(collection, row.number).glob("*.jpg") if row.media else ()
-    try:
-        with shortages(f"checking the thumbnails of {row.video_id}"):
-            read = ((int(path.stem), _hash(read_real(path, bounds.MAX_IMAGE_NBYTES))) for path in found)
-            if digest(read) == row.media:
-                return []
-    except ReadOnly:
-        raise
-    except (OSError, ValueError, CollectionError):
-        pass
-    return [f"The thumbnails of {row.video_id} are not what was written; delete the video and add it again."]
-
-
-def _hash(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
-
-
-def thumbnail(collection: Path, number: int, frame_index: int) -> Path | None:
-    """The stored JPEG of a frame."""
-    path = folder(collection, number) / f"{int(frame_index)}.jpg"
-    return path if is_real_file(path) else None
-
-
-def poster(collection: Path, number: int) -> Path | None:
-    """The thumbnail from the middle of a video."""
-    place = folder(collection, number)
-    indices = sorted(int(path.stem) for path in place.glob("*.jpg") if is_number(path.stem) and is_real_file(path))
-    return place / f"{indices[len(indices) // 2]}.jpg" if indices else None
-
-
-def made(collection: Path, number: int, frame_id: int) -> Path:
-    """Where the picture of a frame is, once it has been made on demand."""
-    return place_for(collection, "pictures") / f"{number:d}-{frame_id:d}.jpg"
-
-
-def place_for(collection: Path, kind: str) -> Path:
-    """Where files made on demand are kept: in the collection, or where that may not be written to, in a folder of this process.
-
-    The folder is there on return, if it can be had.
+    Raises
+    ------
+    NotFound
+        If the frame's video is not in this generation.
     """
-    place = real_folder(collection / kind)
-    if may_write(place if place.exists() else collection):
-        with suppress(OSError):
-            place.mkdir(exist_ok=True)
-        return place
+    (number,) = snapshot.numbers_of([frame.video_id])
+    stored = stored_thumbnail(snapshot.path, number, frame.frame_index)
+    if stored is not None:
+        return stored
+    rendered = _picture_path(snapshot.path, number, frame.frame_id)
+    if is_real_file(rendered):
+        return rendered
+    video = snapshot.videos[number]
+    if not video.pictures and not video.source:
+        return None
+    place = int(np.searchsorted(snapshot.frame_ids(number), frame.frame_id)) + 1
+    return Unrendered(snapshot.path, video, frame.frame_id, place, frame.seconds)
+
+
+def render_picture(unrendered: Unrendered, trust: Trust) -> Path | None:
+    """Render the picture of a frame from its keyframe image, or else from its film; None where neither can be read, or may be."""
     try:
-        own = (
-            Path(_own_folder()) / hashlib.blake2b(os.fsencode(collection.absolute()), digest_size=8).hexdigest() / kind
-        )
-        own.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return place  # Whoever writes there is told why he may not.
-    return own
-
-
-@cache
-def _own_folder() -> str:
-    """A folder of this process, which goes when the process ends."""
-    made = tempfile.mkdtemp(prefix="framesearch-")
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return made
-
-
-def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: float, trust: Trust) -> Path | None:
-    """Make the picture of a frame from its keyframe image, or else from the video file; None where neither can be read, or may be.
-
-    Parameters
-    ----------
-    place : of the frame among the stored frames of its video, from 1: the number of its keyframe image
-    """
-    try:
-        image = _keyframe(trust.find("pictures", row.pictures), place)
+        image = _keyframe(trust.find("pictures", unrendered.video.pictures), unrendered.place)
         if image is None:
-            image = _from_video(trust.find("film", row.source), seconds)
+            image = _from_film(trust.find("film", unrendered.video.source), unrendered.seconds)
         if image is None:
             return None
-        path = made(collection, row.number, frame_id)
+        path = _picture_path(unrendered.collection, unrendered.video.number, unrendered.frame_id)
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            part.write_bytes(films.thumbnail(image, _WIDTH))
+            part.write_bytes(thumbnail(image, _WIDTH))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -166,10 +107,42 @@ def make(collection: Path, row: VideoRow, frame_id: int, place: int, seconds: fl
         # A disk that is full or may not be written to costs the picture and nothing else, and so does a shortage.
         return None
     with suppress(OSError):
-        # A margin, so that the times of all of them are not asked for each time one is made.
+        # A margin, so that the times of all of them are not asked for each time one is rendered.
         if sum(1 for _ in path.parent.iterdir()) > KEEP_PICTURES + KEEP_PICTURES // 20:
             _forget_oldest(path.parent, "*.jpg", KEEP_PICTURES, path)
     return path
+
+
+def _picture_path(collection: Path, number: int, frame_id: int) -> Path:
+    return _rendered_folder(collection, "pictures") / f"{number:d}-{frame_id:d}.jpg"
+
+
+def _rendered_folder(collection: Path, kind: str) -> Path:
+    """Where rendered files are kept: in the collection, or where that may not be written to, in a folder of this process.
+
+    The folder is there on return, if it can be had.
+    """
+    folder = real_folder(collection / kind)
+    if may_write(folder if folder.exists() else collection):
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+        return folder
+    try:
+        own = (
+            Path(_own_folder()) / hashlib.blake2b(os.fsencode(collection.absolute()), digest_size=8).hexdigest() / kind
+        )
+        own.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return folder  # Whoever writes there is told why he may not.
+    return own
+
+
+@cache
+def _own_folder() -> str:
+    """A folder of this process, which goes when the process ends."""
+    folder = tempfile.mkdtemp(prefix="framesearch-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _keyframe(images: Path | None, place: int) -> NDArray[np.uint8] | None:
@@ -189,11 +162,11 @@ def _keyframe(images: Path | None, place: int) -> NDArray[np.uint8] | None:
     return None
 
 
-def _from_video(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:
+def _from_film(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:
     if source is None or not source.is_file():
         return None
     try:
-        return films.grab(source, seconds, width=films.MAX_WIDTH)
+        return grab(source, seconds, width=MAX_WIDTH)
     except VideoError:
         return None
 
@@ -236,8 +209,8 @@ def read_image(path: Path, width: int | None = None) -> NDArray[np.uint8]:
         raise VideoError(f"{path} cannot be read as an image ({' '.join(str(error).split())}).") from error
 
 
-def clip(collection: Path, video: VideoInfo, seconds: float, before: float, after: float, trust: Trust) -> Clip:
-    """A short clip around a time, cut from the video file on first use.
+def render_clip(collection: Path, video: VideoInfo, seconds: float, before: float, after: float, trust: Trust) -> Clip:
+    """A short clip around a time, cut from the film the first time and kept.
 
     Raises
     ------
@@ -256,23 +229,23 @@ def clip(collection: Path, video: VideoInfo, seconds: float, before: float, afte
         where = f"expected at {video.source}" if source else "only its frames were stored"
         raise NotFound(f"The video file of {video.video_id} is not here ({where}), so there is no clip to play.")
     with storage_errors("cutting a clip"):
-        clips = real_folder(place_for(collection, "clips"))
+        clips = real_folder(_rendered_folder(collection, "clips"))
     path = clips / f"{video.number}-{round(seconds * 1000)}-{round(before * 1000)}-{round(after * 1000)}.mp4"
     note = path.with_suffix(".json")
-    told = _read_note(note, path)
-    if told is not None:
-        return Clip(path, **told)
-    made = cut_clip(source, seconds, path, before=before, after=after)
-    told = {"start": made.start, "duration": made.duration, "offset": made.offset, "nbytes": path.stat().st_size}
+    times = _read_note(note, path)
+    if times is not None:
+        return Clip(path, **times)
+    clip = cut_clip(source, seconds, path, before=before, after=after)
+    written = {"start": clip.start, "duration": clip.duration, "offset": clip.offset, "nbytes": path.stat().st_size}
     part = note.with_name(f".{uuid.uuid4().hex}.part")
     with storage_errors("cutting a clip"):
         try:
-            part.write_text(json.dumps(told))
+            part.write_text(json.dumps(written))
             part.replace(note)
         finally:
             part.unlink(missing_ok=True)
         _forget_oldest(clips, "*.mp4", KEEP_CLIPS, path)
-    return made
+    return clip
 
 
 def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
@@ -280,22 +253,22 @@ def _read_note(note: Path, clip: Path) -> dict[str, float] | None:
     if not (is_real_file(note) and is_real_file(clip)):
         return None
     try:
-        told = json.loads(read_real(note, _MAX_NOTE_NBYTES))
-        found = {name: float(told[name]) for name in ("start", "duration", "offset")}
-        sound = told["nbytes"] == clip.stat().st_size and all(map(math.isfinite, found.values()))
+        content = json.loads(read_real(note, _MAX_NOTE_NBYTES))
+        times = {name: float(content[name]) for name in ("start", "duration", "offset")}
+        sound = content["nbytes"] == clip.stat().st_size and all(map(math.isfinite, times.values()))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, CollectionError):
         return None
-    return found if sound else None
+    return times if sound else None
 
 
-def _forget_oldest(place: Path, kind: str, keep: int, new: Path) -> None:
-    """Remove all but the newest files of ours of a kind, with the notes beside them, but never the `new` one: clocks are set back."""
-    made = {}
-    for path in place.glob(kind):
-        with suppress(FileNotFoundError):  # Somebody else may be forgetting it, too.
-            if is_made(path.name):
-                made[path] = path.lstat().st_mtime
-    made[new] = math.inf
-    for old in sorted(made, key=made.__getitem__)[:-keep]:
+def _forget_oldest(folder: Path, pattern: str, keep: int, new: Path) -> None:
+    """Remove all but the newest rendered files, with the notes beside them, but never the `new` one: clocks are set back."""
+    changed = {}
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # Another process may be removing it, too.
+            if is_rendered(path.name):
+                changed[path] = path.lstat().st_mtime
+    changed[new] = math.inf
+    for old in sorted(changed, key=changed.__getitem__)[:-keep]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Queries that were asked, kept as vectors for the next build to be fitted on, where their owner allows it."""
+"""Vectors of past queries, on which the next build fits its router; kept only where the owner of the collection allows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.vectors import Floats
 
 _OWN = os.O_NOFOLLOW | os.O_NONBLOCK
 """A link is not followed, for it would have a file of somebody else grow, and a pipe is not waited for."""
-MOST = 1000
+MAX_PAST_QUERIES = 1000
 """Past queries that a build looks at, the newest."""
 
 
@@ -34,8 +34,8 @@ def past_queries(collection: Path, dim: int) -> Floats:
         return np.empty((0, dim), np.float32)
     with path.open("rb") as file:
         whole = path.stat().st_size // (2 * dim)
-        file.seek(2 * dim * max(0, whole - MOST))
-        read = np.frombuffer(file.read(2 * dim * min(whole, MOST)), "<f2")
+        file.seek(2 * dim * max(0, whole - MAX_PAST_QUERIES))
+        read = np.frombuffer(file.read(2 * dim * min(whole, MAX_PAST_QUERIES)), "<f2")
     rows = np.unique(read.reshape(-1, dim).astype(np.float32), axis=0)
     sound = np.isfinite(rows).all(axis=1) & (np.abs(np.linalg.norm(rows, axis=1) - 1) < 0.05)
     kept: Floats = rows[sound]

@@ -25,7 +25,7 @@ _STEP = 4096
 
 
 def check_video(video: NewVideo) -> None:
-    """Raise `ValueError` unless what is told of a new video can be kept: the one place where each comes through, wherever it is from."""
+    """Raise `ValueError` if a value of a new video cannot be kept: too long, not text, or not a number that can be."""
     name = bounds.shown(video.video_id)
     bounds.check_id(video.video_id)
     bounds.check_text(f"the title of {name}", video.title, bounds.MAX_TITLE)
@@ -41,7 +41,7 @@ def check_video(video: NewVideo) -> None:
 
 
 class TagBounds:
-    """Looks at the tags of frames as they come in, each tag once."""
+    """Checks the tags of frames as they come in, each tag once."""
 
     def __init__(self, stored: Iterable[str] = ()) -> None:
         """Take the tags that the collection has already."""
@@ -62,7 +62,7 @@ class TagBounds:
             bounds.check_count("different tags in this collection", len(self._known), bounds.MAX_TAGS)
 
 
-def prepare(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row: int = 0) -> NDArray[np.floating]:
+def prepare_rows(frames: FrameBatch, dim: int, metric: str, store: str, *, first_row: int = 0) -> NDArray[np.floating]:
     """The rows as they are stored: checked, normalised for `ip`, in the stored type.
 
     Parameters
@@ -137,7 +137,7 @@ def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -
 
 
 class Fingerprint:
-    """What tells a video's content apart where the caller gave nothing: a hash over its rows, places and times in input order."""
+    """Identifies a video's content where the caller gave no fingerprint: a hash over its rows, frame numbers and times in input order."""
 
     def __init__(self) -> None:
         # One digest per column: whatever batches the rows come in, it is the same.

@@ -44,7 +44,7 @@ from engine.vectors import FlatRows, Floats, Found, Lists, ListsForm, Metric, Ro
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
-MAX_NBYTES = 256 << 20
+MAX_SEGMENT_NBYTES = 256 << 20
 """Bytes of stored rows up to which a segment grows; a larger shard has several."""
 Residency = Literal["loaded", "mapped"]
 """Whether codes are read into the cache or left in the file and mapped."""
@@ -66,7 +66,7 @@ def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
 
 def max_rows(dim: int, store: str) -> int:
     """Rows that a segment may hold."""
-    return max(CODED_FROM, MAX_NBYTES // (dim * (2 if store == "fp16" else 4)))
+    return max(CODED_FROM, MAX_SEGMENT_NBYTES // (dim * (2 if store == "fp16" else 4)))
 
 
 def has_codes(rows: Rows) -> NDArray[np.bool_]:
@@ -92,7 +92,7 @@ def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
 
 
 def header(path: Path, nbytes: int) -> list[Any]:
-    """What stands before the lists: its length, the length of the whole file, and its hash."""
+    """What describes the bytes before the lists: their number, the length of the whole file, and their hash."""
     with real_file(path).open("rb") as file:
         return [nbytes, path.stat().st_size, hashlib.blake2b(file.read(nbytes), digest_size=16).hexdigest()]
 
@@ -191,7 +191,7 @@ class Segment:
         return self._fitting(read_columns(path, self.n_rows, content))
 
     def _fitting(self, columns: FrameColumns) -> FrameColumns:
-        """The same columns, if they are those that the catalog tells of."""
+        """The same columns. Raises `CorruptData` if they differ from the statistics in the catalog."""
         wrong = statistics.check_columns(columns, self.row.stats, self._n_cells)
         if wrong is not None:
             raise CorruptData(f"The frame columns in {self.folder.name} cannot be used ({wrong}); {RESTORE}.")
@@ -347,8 +347,8 @@ class Segment:
         watched = Watched(path)
         with reading(path):
             state = watched.look()
-            told = header(path, self.row.stats["header"][0])
-        if told != self.row.stats["header"]:
+            actual = header(path, self.row.stats["header"][0])
+        if actual != self.row.stats["header"]:
             raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
         watched.trust(state)
         return read_lists(
@@ -387,21 +387,21 @@ class Segment:
 
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
         self.ask_for(rows)
-        found = FlatRows(self.stored(rows), self._metric).search(queries, k)
-        return Found(rows[found.rows], found.scores, found.scanned, exact=True)
+        best = FlatRows(self.stored(rows), self._metric).search(queries, k)
+        return Found(rows[best.rows], best.scores, best.scanned, exact=True)
 
     def problems(self) -> list[str]:
         """What is wrong with the files of this segment, a sentence each.
 
         Rows are compared with their checksums as well: a copy that was made of harmed rows has a hash of its own that is right.
         """
-        found = []
+        problems = []
         for name in self.row.files:
             try:
                 self._check(name)
             except (CorruptData, Untrusted) as error:
-                found.append(str(error))
-        if not found:
+                problems.append(str(error))
+        if not problems:
             try:
                 for start in range(0, self.n_rows, STEP):
                     self.stored(np.arange(start, min(start + STEP, self.n_rows)))
@@ -409,5 +409,5 @@ class Segment:
                 if self.coded:
                     self.load("loaded")
             except (CorruptData, Untrusted) as error:
-                found.append(str(error))
-        return found
+                problems.append(str(error))
+        return problems

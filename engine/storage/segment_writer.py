@@ -94,7 +94,7 @@ def _fit(seen: list[tuple[Floats, NDArray[np.int32]]], cells: Cells, codec: str)
     `drift` is the mean squared distance to the own centroid, in that of the rows which trained the same cells; `clipped` the
     share of values beyond the codec's range.
     """
-    rows, cell = np.concatenate([each for each, _ in seen]), np.concatenate([each for _, each in seen])
+    rows, cell = np.concatenate([rows for rows, _ in seen]), np.concatenate([cell for _, cell in seen])
     return {
         "drift": float(cells.distances(rows, cell).mean() / max(cells.spread[cell].mean(), _TINY)),
         "clipped": vectorindex.clipped(rows, codec, cells.trained),

@@ -1,4 +1,4 @@
-"""New frames on their way into a collection: numbered, prepared, gathered into portions that are worth a segment."""
+"""New frames before they are written: numbered, normalised, and gathered into portions of the size of a segment."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, join
 from engine.layout import alike
-from engine.storage import pictures
 from engine.storage.manifest import VideoRow
-from engine.storage.rows import Fingerprint, TagBounds, check_video, columns_of, prepare
+from engine.storage.rows import Fingerprint, TagBounds, check_video, columns_of, prepare_rows
 from engine.storage.segment import max_rows
 from engine.storage.snapshot import Snapshot
+from engine.storage.thumbnails import hash_thumbnails, thumbnails_folder, write_thumbnails
 from engine.system import bounds, remove_folder
 from engine.types import FrameBatch, NewVideo
 
@@ -26,8 +26,8 @@ PORTION = 65_536
 """Frames that are gathered before a segment is written."""
 
 
-class Intake:
-    """Takes in the frames of some new videos, and tells at the end what the catalog has to know of them."""
+class Staging:
+    """Prepares the frames of some new videos, writes their thumbnails, and gives the rows of the catalog at the end."""
 
     def __init__(
         self, path: Path, snapshot: Snapshot, videos: Sequence[NewVideo], first_number: int, first_id: int
@@ -46,7 +46,7 @@ class Intake:
         self._pictures: dict[int, dict[int, bytes]] = {}
         self._snapshot = snapshot
         for number in self._numbers:
-            remove_folder(pictures.folder(path, int(number)))
+            remove_folder(thumbnails_folder(path, int(number)))
 
     def portions(self, batches: Iterable[FrameBatch]) -> Iterator[Portion]:
         """The frames in input order, in portions of up to `PORTION`, or one segment if that is less; larger batches are cut.
@@ -80,7 +80,7 @@ class Intake:
         settings = self._settings
         if batch.tags:
             self._tag_bounds.check(batch.tags)
-        vectors = prepare(batch, settings.dim, settings.metric, settings.store, first_row=n_seen)
+        vectors = prepare_rows(batch, settings.dim, settings.metric, settings.store, first_row=n_seen)
         columns = columns_of(self._videos, self._numbers, self.next_id, batch, vectors, self._cells)
         self.next_id += len(batch)
         place = columns.video - self._numbers[0]
@@ -106,7 +106,7 @@ class Intake:
             if index not in self._pictures.setdefault(number, {}):
                 by_video.setdefault(number, {}).setdefault(index, image)
         for number, images in by_video.items():
-            self._pictures[number].update(pictures.write_thumbnails(self._path, number, images))
+            self._pictures[number].update(write_thumbnails(self._path, number, images))
 
     def finish(self) -> list[VideoRow]:
         """The rows of the catalog, once every batch is through.
@@ -132,7 +132,7 @@ class Intake:
                 fingerprint=video.fingerprint or self._prints[i].text(),
                 pictures=video.pictures,
                 about=dict(video.about),
-                media=pictures.digest(self._pictures.get(number, {}).items()),
+                media=hash_thumbnails(self._pictures.get(number, {}).items()),
             )
             for i, (video, number, n_frames) in enumerate(
                 zip(self._videos, self._numbers.tolist(), self._n_frames.tolist(), strict=True)
@@ -141,7 +141,7 @@ class Intake:
 
 
 def _cut(portion: Portion, limit: int) -> list[Portion]:
-    """At least one frame, in pieces of up to `limit`; all but the last are full."""
+    """At least one frame, in parts of up to `limit`; all but the last are full."""
     vectors, columns = portion
     if len(columns) <= limit:
         return [portion]

@@ -1,6 +1,7 @@
 """The operating system, made dependable: files, locks, memory, processes, and how large input may be."""
 
 from engine.system import bounds, memory
+from engine.system.bounded import BoundedCache
 from engine.system.bounds import (
     MAX_CELLS,
     MAX_CLIP_NBYTES,
@@ -87,6 +88,7 @@ __all__ = [
     "RESTORE",
     "ROOTS",
     "Apart",
+    "BoundedCache",
     "FileLock",
     "Handler",
     "Kind",

@@ -13,7 +13,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import NotACollection, StorageFull
 from engine.routing import model as learned
-from engine.storage import pictures, segment_writer
+from engine.storage import segment_writer, thumbnails
 from engine.storage.catalog import Catalog, Change
 from engine.system import files
 from testing import crowds, damages, faults, outages
@@ -80,7 +80,7 @@ BLUNDERS = {
     "bytes are not synced": lambda: mock.patch.object(segment_writer, "synced", _unsynced_file),
     "names of files are not synced": lambda: mock.patch.object(segment_writer, "sync_folder", _no_sync),
     "thumbnails are not synced": lambda: mock.patch.object(files, "synced", _unsynced_file),
-    "folders of thumbnails are not synced": lambda: mock.patch.object(pictures, "sync_folder", _no_sync),
+    "folders of thumbnails are not synced": lambda: mock.patch.object(thumbnails, "sync_folder", _no_sync),
 }
 
 

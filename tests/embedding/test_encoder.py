@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.embedding import encoder as module
 from engine.embedding import hub
 from engine.embedding.encoder import SHIPPED, OpenClipEncoder, load_encoder
 from engine.errors import EncoderError
+from engine.system.bounded import BoundedCache
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {
@@ -121,14 +121,15 @@ class TestVectors:
     def test_texts_are_remembered_up_to_a_limit(
         self, encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "_TEXTS_KEPT", 3)
+        kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(3)
+        monkeypatch.setattr(encoder, "_texts", kept)
         first = encoder.encode_text(["kept text"])
-        monkeypatch.setattr(encoder._model, "encode_text", lambda tokens: pytest.fail("asked the model again"))
-        assert np.array_equal(encoder.encode_text(["kept text"]), first)
-        monkeypatch.undo()
-        monkeypatch.setattr(module, "_TEXTS_KEPT", 3)
-        encoder.encode_text([f"other {number}" for number in range(5)])
-        assert list(encoder._texts) == ["other 2", "other 3", "other 4"]
+        with monkeypatch.context() as patch:
+            patch.setattr(encoder._model, "encode_text", lambda tokens: pytest.fail("asked the model again"))
+            assert np.array_equal(encoder.encode_text(["kept text"]), first)
+        texts = [f"other {number}" for number in range(5)]
+        encoder.encode_text(texts)
+        assert [text for text in ("kept text", *texts) if kept.get(text) is not None] == texts[2:]
 
     def test_a_remembered_vector_cannot_be_changed_from_outside(self, encoder: OpenClipEncoder) -> None:
         vectors = encoder.encode_text(["a boat"])
@@ -139,7 +140,7 @@ class TestVectors:
     def test_several_threads_get_the_same_answers(self, encoder: OpenClipEncoder) -> None:
         texts = [f"text of thread {number}" for number in range(4)]
         expected = np.concatenate([encoder.encode_text([text]) for text in texts])
-        encoder._texts.clear()
+        encoder._texts = BoundedCache(1000)
         found: dict[int, NDArray[np.float32]] = {}
         threads = [
             threading.Thread(target=lambda n=number: found.__setitem__(n, encoder.encode_text(texts[n:] + texts[:n])))

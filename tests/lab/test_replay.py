@@ -13,7 +13,7 @@ from engine.errors import CollectionError, NotACollection, ShardFailed, Stopped
 from engine.lab.replay.cache_history import EVICTED_BIT, HELD_BIT, HIT_BIT, LOADED_BIT, CacheRecorder, CacheState
 from engine.lab.replay.replay import MAX_REPLAYED, Replay, ReplayRequest
 from engine.lab.replay.workloads import WORKLOADS, query_order
-from engine.storage.journal import Event, What
+from engine.storage.journal import CacheAction, CacheEvent
 from testing.worlds import DIM, VIDEOS, fill, flip, make_video, queries, segment_files
 
 N_SHARDS = 12
@@ -267,14 +267,19 @@ class TestReplay:
 def test_a_shard_of_several_segments_sums_them_up():
     log = CacheRecorder(2, [4], {10: 0, 11: 0}, [30])
     events = [
-        (What.MISS, 10, 0),
-        (What.LOADED, 10, 10),
-        (What.MISS, 11, 0),
-        (What.LOADED, 11, 20),
-        (What.EVICTED, 10, 10),
+        (CacheAction.MISS, 10, 0),
+        (CacheAction.LOADED, 10, 10),
+        (CacheAction.MISS, 11, 0),
+        (CacheAction.LOADED, 11, 20),
+        (CacheAction.EVICTED, 10, 10),
     ]
-    log.add([Event(i, *each) for i, each in enumerate(events)], which=3, budget=25, ms=1.0)
-    log.add([Event(9, What.HIT, 11, 20), Event(10, What.DROPPED, 11, 20)], which=0, budget=25, ms=1.0)
+    log.add([CacheEvent(i, *each) for i, each in enumerate(events)], which=3, budget=25, ms=1.0)
+    log.add(
+        [CacheEvent(9, CacheAction.HIT, 11, 20), CacheEvent(10, CacheAction.DROPPED, 11, 20)],
+        which=0,
+        budget=25,
+        ms=1.0,
+    )
     told = log.so_far()
     assert told.flags.tolist() == [[LOADED_BIT | EVICTED_BIT | HELD_BIT], [HIT_BIT]]
     assert told.held.tolist() == [[20], [0]]

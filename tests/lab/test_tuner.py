@@ -86,7 +86,7 @@ def test_every_placement_is_foreseen_frame_by_frame(world, placement):
 
 def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(small, monkeypatch):
     monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
-    monkeypatch.setattr("engine.storage.segment.MAX_NBYTES", 700 * 2 * WORLD.dim)
+    monkeypatch.setattr("engine.storage.segment.MAX_SEGMENT_NBYTES", 700 * 2 * WORLD.dim)
     setting, collection = LayoutSetting(2, "round_robin", 0.9), small[0]
     tuner = tuner_of(collection.path)
     told = tuner.predict(setting)

@@ -21,7 +21,7 @@ from engine.routing.model import FRAMES, Learned, Ranking, learn, write_learned
 from engine.routing.query_bank import MOST_TEXTS, Bank
 from engine.routing.scorer import Linear
 from engine.storage import segment
-from engine.storage.rows import columns_of, prepare
+from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
 from engine.system.units import parse_bytes
@@ -130,7 +130,7 @@ def test_a_shard_of_very_wide_rows_has_no_codes_where_its_segments_are_too_small
 
 def test_the_planner_knows_every_codec_and_the_frame_columns():
     new, frames = make_video(0, 5)
-    vectors = prepare(frames, frames.vectors.shape[1], "ip", "fp16")
+    vectors = prepare_rows(frames, frames.vectors.shape[1], "ip", "fp16")
     columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, None)
     assert sum(getattr(columns, name).itemsize for name in PLAIN) == shard_sizes.COLUMNS_NBYTES
     assert set(shard_sizes.BITS) == set(CODECS)
@@ -141,7 +141,7 @@ def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
     """A segment of n rows, its cells and a router, on disk."""
     new, frames = make_video(0, n, dim)
     frames = replace(frames, tags=())
-    vectors = prepare(frames, dim, "ip", store)
+    vectors = prepare_rows(frames, dim, "ip", store)
     cells = train(vectors.astype(np.float32), n_cells, codec, 1, two_level=False)
     columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, cells)
     row = write_segment(folder / "1", 1, 0, columns, vectors.__getitem__, cells, codec, "ip", datetime(2024, 5, 1))
@@ -196,7 +196,7 @@ def test_planned_memory_of_uncoded_rows_is_that_of_a_loaded_segment(tmp_path, co
 
 def test_a_shard_of_several_segments_is_planned_as_a_build_makes_it(tmp_path, monkeypatch):
     n, dim, n_cells = 24_000, 32, 256
-    monkeypatch.setattr(segment, "MAX_NBYTES", 12_500 * 2 * dim)
+    monkeypatch.setattr(segment, "MAX_SEGMENT_NBYTES", 12_500 * 2 * dim)
     samples = []
     monkeypatch.setattr(
         cells_module, "train", lambda sample, *rest, **told: samples.append(sample) or train(sample, *rest, **told)

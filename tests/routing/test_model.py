@@ -370,7 +370,7 @@ class TestGoingOn:
         small.delete("v1")
         small.compact()
         with small.writing() as writer:
-            writer.merge(everything=True)
+            writer.maintenance.merge(everything=True)
         assert folders(small, "routers") == files
         assert router_of(small).n_frames == 300
         assert small.check() == []

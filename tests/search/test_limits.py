@@ -101,7 +101,7 @@ class TestLimits:
         where = Filter(videos=(video,), seconds=(0.0, 20.0))
         number = town.video(video).number
         with town._generations.reading() as snapshot:
-            spread, shards = snapshot.scorers["text"]["spread"], snapshot.shards
+            spread, shards = snapshot.routing.scorers("text")["spread"], snapshot.shards
         for query in queries(8):
             matching = {}
             for shard in shards:

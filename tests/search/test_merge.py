@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.search.execute import Depth, Part, Task
 from engine.search.merge import RESCORE, merge, rescore_depth
-from engine.storage.rows import columns_of, prepare
+from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
-from engine.storage.snapshot import SegmentView, ShardView
+from engine.storage.views import SegmentView, ShardView
 from engine.vectors.lists import CODECS, Found, scores_of
 from testing.worlds import DIM, flip, make_video, queries
 
@@ -33,7 +33,7 @@ def shards(tmp_path, metric):
     made = []
     for i in range(3):
         new, frames = make_video(i, N)
-        vectors = prepare(frames, DIM, metric, "fp16")
+        vectors = prepare_rows(frames, DIM, metric, "fp16")
         columns = columns_of([new], np.array([i + 1], np.int32), 0, frames, vectors, None)
         columns = columns.with_values(frame_id=np.arange(N) * 3 + i)
         row = write_segment(

@@ -10,11 +10,13 @@ import pytest
 from engine.errors import CorruptData
 from engine.layout.placement import PLACEMENTS
 from engine.storage import build as build_module
-from engine.storage.build import Gathered, draw
-from engine.storage.rows import prepare
-from engine.storage.snapshot import SegmentView
+from engine.storage import gather
+from engine.storage.build import draw_blueprint
+from engine.storage.gather import Gathered
+from engine.storage.rows import prepare_rows
+from engine.storage.views import SegmentView
 from engine.vectors import cells as cells_module
-from testing.worlds import DIM, Flat, fill, make_video
+from testing.worlds import DIM, Flat, fill, make_video, snapshot_of
 
 VIDEOS = [make_video(i, 12) for i in range(4)]
 FLAT = Flat.of(VIDEOS)
@@ -36,7 +38,7 @@ def scattered(tmp_path_factory):
 
 @pytest.fixture
 def snapshot(scattered):
-    with scattered._generations.reading() as held:
+    with snapshot_of(scattered) as held:
         yield held
 
 
@@ -61,16 +63,16 @@ class TestGathered:
     def test_floats_are_the_same_read_in_steps(self, frames, monkeypatch):
         asked = np.random.default_rng(1).permutation(48)
         whole = frames.floats(asked)
-        monkeypatch.setattr(build_module, "_STEP", 7)
+        monkeypatch.setattr(gather, "GATHER_STEP", 7)
         np.testing.assert_array_equal(frames.floats(asked), whole)
         np.testing.assert_array_equal(whole, FLAT.rows[frames.columns.frame_id[asked]])
 
     @pytest.mark.parametrize("limit", [1, 5, 16, 47, 48, 1000])
     def test_pieces_fit_a_segment_each_and_hold_every_frame_once_in_order(self, snapshot, frames, limit, monkeypatch):
-        monkeypatch.setattr(build_module, "max_rows", lambda dim, store: limit)
+        monkeypatch.setattr(gather, "max_rows", lambda dim, store: limit)
         chosen = np.random.default_rng(2).permutation(48)
         columns = frames.columns
-        pieces = build_module.pieces(columns, chosen, snapshot.settings)
+        pieces = gather.split_into_segments(columns, chosen, snapshot.settings)
         assert max(len(piece) for piece in pieces) <= limit
         assert len(pieces) == -(-48 // limit)
         together = np.concatenate(pieces)
@@ -82,7 +84,9 @@ class TestGathered:
 class TestDraw:
     @pytest.mark.parametrize("placement", PLACEMENTS)
     def test_every_frame_has_one_cell_and_one_shard(self, snapshot, placement):
-        drawn = draw(snapshot, replace(snapshot.settings, placement=placement, n_shards=3), 4, 5, quiet, keep=None)
+        drawn = draw_blueprint(
+            snapshot, replace(snapshot.settings, placement=placement, n_shards=3), 4, 5, quiet, keep=None
+        )
         assert (drawn.cells.cells_id, drawn.layout.layout_id, drawn.layout.placement) == (4, 5, placement)
         shards = [drawn.of(shard) for shard in range(len(drawn.layout.names))]
         assert sorted(np.concatenate(shards).tolist()) == list(range(48))
@@ -91,8 +95,8 @@ class TestDraw:
         assert drawn.cells.two_level == (placement == "hierarchical")
 
     def test_cells_that_are_kept_keep_every_frame_where_it_is(self, snapshot):
-        first = draw(snapshot, replace(snapshot.settings, n_shards=3), 1, 2, quiet, keep=None)
-        again = draw(snapshot, replace(snapshot.settings, n_shards=3), 9, 2, quiet, keep=first.cells)
+        first = draw_blueprint(snapshot, replace(snapshot.settings, n_shards=3), 1, 2, quiet, keep=None)
+        again = draw_blueprint(snapshot, replace(snapshot.settings, n_shards=3), 9, 2, quiet, keep=first.cells)
         assert again.cells is first.cells
         # These segments were never in cells: what is stored with them counts.
         assert set(again.frames.columns.cell.tolist()) == {0}
@@ -106,28 +110,28 @@ class TestDraw:
         settings = replace(snapshot.settings, n_cells=10)
         for nbytes in (10**9, 4 * DIM * 20, 1):
             monkeypatch.setattr(build_module, "TRAIN_NBYTES", nbytes)
-            draw(snapshot, settings, 1, 1, quiet, keep=None)
+            draw_blueprint(snapshot, settings, 1, 1, quiet, keep=None)
         assert seen == [48, 20, 10]
 
     def test_more_cells_than_frames_are_as_many_as_frames(self, snapshot):
-        drawn = draw(snapshot, replace(snapshot.settings, n_cells=1000), 1, 1, quiet, keep=None)
+        drawn = draw_blueprint(snapshot, replace(snapshot.settings, n_cells=1000), 1, 1, quiet, keep=None)
         assert len(drawn.cells) == 48
 
     def test_it_is_drawn_the_same_every_time(self, snapshot):
-        one, other = (draw(snapshot, snapshot.settings, 1, 1, quiet, keep=None) for _ in range(2))
+        one, other = (draw_blueprint(snapshot, snapshot.settings, 1, 1, quiet, keep=None) for _ in range(2))
         np.testing.assert_array_equal(one.shard_of, other.shard_of)
         np.testing.assert_array_equal(one.cells.centroids, other.cells.centroids)
 
 
 def test_a_damaged_row_stops_what_is_gathered(tmp_path):
-    with fill(tmp_path / "c", VIDEOS[:2], built=False) as collection, collection._generations.reading() as snapshot:
+    with fill(tmp_path / "c", VIDEOS[:2], built=False) as collection, snapshot_of(collection) as snapshot:
         views: list[SegmentView] = list(snapshot.views())
         path = views[1].segment.folder / "vectors.npy"
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
         frames = Gathered.of(views)
-        expected = prepare(VIDEOS[0][1], DIM, "ip", "fp16")
+        expected = prepare_rows(VIDEOS[0][1], DIM, "ip", "fp16")
         np.testing.assert_array_equal(frames.stored(np.arange(12)), expected)
         with pytest.raises(CorruptData, match="checksum"):
             frames.stored(np.array([3, 23]))

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 
 from engine.errors import Busy, CollectionError, CorruptData, NotACollection, StorageFull
-from engine.storage.catalog import FORMAT, Catalog
+from engine.storage.catalog import Catalog
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, RouterRow, SegmentRow, Settings, VideoRow
 
 AT = datetime(2024, 5, 1, 12)
@@ -232,49 +232,57 @@ def test_counters_only_grow_and_a_changed_one_is_never_used(catalog, path):
         catalog.counter("segment")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "UPDATE videos SET title = 'other'",
-        "UPDATE videos SET died = 1",
-        "UPDATE videos SET pictures = '/elsewhere'",
-        "UPDATE videos SET about = '{}'",
-        "UPDATE videos SET about = 'not json'",
-        "UPDATE videos SET media = ''",
-        "UPDATE generations SET settings = replace(settings, '2.5', '3.5')",
-        "UPDATE segments SET n_rows = n_rows + 1",
-        "UPDATE segments SET shard = 7",
-        "UPDATE segments SET stats = replace(stats, '1', '2')",
-        "UPDATE segments SET files = '{}'",
-        "DELETE FROM segments",
-        "INSERT INTO deletes VALUES (1, 0, 1, 1)",
-        "UPDATE layouts SET state = '{\"n_shards\": 2}'",
-        "DELETE FROM layouts",
-        "UPDATE generations SET settings = replace(settings, 'sq8', 'sq4')",
-        "UPDATE generations SET settings = '{\"dim\": 8}'",
-        "UPDATE generations SET settings = 'not json'",
-        "UPDATE segments SET written_at = 'yesterday'",
-        "UPDATE generations SET manifest = 'x'",
-        "UPDATE generations SET router_id = NULL",
-        "UPDATE routers SET about = '{}'",
-        "UPDATE routers SET files = '{}'",
-        "DELETE FROM routers",
-        "DELETE FROM generations",
-        "DROP TABLE deletes",
-    ],
+CHANGES = (
+    "UPDATE videos SET title = 'other'",
+    "UPDATE videos SET died = 1",
+    "UPDATE videos SET pictures = '/elsewhere'",
+    "UPDATE videos SET about = '{}'",
+    "UPDATE videos SET about = 'not json'",
+    "UPDATE videos SET media = ''",
+    "UPDATE generations SET settings = replace(settings, '2.5', '3.5')",
+    "UPDATE segments SET n_rows = n_rows + 1",
+    "UPDATE segments SET shard = 7",
+    "UPDATE segments SET stats = replace(stats, '1', '2')",
+    "UPDATE segments SET files = '{}'",
+    "DELETE FROM segments",
+    "INSERT INTO deletes VALUES (1, 0, 1, 1)",
+    "UPDATE layouts SET state = '{\"n_shards\": 2}'",
+    "DELETE FROM layouts",
+    "UPDATE generations SET settings = replace(settings, 'sq8', 'sq4')",
+    "UPDATE generations SET settings = '{\"dim\": 8}'",
+    "UPDATE generations SET settings = 'not json'",
+    "UPDATE segments SET written_at = 'yesterday'",
+    "UPDATE generations SET manifest = 'x'",
+    "UPDATE generations SET router_id = NULL",
+    "UPDATE routers SET about = '{}'",
+    "UPDATE routers SET files = '{}'",
+    "DELETE FROM routers",
+    "DELETE FROM generations",
+    "DROP TABLE deletes",
 )
-def test_a_value_changed_behind_our_back_is_corrupt_data(catalog, path, change):
+
+
+def test_a_value_changed_behind_our_back_is_corrupt_data(catalog, path):
     commit(catalog, 1)
     with catalog.transaction() as fitted:
         fitted.add_cells(cells(1))
         fitted.add_router(router(1))
         fitted.commit_generation(SETTINGS, 1, 1, 1, "refit", AT)
     assert catalog.manifest(catalog.current_generation()).router == router(1)
-    with sqlite3.connect(path) as other:
-        other.execute(change)
-    other.close()
-    with pytest.raises(CorruptData), contextlib.closing(Catalog.open(path)) as again:
-        again.manifest(again.current_generation())
+    catalog.close()
+    content = path.read_bytes()
+    unseen = []
+    for change in CHANGES:
+        path.write_bytes(content)
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute(change)
+        try:
+            with contextlib.closing(Catalog.open(path)) as again:
+                again.manifest(again.current_generation())
+        except CorruptData:
+            continue
+        unseen.append(change)
+    assert not unseen
 
 
 def test_a_flipped_byte_never_changes_what_is_listed_in_silence(catalog, path):
@@ -318,22 +326,6 @@ def test_a_missing_catalog_and_a_foreign_one_are_not_collections(tmp_path):
     other.close()
     with pytest.raises(NotACollection, match="format"):
         Catalog.open(foreign)
-
-
-@pytest.mark.parametrize("version", [1, FORMAT + 1])
-def test_a_catalog_of_another_format_is_refused_with_the_one_that_is_read(catalog, path, version):
-    catalog.close()
-    with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {version}")
-    other.close()
-    with pytest.raises(NotACollection, match=f"format {FORMAT}.*program that made it"):
-        Catalog.open(path)
-    with sqlite3.connect(path) as other:
-        other.execute(f"PRAGMA user_version = {FORMAT}")
-    other.close()
-    again = Catalog.open(path)
-    assert again.current_generation() == 1
-    again.close()
 
 
 def test_an_id_may_be_taken_again_once_its_video_is_gone_and_not_before(catalog):

@@ -10,7 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import CorruptData, NotFound
 from engine.layout.placement import PLACEMENTS
-from engine.storage import build, segment, writer
+from engine.storage import build, gather, maintenance, next_generation
 from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import (
@@ -25,6 +25,7 @@ from testing.worlds import (
     make_video,
     queries,
     segment_files,
+    snapshot_of,
 )
 
 QUERY = queries(1)[0]
@@ -56,16 +57,17 @@ def answers(collection: Collection, **wanted) -> list[list[int]]:
 
 def rows_written(collection: Collection) -> list[int]:
     """Every frame id on the disk in listed segments, deleted ones too."""
-    with collection._generations.reading() as snapshot:
+    with snapshot_of(collection) as snapshot:
         return [i for view in snapshot.views() for i in view.segment.columns.frame_id.tolist()]
 
 
 class TestReshard:
-    @pytest.mark.parametrize("n_shards", [1, 4])
-    @pytest.mark.parametrize("placement", PLACEMENTS)
+    @pytest.mark.parametrize(
+        ("placement", "n_shards"), [*((name, 4) for name in PLACEMENTS), ("semantic", 1), ("hierarchical", 1)]
+    )
     def test_every_frame_is_kept_once_and_every_answer(self, collection, placement, n_shards):
         before = {name: answers(collection, **wanted) for name, wanted in WANTED.items()}
-        with collection._generations.reading() as held:
+        with snapshot_of(collection) as held:
             old = held.cells
             collection.reshard(placement=placement, n_shards=n_shards)
             # A reader that was there before goes on as if nothing had happened.
@@ -75,7 +77,7 @@ class TestReshard:
             for view in held.views():
                 view.segment.gather(np.arange(view.segment.n_rows))
                 assert view.segment.problems() == []
-        with collection._generations.reading() as snapshot:
+        with snapshot_of(collection) as snapshot:
             assert_same_cells(snapshot.cells, old)
             assert snapshot.manifest.layout.placement == placement
             names = PLACEMENTS[placement](snapshot.manifest.layout.state).names()
@@ -120,20 +122,17 @@ class TestReshard:
                 made.reshard(n_shards=2)
             assert made.generation == generation
 
-    @pytest.mark.parametrize(
-        ("wrong", "why"),
-        [
+    def test_what_cannot_be_done_is_refused_and_changes_nothing(self, collection):
+        generation, before = collection.generation, folders(collection)
+        for wrong, why in (
             ({"placement": "best"}, "Unknown placement"),
             ({"n_shards": 0}, "n_shards=0"),
             ({"placement": "balanced", "options": {"minutes": 3}}, "no option 'minutes'"),
             ({"placement": "timeline", "options": {"minutes": -1}}, "above 0"),
-        ],
-    )
-    def test_what_cannot_be_done_is_refused_and_changes_nothing(self, collection, wrong, why):
-        generation, before = collection.generation, folders(collection)
-        with pytest.raises(ValueError, match=why):
-            collection.reshard(**wrong)
-        assert (collection.generation, folders(collection)) == (generation, before)
+        ):
+            with pytest.raises(ValueError, match=why):
+                collection.reshard(**wrong)
+            assert (collection.generation, folders(collection)) == (generation, before)
 
     def test_whole_groups_of_cells_need_cells_in_two_levels(self, tmp_path):
         with fill(tmp_path / "c", FEW) as made:
@@ -176,13 +175,13 @@ class TestLargeShards:
         with fill(tmp_path / "c", videos[:3], n_shards=1) as collection:
             for video in videos[3:]:
                 collection.add(*video)
-            monkeypatch.setattr(build, "max_rows", lambda dim, store: 7)
+            monkeypatch.setattr(gather, "max_rows", lambda dim, store: 7)
             if change == "merge":
                 with collection.writing() as its:
-                    its.merge(everything=True)
+                    its.maintenance.merge(everything=True)
             else:
                 getattr(collection, change)(n_shards=2)
-            with collection._generations.reading() as snapshot:
+            with snapshot_of(collection) as snapshot:
                 sizes = [view.segment.n_rows for view in snapshot.views()]
             assert max(sizes) <= 7
             assert len(sizes) >= 9
@@ -239,32 +238,29 @@ class TestCompact:
         assert {hit.video_id for hit in collection.search(QUERY, 9, exact=True).hits} == {"v9"}
 
 
-def tiers() -> int:
-    """Sizes of small segments, each eight times the one before."""
-    return int(np.ceil(np.log(segment.CODED_FROM) / np.log(writer.MERGE_AT)))
-
-
 class TestMerge:
-    def test_two_hundred_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, monkeypatch):
-        videos = [make_video(i, 1 + i % 3) for i in range(200)]
+    def test_many_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, monkeypatch):
+        videos = [make_video(i, 1 + i % 3) for i in range(70)]
+        n = sum(len(frames) for _, frames in videos)
+        monkeypatch.setattr(maintenance, "MERGE_AT", 3)
+        tiers = int(np.ceil(np.log(n) / np.log(3)))  # Sizes of segments, each three times the one before.
         written: Counter[int] = Counter()
-        write_segment = writer.write_segment
+        write_segment = next_generation.write_segment
 
         def counting(folder, segment_id, shard, columns, *rest):
             written.update(columns.frame_id.tolist())
             return write_segment(folder, segment_id, shard, columns, *rest)
 
         with fill(tmp_path / "c", videos[:4], n_shards=2) as collection:
-            monkeypatch.setattr(writer, "write_segment", counting)
+            monkeypatch.setattr(next_generation, "write_segment", counting)
             for video in videos[4:]:
                 collection.add(*video)
-                with collection._generations.reading() as snapshot:
-                    assert max(len(shard.segments) for shard in snapshot.shards) <= writer.MERGE_AT * tiers()
-            n = sum(len(frames) for _, frames in videos)
+                with snapshot_of(collection) as snapshot:
+                    assert max(len(shard.segments) for shard in snapshot.shards) <= 3 * tiers
             assert collection.n_frames == n
             # Every tier that a row climbs writes it once more, and some rows come along with their betters.
-            assert max(written.values()) <= 2 * tiers()
-            assert sum(written.values()) <= tiers() * n
+            assert max(written.values()) <= 2 * tiers
+            assert sum(written.values()) <= tiers * n
             assert folders(collection) == listed(collection)
             assert_holds(collection, videos)
 
@@ -309,23 +305,23 @@ class TestMerge:
     def test_all_small_segments_are_merged_when_asked(self, tmp_path):
         videos = [make_video(i, 3 * i + 1) for i in range(5)]
         with fill(tmp_path / "c", videos, built=False) as collection, collection.writing() as its:
-            assert its.merge() == 0
+            assert its.maintenance.merge() == 0
             assert collection.stats().shards[0].segments == 5
-            assert its.merge(everything=True) == 1
+            assert its.maintenance.merge(everything=True) == 1
             assert collection.stats().shards[0].segments == 1
-            assert its.merge(everything=True) == 0
+            assert its.maintenance.merge(everything=True) == 0
             assert_holds(collection, videos)
 
     @pytest.mark.parametrize("everything", [False, True])
     def test_large_segments_are_left_alone(self, tmp_path, everything, monkeypatch):
-        monkeypatch.setattr(writer, "CODED_FROM", 10)
+        monkeypatch.setattr(maintenance, "CODED_FROM", 10)
         videos = [FEW[0], *(make_video(20 + i, 3) for i in range(8))]
         with fill(tmp_path / "c", videos[:1], n_shards=1) as collection:
             (large,) = folders(collection)
             for video in videos[1:]:
                 collection.add(*video)
             with collection.writing() as its:
-                its.merge(everything=everything)
+                its.maintenance.merge(everything=everything)
             assert large in folders(collection)
             assert collection.stats().shards[0].segments == 2
             assert_holds(collection, videos)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from engine.collection import Collection
 from engine.storage import staging as intake_module
-from engine.storage.rows import Fingerprint, prepare
-from engine.storage.staging import Intake
+from engine.storage.rows import Fingerprint, prepare_rows
+from engine.storage.staging import Staging
 from engine.types import FrameBatch, NewVideo
-from testing.worlds import DIM, assert_holds, fill, make_video
+from testing.worlds import DIM, assert_holds, fill, make_video, snapshot_of
 
 VIDEOS = [NewVideo("a"), NewVideo("b", fingerprint="told"), NewVideo("c", title="Sea")]
 FRAMES = make_video(4, 60)[1]
@@ -37,8 +37,8 @@ def empty(tmp_path_factory):
 
 
 def take(collection: Collection, batches, videos=VIDEOS, first_number: int = 5, first_id: int = 100):
-    with collection._generations.reading() as snapshot:
-        intake = Intake(collection.path, snapshot, videos, first_number, first_id)
+    with snapshot_of(collection) as snapshot:
+        intake = Staging(collection.path, snapshot, videos, first_number, first_id)
         return intake, list(intake.portions(batches))
 
 
@@ -53,7 +53,7 @@ def test_in_whatever_batches_frames_come_they_are_the_same_in_the_end(empty, siz
     assert ids.tolist() == list(range(100, 160))
     assert intake.next_id == 160
     vectors = np.concatenate([each for each, _ in portions])
-    np.testing.assert_array_equal(vectors, prepare(FRAMES, DIM, "ip", "fp16"))
+    np.testing.assert_array_equal(vectors, prepare_rows(FRAMES, DIM, "ip", "fp16"))
     assert np.concatenate([columns.video for _, columns in portions]).tolist() == (5 + PLACE).tolist()
     rows = intake.finish()
     assert [(row.number, row.video_id, row.title, row.n_frames) for row in rows] == [
@@ -92,7 +92,7 @@ def test_no_segment_is_larger_than_one_may_be_however_large_the_batch(tmp_path, 
     monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 25)
     video = make_video(4, 60)
     with fill(tmp_path / "c", [video], built=False, n_shards=1) as collection:
-        with collection._generations.reading() as snapshot:
+        with snapshot_of(collection) as snapshot:
             assert sorted(row.n_rows for row in snapshot.manifest.segments) == [10, 25, 25]
         assert_holds(collection, [video])
 
@@ -123,7 +123,7 @@ def test_a_frame_of_a_video_that_was_not_given_is_refused(empty, wrong):
 def test_frames_go_into_the_cells_there_are(tmp_path):
     with fill(tmp_path / "c", [make_video(i) for i in range(3)]) as collection:
         _, portions = take(collection, cut([30]))
-        with collection._generations.reading() as snapshot:
+        with snapshot_of(collection) as snapshot:
             cells = snapshot.cells
         for vectors, columns in portions:
             np.testing.assert_array_equal(columns.cell, cells.assign(vectors.astype(np.float32)))

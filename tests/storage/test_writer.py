@@ -87,9 +87,9 @@ class TestAdd:
         assert sorted(hit.frame_index for hit in hits) == [1, 3, 3, 3]
         assert {hit.shot for hit in hits} == {-1}
 
-    @pytest.mark.parametrize(
-        ("change", "why"),
-        [
+    def test_frames_that_do_not_fit_are_refused_and_change_nothing(self, collection):
+        generation = collection.generation
+        for change, why in (
             ({"vectors": np.ones((12, DIM + 1))}, "rows of 8"),
             ({"vectors": np.ones(12)}, "shape"),
             ({"vectors": np.full((12, DIM), np.nan)}, "Row 0 .* not a finite number"),
@@ -103,19 +103,16 @@ class TestAdd:
             ({"tags": ((),)}, "1 values of tags"),
             ({"thumbnails": (b"",) * 2}, "2 values of thumbnails"),
             ({"vectors": np.ones((0, DIM))}, "no frames"),
-        ],
-    )
-    def test_frames_that_do_not_fit_are_refused_and_change_nothing(self, collection, change, why):
-        generation = collection.generation
-        with pytest.raises(ValueError, match=why):
-            collection.add(NewVideo("bad"), replace(FEW[0][1], **change))
-        assert collection.generation == generation
+        ):
+            with pytest.raises(ValueError, match=why):
+                collection.add(NewVideo("bad"), replace(FEW[0][1], **change))
+            assert collection.generation == generation
 
     def test_a_recording_time_with_a_zone_is_refused(self, collection):
         with pytest.raises(ValueError, match="time zone"):
             collection.add(NewVideo("bad", captured_at=datetime(2024, 1, 1, tzinfo=UTC)), FEW[0][1])
 
-    @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 1e30])
+    @pytest.mark.parametrize("scale", [1e-30, 1e30])
     def test_the_length_of_a_vector_does_not_matter_for_inner_products(self, tmp_path, scale):
         new, frames = FEW[0]
         scaled = replace(frames, vectors=frames.vectors * np.float32(scale))
@@ -204,14 +201,12 @@ class TestBuild:
         assert seen == sorted(seen)
         assert seen[-1] == 1
 
-    @pytest.mark.parametrize(
-        "wrong", [{"placement": "best"}, {"codec": "pq"}, {"n_shards": 0}, {"n_cells": -1}, {"codec": ""}]
-    )
-    def test_a_setting_that_does_not_exist_is_refused_and_changes_nothing(self, collection, wrong):
+    def test_a_setting_that_does_not_exist_is_refused_and_changes_nothing(self, collection):
         generation = collection.generation
-        with pytest.raises(ValueError, match=r"\."):
-            collection.build(**wrong)
-        assert collection.generation == generation
+        for wrong in ({"placement": "best"}, {"codec": "pq"}, {"n_shards": 0}, {"n_cells": -1}, {"codec": ""}):
+            with pytest.raises(ValueError, match=r"\."):
+                collection.build(**wrong)
+            assert collection.generation == generation
 
     @pytest.mark.parametrize("n_shards", [1, 40])
     def test_more_shards_than_frames_or_cells_leave_some_empty(self, collection, n_shards):

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import threading
-from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,11 @@ from engine.embedding.encoder import SHIPPED_FOLDER
 from engine.errors import EncoderError, NotFound, ReadOnly, Untrusted
 from engine.importers.create import existing
 from engine.importers.videos import ingest
-from engine.storage.catalog import Catalog, _digest
 from engine.system import trust
 from engine.system.trust import Trust, encoder_path
 from engine.types import NewVideo
 from testing.clips import make_clip
+from testing.hostile import run_sql
 from testing.worlds import DIM, fill, make_video
 from ui.shared.shelf import Place, Shelf
 
@@ -67,19 +66,10 @@ def stored(path: Path, *videos: NewVideo, **how: object) -> Path:
 
 def rewrite(path: Path, encoder: str | None = None, **columns: str) -> None:
     """Write other values into a catalog as somebody would who knows how it is made: with the right hash."""
-    with closing(Catalog.open(path / "catalog.sqlite")) as catalog:
-        generation = catalog.current_generation()
-        settings = catalog.manifest(generation).settings
-        told = json.dumps(asdict(settings if encoder is None else replace(settings, encoder=encoder)))
-        with catalog.transaction() as change:
-            for name, value in columns.items():
-                change.execute(f"UPDATE videos SET {name} = ?", (value,))
-            sql = "SELECT layout_id, cells_id, router_id FROM generations WHERE generation = ?"
-            row = change.execute(sql, (generation,)).fetchone()
-            digest = _digest(catalog._rows(generation, told, *row))
-            change.execute(
-                "UPDATE generations SET settings = ?, manifest = ? WHERE generation = ?", (told, digest, generation)
-            )
+    for name, value in columns.items():
+        run_sql(path, f"UPDATE videos SET {name} = ?", value)
+    if encoder is not None:
+        run_sql(path, "UPDATE generations SET settings = json_set(settings, '$.encoder', ?)", encoder)
 
 
 def shown(path: Path) -> tuple[bool, bool]:

@@ -83,7 +83,7 @@ CHANGES = {
     "add": "c.add(*make_video(30, 6))",
     "build": "c.build(n_cells=3)",
     "delete": "c.delete('v1')",
-    "merge": "\nwith c.writing() as writer: writer.merge(everything=True)",
+    "merge": "\nwith c.writing() as writer: writer.maintenance.merge(everything=True)",
     "store": "c.store(*several(4))",
     "reshard": "c.reshard(placement='round_robin', n_shards=3)",
     "compact": "c.compact()",
@@ -112,7 +112,7 @@ class TestCutOff:
             "within": "Change.commit_generation = lambda *given: os._exit(9)",
         }
         # The sweep with which a writer starts has a transaction of its own, which is not the one to be cut.
-        code = f"Writer.sweep = lambda self: None\n{cut[when]}\nc = Collection.open(path)\n{CHANGES[change]}"
+        code = f"Maintenance.sweep = lambda self: None\n{cut[when]}\nc = Collection.open(path)\n{CHANGES[change]}"
         kin.start(code, scattered.path)
         assert kin.line() == ["9"]
         left = folders(scattered) - listed(scattered)
@@ -207,7 +207,7 @@ class TestReaders:
                         note()
                         collection.compact()
                         note()
-                writer.merge(everything=True)
+                writer.maintenance.merge(everything=True)
                 note()
             stop.set()
             for thread in threads:

@@ -16,7 +16,7 @@ from engine.errors import CorruptData, Untrusted
 from engine.frames.columns import read_columns
 from engine.frames.statistics import check_columns
 from engine.storage.catalog import Catalog
-from engine.storage.guard import SCHEMA
+from engine.storage.schema import SCHEMA
 from engine.system.npy import array_of
 from testing.faults import make_world, quick_folder, small
 from testing.hostile import (

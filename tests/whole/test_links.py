@@ -22,7 +22,7 @@ from engine.importers.vectors import open_vectors
 from engine.importers.videos import describe
 from engine.search.ground_truth import reading
 from engine.storage import pictures as media
-from engine.storage.collection_files import FILES, MADE, NUMBERED, discard
+from engine.storage.collection_files import FILES, NUMBERED, RENDERED, discard_collection
 from engine.storage.query_log import past_queries, remember
 from engine.system.bounds import read_bounded
 from engine.system.files import check_file, file_hash, read_real
@@ -57,7 +57,7 @@ def base(tmp_path_factory):
     new, frames = make_video(50, 6)
     with fill(path, FEW) as collection:
         collection.add(new, replace(frames, thumbnails=tuple(b"%d" % i for i in range(6))))
-    for name in (*MADE, *NUMBERED):
+    for name in (*RENDERED, *NUMBERED):
         (path / name).mkdir(exist_ok=True)
     (path / "past-queries.f16").touch()
     return path
@@ -69,7 +69,7 @@ def made(base, tmp_path):
 
 
 class TestOpening:
-    @pytest.mark.parametrize("name", [*NUMBERED, *MADE])
+    @pytest.mark.parametrize("name", [*NUMBERED, *RENDERED])
     def test_a_folder_that_is_a_link_is_refused_and_what_it_leads_to_stays(self, made, home, name):
         shutil.rmtree(made / name)
         (made / name).symlink_to(home)
@@ -192,7 +192,7 @@ class TestRemoving:
         assert listing(home) == before
 
     def test_a_collection_is_discarded_whole(self, made):
-        discard(made)
+        discard_collection(made)
         assert not made.exists()
 
     def test_forgetting_old_clips_and_pictures_leaves_other_names(self, tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ from engine.frames import columns
 from engine.layout.placement import PLACEMENTS
 from engine.routing import regression
 from engine.search import filtering, loop, plan
-from engine.storage import build, segment, staging, writer
+from engine.storage import gather, maintenance, segment, staging
 from engine.storage import rows as records
 from engine.types import DAYPARTS, Filter, FrameBatch, NewVideo, SearchResult
 from engine.vectors import cells
@@ -70,14 +70,14 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 @pytest.fixture(autouse=True, scope="module")
 def _everything_in_small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (segment, writer):
+        for module in (segment, maintenance):
             patch.setattr(module, "CODED_FROM", 20)
-        patch.setattr(segment, "MAX_NBYTES", 1000)
+        patch.setattr(segment, "MAX_SEGMENT_NBYTES", 1000)
         patch.setattr("engine.storage.segment_writer.STEP", 16)
         patch.setattr("engine.storage.segment_writer._SAMPLED", 10)
         patch.setattr(segment, "_GATHERED", 4)
-        patch.setattr(writer, "MERGE_AT", 3)
-        patch.setattr(build, "_STEP", 16)
+        patch.setattr(maintenance, "MERGE_AT", 3)
+        patch.setattr(gather, "GATHER_STEP", 16)
         patch.setattr(staging, "PORTION", 64)
         patch.setattr(records, "_STEP", 8)
         patch.setattr(cells, "_BLOCK", 16)
@@ -289,7 +289,7 @@ class Twins:
     def merge(self) -> None:
         small = [stats["shard"] for stats in self._segments() if stats["rows"] < 20]
         with self.collection.writing() as held:
-            assert held.merge(everything=True) == sum(small.count(shard) > 1 for shard in set(small))
+            assert held.maintenance.merge(everything=True) == sum(small.count(shard) > 1 for shard in set(small))
 
     def _segments(self) -> list[dict[str, int]]:
         with self.collection._generations.reading() as snapshot:
@@ -870,7 +870,7 @@ def test_a_large_batch_of_queries_is_as_exact_as_one(tmp_path):
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_a_filter_for_what_the_query_is_not_about_still_finds_the_best(tmp_path, monkeypatch, codec, metric):
     """Where many frames pass, all are compared first and the others dropped; here nearly all the best are dropped."""
-    monkeypatch.setattr(segment, "MAX_NBYTES", 1 << 20)
+    monkeypatch.setattr(segment, "MAX_SEGMENT_NBYTES", 1 << 20)
     with closing(Twins(tmp_path / "collection", 8, metric, "fp32", codec=codec)) as twins:
         rng = np.random.default_rng(5)
         for name, side in (("here", 1.0), ("there", -1.0)):

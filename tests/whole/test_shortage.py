@@ -22,7 +22,7 @@ from engine.cli.main import main
 from engine.collection import Collection
 from engine.errors import Busy, EngineError, ResourceExhausted, VideoError
 from engine.media.sampling import grab, probe
-from engine.storage import catalog, pictures
+from engine.storage import catalog, pictures, thumbnails
 from engine.system.files import write_files
 from engine.system.process import check_addresses, raise_limits
 from engine.system.system_errors import can_start, shortage
@@ -213,10 +213,10 @@ class TestOpenFiles:
         pictured = FrameBatch(frames.vectors, frames.frame_index, frames.seconds, thumbnails=(b"a", b"b"))
         with Collection.create(tmp_path / "c", dim=DIM) as collection:
             collection.add(new, pictured)
-            row = collection._newest().videos[1]
+            row = collection._generations.newest().videos[1]
             with room_for(0), pytest.raises(ResourceExhausted):
-                pictures.problems(collection.path, row)
-            assert pictures.problems(collection.path, row) == []
+                thumbnails.thumbnail_problems(collection.path, row)
+            assert thumbnails.thumbnail_problems(collection.path, row) == []
 
     def test_a_collection_holds_few_of_them_and_gives_all_back(self, town):
         def held() -> int:
@@ -390,12 +390,12 @@ class TestTheProcess:
             before = collection.generation
         code = (
             "import sys, time\n"
-            "from engine.storage import writer\n"
+            "from engine.storage import next_generation\n"
             "from engine.cli.main import program\n"
             "def slow(*values, **named):\n"
             "    print('writing', flush=True)\n"
             "    time.sleep(60)\n"
-            "writer.write_segment = slow\n"
+            "next_generation.write_segment = slow\n"
             "sys.exit(program())"
         )
         command = [sys.executable, "-c", code, "build", str(town)]

@@ -10,7 +10,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.storage import Event, What
+from engine.storage import CacheAction, CacheEvent
 
 HELD_BIT, HIT_BIT, LOADED_BIT, EVICTED_BIT = 1, 2, 4, 8
 """Bits of a shard in a step: in the cache at its end; found there; read from files; evicted, wholly or in part."""
@@ -116,28 +116,28 @@ class CacheRecorder:
         self._done = 0
         self._lock = threading.Lock()
 
-    def add(self, events: Iterable[Event], *, which: int, budget: int, ms: float) -> None:
+    def add(self, events: Iterable[CacheEvent], *, which: int, budget: int, ms: float) -> None:
         """Add a step: the query `which`, and the events since the last step."""
         step, flags = self._done, self._flags[self._done]
         counted = dict.fromkeys(_COUNTED, 0) | {"which": which, "budget": budget}
         for event in events:
             shard = self._column[event.key]
             match event.what:
-                case What.HIT:
+                case CacheAction.HIT:
                     counted["hits"] += 1
                     flags[shard] |= HIT_BIT
-                case What.MISS:
+                case CacheAction.MISS:
                     counted["misses"] += 1
-                case What.LOADED | What.PASSED:
+                case CacheAction.LOADED | CacheAction.PASSED:
                     counted["loads"] += 1
                     counted["loaded_nbytes"] += event.nbytes
                     flags[shard] |= LOADED_BIT
-                    self._now[shard] += event.nbytes if event.what is What.LOADED else 0
-                case What.EVICTED:
+                    self._now[shard] += event.nbytes if event.what is CacheAction.LOADED else 0
+                case CacheAction.EVICTED:
                     counted["evictions"] += 1
                     flags[shard] |= EVICTED_BIT
                     self._now[shard] -= event.nbytes
-                case What.DROPPED:
+                case CacheAction.DROPPED:
                     self._now[shard] -= event.nbytes
         flags[self._now > 0] |= HELD_BIT
         self._held[step] = self._now

@@ -17,7 +17,7 @@ from engine.lab.replay.workloads import query_order
 from engine.reports import open_nbytes
 from engine.routing import Kind, default_n_probe
 from engine.search import DEFAULT_RECALL, Asked, make_plan, reading
-from engine.storage import Journal, Snapshot
+from engine.storage import CacheJournal, Snapshot
 from engine.types import CacheStats
 from engine.vectors import Floats
 
@@ -142,7 +142,7 @@ class Replay:
         CollectionError
             If the collection is changed meanwhile.
         """
-        request, journal = self._request, Journal(max(1024, _EVENTS * self._n_segments))
+        request, journal = self._request, CacheJournal(max(1024, _EVENTS * self._n_segments))
         with Collection.open(request.path, cache_bytes=self._budget) as collection:
             collection.cache.tell(journal)
             with self._lock:
@@ -155,7 +155,7 @@ class Replay:
                     self._stats, self._collection = collection.cache.stats(), None
         return self.so_far()
 
-    def _search_all(self, collection: Collection, journal: Journal, progress: Callable[[int, int], None]) -> None:
+    def _search_all(self, collection: Collection, journal: CacheJournal, progress: Callable[[int, int], None]) -> None:
         request, written = self._request, 0
         for done, which in enumerate(self._order.tolist(), 1):
             started = time.monotonic()

@@ -18,7 +18,7 @@ from engine.errors import CorruptData, EngineError, Untrusted
 from engine.lab.tuning.evaluation import Evaluation, Progress, kept_by_codes
 from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Bank, Calibration, Learned, Linear, Ranking
-from engine.storage import Gathered, Settings, Snapshot, draw
+from engine.storage import Gathered, Routing, Settings, Snapshot, draw_blueprint
 from engine.system import (
     MAX_TEXT_NBYTES,
     check_writable,
@@ -120,7 +120,7 @@ def try_cells(path: Path, snapshot: Snapshot, evaluation: Evaluation, progress: 
             progress((i + fraction / 0.75) / len(counts), f"{n:,} cells: {what}")
 
         settings = replace(snapshot.settings, n_cells=n)
-        blueprint = draw(snapshot, settings, 0, 0, report, keep=None, bank=router.bank)
+        blueprint = draw_blueprint(snapshot, settings, 0, 0, report, keep=None, bank=router.bank)
         assert blueprint.router is not None
         columns = blueprint.frames.columns
         trials[n] = _evaluation(snapshot, evaluation, blueprint.cells, blueprint.router, columns.cell)
@@ -154,7 +154,7 @@ def _evaluation(
     """The same frames and queries, in other cells."""
     columns = evaluation.planner.columns.with_values(cell=cell)
     rows = np.bincount(cell, minlength=len(cells)).astype(np.int64)
-    imagined = snapshot.imagined(cells=cells, router=router, rows=rows)
+    imagined = snapshot.imagined(routing=Routing(cells, router, snapshot.metric, rows))
     planner = LayoutPlanner(columns, cells, router, snapshot.settings)
     return replace(evaluation, snapshot=imagined, planner=planner, _routes={})
 

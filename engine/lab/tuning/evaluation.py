@@ -67,7 +67,7 @@ class Evaluation:
     @property
     def rows(self) -> Rows:
         """(n_cells,) frames in each cell."""
-        return self.snapshot.readable_rows
+        return self.snapshot.routing.rows
 
     def plan(self, recall: float, max_shards: int | None) -> Plan:
         """The plan of a search for the k best."""
@@ -78,7 +78,7 @@ class Evaluation:
         """The cells that each query probes under a routed plan, in whichever shards; cached."""
         known = self._routes.get(plan)
         if known is None:
-            scorer = self.snapshot.scorers[plan.kind][plan.router]
+            scorer = self.snapshot.routing.scorers(plan.kind)[plan.router]
             width = Width(plan.n_probe, plan.stop, plan.k)
             route, chosen = choose(self.queries, scorer, width, self.rows, log_of(self.rows))
             of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, alike
 from engine.routing import Learned
-from engine.storage import Settings, has_codes, lay_out, pieces, placed
+from engine.storage import Settings, has_codes, learn_placement, place_frames, split_into_segments
 from engine.vectors import Cells, Rows, lists_nbytes
 
 _KEPT = 16
@@ -101,7 +101,7 @@ class LayoutPlanner:
         with self._lock:
             if key not in self._learned:
                 settings = self.settings_for(placement, n_shards)
-                self._learned[key] = lay_out(self.columns, self._cells, self._router, settings)
+                self._learned[key] = learn_placement(self.columns, self._cells, self._router, settings)
             return self._learned[key]
 
     def layout(self, placement: str, n_shards: int, codec: str = "") -> ShardLayout:
@@ -121,11 +121,11 @@ class LayoutPlanner:
 
     def _layout(self, placement: str, n_shards: int, codec: str) -> ShardLayout:
         learned = self.learn(placement, n_shards)
-        shard_of_frame = placed(learned, self.columns)
+        shard_of_frame = place_frames(learned, self.columns)
         segment_of = np.zeros(len(self.columns), np.int32)
         shards: list[int] = []
         for mine in alike(shard_of_frame):
-            for portion in pieces(self.columns, mine, self.settings):
+            for portion in split_into_segments(self.columns, mine, self.settings):
                 segment_of[portion] = len(shards)
                 shards.append(int(shard_of_frame[mine[0]]))
         shard_of = np.array(shards, np.int32)

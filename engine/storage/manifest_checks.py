@@ -1,7 +1,7 @@
-"""Whether a generation that the catalog lists can be: types, ranges, counts, and what must agree with what.
+"""Checks every value of a generation that the catalog lists: types, ranges, counts, and what must agree with what.
 
-A hash says that the rows are those that somebody wrote. Whoever reads them later takes them as they are, so a manifest that
-passes here raises no error of Python's anywhere.
+A checksum only says that the rows are those that somebody wrote, and anybody can write a checksum. A manifest that passes here can be
+used anywhere without further checks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from engine.frames import FIRST_TIME, LAST_TIME, LONGEST
 from engine.layout import PLACEMENTS, check_options, make_placement
 from engine.routing import Calibration
+from engine.storage.checksums import StoredRows
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 from engine.storage.settings import check_settings
 from engine.system import MAX_CELLS, MAX_DIM, MAX_SEGMENTS, MAX_SHARDS, MAX_STORED_TEXT, MAX_TAG, MAX_TAGS, MAX_VIDEOS
@@ -28,8 +29,8 @@ COUNTERS = {
     "cells": 1 << 53,
     "router": 1 << 53,
 }
-"""What is counted, and how far it may count: videos are numbered in 32 bits."""
-MAX_ROWS = (1 << 31) - 1
+"""The counters, and the highest value of each: videos are numbered in 32 bits."""
+MAX_SEGMENT_ROWS = (1 << 31) - 1
 """Rows of a segment, which are numbered in 32 bits."""
 _CELL_FILES = frozenset(
     f"{name}.npy" for name in ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric")
@@ -46,17 +47,13 @@ _HASH = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
 
 
-Rows = dict[str, list[tuple[Any, ...]]]
-"""Rows of a generation by kind, as they are stored."""
-
-
-def read_manifest(rows: Rows, counters: Mapping[str, int]) -> Manifest:
-    """The stored rows as values, if they can be.
+def read_manifest(rows: StoredRows, counters: Mapping[str, int]) -> Manifest:
+    """The stored rows as values, checked.
 
     Raises
     ------
     ValueError, TypeError, KeyError, OverflowError, RecursionError
-        If they cannot.
+        If one of them is not what it must be.
     """
     manifest = _manifest(rows)
     check_manifest(manifest, counters)
@@ -125,10 +122,10 @@ def _check_layout(layout: LayoutRow) -> None:
         raise ValueError("its layout is not one that there is")
     _check_state(layout.state)
     try:
-        told = make_placement(layout.placement, layout.state).names()
+        own_names = make_placement(layout.placement, layout.state).names()
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise ValueError("its layout lacks a part, or has one that cannot be") from error
-    if len(told) != len(names):
+    if len(own_names) != len(names):
         raise ValueError("its layout has another number of shards than names")
 
 
@@ -158,7 +155,7 @@ def _are_groups(value: Any) -> bool:
     if type(value) is not list or len(value) > MAX_SHARDS:
         return False
     if not all(
-        type(each) is list and len(each) == 2 and type(each[0]) is str and type(each[1]) is list for each in value
+        type(group) is list and len(group) == 2 and type(group[0]) is str and type(group[1]) is list for group in value
     ):
         return False
     return len({name for name, _ in value}) == len(value)
@@ -167,8 +164,8 @@ def _are_groups(value: Any) -> bool:
 def _check_files(what: str, files: Any, names: frozenset[str]) -> None:
     if type(files) is not dict or files.keys() != names:
         raise ValueError(f"{what} lists other files than belong to it")
-    for told in files.values():
-        if type(told) is not str or not _HASH.fullmatch(told):
+    for checksum in files.values():
+        if type(checksum) is not str or not _HASH.fullmatch(checksum):
             raise ValueError(f"{what} has a checksum that is none")
 
 
@@ -225,7 +222,7 @@ def _check_segments(segments: tuple[SegmentRow, ...], n_shards: int, *, built: b
         if not _are_ints((row.segment_id, row.shard, row.n_rows), 0, 1 << 53) or not last < row.segment_id:
             raise ValueError("a segment has a number that cannot be")
         last = row.segment_id
-        if row.shard >= n_shards or not 1 <= row.n_rows <= MAX_ROWS:
+        if row.shard >= n_shards or not 1 <= row.n_rows <= MAX_SEGMENT_ROWS:
             raise ValueError("a segment is in a shard that there is not, or has a number of rows that cannot be")
         coded = type(row.files) is dict and "codes.faiss" in row.files
         _check_files("a segment", row.files, _SEGMENT_FILES | ({"codes.faiss"} if coded else frozenset()))
@@ -279,7 +276,7 @@ def _check_deletes(manifest: Manifest) -> None:
     known = {str(row.number) for row in manifest.videos}
     deleted: dict[int, list[tuple[int, int]]] = {}
     for delete in manifest.deletes:
-        if not _are_ints((delete.segment_id, delete.start, delete.stop), 0, MAX_ROWS << 22):
+        if not _are_ints((delete.segment_id, delete.start, delete.stop), 0, MAX_SEGMENT_ROWS << 22):
             raise ValueError("a delete has a number that cannot be")
         deleted.setdefault(delete.segment_id, []).append((delete.start, delete.stop))
     for row in manifest.segments:
@@ -324,7 +321,7 @@ def _cut(value: object) -> str:
     return str(value)[:20]
 
 
-def _manifest(rows: Rows) -> Manifest:
+def _manifest(rows: StoredRows) -> Manifest:
     """The stored rows as values."""
     ((generation, settings),) = rows["generation"]
     if not rows["layout"]:
@@ -352,5 +349,5 @@ def _router(router_id: int, files: str, about: str) -> RouterRow:
 def _video(row: tuple[Any, ...]) -> VideoRow:
     number, video_id, title, source, duration, fps, captured_at, n_frames, fingerprint, pictures, about, media = row
     at = None if captured_at is None else datetime.fromisoformat(captured_at)
-    told = json.loads(about)
-    return VideoRow(number, video_id, title, source, duration, fps, at, n_frames, fingerprint, pictures, told, media)
+    facts = json.loads(about)
+    return VideoRow(number, video_id, title, source, duration, fps, at, n_frames, fingerprint, pictures, facts, media)

@@ -1,4 +1,4 @@
-"""What lies beside the catalog, and SQLite would open by itself."""
+"""Checks the files beside the catalog that SQLite would open by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """How a rollback journal starts, and how it ends where it names another file."""
 
 
-def check_beside(path: Path) -> None:
+def check_sqlite_files(path: Path) -> None:
     """Look at what SQLite would open by itself, before it does. The catalog is not opened for that: closing it would end SQLite's locks.
 
     SQLite takes up a write-ahead log, which ours never have, and plays back a journal. A journal may name a second file, which

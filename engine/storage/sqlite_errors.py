@@ -1,4 +1,4 @@
-"""Why SQLite refused: most of its reasons are no fault of the file. With `catalog`, the only door to SQLite."""
+"""Turns errors of SQLite into errors of the engine: most are no fault of the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.errors import Busy, CorruptData, EngineError, ReadOnly, StorageFull
 from engine.system import RESTORE, lacks_locks, may_write, no_locks, short_now, shortage
 
 _BRIEF = 200
-"""Characters of a reason that a message tells."""
+"""Characters of SQLite's reason that a message quotes."""
 _USING = "using the catalog"
 _NOT_FOR_READERS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 """Codes of SQLite where something wanted to write that may not."""
@@ -26,7 +26,7 @@ _LOCK_FAULTS = (
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_sqlite_errors(path: Path) -> Iterator[None]:
     """Translate what SQLite raises about the catalog at `path`.
 
     Raises
@@ -50,7 +50,7 @@ def translated(path: Path) -> Iterator[None]:
         raise  # Such as use after closing: a fault of the caller, not of the file.
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         # The message itself cannot be decoded where a byte of the stored schema has changed.
-        raise CorruptData(f"The catalog {path} is damaged ({brief(error)}); {RESTORE}.") from error
+        raise CorruptData(f"The catalog {path} is damaged ({short_reason(error)}); {RESTORE}.") from error
 
 
 def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
@@ -58,15 +58,15 @@ def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
     extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     code = extended & 0xFF
     short = short_now() or (MemoryError() if extended == sqlite3.SQLITE_IOERR_NOMEM else None)
-    told = None if short is None else shortage(_USING, short)
-    if told is not None:
-        return told
+    short_error = None if short is None else shortage(_USING, short)
+    if short_error is not None:
+        return short_error
     if code == sqlite3.SQLITE_FULL or "full" in str(error) or _no_room(folder):
         return StorageFull("The disk is full, so the collection is as before; free some space and try again.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL) or extended in _LOCK_FAULTS:
         lacking = lacks_locks(folder)
         if lacking is not None or code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return ReadOnly(no_locks(lacking or brief(error)))
+            return ReadOnly(no_locks(lacking or short_reason(error)))
         return Busy(f"The catalog {path} stays locked by another program; try again later.")
     if path.exists() and not os.access(path, os.R_OK):
         return ReadOnly(
@@ -82,19 +82,19 @@ def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
             "The folder of the collection may not be written to, so the collection is as before; "
             "make it writable, or copy the collection to a folder of your own."
         )
-    return CorruptData(f"The catalog {path} cannot be used ({brief(error)}).")
+    return CorruptData(f"The catalog {path} cannot be used ({short_reason(error)}).")
 
 
 def _no_room(folder: Path) -> bool:
     """Whether the file system has no block or no name left: SQLite then may say no more than that a file cannot be opened."""
     with suppress(OSError):
-        told = os.statvfs(folder)
-        if told.f_flag & os.ST_RDONLY:
-            return False  # A disk that takes no writes is full by nature, and that is not what it lacks.
-        return told.f_bavail == 0 or (told.f_files > 0 and told.f_favail == 0)
+        status = os.statvfs(folder)
+        if status.f_flag & os.ST_RDONLY:
+            return False  # A disk that takes no writes has no room by nature, and that is not what it lacks.
+        return status.f_bavail == 0 or (status.f_files > 0 and status.f_favail == 0)
     return False
 
 
-def brief(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """The reason of an error in one line, without the stored text that it may quote."""
     return "".join(c for c in str(error).split(" with text ")[0][:_BRIEF] if c.isprintable())

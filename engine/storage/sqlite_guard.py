@@ -1,4 +1,4 @@
-"""What SQLite is told before it reads a catalog that may come from anybody; with `catalog` the only door to SQLite."""
+"""Settings and limits under which SQLite reads a catalog, which may come from anybody."""
 
 from __future__ import annotations
 
@@ -13,26 +13,6 @@ from typing import Any
 from engine.errors import CorruptData
 from engine.system import RESTORE
 
-SCHEMA = """
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE videos (
-    number INTEGER PRIMARY KEY, video_id TEXT NOT NULL, title TEXT NOT NULL, source TEXT NOT NULL, duration REAL NOT NULL,
-    fps REAL NOT NULL, captured_at TEXT, n_frames INTEGER NOT NULL, fingerprint TEXT NOT NULL, pictures TEXT NOT NULL, about TEXT NOT NULL,
-    media TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
-CREATE UNIQUE INDEX live_video ON videos (video_id) WHERE died IS NULL;
-CREATE TABLE cells (cells_id INTEGER PRIMARY KEY, files TEXT NOT NULL);
-CREATE TABLE routers (router_id INTEGER PRIMARY KEY, files TEXT NOT NULL, about TEXT NOT NULL);
-CREATE TABLE layouts (layout_id INTEGER PRIMARY KEY, placement TEXT NOT NULL, names TEXT NOT NULL, state TEXT NOT NULL);
-CREATE TABLE segments (
-    segment_id INTEGER PRIMARY KEY, shard INTEGER NOT NULL, n_rows INTEGER NOT NULL, files TEXT NOT NULL, stats TEXT NOT NULL,
-    written_at TEXT NOT NULL, born INTEGER NOT NULL, died INTEGER);
-CREATE TABLE deletes (
-    segment_id INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL, born INTEGER NOT NULL,
-    PRIMARY KEY (segment_id, start)) WITHOUT ROWID;
-CREATE TABLE generations (
-    generation INTEGER PRIMARY KEY, settings TEXT NOT NULL, layout_id INTEGER NOT NULL, cells_id INTEGER, router_id INTEGER, what TEXT NOT NULL, at TEXT NOT NULL, manifest TEXT NOT NULL);
-"""
-"""The tables and the index of a catalog."""
 _MOST_VALUE_NBYTES = 32 << 20
 """Bytes of one stored value: the statistics of a segment of very many short videos are the longest."""
 _MOST_SCHEMA_NBYTES = 1 << 16
@@ -45,8 +25,8 @@ _STEPS_PER_BYTE = 64
 
 
 class Guard:
-    """Believes as little of a catalog as SQLite allows: no functions in its schema, no page that does not fit together, no
-    value beyond what is ever stored, no statement without an end."""
+    """Limits of one connection: no functions in the schema, no page that does not fit together, no value longer than any that is
+    stored, no statement without an end."""
 
     def __init__(self, path: Path) -> None:
         self._db: sqlite3.Connection
@@ -78,13 +58,13 @@ class Guard:
                 f"The catalog {self._path} has a write-ahead log, which this program never makes; {RESTORE}."
             )
 
-    def check_schema(self) -> None:
-        """Raise `CorruptData` unless the file has the tables and the index of `SCHEMA`, and nothing else that could
+    def check_schema(self, schema: str) -> None:
+        """Raise `CorruptData` unless the file has the tables and the index of a schema, and nothing else that could
         act when they are used."""
-        told = self._db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master LIMIT 64").fetchall()
-        pages = {row[4] for row in told}
-        apart = len(pages) == len(told) and all(type(page) is int and page > 1 for page in pages)
-        if _normal(told) != _made_by(SCHEMA) or not apart:
+        rows = self._db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master LIMIT 64").fetchall()
+        pages = {row[4] for row in rows}
+        apart = len(pages) == len(rows) and all(type(page) is int and page > 1 for page in pages)
+        if _normalised(rows) != _made_by(schema) or not apart:
             raise CorruptData(
                 f"The catalog {self._path} holds tables, views or triggers that are not ours, so nothing of it was used; {RESTORE}."
             )
@@ -114,13 +94,13 @@ class Guard:
 
         def read(sql: str, *values: object) -> list[tuple[Any, ...]]:
             nonlocal left
-            found = []
+            rows = []
             for row in self._db.execute(sql, values):
                 left -= sum([len(value) for value in row if type(value) is str]) + len(row)
                 if left < 0:
                     raise CorruptData(f"The catalog {self._path} lists more than it can hold; {RESTORE}.")
-                found.append(row)
-            return found
+                rows.append(row)
+            return rows
 
         return read
 
@@ -134,11 +114,11 @@ class Guard:
         if not self._trusted:
             return _STEPS_TO_OPEN
         try:
-            told = self._path.stat()
+            status = self._path.stat()
         except OSError:
             return _STEPS_TO_USE
         # A file may have holes, whose bytes cost nothing.
-        return _STEPS_TO_USE + _STEPS_PER_BYTE * min(told.st_size, 512 * told.st_blocks)
+        return _STEPS_TO_USE + _STEPS_PER_BYTE * min(status.st_size, 512 * status.st_blocks)
 
 
 @cache
@@ -146,9 +126,9 @@ def _made_by(sql: str) -> list[tuple[str, ...]]:
     """What SQLite tells of the tables and indexes that these statements make."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(sql)
-        return _normal(db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master").fetchall())
+        return _normalised(db.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_master").fetchall())
 
 
-def _normal(rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
+def _normalised(rows: Sequence[tuple[Any, ...]]) -> list[tuple[str, ...]]:
     """The entries of a schema, sorted, however they are broken into lines."""
     return sorted(tuple(" ".join(str(value).split()) for value in row[:4]) for row in rows)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.storage import pictures
+from engine.storage.thumbnails import hash_thumbnails, thumbnails_folder
 from engine.types import FrameBatch, NewVideo
 from testing.worlds import fill, flip, make_video
 
@@ -31,17 +31,17 @@ def collection(tmp_path):
 
 
 def place(collection):
-    return pictures.folder(collection.path, collection.video("film").number)
+    return thumbnails_folder(collection.path, collection.video("film").number)
 
 
 class TestDigest:
     @given(st.dictionaries(st.integers(0, 99), st.binary(min_size=4, max_size=4), max_size=6))
     def test_the_order_of_the_pictures_does_not_matter(self, hashes):
-        assert pictures.digest(hashes.items()) == pictures.digest(reversed(hashes.items()))
-        assert bool(pictures.digest(hashes.items())) == bool(hashes)
+        assert hash_thumbnails(hashes.items()) == hash_thumbnails(reversed(hashes.items()))
+        assert bool(hash_thumbnails(hashes.items())) == bool(hashes)
 
     def test_which_picture_belongs_to_which_frame_matters(self):
-        assert pictures.digest([(1, b"a"), (2, b"b")]) != pictures.digest([(1, b"b"), (2, b"a")])
+        assert hash_thumbnails([(1, b"a"), (2, b"b")]) != hash_thumbnails([(1, b"b"), (2, b"a")])
 
 
 class TestCheck:

@@ -1,0 +1,100 @@
+"""How the cells of a generation are ranked, and where they lie among its segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import CorruptData
+from engine.routing import Kind, Learned, RouterName, Scorer, by_centroid, by_spread, log_of
+from engine.storage.views import SegmentView
+from engine.vectors import Cells, Floats, Metric, Rows
+
+
+class CellMap:
+    """Where the cells lie among the lists of some segments, as far as they hold rows that count."""
+
+    def __init__(self, n_cells: int, segments: Sequence[tuple[NDArray[np.int32], Rows]]) -> None:
+        """Take, per segment, the cells that occur and how many rows count in each."""
+        self.rows = np.zeros(n_cells, np.int64)
+        """(n_cells,) rows over all segments."""
+        self.places = np.full((len(segments), n_cells + 1), -1, np.int32)
+        """(segments, n_cells + 1) position of a cell among a segment's lists, -1 where it has no rows; the last column is -1."""
+        self.cells = []
+        """Per segment, the cells with rows."""
+        for i, (cells, rows) in enumerate(segments):
+            places = np.flatnonzero(rows)
+            self.places[i, cells[places]] = places
+            self.rows[cells] += rows
+            self.cells.append(cells[places])
+
+    @cached_property
+    def log_rows(self) -> Floats:
+        """(n_cells,) logarithm of the rows, 0 for none."""
+        return log_of(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """What a routed search needs to know before it opens a shard. `replace` gives what would be with other cells or rows."""
+
+    cells: Cells
+    model: Learned | None
+    """None where there were no queries to fit one on."""
+    metric: Metric
+    rows: Rows
+    """(n_cells,) live rows over the segments that can be read; the search itself names those that cannot."""
+    views: tuple[SegmentView, ...] = ()
+    """The segments with live rows, shard by shard; none where it only serves to plan."""
+
+    @classmethod
+    def of(cls, cells: Cells, model: Learned | None, metric: Metric, views: Iterable[SegmentView]) -> Routing:
+        """For the live rows of some segments."""
+        live = tuple(view for view in views if view.n_live)
+        rows = np.zeros(len(cells), np.int64)
+        for view in live:
+            with suppress(CorruptData):
+                rows[view.segment.cells] += view.cell_rows
+        return cls(cells, model, metric, rows, live)
+
+    @cached_property
+    def cell_map(self) -> CellMap:
+        """Where the cells lie among the segments."""
+        return CellMap(len(self.cells), [(view.segment.cells, view.cell_rows) for view in self.views])
+
+    def scorers(self, kind: Kind) -> dict[RouterName, Scorer]:
+        """The ways in which cells can be ranked for a kind of query, the best last."""
+        return self._text_scorers if kind == "text" else self._image_scorers
+
+    def usual_router(self, kind: Kind) -> RouterName:
+        """The router that serves a kind of query best."""
+        return list(self.scorers(kind))[-1]
+
+    def read_all(self) -> None:
+        """Read what is otherwise read when it is first asked for, so that no file is needed to plan and to route."""
+        _ = self._text_scorers, self._image_scorers
+
+    @cached_property
+    def _text_scorers(self) -> dict[RouterName, Scorer]:
+        return self._with_learned("text")
+
+    @cached_property
+    def _image_scorers(self) -> dict[RouterName, Scorer]:
+        return self._with_learned("image")
+
+    def _with_learned(self, kind: Kind) -> dict[RouterName, Scorer]:
+        learned = None if self.model is None else self.model.scorer(self.cells, kind)
+        return self._untrained if learned is None else {**self._untrained, "learned": learned}
+
+    @cached_property
+    def _untrained(self) -> dict[RouterName, Scorer]:
+        """Those that no queries were needed for."""
+        scorers: dict[RouterName, Scorer] = {"centroid": by_centroid(self.cells, self.metric)}
+        if self.metric == "ip":
+            scorers["spread"] = by_spread(self.cells, self.rows)
+        return scorers
