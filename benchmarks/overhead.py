@@ -20,11 +20,11 @@ import numpy as np
 
 from benchmarks.common import argument_parser, ms_of, on_one_thread
 from engine import Collection
-from engine.search import Width, rescore_depth
-from engine.search.filtering import scope_of
-from engine.search.shard_selection import routed
+from engine.search import SearchRequest, make_plan, rerank_depth
+from engine.search.plan import PreparedSearch
+from engine.search.shard_selection import select_shards
 from engine.storage import segment as segment_module
-from engine.types import Filter, FrameBatch, NewVideo
+from engine.types import FrameBatch, NewVideo
 
 K = 10
 PER_VIDEO = 250
@@ -100,18 +100,18 @@ Call = tuple[faiss.Index, np.ndarray, np.ndarray, int]
 def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[list[Call], np.ndarray]:
     """Every call that the engine makes for these queries, and the cells that the first of them probes."""
     with collection._generations.reading() as snapshot:
-        scope = scope_of(snapshot, Filter(), routed=True)
-        scorer = snapshot.routing.scorers("text")[snapshot.routing.usual_router("text")]
-        opening = routed(snapshot, queries, scope, scorer, Width(n_probe, None, K), None, whole=True)
-        depth = rescore_depth(snapshot.settings.codec, K)
+        request = SearchRequest(K, n_probe=n_probe)
+        prepared = PreparedSearch.of(snapshot, request, make_plan(snapshot, request, "text"))
+        selection = select_shards(snapshot, queries, prepared, K)
+        depth = rerank_depth(snapshot.settings.codec, K)
         found, cells = [], []
-        for part in (part for task in opening.tasks for part in task.parts):
-            segment = part.segment
+        for probe in (probe for shard in selection.opened for probe in shard.probes):
+            segment = probe.segment
             with collection.cache.use(segment.row.segment_id, partial(segment.load, "loaded")) as (lists, _):
-                wanted = np.ascontiguousarray(queries[part.which])
-                found.append((lists._index, wanted, part.lists, K if lists.exact else depth))
-            if part.which[0] == 0:
-                cells.append(segment.cells[part.lists[0][part.lists[0] >= 0]])
+                wanted = np.ascontiguousarray(queries[probe.which])
+                found.append((lists._index, wanted, probe.lists, K if lists.exact else depth))
+            if probe.which[0] == 0:
+                cells.append(segment.cells[probe.lists[0][probe.lists[0] >= 0]])
         return found, np.unique(np.concatenate(cells)).astype(np.int64)
 
 

@@ -27,7 +27,7 @@ from engine.lab.tuning.evaluation import evaluate
 from engine.lab.tuning.measure import K, measure_layout
 from engine.lab.tuning.timing import time_searches
 from engine.routing import Kind
-from engine.search import DEFAULT_RECALL, reading
+from engine.search import DEFAULT_RECALL, make_plan, reading
 from engine.vectors import Floats
 
 _COLUMNS = (
@@ -91,8 +91,9 @@ def applied(
 def _as_it_is(source: Path, tuner: Tuner) -> float:
     """Median milliseconds of the usual search of the collection as it is, now."""
     with reading(source) as snapshot:
-        plan = replace(tuner.evaluation, snapshot=snapshot.imagined()).plan(DEFAULT_RECALL, None)
-        return float(np.median(time_searches(snapshot, tuner.evaluation.queries, plan)[1]))
+        request = tuner.evaluation.request(DEFAULT_RECALL)
+        plan = make_plan(snapshot, request, tuner.evaluation.kind)
+        return float(np.median(time_searches(snapshot, tuner.evaluation.queries, request, plan)[1]))
 
 
 def within(told: LayoutMetrics, found: LayoutMetrics, pace: float) -> tuple[bool, bool, bool]:

@@ -1,48 +1,87 @@
-"""The public face of a collection: make it, fill it, search it, ask what is in it."""
+"""A collection: make it, fill it, search it, ask what is in it."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.embedding import Encoder
 from engine.errors import Busy, CorruptData, EncoderError, NotACollection, ReadOnly
+from engine.frames import statistics
 from engine.layout import RoundRobin
+from engine.media import Clip
+from engine.reports import (
+    MemoryAccount,
+    ModalityGap,
+    Recording,
+    ShardContents,
+    TagShares,
+    collection_stats,
+    measure_gap,
+    memory_account,
+    random_frame_ids,
+    recordings,
+    shard_contents,
+    stored_texts,
+    tag_shares,
+    video_info,
+    video_infos,
+)
 from engine.routing import Bank, of_prompts, prompts_source
-from engine.searcher import Searcher
+from engine.search import (
+    Missed,
+    Preview,
+    Query,
+    QueryEncoder,
+    Searcher,
+    SearchOptions,
+    SearchRequest,
+    SearchResult,
+    ShardCache,
+)
 from engine.storage import (
     Catalog,
+    Generations,
     LayoutRow,
     Progress,
     Residency,
     Settings,
+    Snapshot,
+    Unrendered,
     Writer,
     check_settings,
     check_workers,
+    export_frames,
+    find_picture,
+    middle_thumbnail,
     past_queries,
     place_of,
+    render_clip,
+    render_picture,
+    verify_snapshot,
 )
-from engine.system import FileLock, check_writable, shortages, storage_errors
-from engine.types import FrameBatch, NewVideo
-from engine.vectors import startable_threads
+from engine.system import FileLock, Trust, check_writable, shortages, storage_errors
+from engine.types import CollectionStats, Frame, FrameBatch, NewVideo, VideoInfo
+from engine.vectors import Floats, startable_threads
 
 CACHE_BYTES = 1 << 30
 """Default budget of the shard cache, bytes."""
 _GIVEN = "given vectors"
-"""What a bank is called that came as vectors."""
+"""Source of a query bank that came as vectors."""
 _BUSY = "Somebody else is writing to this collection right now; try again when that has ended."
 
 
-class Collection(Searcher):
+class Collection:
     """Frames of videos in FAISS shards, in one folder. Safe for many reading threads beside one writer."""
 
     def __init__(
@@ -56,9 +95,23 @@ class Collection(Searcher):
         remember: bool = False,
     ) -> None:
         """Use `Collection.open` or `Collection.create`."""
-        super().__init__(
-            path, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember
-        )
+        self.path = path
+        self.trust = Trust(path)
+        """What it may open outside its folder."""
+        self.cache = ShardCache(cache_bytes)
+        self._catalog = catalog
+        try:
+            self._generations = Generations(path, catalog, self.cache)
+        except BaseException:
+            catalog.close()
+            raise
+        query_encoder = QueryEncoder(path, self._generations, self.trust, remember=remember)
+        self.searcher = Searcher(self._generations, self.cache, query_encoder, workers=workers, residency=residency)
+        """Takes a `SearchRequest` where `search` takes keywords."""
+        self._infos: tuple[int, list[VideoInfo]] = (0, [])
+        """Generation and what `videos` returned last: pages ask for it again and again."""
+        self._lacks: tuple[int, bool] = (0, False)
+        """Likewise for `lacks_trust`."""
         self._write_lock = threading.RLock()
         self._write_depth = 0
         self._given: Bank | None = None
@@ -152,6 +205,12 @@ class Collection(Searcher):
                 folder, catalog, cache_bytes=cache_bytes, workers=workers, residency=residency, remember=remember
             )
 
+    def close(self) -> None:
+        """Let go of files, threads and the generation being read."""
+        self.searcher.close()
+        self._generations.close()
+        self._catalog.close()
+
     def __enter__(self) -> Collection:
         return self
 
@@ -159,6 +218,301 @@ class Collection(Searcher):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    # Searching
+
+    def search(self, query: Query, k: int = 10, **options: Unpack[SearchOptions]) -> SearchResult:
+        """The k frames that fit a query best.
+
+        Parameters
+        ----------
+        query : text for the collection's encoder, a vector (dim,), or the id of a stored frame, which then is among the hits
+        options : as the fields of `SearchRequest`
+
+        Raises
+        ------
+        ValueError
+            If an option cannot be, the text is empty, too long or holds control characters, or the vector has the wrong
+            length or is not finite.
+        NotFound
+            If there is no frame with this id, or the filter names a video or tag that is not there.
+        EncoderError
+            If the query is text and the encoder cannot be loaded.
+        ShardFailed
+            If a shard cannot be read.
+        ResourceExhausted
+            If the system runs short of memory, open files or threads.
+        """
+        return self.searcher.search(query, SearchRequest(k, **options))
+
+    def search_many(
+        self, queries: Sequence[Query] | NDArray[np.floating], k: int = 10, **options: Unpack[SearchOptions]
+    ) -> list[SearchResult]:
+        """The same for a batch of queries, or vectors (m, dim): all from one generation, each shard opened once.
+
+        In the traces, times are each query's share of the batch, and a shard is read for the first query that wants it.
+
+        Raises
+        ------
+        ValueError, NotFound, EncoderError, ShardFailed
+            As `search`; also if there are too many queries.
+        """
+        return self.searcher.search_many(queries, SearchRequest(k, **options))
+
+    def preview(self, query: Query | None = None, k: int = 10, **options: Unpack[SearchOptions]) -> Preview:
+        """What a search with these arguments would open now, worked out without opening a shard.
+
+        Without a query only the filter acts, and every shard counts that may hold a frame which passes it.
+
+        Raises
+        ------
+        ValueError, NotFound, EncoderError, ShardFailed
+            As `search`.
+        """
+        return self.searcher.preview(query, SearchRequest(k, **options))
+
+    def missed(self, query: Query, result: SearchResult, **options: Unpack[SearchOptions]) -> tuple[Missed, ...]:
+        """The frames that only an exact search finds, best first, and why this answer lacks each.
+
+        Parameters
+        ----------
+        query, options : as they were given to the search
+        result : what it found
+
+        Raises
+        ------
+        CollectionError
+            If the collection has changed since.
+        ValueError, NotFound, EncoderError, ShardFailed
+            As `search`.
+        """
+        return self.searcher.missed(query, result, SearchRequest(result.trace.k, **options))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder whose space the vectors are in; loaded on first use, which takes seconds.
+
+        Raises
+        ------
+        EncoderError
+            If the collection names none, or a path that its owner has not named himself; if it cannot be loaded, or its vectors
+            have another length.
+        """
+        return self.searcher.query_encoder.encoder
+
+    def use_encoder(self, encoder: Encoder) -> None:
+        """Search text with an encoder that is already loaded.
+
+        Raises
+        ------
+        EncoderError
+            If its vectors have another length than the stored ones.
+        """
+        self.searcher.query_encoder.use(encoder)
+
+    def encoder_vector(self, text: str) -> Floats:
+        """The vector (dim,) of a text."""
+        vector: Floats = self.searcher.query_encoder.encode([text], keep=True)[0]
+        return vector
+
+    def vector(self, frame_id: int) -> Floats:
+        """The stored vector (dim,) of a frame.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self.reading() as snapshot:
+            return snapshot.vector(frame_id)
+
+    # What is in it
+
+    def reading(self) -> AbstractContextManager[Snapshot]:
+        """The newest generation, held until the block ends; see `Generations.reading`."""
+        return self._generations.reading()
+
+    def frame(self, frame_id: int) -> Frame:
+        """One frame by its id.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self.reading() as snapshot:
+            shard, view, row = snapshot.locate(frame_id)
+            return snapshot.frames(shard.shard, view.segment, np.array([row]))[0]
+
+    def neighbours(self, frame_id: int, n: int = 4) -> list[Frame]:
+        """Up to n frames before and n after a frame in the same video, by time."""
+        with self.reading() as snapshot:
+            return snapshot.neighbours(frame_id, n)
+
+    def some_frames(self, n: int, rng: np.random.Generator) -> list[int]:
+        """Ids of up to n frames at random, rising."""
+        with self.reading() as snapshot:
+            return random_frame_ids(snapshot, n, rng)
+
+    def stored_texts(self) -> Floats | None:
+        """Vectors (n, dim) of the single texts that the router was fitted on; None where there is no such router."""
+        with self.reading() as snapshot:
+            return stored_texts(snapshot)
+
+    def modality_gap(self) -> ModalityGap | None:
+        """How far texts lie from frames here, on the texts that the router was fitted on; None where there is no such router."""
+        with self.reading() as snapshot:
+            return measure_gap(snapshot)
+
+    def videos(self) -> list[VideoInfo]:
+        """All videos, in the order in which they were added."""
+        with self.reading() as snapshot:
+            generation, infos = self._infos
+            if generation != snapshot.generation:
+                infos = video_infos(snapshot)
+                self._infos = (snapshot.generation, infos)
+            return list(infos)
+
+    def video(self, video_id: str) -> VideoInfo:
+        """One video by its id.
+
+        Raises
+        ------
+        NotFound
+            If there is none.
+        """
+        with self.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return video_info(snapshot, snapshot.videos[number])
+
+    def fingerprint(self, video_id: str) -> str:
+        """What tells the content of a stored video apart."""
+        with self.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            return snapshot.videos[number].fingerprint
+
+    def tags(self) -> dict[str, int]:
+        """Frames per tag, most frequent first."""
+        with self.reading() as snapshot:
+            return statistics.merge_tags([view.segment.row.stats for view in snapshot.views()])
+
+    @property
+    def built(self) -> bool:
+        """Whether the frames have been placed by a build."""
+        with self.reading() as snapshot:
+            return snapshot.built
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that can be found."""
+        with self.reading() as snapshot:
+            return snapshot.n_live
+
+    @property
+    def generation(self) -> int:
+        with self.reading() as snapshot:
+            return snapshot.generation
+
+    @property
+    def settings(self) -> Settings:
+        with self.reading() as snapshot:
+            return snapshot.settings
+
+    def stats(self) -> CollectionStats:
+        """What is in the collection, shard by shard, and the cache's counters."""
+        with self.reading() as snapshot:
+            return collection_stats(self.path, snapshot, self.cache)
+
+    def memory(self) -> MemoryAccount:
+        """Where the bytes of the collection are now: on disk, mapped, in memory, whole and by shard."""
+        with self.reading() as snapshot:
+            return memory_account(self.path, snapshot, self.cache, self.searcher.residency)
+
+    def shard(self, number: int, samples: int = 12) -> ShardContents:
+        """What is in one shard: videos, tags, times, cells, and some of its frames.
+
+        Raises
+        ------
+        ValueError
+            If there is no such shard.
+        """
+        with self.reading() as snapshot:
+            return shard_contents(snapshot, number, self.cache, samples)
+
+    def tag_shares(self, most: int = 24) -> TagShares:
+        """Shards beside each other by the tags that tell them apart best."""
+        with self.reading() as snapshot:
+            return tag_shares(snapshot, most)
+
+    def recordings(self) -> tuple[Recording, ...]:
+        """Shards beside each other by when their frames were recorded."""
+        with self.reading() as snapshot:
+            return recordings(snapshot)
+
+    def check(self) -> list[str]:
+        """Compare every stored file and the catalog with their hashes; returns what is wrong, a sentence each.
+
+        Raises
+        ------
+        ResourceExhausted
+            If the system runs short of memory or open files: nothing is known then.
+        ReadOnly
+            If a file may not be read by this user.
+        Busy
+            If the collection cannot be held, and was changed meanwhile.
+        """
+        with self.reading() as snapshot:
+            problems = verify_snapshot(snapshot)
+            if problems:
+                self._generations.check_unchanged(snapshot)
+            return problems
+
+    def export(self, vectors: Path, frames: Path) -> int:
+        """Write the vectors and a table of the live frames in input order; see `export.export`."""
+        with self.reading() as snapshot:
+            return export_frames(snapshot, vectors, frames)
+
+    def thumbnail(self, frame: Frame) -> Path | None:
+        """A JPEG of a frame: the stored one, or one made on first use from its keyframe image or its video; None if there is neither."""
+        with self.reading() as snapshot:
+            picture = find_picture(snapshot, frame)
+        return render_picture(picture, self.trust) if isinstance(picture, Unrendered) else picture
+
+    def poster(self, video_id: str) -> Path | None:
+        """A JPEG that stands for a video, from its middle; None if there is none."""
+        with self.reading() as snapshot:
+            (number,) = snapshot.numbers_of([video_id])
+            stored = middle_thumbnail(self.path, number)
+            row = snapshot.videos[number]
+            if stored is not None or not (row.pictures or row.source):
+                return stored
+            ids = snapshot.frame_ids(number)
+        return self.thumbnail(self.frame(int(ids[len(ids) // 2])))
+
+    def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:
+        """A short clip around a frame that plays in browsers, cut on first use and kept.
+
+        Raises
+        ------
+        NotFound
+            If the video file is not where it was.
+        Untrusted
+            If it lies outside the collection, and its owner has not named it.
+        VideoError
+            If it cannot be decoded.
+        """
+        return render_clip(self.path, self.video(frame.video_id), frame.seconds, before, after, self.trust)
+
+    @property
+    def lacks_trust(self) -> bool:
+        """Whether the collection names films or pictures outside itself that nobody on this machine has allowed, so that they are not shown."""
+        with self.reading() as snapshot:
+            generation, lacks = self._lacks
+            if generation != snapshot.generation or lacks:  # What is lacking may have been allowed since.
+                rows = snapshot.manifest.videos
+                lacks = self.trust.lacks((row.source for row in rows), (row.pictures for row in rows))
+                self._lacks = (snapshot.generation, lacks)
+            return lacks
 
     # Writing
 
@@ -224,12 +578,12 @@ class Collection(Searcher):
             return self._given
         name = self.settings.encoder
         source = prompts_source(name)
-        with self._generations.reading() as snapshot:
+        with self.reading() as snapshot:
             row = snapshot.manifest.router
             earlier = "" if row is None else row.about["source"]
             # Where the files are damaged, prompts are embedded anew; vectors that were given must be given again.
             with suppress(*(CorruptData,) * bool(name and earlier != _GIVEN)):
-                same = earlier == source and not self.remember
+                same = earlier == source and not self.searcher.query_encoder.remember
                 if snapshot.router is not None and (same or earlier == _GIVEN or not name):
                     return snapshot.router.bank
         if not name:

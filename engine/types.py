@@ -154,85 +154,68 @@ SEARCHED = (ShardState.OPENED, ShardState.CACHED)
 """The states of a shard that was looked into."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardTrace:
-    """What a search did with one shard, and why."""
+class ReasonCode(StrEnum):
+    """What a reason says. Beside each stand the values that belong to it; `engine.search.wording` has the sentences."""
 
-    shard: int
-    name: str
-    state: ShardState
-    reason: str
-    """One clause fit for display."""
-    n_frames: int
-    score: float | None = None
-    """Best predicted score over the shard's cells; None where nothing was predicted."""
-    cells: int = 0
-    """Cells probed in this shard."""
-    vectors_scanned: int = 0
-    bytes_read: int = 0
-    """Bytes read from disk to open it; 0 from the cache."""
-    ms: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """How a search went."""
-
-    generation: int
-    method: str
-    """`exact` or `routed`."""
-    reason: str
-    """Why this method and this width, one sentence."""
-    k: int
-    n_probe: int
-    """Cells probed; 0 for exact search, which does not go by cells."""
-    n_cells: int
-    """Cells to choose from; 0 where an exact search was asked for."""
-    cells_scored: int
-    vectors_total: int
-    """Live frames in the collection: what an exact search without filter scans."""
-    vectors_scanned: int
-    """Frames compared with the query, each counted once."""
-    vectors_rescored: int
-    """Of these, compared by codes first and then exactly."""
-    workers: int
-    """Shards searched at the same time."""
-    shards: tuple[ShardTrace, ...]
-    """One entry per shard of the collection, by number."""
-    ms: dict[str, float] = field(default_factory=dict)
-    """Milliseconds per stage (encode, route, search, rescore, lookup) and `total`."""
-    warnings: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    """Shards that failed, each in one sentence; empty unless partial answers were allowed."""
-    router: str = ""
-    """How cells were ranked: `learned`, `spread` or `centroid`; empty for an exact search."""
-    expected_recall: float | None = None
-    """Share of the exact answer that such searches found when they were calibrated, on average; an estimate under filters.
-    None where nothing was measured."""
-
-    def count(self, *states: ShardState) -> int:
-        """Number of shards in any of these states."""
-        return sum(shard.state in states for shard in self.shards)
-
-    @property
-    def shards_total(self) -> int:
-        return len(self.shards)
-
-    @property
-    def shards_probed(self) -> int:
-        return self.count(*SEARCHED)
-
-    @property
-    def bytes_read(self) -> int:
-        return sum(shard.bytes_read for shard in self.shards)
+    # Why a search is exact or routed, and how wide.
+    EXACT_ASKED = "exact_asked"
+    NOT_BUILT = "not_built"
+    SET_TO_EXACT = "set_to_exact"
+    ALL_ASKED = "all_asked"
+    CELLS_ASKED = "cells_asked"
+    """cells to probe, cells there are"""
+    DEFAULT_CELLS = "default_cells"
+    """cells to probe, cells there are"""
+    CALIBRATED = "calibrated"
+    """recall aimed at, cells to probe on average"""
+    NOT_CALIBRATED = "not_calibrated"
+    NOT_MEASURED = "not_measured"
+    """recall asked for"""
+    TOO_DEEP = "too_deep"
+    """recall asked for"""
+    FEW_FRAMES = "few_frames"
+    """frames in the collection"""
+    FEW_PASS = "few_pass"
+    """frames that pass the filter"""
+    # What a preview without a query goes by.
+    NO_QUERY = "no_query"
+    ONLY_FILTER = "only_filter"
+    # Why a shard was searched, and how.
+    SCANNED = "scanned"
+    FORCED = "forced"
+    CELLS_HERE = "cells_here"
+    """cells probed in the shard, by how much its predicted score was boosted"""
+    FRAMES_PASS = "frames_pass"
+    """frames that pass the filter, frames in the shard"""
+    # Why a shard was not searched.
+    SKIPPED = "skipped"
+    """predicted score of its best cell, and of the last cell probed, where there is one"""
+    NOT_SCORED = "not_scored"
+    CAPPED = "capped"
+    """predicted score, by how much it was boosted, shards allowed"""
+    EMPTY = "empty"
+    DELETED = "deleted"
+    RULED_OUT = "ruled_out"
+    """what its statistics say, a clause"""
+    NONE_PASSES_ALL = "none_passes_all"
+    FAILED = "failed"
+    """the fault, a sentence"""
+    # What to keep in mind about an answer.
+    CAP_AT_RANDOM = "cap_at_random"
+    """placement"""
+    CAP_NOT_MEASURED = "cap_not_measured"
+    OLD_CALIBRATION = "old_calibration"
+    """frames when it was calibrated, frames now"""
+    NONE_PASSES = "none_passes"
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResult:
-    """Hits by falling score (ties by frame id), and how they were found."""
+class Reason:
+    """Why something was done, as data: searches make it, and whoever reads it makes the sentence."""
 
-    hits: tuple[Hit, ...]
-    trace: Trace
+    code: ReasonCode
+    values: tuple[float | str, ...] = ()
+    """As listed beside the code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Search: a sentence in, frames out, and the way the search took between them."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from engine.errors import EngineError
@@ -29,8 +31,8 @@ if not asked:
     st.stop()
 
 query.notes(town, asked.text)
-where, prefer = hints.row(town, asked.text, where)
-search = query.search(town, asked, chosen, where, prefer)
+where, boost = hints.row(town, asked.text, where)
+search = query.search(town, asked, replace(chosen, where=where, boost=boost))
 try:
     result = query.answer(town, search)
 except (EngineError, ValueError) as error:

@@ -1,5 +1,7 @@
 """Shards: what a query or a filter would open, before anything is searched; then the search, and what it missed."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from engine.errors import EngineError
@@ -23,8 +25,8 @@ query.samples(opened)
 
 asked = query.question(opened, text)
 query.notes(town, asked.text)
-where, prefer = hints.row(town, asked.text, where)
-search = query.search(town, asked, chosen, where, prefer)
+where, boost = hints.row(town, asked.text, where)
+search = query.search(town, asked, replace(chosen, where=where, boost=boost))
 try:
     told = preview.preview(town, search)
 except (EngineError, ValueError) as error:

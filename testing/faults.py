@@ -22,7 +22,7 @@ import numpy as np
 
 from engine.collection import Collection
 from engine.errors import StorageFull
-from engine.search import loop
+from engine.search import pipeline
 from engine.storage import maintenance, segment, staging
 from engine.storage.catalog import Catalog, Change
 from engine.types import FrameBatch, Hit
@@ -36,7 +36,7 @@ SMALL = (
     (segment, "MAX_SEGMENT_NBYTES", 960),
     (staging, "PORTION", 20),
     (maintenance, "MERGE_AT", 4),
-    (loop, "rescore_depth", lambda codec, k: max(k, 10_000)),
+    (pipeline, "rerank_depth", lambda codec, k: max(k, 10_000)),
 )
 """Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions. Every candidate is
 scored exactly: codes that were trained on some dozen frames misorder later ones, and a routed answer must be right to be compared."""

@@ -1220,7 +1220,7 @@ _question("10^18 cells", lambda c: c.search(QUERIES[0], 5, n_probe=10**18), may_
 _question("2^70 shards at most", lambda c: c.search(QUERIES[0], 5, max_shards=2**70), may_pass=True)
 _question("a frame before the first", lambda c: c.search(-1))
 _question("frame 2^70", lambda c: c.search(2**70))
-_question("shard 2^70 as well", lambda c: c.search(QUERIES[0], 5, also=(2**70,)))
+_question("shard 2^70 as well", lambda c: c.search(QUERIES[0], 5, force_shards=(2**70,)))
 _question("a recall that is no number", lambda c: c.search(QUERIES[0], 5, recall=float("nan")))
 _question("a vector of 10^7 numbers", lambda c: c.search(np.zeros(10_000_000, np.float32)))
 _question("a vector of no numbers", lambda c: c.search(np.zeros(0, np.float32)))

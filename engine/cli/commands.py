@@ -27,7 +27,7 @@ from engine.importers import (
 from engine.lab.compare import Benchmark, ComparisonRequest, format_table
 from engine.lab.tuning import N_QUERIES, LayoutSetting, prepare_tuner, with_cells_tried
 from engine.reports import format_account, format_plan, plan_shards
-from engine.searcher import How, Query
+from engine.search import Query, SearchRequest
 from engine.storage import Residency
 from engine.system import Kind, bounds, parse_bytes
 from engine.text import unheard
@@ -195,22 +195,23 @@ def run_search(options: argparse.Namespace) -> int:
                 say(strange, error=True)
         if many and read.shape[1] == collection.settings.dim:
             check_rows(read, collection.settings.metric, "fp32", str(options.vector))
-        how: How = {
-            "exact": options.exact,
-            "recall": options.recall,
-            "n_probe": options.n_probe,
-            "max_shards": options.max_shards,
-            "router": options.router,
-            "kind": options.kind,
-            "per_shot": options.per_shot,
-            "where": where,
-            "allow_partial": options.allow_partial,
-            "prefer": Filter(tags_all=tuple(options.prefer_tag)),
-            "also": tuple(options.also),
-        }
-        results = collection.search_many(queries, options.k, **how)
+        request = SearchRequest(
+            options.k,
+            where=where,
+            boost=Filter(tags_all=tuple(options.prefer_tag)),
+            recall=options.recall,
+            n_probe=options.n_probe,
+            max_shards=options.max_shards,
+            exact=options.exact,
+            per_shot=options.per_shot,
+            router=options.router,
+            kind=options.kind,
+            allow_partial=options.allow_partial,
+            force_shards=tuple(options.also),
+        )
+        results = collection.searcher.search_many(queries, request)
         missed = [
-            collection.missed(query, result, **how) if options.missed else None
+            collection.searcher.missed(query, result, request) if options.missed else None
             for query, result in zip(queries, results, strict=True)
         ]
     if options.json:

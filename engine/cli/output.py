@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import datetime
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from engine.system import visible
-from engine.types import SearchResult, ShardState
+from engine.types import ShardState
 
 if TYPE_CHECKING:
-    from engine.search import Missed
+    from engine.search import Missed, SearchResult, ShardTrace, Trace
 
 
 class Line:
@@ -77,16 +77,23 @@ def search_document(result: SearchResult, missed: Sequence[Missed] | None = None
         "hits": [{name: getattr(hit, name) for name in names} for hit in result.hits],
         **({} if missed is None else {"missed": lacking}),
         "trace": {
-            **{name: value for name, value in asdict(trace).items() if name not in ("shards", "ms")},
+            **{name: value for name, value in _fields(trace).items() if name not in ("shards", "ms")},
             "shards_total": trace.shards_total,
             "shards_probed": trace.shards_probed,
             "shards_pruned": trace.count(ShardState.PRUNED),
             "shards_skipped": trace.count(ShardState.SKIPPED),
             "bytes_read": trace.bytes_read,
             "ms": {stage: round(value, 4) for stage, value in trace.ms.items()},
-            "shards": [asdict(shard) for shard in trace.shards],
+            "shards": [_fields(shard) for shard in trace.shards],
         },
     }
+
+
+def _fields(trace: Trace | ShardTrace) -> dict[str, Any]:
+    """The fields of a trace by their names, with sentences where it has reasons."""
+    said = {"why": "reason", "cautions": "warnings"}
+    names = (said.get(field.name, field.name) for field in fields(trace))
+    return {name: getattr(trace, name) for name in names}
 
 
 def print_result(result: SearchResult, missed: Sequence[Missed] | None = None) -> None:

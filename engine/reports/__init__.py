@@ -2,9 +2,9 @@
 
 from engine.reports.capacity import ShardPlan, format_plan, plan_shards
 from engine.reports.memory import MemoryAccount, format_account, memory_account, open_nbytes
-from engine.reports.modality_gap import ModalityGap, measure_gap
+from engine.reports.modality_gap import ModalityGap, measure_gap, stored_texts
 from engine.reports.shards import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
-from engine.reports.statistics import collection_stats, video_info, video_infos
+from engine.reports.statistics import collection_stats, random_frame_ids, video_info, video_infos
 
 __all__ = [
     "MemoryAccount",
@@ -20,8 +20,10 @@ __all__ = [
     "memory_account",
     "open_nbytes",
     "plan_shards",
+    "random_frame_ids",
     "recordings",
     "shard_contents",
+    "stored_texts",
     "tag_shares",
     "video_info",
     "video_infos",

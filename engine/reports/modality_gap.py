@@ -6,7 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.reports.statistics import random_frame_ids
+from engine.storage import Snapshot
 from engine.vectors import Floats
+
+_FRAMES = 500
+"""Frames that stand for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,21 @@ class ModalityGap:
     """Mean cosine of a text and a frame."""
 
 
-def measure_gap(texts: Floats, frames: Floats) -> ModalityGap:
+def stored_texts(snapshot: Snapshot) -> Floats | None:
+    """Vectors (n, dim) of the single texts that the router was fitted on; None where there is no such router."""
+    bank = None if snapshot.router is None else snapshot.router.bank
+    return None if bank is None else bank.vectors[: bank.n_texts]
+
+
+def measure_gap(snapshot: Snapshot) -> ModalityGap | None:
+    """The gap of a collection, on its stored texts and some of its frames; None where there are too few."""
+    texts, ids = stored_texts(snapshot), random_frame_ids(snapshot, _FRAMES, np.random.default_rng(0))
+    if texts is None or len(ids) < 2:
+        return None
+    return _gap(texts, np.stack([snapshot.vector(frame_id) for frame_id in ids]))
+
+
+def _gap(texts: Floats, frames: Floats) -> ModalityGap:
     """Measure the gap between texts (m, dim) and frames (n, dim), unit norm, m and n above 1.
 
     Source: Liang et al., Mind the Gap, NeurIPS 2022: the distance of the two means.

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from engine.frames import statistics
 from engine.storage import ByteLRU, ShardView, Snapshot, VideoRow
 from engine.types import CollectionStats, ShardStats, VideoInfo
@@ -17,6 +19,16 @@ _FAR_ROWS, _FAR_SHARE = 1000, 0.05
 """More far frames than this, by number and by share, are noted."""
 _CLIPPED = 0.01
 """A larger share of values beyond the codec's range is noted."""
+
+
+def random_frame_ids(snapshot: Snapshot, n: int, rng: np.random.Generator) -> list[int]:
+    """Ids of up to n live frames, rising."""
+    if n < 0:
+        raise ValueError(f"{n} frames cannot be chosen; ask for 0 or more.")
+    ids = [view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views() if view.n_live]
+    live = np.concatenate(ids) if ids else np.zeros(0, np.int64)
+    chosen: list[int] = np.sort(rng.choice(live, min(n, len(live)), replace=False)).tolist()
+    return chosen
 
 
 def video_info(snapshot: Snapshot, row: VideoRow) -> VideoInfo:

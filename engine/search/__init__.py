@@ -1,39 +1,44 @@
 """One query, from a request to hits and a trace."""
 
-from engine.search.approach import Approach, Wanted
 from engine.search.execute import Prober, ShardCache
-from engine.search.explain import Missed, missed
+from engine.search.explain import Missed
 from engine.search.ground_truth import Truth, float_rows, reading
-from engine.search.loop import search
-from engine.search.merge import rescore_depth
-from engine.search.plan import DEFAULT_RECALL, Asked, Plan, check_choices, make_plan
-from engine.search.preview import Preview, ShardPreview, preview_filter, preview_search
-from engine.search.shard_selection import Width, best_held, choose, in_shards, winners
+from engine.search.merge import rerank_depth
+from engine.search.pipeline import search
+from engine.search.plan import DEFAULT_RECALL, Plan, make_plan
+from engine.search.preview import Preview, ShardPreview
+from engine.search.query_vectors import Query, QueryEncoder
+from engine.search.request import SearchOptions, SearchRequest
+from engine.search.searcher import Searcher
+from engine.search.shard_selection import best_held, best_shards, choose_cells, in_shards
+from engine.search.trace import SearchResult, ShardTrace, Trace
+from engine.search.wording import sentence
 
 __all__ = [
     "DEFAULT_RECALL",
-    "Approach",
-    "Asked",
     "Missed",
     "Plan",
     "Preview",
     "Prober",
+    "Query",
+    "QueryEncoder",
+    "SearchOptions",
+    "SearchRequest",
+    "SearchResult",
+    "Searcher",
     "ShardCache",
     "ShardPreview",
+    "ShardTrace",
+    "Trace",
     "Truth",
-    "Wanted",
-    "Width",
     "best_held",
-    "check_choices",
-    "choose",
+    "best_shards",
+    "choose_cells",
     "float_rows",
     "in_shards",
     "make_plan",
-    "missed",
-    "preview_filter",
-    "preview_search",
     "reading",
-    "rescore_depth",
+    "rerank_depth",
     "search",
-    "winners",
+    "sentence",
 ]

@@ -1,21 +1,19 @@
-"""Searching the shards that a route chose: through the cache, one after another or side by side."""
+"""Searching the selected shards through the cache, one after another or side by side."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from engine.errors import EngineError, ShardFailed
-from engine.storage import ByteLRU, Residency, Segment, SegmentView, ShardView
-from engine.system import shortage, work_off
-from engine.vectors import Floats, Found, Lists, Rows
-from engine.vectors import lists as vectorindex
+from engine.errors import ShardFailed
+from engine.search.failures import FAULTS, shard_failure
+from engine.search.shard_selection import Probe, ShardProbes
+from engine.storage import ByteLRU, Residency, ShardView
+from engine.system import work_off
+from engine.vectors import Floats, Found, Lists, lists
 
 ShardCache = ByteLRU[Lists]
 
@@ -26,107 +24,73 @@ class Depth:
 
     exact: int
     coded: int
-    """Where scores come from codes and want re-scoring."""
+    """Where scores come from codes and are replaced by exact ones later."""
 
 
-@dataclass(slots=True)
-class Part:
-    """One segment's part in a search."""
-
-    view: SegmentView
-    mask: NDArray[np.bool_] | None
-    """Rows that may be returned; None for all."""
-    n_passing: int
-    """Of these."""
-    matches: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-    """Rows per cell that occurs which may be returned; empty where nothing is routed."""
-    which: Rows = field(default_factory=lambda: np.empty(0, np.int64))
-    """Queries that want something of it."""
-    lists: Rows | None = None
-    """(len(which), width) positions of the lists to probe, -1 for none; None to scan every row."""
-    found: Found | None = None
-
-    @property
-    def segment(self) -> Segment:
-        return self.view.segment
-
-
-@dataclass(slots=True)
-class Task:
-    """A shard to probe, and what came of it."""
+@dataclass(frozen=True, slots=True)
+class ShardAnswer:
+    """What a shard gave."""
 
     shard: ShardView
-    parts: list[Part]
+    probes: tuple[Probe, ...] = ()
+    found: tuple[Found, ...] = ()
+    """By probe; fewer if it failed."""
     bytes_read: int = 0
     loads: int = 0
+    """Segments that were read from disk."""
     ms: float = 0.0
     error: ShardFailed | None = None
-    """Why it could not be searched; such a task is not probed again."""
-
-
-FAULTS = (EngineError, OSError, MemoryError, RuntimeError)
-"""What makes one shard fail and leaves the others alone; see `failure`."""
-
-
-def failure(shard: ShardView, segment: Segment, error: Exception) -> ShardFailed:
-    """A fault in a segment as the failure of its shard; a shortage is not the shard's own, and its sentence says so."""
-    told = error if isinstance(error, EngineError) else shortage(f"reading segment {segment.row.segment_id}", error)
-    if told is None and isinstance(error, RuntimeError):
-        raise error  # A fault of the program.
-    failed = ShardFailed(shard.shard, str(segment.row.segment_id), str(told or error))
-    failed.__cause__ = told or error
-    if told is not None and told is not error:
-        told.__cause__ = error
-    return failed
+    """Why it could not be searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prober:
-    """Where shards are searched: the cache they come through, and the threads."""
+    """Searches shards: it has the cache that they come through, and the threads."""
 
     cache: ShardCache
     residency: Residency = "loaded"
     executor: Executor | None = None
     workers: int = 1
 
-    def run(self, tasks: Sequence[Task], queries: Floats, depth: Depth) -> None:
-        """Search every task's shard, side by side if there is an executor. A fault is kept with its task."""
-        sound = [task for task in tasks if task.error is None]
-        if self.executor is None or len(sound) <= 1:
-            for task in sound:
-                self._probe(task, queries, depth)
-        else:
-            work_off(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), sound)
+    def run(self, opened: Sequence[ShardProbes], queries: Floats, depth: Depth) -> list[ShardAnswer]:
+        """Search each shard, side by side if there is an executor. A fault is kept with the answer."""
+        if self.executor is None or len(opened) <= 1:
+            return [self._search_shard(shard, queries, depth) for shard in opened]
+        return work_off(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), opened)
 
-    @vectorindex.one_thread()
-    def _in_thread(self, task: Task, queries: Floats, depth: Depth) -> None:
-        self._probe(task, queries, depth)
+    @lists.one_thread()
+    def _in_thread(self, opened: ShardProbes, queries: Floats, depth: Depth) -> ShardAnswer:
+        return self._search_shard(opened, queries, depth)
 
-    def _probe(self, task: Task, queries: Floats, depth: Depth) -> None:
+    def _search_shard(self, opened: ShardProbes, queries: Floats, depth: Depth) -> ShardAnswer:
         started = time.perf_counter()
-        for part in task.parts:
+        found: list[Found] = []
+        reads: list[int] = []
+        error = None
+        for probe in opened.probes:
             try:
                 # Read here, where a fault is this shard's, and not first when hits are looked up.
-                _ = part.segment.columns
-                part.found = self._search(task, part, queries, depth)
-            except FAULTS as error:
-                task.error = failure(task.shard, part.segment, error)
+                _ = probe.segment.columns
+                found.append(self._search(probe, queries, depth, reads))
+            except FAULTS as fault:
+                error = shard_failure(opened.shard, probe.segment, fault)
                 break
-        task.ms += (time.perf_counter() - started) * 1e3
+        ms = (time.perf_counter() - started) * 1e3
+        return ShardAnswer(opened.shard, opened.probes, tuple(found), sum(reads), len(reads), ms, error)
 
-    def _search(self, task: Task, part: Part, queries: Floats, depth: Depth) -> Found:
-        segment = part.segment
-        wanted = queries if len(part.which) == len(queries) else queries[part.which]
-        if part.lists is None:
-            found, read = segment.scan(wanted, depth.exact, part.mask, part.n_passing)
-            task.bytes_read += read
-            task.loads += bool(read)
-            return found
+    def _search(self, probe: Probe, queries: Floats, depth: Depth, reads: list[int]) -> Found:
+        """The best rows of a segment; if it is read from disk, the bytes are noted."""
+        candidate, segment = probe.candidate, probe.segment
+        wanted = queries if len(probe.which) == len(queries) else queries[probe.which]
+        if probe.lists is None:
+            best, n_bytes = segment.scan(wanted, depth.exact, candidate.mask, candidate.n_passing)
+            if n_bytes:
+                reads.append(n_bytes)
+            return best
         with self.cache.use(
-            segment.row.segment_id, lambda: segment.load(self.residency), lambda lists: lists.sound
+            segment.row.segment_id, lambda: segment.load(self.residency), lambda loaded: loaded.sound
         ) as (loaded, was_there):
             if not was_there:
-                task.bytes_read += segment.load_nbytes(self.residency)
-                task.loads += 1
+                reads.append(segment.load_nbytes(self.residency))
             k = depth.exact if loaded.exact else depth.coded
-            return loaded.search(wanted, part.lists, k, part.mask, part.n_passing)
+            return loaded.search(wanted, probe.lists, k, candidate.mask, candidate.n_passing)

@@ -1,22 +1,22 @@
-"""What a search missed: the frames that only an exact one finds, and for each why."""
+"""Which frames only an exact search finds, and why another search missed each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from engine.errors import CollectionError
-from engine.search.approach import Approach
 from engine.search.execute import Prober
 from engine.search.ground_truth import tolerance
-from engine.search.loop import search, shot_of
-from engine.search.shard_selection import Opening, finite
+from engine.search.pipeline import search, shot_of
+from engine.search.plan import PreparedSearch, make_plan
+from engine.search.shard_selection import ShardSelection, finite, select_shards
+from engine.search.trace import SearchResult, ShardTrace
 from engine.storage import Snapshot
-from engine.types import SEARCHED, Hit, SearchResult, ShardState, ShardTrace
+from engine.types import SEARCHED, Hit, ShardState
 from engine.vectors import Floats
 
 
@@ -55,13 +55,13 @@ class Missed:
     @property
     def sentence(self) -> str:
         """`in shard 7, skipped: predicted .27, needed .29`."""
-        told = _told(self.predicted, self.needed)
+        scores = _scores(self.predicted, self.needed)
         if self.cause is Cause.SKIPPED:
-            what = f"skipped: {told}"
+            what = f"skipped: {scores}"
         elif self.cause is Cause.CAPPED:
-            what = f"left out by the cap on shards: {told}"
+            what = f"left out by the cap on shards: {scores}"
         elif self.cause is Cause.CELL:
-            what = f"opened, but its cell was not probed: {told}"
+            what = f"opened, but its cell was not probed: {scores}"
         elif self.cause is Cause.CODES:
             what = "probed, but its codes ranked it too low to be compared exactly"
         else:
@@ -69,7 +69,7 @@ class Missed:
         return f"in shard {self.hit.shard}, {what}"
 
 
-def _told(predicted: float | None, needed: float | None) -> str:
+def _scores(predicted: float | None, needed: float | None) -> str:
     if predicted is None:
         return "its cell is in a group that was not looked into"
     if needed is None:
@@ -80,21 +80,21 @@ def _told(predicted: float | None, needed: float | None) -> str:
 
 def _score(value: float, places: int) -> str:
     """`.27`; `-1.20`."""
-    told = f"{round(value, places) + 0.0:.{places}f}"
-    return told.replace("0.", ".", 1) if abs(value) < 1 else told
+    digits = f"{round(value, places) + 0.0:.{places}f}"
+    return digits.replace("0.", ".", 1) if abs(value) < 1 else digits
 
 
-def missed(
-    snapshot: Snapshot, query: Floats, approach: Approach, result: SearchResult, prober: Prober
+def find_missed(
+    snapshot: Snapshot, query: Floats, prepared: PreparedSearch, result: SearchResult, prober: Prober
 ) -> tuple[Missed, ...]:
     """Compare an answer to a query (1, dim) with the exact one under the same filter.
 
-    As in `reference.Truth`, a frame as good as the last of the exact answer is as right; so is one as good as another of its
-    own shot, of which a limit lets through only some. It makes up for a frame that it ties with, never for a better one.
+    As in `GroundTruth`, a frame as good as the last of the exact answer is as right; so is one as good as another of its own
+    shot, of which a limit lets through only some. It makes up for a frame that it ties with, never for a better one.
 
     Parameters
     ----------
-    approach : how the answer was found
+    prepared : how the answer was found
 
     Raises
     ------
@@ -103,27 +103,24 @@ def missed(
     """
     if result.trace.generation != snapshot.generation:
         raise CollectionError("The collection has changed since this search; search again to see what it missed.")
-    plan = replace(approach.plan, exact=True, aim=None, stop=None, max_shards=None, n_probe=0, reason="")
-    (truth,) = search(snapshot, query, plan, replace(approach.wanted, preference=None), prober)
+    exact = replace(prepared.request, exact=True, recall=None, n_probe=None, max_shards=None, boost=None)
+    (truth,) = search(snapshot, query, exact, make_plan(snapshot, exact, prepared.plan.kind), prober)
     lacking = _lacking(result.hits, truth.hits, snapshot.metric)
     if not lacking:
         return ()
-    opening = approach.opening(snapshot, query, approach.depth)
+    selection = select_shards(snapshot, query, prepared, prepared.depth)
     traces = {trace.shard: trace for trace in result.trace.shards}
     rank = {hit.frame_id: place for place, hit in enumerate(truth.hits, 1)}
-    least = _least_allowed(opening, result, approach.wanted.also)
-    return tuple(_explained(snapshot, hit, rank[hit.frame_id], traces[hit.shard], opening, least) for hit in lacking)
+    least = _least_allowed(selection, result, prepared.request.force_shards)
+    return tuple(_explained(snapshot, hit, rank[hit.frame_id], traces[hit.shard], selection, least) for hit in lacking)
 
 
-def _least_allowed(opening: Opening, result: SearchResult, also: AbstractSet[int]) -> float:
+def _least_allowed(selection: ShardSelection, result: SearchResult, forced: Sequence[int]) -> float:
     """What the least of the shards that a cap let through was ranked by; minus infinity where none was."""
-    through = [trace.shard for trace in result.trace.shards if trace.state in SEARCHED and trace.shard not in also]
-    return min((_ranked(opening, shard) for shard in through), default=-np.inf)
-
-
-def _ranked(opening: Opening, shard: int) -> float:
-    lift = opening.lifts.get(shard)
-    return float(opening.predicted[shard][0]) + (0.0 if lift is None else float(lift[0]))
+    if selection.choice is None:
+        return -np.inf
+    through = [trace.shard for trace in result.trace.shards if trace.state in SEARCHED and trace.shard not in forced]
+    return min((selection.ranked_by(shard) for shard in through), default=-np.inf)
 
 
 def _lacking(found: Sequence[Hit], truth: Sequence[Hit], metric: str) -> list[Hit]:
@@ -154,20 +151,20 @@ def _lacking(found: Sequence[Hit], truth: Sequence[Hit], metric: str) -> list[Hi
 
 
 def _explained(
-    snapshot: Snapshot, hit: Hit, rank: int, trace: ShardTrace, opening: Opening, least_allowed: float
+    snapshot: Snapshot, hit: Hit, rank: int, trace: ShardTrace, selection: ShardSelection, least_allowed: float
 ) -> Missed:
-    choice = opening.choice
+    choice = selection.choice
     if trace.state is ShardState.FAILED or choice is None:
         return Missed(hit, rank, Cause.FAILED, trace.state, trace.reason, None, None)
     _, view, row = snapshot.locate(hit.frame_id)
     cell = int(view.segment.columns.cell[row])
     opened = trace.state in SEARCHED
     chosen = bool(np.isin(cell, choice.chosen[0]))
-    predicted, needed = finite(choice.route.scores[0, cell]), choice.needed(0, cell)
-    cause = Cause.SKIPPED if not opened else Cause.CODES if chosen else Cause.CELL
     if chosen and not opened:
-        # In terms of its own prediction, without what it was lifted by.
-        predicted = float(opening.predicted[hit.shard][0])
-        cause, needed = Cause.CAPPED, finite(least_allowed - (_ranked(opening, hit.shard) - predicted))
-        predicted = finite(predicted)
-    return Missed(hit, rank, cause, trace.state, trace.reason, predicted, needed)
+        # In terms of its own prediction, without the boost.
+        predicted = float(selection.predicted[hit.shard][0])
+        needed = finite(least_allowed - (selection.ranked_by(hit.shard) - predicted))
+        return Missed(hit, rank, Cause.CAPPED, trace.state, trace.reason, finite(predicted), needed)
+    cause = Cause.SKIPPED if not opened else Cause.CODES if chosen else Cause.CELL
+    predicted_cell, needed = finite(choice.route.scores[0, cell]), choice.needed(0, cell)
+    return Missed(hit, rank, cause, trace.state, trace.reason, predicted_cell, needed)

@@ -1,99 +1,169 @@
-"""What a filter leaves to search, what it rules out with certainty, and whether routing to the rest is worth it."""
+"""Which shards and segments a filter leaves, what it rules out with certainty, and whether routing to the rest pays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import ShardFailed
 from engine.frames import statistics
-from engine.search.execute import FAULTS, Part, Task, failure
-from engine.storage import CellMap, ShardView, Snapshot
-from engine.types import Filter, ShardState, ShardTrace
+from engine.search.failures import FAULTS, shard_failure
+from engine.search.trace import ShardTrace
+from engine.storage import CellMap, Segment, SegmentView, ShardView, Snapshot
+from engine.types import Filter, Reason, ReasonCode, ShardState
+from engine.vectors import Rows
 
 EXACT_MATCHES = 1000
 """With a filter that lets this many rows pass or fewer, scoring just those is cheaper than probing."""
 _SCATTERED = 3.0
-"""What reading a row here and there costs, in rows read one after another."""
+"""Cost of reading a row here and there, in rows read one after another."""
 _TESTED = 0.02
-"""What asking a mask about a row costs, in the same unit."""
+"""Cost of asking a mask about a row, in the same unit."""
 _NO_CELLS = np.empty(0, np.int64)
 
 
-@dataclass(slots=True)
-class Scope:
-    """What the filter leaves to search, and what it rules out."""
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A segment with rows that may be returned."""
 
-    open_to: list[tuple[ShardView, list[Part]]] = field(default_factory=list)
-    traces: dict[int, ShardTrace] = field(default_factory=dict)
-    """Shards that are ruled out."""
-    broken: list[Task] = field(default_factory=list)
+    view: SegmentView
+    mask: NDArray[np.bool_] | None
+    """(n,) rows that may be returned; None for all."""
+    n_passing: int
+    """Rows that may be returned."""
+    matches: Rows
+    """Rows that may be returned, per cell that occurs; empty for an exact search."""
 
     @property
-    def n_matches(self) -> int:
-        return sum(part.n_passing for part in self.parts())
+    def segment(self) -> Segment:
+        return self.view.segment
 
-    def parts(self) -> list[Part]:
-        """The open segments of all shards, shard by shard."""
-        return [part for _, parts in self.open_to for part in parts]
+
+@dataclass(frozen=True)
+class FilteredShards:
+    """The shards of a collection under a filter: each is a candidate, pruned or broken."""
+
+    shards: tuple[tuple[ShardView, tuple[Candidate, ...]], ...]
+    """Shards that may hold an answer, with their segments that may."""
+    pruned: Mapping[int, ShardTrace]
+    """Shards that cannot, by number."""
+    broken: tuple[tuple[ShardView, ShardFailed], ...]
+    """Shards of which that could not be found out."""
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The segments of all shards, shard by shard."""
+        return tuple(candidate for _, candidates in self.shards for candidate in candidates)
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The number of each shard that may hold an answer."""
+        return tuple(shard.shard for shard, _ in self.shards)
+
+    @cached_property
+    def n_live(self) -> tuple[int, ...]:
+        """Live frames of each shard that may hold an answer, whether they pass or not."""
+        return tuple(shard.n_live for shard, _ in self.shards)
+
+    @cached_property
+    def shard_of(self) -> Rows:
+        """(candidates,) place of each one's shard among `shards`."""
+        return np.repeat(np.arange(len(self.shards)), [len(candidates) for _, candidates in self.shards])
+
+    @cached_property
+    def starts(self) -> Rows:
+        """(shards,) the first candidate of each shard."""
+        return np.searchsorted(self.shard_of, np.arange(len(self.shards)))
+
+    @cached_property
+    def n_matches(self) -> int:
+        """Frames that pass the filter."""
+        return sum(candidate.n_passing for candidate in self.candidates)
 
     def cell_map(self, n_cells: int) -> CellMap:
         """Where the cells lie that hold rows which may be returned."""
-        return CellMap(n_cells, [(part.segment.cells, part.matches) for part in self.parts()])
+        return CellMap(n_cells, [(candidate.segment.cells, candidate.matches) for candidate in self.candidates])
 
-    def cheaper_exact(self, n_probe: int, n_cells: int) -> str | None:
-        """Why scoring all that passes is no dearer than routing to it; None if it is."""
-        matches = self.n_matches
-        n_rows = sum(part.segment.n_rows for part in self.parts())
-        exact = min(n_rows, _SCATTERED * matches + _TESTED * n_rows)
-        if matches > EXACT_MATCHES and exact > n_cells + n_rows * n_probe / n_cells:
-            return None
-        return f"{matches:,} frames pass the filter: scoring just those is cheaper than routing."
+    def exact_is_cheaper(self, n_probe: int, n_cells: int) -> bool:
+        """Whether scoring all that passes costs no more than routing to it."""
+        n_rows = sum(candidate.segment.n_rows for candidate in self.candidates)
+        exact = min(n_rows, _SCATTERED * self.n_matches + _TESTED * n_rows)
+        return self.n_matches <= EXACT_MATCHES or exact <= n_cells + n_rows * n_probe / n_cells
 
 
-def scope_of(snapshot: Snapshot, where: Filter, *, routed: bool) -> Scope:
-    """Leave out what the statistics and the frames' columns rule out."""
-    scope = Scope()
-    numbers = snapshot.numbers_of(where.videos) if where.videos else None
-    snapshot.check_tags((*where.tags_any, *where.tags_all, *where.tags_none))
-    asked = where if where else None
+def filter_shards(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> FilteredShards:
+    """Leave out what the statistics and the frames' columns rule out.
+
+    Parameters
+    ----------
+    routed : count the rows that pass by cell
+
+    Raises
+    ------
+    NotFound
+        If the filter names a video or a tag that is not there.
+    """
+    if where is not None:
+        return _filtered(snapshot, where, routed=routed)
+    key = ("unfiltered", routed)
+    filtered: FilteredShards | None = snapshot.plans.get(key)
+    if filtered is None:
+        filtered = _filtered(snapshot, None, routed=routed)
+        if not filtered.broken:  # What could not be read may be put right.
+            snapshot.plans.put(key, filtered)
+    return filtered
+
+
+def _filtered(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> FilteredShards:
+    numbers = None
+    if where is not None:
+        numbers = snapshot.numbers_of(where.videos) if where.videos else None
+        snapshot.check_tags((*where.tags_any, *where.tags_all, *where.tags_none))
+    shards, pruned, broken = [], {}, []
     for shard in snapshot.shards:
         try:
-            parts, reason = _prune(shard, asked, numbers, routed=routed)
-        except ShardFailed as error:
-            scope.broken.append(Task(shard, [], error=error))
+            candidates, reason = _candidates(shard, where, numbers, routed=routed)
+        except ShardFailed as failure:
+            broken.append((shard, failure))
             continue
-        if parts:
-            scope.open_to.append((shard, parts))
+        if candidates:
+            shards.append((shard, tuple(candidates)))
         else:
-            scope.traces[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
-    return scope
+            pruned[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
+    return FilteredShards(tuple(shards), pruned, tuple(broken))
 
 
-def _prune(shard: ShardView, where: Filter | None, numbers: set[int] | None, *, routed: bool) -> tuple[list[Part], str]:
+def _candidates(
+    shard: ShardView, where: Filter | None, numbers: set[int] | None, *, routed: bool
+) -> tuple[list[Candidate], Reason]:
     """The segments that may hold matching rows; if none does, why."""
-    parts = []
-    reason = "is empty"
+    candidates = []
+    reason = Reason(ReasonCode.EMPTY)
     for view in shard.segments:
-        certain = "all its frames were deleted" if not view.n_live else None
-        if where is not None and certain is None:
-            certain = statistics.why_no_match(view.segment.row.stats, where, numbers)
-        if certain is not None:
-            reason = certain
+        if not view.n_live:
+            reason = Reason(ReasonCode.DELETED)
+            continue
+        why = None if where is None else statistics.why_no_match(view.segment.row.stats, where, numbers)
+        if why is not None:
+            reason = Reason(ReasonCode.RULED_OUT, (why,))
             continue
         try:
             if where is None:
-                part = Part(view, view.alive, view.n_live, view.cell_rows if routed else _NO_CELLS)
+                candidate = Candidate(view, view.alive, view.n_live, view.cell_rows if routed else _NO_CELLS)
             else:
                 mask = statistics.mask_of(view.segment.columns, where, numbers)
                 if view.alive is not None:
                     mask &= view.alive
-                part = Part(view, mask, int(np.count_nonzero(mask)), view.count(mask) if routed else _NO_CELLS)
-                if not part.n_passing:
-                    reason = "no frame passes all the filters together"
+                matches = view.count(mask) if routed else _NO_CELLS
+                candidate = Candidate(view, mask, int(np.count_nonzero(mask)), matches)
+                if not candidate.n_passing:
+                    reason = Reason(ReasonCode.NONE_PASSES_ALL)
                     continue
-            parts.append(part)
+            candidates.append(candidate)
         except FAULTS as error:
-            raise failure(shard, view.segment, error) from error
-    return parts, reason
+            raise shard_failure(shard, view.segment, error) from error
+    return candidates, reason

@@ -1,4 +1,4 @@
-"""What should be found: the stored rows as float32, compared one by one with every query."""
+"""Exact answers to hold others against: every stored row as float32, compared with every query."""
 
 from __future__ import annotations
 
@@ -75,17 +75,17 @@ class Truth:
         for shard in snapshot.shards:
             for some, rows in float_rows(shard):
                 flat = FlatRows(rows, snapshot.metric)
-                found = [flat.search(queries[i : i + at_once], k + TIES) for i in range(0, m, at_once)]
-                ids = np.hstack([ids, some[np.concatenate([each.rows for each in found])]])
-                scores = np.hstack([scores, np.concatenate([each.scores for each in found])])
-                best = np.argsort(-scores, axis=1, kind="stable")[:, : k + TIES]
-                ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
+                best = [flat.search(queries[i : i + at_once], k + TIES) for i in range(0, m, at_once)]
+                ids = np.hstack([ids, some[np.concatenate([part.rows for part in best])]])
+                scores = np.hstack([scores, np.concatenate([part.scores for part in best])])
+                order = np.argsort(-scores, axis=1, kind="stable")[:, : k + TIES]
+                ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
                 done += len(some)
                 report(done, snapshot.n_live)
         return cls(ids, scores, k, snapshot.metric)
 
     def right(self, i: int) -> tuple[int, ...]:
-        """The ids of the k best for query i, best first, and behind them of those as good as the last, which are as right."""
+        """Ids of the k best for query i, best first, then of those as good as the last of them, which are as right."""
         k = min(self.k, len(self.ids[i]))
         last = float(self.scores[i, k - 1])
         least = last - tolerance(last, self.metric)
@@ -94,9 +94,9 @@ class Truth:
     def all_right(self) -> NDArray[np.bool_]:
         """(m, k + TIES) the same for all queries at once: which of `ids` are right."""
         last = self.scores[:, min(self.k, self.scores.shape[1]) - 1, None]
-        least = last - np.array([[tolerance(float(each), self.metric)] for each in last[:, 0]], np.float32)
-        found: NDArray[np.bool_] = self.scores >= least
-        return found
+        least = last - np.array([[tolerance(float(score), self.metric)] for score in last[:, 0]], np.float32)
+        right: NDArray[np.bool_] = self.scores >= least
+        return right
 
     def recall(self, i: int, found: Sequence[int]) -> float:
         """Share of the k best that were found for query i; a frame as good as the last of them is as right."""

@@ -1,68 +1,94 @@
-"""Bringing together what the shards found, with exact scores taken once for all of them."""
+"""Merging what the shards gave, with exact scores taken once for all of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.search.execute import FAULTS, Depth, Part, Task, failure
+from engine.errors import ShardFailed
+from engine.search.execute import Depth, ShardAnswer
+from engine.search.failures import FAULTS, shard_failure
 from engine.storage import Segment
 from engine.vectors import Floats, Found, Metric, Rows, lists
 
-RESCORE = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 200}
-"""Candidates re-scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
+RERANKED = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 200}
+"""Rows that are scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
 
 
-def rescore_depth(codec: str, k: int) -> int:
-    """Candidates to re-score for k hits."""
-    return max(k, min(RESCORE[codec] * math.ceil(k / 10), 10 * k))
+def rerank_depth(codec: str, k: int) -> int:
+    """Rows to score exactly, the best by their codes, for k hits."""
+    return max(k, min(RERANKED[codec] * math.ceil(k / 10), 10 * k))
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
     """The best rows of each query over all shards, by falling exact score, ties by frame id."""
 
+    answers: list[ShardAnswer]
+    """As they were given; with the error where a shard's stored rows could not be read."""
     sources: tuple[tuple[int, Segment], ...]
     """Shard and segment of each piece."""
     scores: list[Floats]
     pieces: list[Rows]
     """Place among `sources` of each row."""
     rows: list[Rows]
-    rescored: Rows
+    reranked: Rows
     """(m,) rows whose score from codes was replaced."""
 
 
-def merge(tasks: Sequence[Task], queries: Floats, depth: Depth, metric: Metric) -> Merged:
+def merge(answers: Sequence[ShardAnswer], queries: Floats, depth: Depth, metric: Metric) -> Merged:
     """The `depth.exact` best rows per query.
 
     A shard whose stored rows cannot be read fails here, and the others are merged without it.
     """
+    sound = list(answers)
     while True:
         pieces = [
-            (task, part, part.found, _places(part.which, len(queries)))
-            for task in tasks
-            if task.error is None
-            for part in task.parts
-            if part.found is not None and part.found.rows.shape[1]
+            _Piece(number, answer, probe.segment, found, _places(probe.which, len(queries)))
+            for number, answer in enumerate(sound)
+            if answer.error is None
+            for probe, found in zip(answer.probes, answer.found, strict=True)
+            if found.rows.shape[1]
         ]
-        ranked = [_best(pieces, i, queries[i : i + 1], depth, metric) for i in range(len(queries))]
-        found = [each for each in ranked if each is not None]
-        if len(found) == len(ranked):
-            return Merged(
-                sources=tuple((task.shard.shard, part.segment) for task, part, _, _ in pieces),
-                scores=[each.scores for each in found],
-                pieces=[each.pieces for each in found],
-                rows=[each.rows for each in found],
-                rescored=np.array([each.rescored for each in found], np.int64),
-            )
+        try:
+            ranked = [_best(pieces, i, queries[i : i + 1], depth, metric) for i in range(len(queries))]
+        except _Unreadable as unreadable:
+            for number, failure in unreadable.failures.items():
+                sound[number] = replace(sound[number], error=failure)
+            continue
+        return Merged(
+            answers=sound,
+            sources=tuple((piece.answer.shard.shard, piece.segment) for piece in pieces),
+            scores=[best.scores for best in ranked],
+            pieces=[best.pieces for best in ranked],
+            rows=[best.rows for best in ranked],
+            reranked=np.array([best.reranked for best in ranked], np.int64),
+        )
 
 
-_Piece = tuple[Task, Part, Found, Rows]
-"""What a segment found, and the place of each query in it."""
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What a segment gave."""
+
+    number: int
+    """Of the shard's answer."""
+    answer: ShardAnswer
+    segment: Segment
+    found: Found
+    places: Rows
+    """(m,) place of each query among those that want something of the segment; -1 for none."""
+
+
+class _Unreadable(Exception):
+    """Stored rows of some shards could not be read."""
+
+    def __init__(self, failures: dict[int, ShardFailed]) -> None:
+        self.failures = failures
+        """By number of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,67 +98,70 @@ class _Ranked:
     scores: Floats
     pieces: Rows
     rows: Rows
-    rescored: int
+    reranked: int
 
 
 def _places(which: Rows, m: int) -> Rows:
-    """(m,) place of each query among those that want something of a segment; -1 for none."""
     places = np.full(m, -1, np.int64)
     places[which] = np.arange(len(which))
     return places
 
 
-def _best(pieces: Sequence[_Piece], i: int, query: Floats, depth: Depth, metric: Metric) -> _Ranked | None:
-    """The best rows of query i; None if a shard failed on the way."""
-    mine = [(number, piece, int(piece[3][i])) for number, piece in enumerate(pieces) if piece[3][i] >= 0]
+def _best(pieces: Sequence[_Piece], i: int, query: Floats, depth: Depth, metric: Metric) -> _Ranked:
+    """The best rows of query i."""
+    mine = [(number, piece, int(piece.places[i])) for number, piece in enumerate(pieces) if piece.places[i] >= 0]
     if not mine:
         return _Ranked(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64), 0)
-    scores = np.concatenate([found.scores[place] for _, (_, _, found, _), place in mine])
-    rows = np.concatenate([found.rows[place] for _, (_, _, found, _), place in mine])
-    starts = np.cumsum([0, *(found.rows.shape[1] for _, (_, _, found, _), _ in mine)])
-    coded = any(not found.exact for _, (_, _, found, _), _ in mine)
+    scores = np.concatenate([piece.found.scores[place] for _, piece, place in mine])
+    rows = np.concatenate([piece.found.rows[place] for _, piece, place in mine])
+    starts = np.cumsum([0, *(piece.found.rows.shape[1] for _, piece, _ in mine)])
+    coded = any(not piece.found.exact for _, piece, _ in mine)
     wanted = depth.coded if coded else depth.exact
     keep = np.arange(len(rows)) if wanted >= len(rows) else np.sort(np.argpartition(-scores, wanted - 1)[:wanted])
     keep = keep[rows[keep] >= 0]
     scores, rows = scores[keep], rows[keep]
     bounds: list[int] = np.searchsorted(keep, starts).tolist()
     # Of each piece, what was kept stands together.
-    parts = [
+    kept = [
         (number, piece, slice(start, stop))
         for (number, piece, _), start, stop in zip(mine, bounds, bounds[1:], strict=False)
         if start < stop
     ]
-    coarse = [(task, part.segment, some) for _, (task, part, found, _), some in parts if not found.exact]
-    if coarse and not _rescore(coarse, query, scores, rows, metric):
-        return None
+    coarse = [(piece, some) for _, piece, some in kept if not piece.found.exact]
+    if coarse:
+        _rerank(coarse, query, scores, rows, metric)
     ids, piece_of = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    for number, (_, part, _, _), some in parts:
-        ids[some] = part.segment.columns.frame_id[rows[some]]
+    for number, piece, some in kept:
+        ids[some] = piece.segment.columns.frame_id[rows[some]]
         piece_of[some] = number
     order = np.lexsort((ids, -scores))[: depth.exact]
-    return _Ranked(scores[order], piece_of[order], rows[order], sum(some.stop - some.start for _, _, some in coarse))
+    return _Ranked(scores[order], piece_of[order], rows[order], sum(some.stop - some.start for _, some in coarse))
 
 
-def _rescore(
-    coarse: Sequence[tuple[Task, Segment, slice]], query: Floats, scores: Floats, rows: Rows, metric: Metric
-) -> bool:
-    """Replace scores from codes by exact ones, in place; False if a shard failed on the way."""
-    sound = True
+def _rerank(coarse: Sequence[tuple[_Piece, slice]], query: Floats, scores: Floats, rows: Rows, metric: Metric) -> None:
+    """Replace scores from codes by exact ones, in place.
+
+    Raises
+    ------
+    _Unreadable
+        If stored rows cannot be read.
+    """
+    failures: dict[int, ShardFailed] = {}
     vectors: list[NDArray[np.floating]] = []
     for step in (Segment.ask_for, Segment.stored):  # All are asked for before the first is waited for.
-        for task, segment, some in coarse:
+        for piece, some in coarse:
             try:
-                read = step(segment, rows[some])
-            except FAULTS as error:
-                task.error, sound = failure(task.shard, segment, error), False
+                read = step(piece.segment, rows[some])
+            except FAULTS as fault:
+                failures[piece.number] = shard_failure(piece.answer.shard, piece.segment, fault)
                 continue
             if read is not None:
                 vectors.append(read)
-    if sound:
-        exact = lists.exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)
-        start = 0
-        for _, _, some in coarse:
-            n = some.stop - some.start
-            scores[some] = exact[start : start + n]
-            start += n
-    return sound
+    if failures:
+        raise _Unreadable(failures)
+    exact = lists.exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)
+    start = 0
+    for _, some in coarse:
+        n = some.stop - some.start
+        scores[some] = exact[start : start + n]
+        start += n

@@ -1,40 +1,32 @@
-"""How a query is searched: exactly or routed, and how wide, from what was asked for and what was measured."""
+"""How a request is answered on one generation: exactly or routed, how wide, and over which shards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from engine.layout import PLACEMENTS
 from engine.routing import Calibration, Kind, RouterName, Stop, default_n_probe
+from engine.search.boosts import Boosts
+from engine.search.failures import raise_first
+from engine.search.filtering import FilteredShards, filter_shards
+from engine.search.request import SearchRequest
 from engine.storage import Snapshot
+from engine.types import Reason, ReasonCode
 
 DEFAULT_RECALL = 0.95
 """Recall of a routed search where nothing else is asked for."""
+PER_SHOT_DEPTH = 4
+"""Rows taken per hit at first where hits of one shot are limited."""
 FIXED_WORK = 4000
-"""What a routed search costs besides comparing, in rows compared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """How a search was asked for; see `Collection.search`."""
-
-    k: int
-    kind: Kind
-    exact: bool
-    recall: float | None
-    n_probe: int | None
-    max_shards: int | None
-    per_shot: int | None
-    router: RouterName | None
-    allow_partial: bool
+"""Cost of a routed search besides comparing, in rows compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How to search."""
 
-    k: int
     exact: bool
-    reason: str
+    why: Reason
     kind: Kind = "text"
     router: RouterName = "centroid"
     n_probe: int = 0
@@ -42,17 +34,6 @@ class Plan:
     aim: Aim | None = None
     stop: Stop | None = None
     """When enough cells are probed for the recall aimed at; None to probe `n_probe`."""
-    max_shards: int | None = None
-    per_shot: int | None = None
-    """At most so many hits from one shot; None for no limit."""
-    allow_partial: bool = False
-
-    @property
-    def expected_recall(self) -> float | None:
-        """Share of the exact answer that such searches find on average; None where nothing tells."""
-        if self.exact:
-            return 1.0
-        return self.aim.recall if self.aim is not None and self.stop is not None and self.max_shards is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +43,7 @@ class Aim:
     calibration: Calibration
     kind: Kind
     depth: int
-    """Hits that are wanted, more than asked for where shots are limited."""
+    """Rows that the first pass is after, see `first_depth`."""
     recall: float
     always: bool
     """Route even where an exact search takes no longer."""
@@ -72,74 +53,144 @@ class Aim:
 
         The best k of a share of the frames lie about where the best k / share of all do.
         """
-        found = self.calibration.aimed(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
-        if found is None:
-            reason = f"No routed search was measured to find {self.recall:.0%} of so deep an answer, so all is scanned."
-            return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)
-        stop, point = found
-        n_probe = max(1, round(point.n_probe))
-        reason = (
-            f"Cells are probed until {self.recall:.0%} of the answer is expected, as calibrated: {n_probe} on average."
-        )
+        aimed = self.calibration.aimed(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
+        if aimed is None:
+            return replace(plan, exact=True, why=Reason(ReasonCode.TOO_DEEP, (self.recall,)), n_probe=0, stop=None)
+        stop, point = aimed
         if not self.always and n_live <= point.scored + point.scanned + FIXED_WORK:
-            reason = f"Comparing {n_live:,} frames takes no longer than routing, so every frame is scanned."
-            return replace(plan, exact=True, reason=reason, n_probe=0, stop=None)
-        return replace(plan, exact=False, reason=reason, n_probe=n_probe, stop=stop)
+            return replace(plan, exact=True, why=Reason(ReasonCode.FEW_FRAMES, (n_live,)), n_probe=0, stop=None)
+        n_probe = max(1, round(point.n_probe))
+        why = Reason(ReasonCode.CALIBRATED, (self.recall, n_probe))
+        return replace(plan, exact=False, why=why, n_probe=n_probe, stop=stop)
 
 
-def check_choices(recall: float | None, router: str | None, kind: str | None) -> None:
-    """Raise `ValueError` for a recall, router or kind of query that does not exist."""
-    if recall is not None and not 0 < recall <= 1:
-        raise ValueError(f"A recall of {recall} cannot be; ask for more than 0 and at most 1.")
-    for name, value, known in (
-        ("router", router, ("learned", "spread", "centroid")),
-        ("kind", kind, ("text", "image")),
-    ):
-        if value is not None and value not in known:
-            raise ValueError(f"Unknown {name} {value!r}; use {', '.join(known)}.")
+@dataclass(frozen=True, slots=True)
+class PreparedSearch:
+    """A request on one generation, with what is known before a query is looked at and a shard is opened."""
+
+    request: SearchRequest
+    plan: Plan
+    filtered: FilteredShards
+    boosts: Boosts | None = None
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, request: SearchRequest, plan: Plan) -> PreparedSearch:
+        """Apply the filter, which may make an exact search the cheaper one.
+
+        Raises
+        ------
+        ValueError
+            If a shard is to be opened that does not exist.
+        NotFound
+            If the filter names a video or a tag that is not there.
+        ShardFailed
+            If a shard cannot be read and partial answers are not allowed.
+        """
+        check_forced_shards(snapshot, request)
+        boosts = None if request.boost is None else Boosts.of(snapshot, request.boost)
+        filtered = filter_shards(snapshot, request.where, routed=not plan.exact)
+        if not request.allow_partial:
+            raise_first(failure for _, failure in filtered.broken)
+        if request.where is not None and not plan.exact and request.max_shards is None:
+            if plan.aim is not None and filtered.n_matches:
+                plan = plan.aim.plan(plan, snapshot.n_live, filtered.n_matches)
+            if not plan.exact and filtered.exact_is_cheaper(plan.n_probe, len(snapshot.cells or ())):
+                plan = replace(plan, exact=True, why=Reason(ReasonCode.FEW_PASS, (filtered.n_matches,)))
+        return cls(request, plan, filtered, boosts)
+
+    @property
+    def method(self) -> str:
+        """`exact` or `routed`."""
+        return "exact" if self.plan.exact else "routed"
+
+    @property
+    def router(self) -> str:
+        """How cells are ranked; empty for an exact search."""
+        return "" if self.plan.exact else self.plan.router
+
+    @property
+    def depth(self) -> int:
+        """Rows that the first pass is after."""
+        return first_depth(self.request)
+
+    @property
+    def expected_recall(self) -> float | None:
+        """Share of the exact answer that such searches find on average; None where nothing was measured."""
+        plan = self.plan
+        if plan.exact:
+            return 1.0
+        return plan.aim.recall if plan.aim and plan.stop is not None and self.request.max_shards is None else None
+
+    def cautions(self, snapshot: Snapshot) -> tuple[Reason, ...]:
+        """What to keep in mind about any answer that is found in this way."""
+        plan, max_shards, cautions = self.plan, self.request.max_shards, []
+        if max_shards is not None and not plan.exact:
+            placement = snapshot.manifest.layout.placement
+            if not PLACEMENTS[placement].routed:
+                cautions.append(Reason(ReasonCode.CAP_AT_RANDOM, (placement,)))
+        if max_shards is not None and plan.stop is not None:
+            cautions.append(Reason(ReasonCode.CAP_NOT_MEASURED))
+        if plan.stop is not None and snapshot.router is not None:
+            calibration = snapshot.router.calibration
+            if calibration.stale(snapshot.n_live):
+                cautions.append(Reason(ReasonCode.OLD_CALIBRATION, (calibration.n_frames, snapshot.n_live)))
+        if self.request.where is not None and not (self.filtered.shards or self.filtered.broken):
+            cautions.append(Reason(ReasonCode.NONE_PASSES))
+        return tuple(cautions)
 
 
-def make_plan(snapshot: Snapshot, asked: Asked) -> Plan:
-    """Decide between exact and routed search, and how wide, from what was asked for and what the collection prefers."""
-    plan: Plan = snapshot.plans.get_or_make(asked, lambda: _plan(snapshot, asked))
+def first_depth(request: SearchRequest) -> int:
+    """Rows that the first pass is after: more than hits where hits of one shot are limited."""
+    return request.k if request.per_shot is None else PER_SHOT_DEPTH * request.k
+
+
+def check_forced_shards(snapshot: Snapshot, request: SearchRequest) -> None:
+    """Raise `ValueError` if a shard is to be opened that does not exist."""
+    for number in request.force_shards:
+        if not 0 <= number < len(snapshot.shards):
+            raise ValueError(f"There is no shard {number}; the collection has 0 to {len(snapshot.shards) - 1}.")
+
+
+def make_plan(snapshot: Snapshot, request: SearchRequest, kind: Kind) -> Plan:
+    """Decide between exact and routed search, and how wide, for queries of a kind. The filter is not looked at yet.
+
+    Raises
+    ------
+    ValueError
+        If the collection lacks the router that was asked for.
+    """
+    plan: Plan = snapshot.plans.get_or_make(request.plan_key(kind), lambda: _plan(snapshot, request, kind))
     return plan
 
 
-def _plan(snapshot: Snapshot, asked: Asked) -> Plan:
-    exact, recall, n_probe, max_shards = asked.exact, asked.recall, asked.n_probe, asked.max_shards
-    if exact and max_shards is not None:
-        raise ValueError("An exact search opens every shard that may match; leave out either exact or max_shards.")
-    n_cells = 0 if exact or snapshot.cells is None else len(snapshot.cells)
-    plan = Plan(asked.k, True, "", max_shards=max_shards, per_shot=asked.per_shot, allow_partial=asked.allow_partial)
-    if exact:
-        return replace(plan, reason="An exact search was asked for.")
+def _plan(snapshot: Snapshot, request: SearchRequest, kind: Kind) -> Plan:
+    if request.exact:
+        return Plan(exact=True, why=Reason(ReasonCode.EXACT_ASKED))
+    n_cells = 0 if snapshot.cells is None else len(snapshot.cells)
     if not n_cells:
-        return replace(plan, reason="The collection has not been built yet, so every frame is scanned.")
-    usual = snapshot.routing.usual_router(asked.kind)
-    name = asked.router or usual
-    if name not in snapshot.routing.scorers(asked.kind):
+        return Plan(exact=True, why=Reason(ReasonCode.NOT_BUILT))
+    usual = snapshot.routing.usual_router(kind)
+    name = request.router or usual
+    if name not in snapshot.routing.scorers(kind):
         raise ValueError(f"This collection has no {name} router; {snapshot.why_router}")
-    plan = replace(plan, kind=asked.kind, router=name)
-    if n_probe is not None:
-        width = min(n_probe, n_cells)
-        return replace(plan, exact=False, n_probe=width, reason=f"{width} of {n_cells} cells were asked for.")
-    route = snapshot.settings.route
-    if recall is None and max_shards is None and route == "exact":
-        return replace(plan, reason="This collection is set to exact search.")
-    if recall == 1 and max_shards is None:
-        return replace(plan, reason="All of the answer was asked for, so every frame is scanned.")
+    if request.n_probe is not None:
+        width = min(request.n_probe, n_cells)
+        return Plan(False, Reason(ReasonCode.CELLS_ASKED, (width, n_cells)), kind, name, width)
+    route, recall, capped = snapshot.settings.route, request.recall, request.max_shards is not None
+    if recall is None and not capped and route == "exact":
+        return Plan(True, Reason(ReasonCode.SET_TO_EXACT), kind, name)
+    if recall == 1 and not capped:
+        return Plan(True, Reason(ReasonCode.ALL_ASKED), kind, name)
     if snapshot.router is not None and name == usual:
-        depth = asked.k if asked.per_shot is None else 4 * asked.k
-        aim = Aim(snapshot.router.calibration, asked.kind, depth, recall or DEFAULT_RECALL, route == "routed")
-        aimed = aim.plan(replace(plan, aim=aim), snapshot.n_live, snapshot.n_live)
-        if not aimed.exact or (max_shards is None and (recall is not None or route == "auto")):
-            return aimed
-    elif recall is not None and max_shards is None:
-        return replace(
-            plan, reason=f"What finds {recall:.0%} of an answer was not measured here, so every frame is scanned."
-        )
-    elif route == "auto" and max_shards is None:
-        return replace(plan, reason="Routing is not calibrated here, so every frame is scanned.")
+        calibration, depth = snapshot.router.calibration, first_depth(request)
+        aim = Aim(calibration, kind, depth, recall or DEFAULT_RECALL, always=route == "routed")
+        unaimed = Plan(True, Reason(ReasonCode.NOT_CALIBRATED), kind, name, aim=aim)
+        plan = aim.plan(unaimed, snapshot.n_live, snapshot.n_live)
+        if not plan.exact or (not capped and (recall is not None or route == "auto")):
+            return plan
+    elif recall is not None and not capped:
+        return Plan(True, Reason(ReasonCode.NOT_MEASURED, (recall,)), kind, name)
+    elif route == "auto" and not capped:
+        return Plan(True, Reason(ReasonCode.NOT_CALIBRATED), kind, name)
     width = default_n_probe(n_cells)
-    reason = f"The best {width} of {n_cells} cells are probed by default."
-    return replace(plan, exact=False, n_probe=width, reason=reason)
+    return Plan(False, Reason(ReasonCode.DEFAULT_CELLS, (width, n_cells)), kind, name, width)

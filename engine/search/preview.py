@@ -1,25 +1,35 @@
-"""What a search would open, told before it does: the same plan, scope and opening as the search itself, and no shard read.
+"""What a search would open: the same plan, filter and selection as the search itself, and no shard read.
 
 A filter still looks at the columns of the frames, as in a search: what is left out with certainty is known from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from engine.search.approach import Approach, Wanted, raise_unless_partial
-from engine.search.execute import Part, Task
-from engine.search.filtering import scope_of
-from engine.search.loop import warnings_of
-from engine.search.plan import Plan
-from engine.search.shard_selection import Opening, everything, finite
-from engine.storage import ByteLRU, Residency, ShardView, Snapshot
-from engine.types import SEARCHED, ShardState, ShardTrace
-from engine.vectors import Floats, Lists, lists
+from engine.errors import ShardFailed
+from engine.search import wording
+from engine.search.execute import ShardCache
+from engine.search.failures import raise_first
+from engine.search.filtering import FilteredShards, filter_shards
+from engine.search.plan import PreparedSearch, check_forced_shards
+from engine.search.request import SearchRequest
+from engine.search.shard_selection import (
+    Probe,
+    ShardProbes,
+    ShardSelection,
+    finite,
+    select_everything,
+    select_shards,
+)
+from engine.search.trace import ShardTrace
+from engine.storage import Residency, ShardView, Snapshot
+from engine.types import SEARCHED, Reason, ReasonCode, ShardState
+from engine.vectors import Floats, lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,7 @@ class ShardPreview:
     name: str
     state: ShardState
     """`opened` if it would be read from disk, `cached` if it is in memory already; as in a trace otherwise."""
-    reason: str
-    """One clause fit for display."""
+    why: Reason
     n_frames: int
     score: float | None
     """Best predicted score over the shard's cells; None where nothing was predicted."""
@@ -46,6 +55,11 @@ class ShardPreview:
     to_read: int
     """Bytes that the search would read from disk to open it."""
 
+    @property
+    def reason(self) -> str:
+        """Why, as a clause."""
+        return wording.preview_clause(self.state, self.why)
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -55,8 +69,8 @@ class Preview:
     generation: int
     method: str
     """`exact`, `routed`, or `filter` where there was no query."""
-    reason: str
-    """Why this method and this width, one sentence."""
+    why: Reason
+    """Why this method and this width."""
     n_probe: int
     """Cells that would be probed; 0 where every frame is compared."""
     n_cells: int
@@ -66,7 +80,17 @@ class Preview:
     router: str = ""
     expected_recall: float | None = None
     """As in a trace."""
-    warnings: tuple[str, ...] = ()
+    cautions: tuple[Reason, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why this method and this width, in one sentence."""
+        return wording.sentence(self.why)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The cautions, a sentence each."""
+        return tuple(map(wording.sentence, self.cautions))
 
     def count(self, *states: ShardState) -> int:
         """Number of shards in any of these states."""
@@ -109,118 +133,123 @@ class Preview:
 
 @lists.one_thread()
 def preview_search(
-    snapshot: Snapshot, query: Floats, approach: Approach, cache: ByteLRU[Lists], residency: Residency
+    snapshot: Snapshot, query: Floats, prepared: PreparedSearch, cache: ShardCache, residency: Residency
 ) -> Preview:
     """What a search for a query (1, dim) would open."""
-    plan = approach.plan
-    opening = approach.opening(snapshot, query, approach.depth)
-    teller = _Teller(snapshot, cache, residency, opening)
+    plan = prepared.plan
+    selection = select_shards(snapshot, query, prepared, prepared.depth)
+    previewer = _ShardPreviewer(snapshot, cache, residency, selection)
     return Preview(
         generation=snapshot.generation,
-        method="exact" if plan.exact else "routed",
-        reason=plan.reason,
-        n_probe=int(opening.n_probed[0]),
+        method=prepared.method,
+        why=plan.why,
+        n_probe=int(selection.n_probed[0]),
         n_cells=0 if plan.exact else len(snapshot.cells or ()),
-        shards=teller.told(approach.scope.traces, [*opening.tasks, *approach.scope.broken]),
-        router="" if plan.exact else plan.router,
-        expected_recall=plan.expected_recall,
-        warnings=warnings_of(snapshot, approach),
+        shards=previewer.all(prepared.filtered, selection.opened),
+        router=prepared.router,
+        expected_recall=prepared.expected_recall,
+        cautions=prepared.cautions(snapshot),
     )
 
 
-def preview_filter(
-    snapshot: Snapshot, wanted: Wanted, cache: ByteLRU[Lists], *, allow_partial: bool = False
-) -> Preview:
+def preview_filter(snapshot: Snapshot, request: SearchRequest, cache: ShardCache) -> Preview:
     """What a filter leaves to any search: the shards that may hold a frame which passes it.
 
     Raises
     ------
+    ValueError
+        If a shard is to be opened that does not exist.
     NotFound
         If the filter names a video or a tag that is not there.
     ShardFailed
         If a shard cannot be read and partial answers are not allowed.
     """
-    scope = scope_of(snapshot, wanted.where, routed=False)
-    raise_unless_partial(Plan(1, True, "", allow_partial=allow_partial), scope.broken)
-    teller = _Teller(snapshot, cache, "loaded", None)
-    told = teller.told(scope.traces, [*everything(scope, 1).tasks, *scope.broken])
-    reason = "Every shard may hold an answer." if not wanted.where else "Only the filter acts until there is a query."
-    return Preview(snapshot.generation, "filter", reason, 0, 0, told)
+    check_forced_shards(snapshot, request)
+    filtered = filter_shards(snapshot, request.where, routed=False)
+    if not request.allow_partial:
+        raise_first(failure for _, failure in filtered.broken)
+    shards = _ShardPreviewer(snapshot, cache, "loaded", None).all(filtered, select_everything(filtered, 1).opened)
+    why = Reason(ReasonCode.NO_QUERY if request.where is None else ReasonCode.ONLY_FILTER)
+    return Preview(snapshot.generation, "filter", why, 0, 0, shards)
 
 
 @dataclass(frozen=True, slots=True)
-class _Teller:
-    """Tells of shards, one by one."""
+class _ShardPreviewer:
+    """Previews shards, one by one."""
 
     snapshot: Snapshot
-    cache: ByteLRU[Lists]
+    cache: ShardCache
     residency: Residency
-    opening: Opening | None
+    selection: ShardSelection | None
     """None without a query."""
 
-    def told(self, pruned: Mapping[int, ShardTrace], tasks: list[Task]) -> tuple[ShardPreview, ...]:
-        shards = dict(pruned)
-        if self.opening is not None:
-            shards |= {number: why for number, (why,) in self.opening.skipped.items() if why is not None}
-        found = {number: self._left_out(trace) for number, trace in shards.items()}
-        found |= {task.shard.shard: self._opened(task) for task in tasks if task.shard.shard not in found}
-        return tuple(found[shard.shard] for shard in self.snapshot.shards)
+    def all(self, filtered: FilteredShards, opened: Sequence[ShardProbes]) -> tuple[ShardPreview, ...]:
+        left_out: Mapping[int, ShardTrace] = filtered.pruned
+        if self.selection is not None:
+            skipped = self.selection.skipped.items()
+            left_out = {**left_out, **{shard: trace for shard, (trace,) in skipped if trace is not None}}
+        previews = {shard: self._left_out(trace) for shard, trace in left_out.items()}
+        previews |= {probes.shard.shard: self._opened(probes) for probes in opened}
+        previews |= {shard.shard: self._failed(shard, failure) for shard, failure in filtered.broken}
+        return tuple(previews[shard.shard] for shard in self.snapshot.shards)
 
     def _left_out(self, trace: ShardTrace) -> ShardPreview:
-        shard = self.snapshot.shards[trace.shard]
-        sizes = self._sizes(shard)
+        sizes = self._sizes(self.snapshot.shards[trace.shard])
         return ShardPreview(
-            trace.shard, trace.name, trace.state, trace.reason, trace.n_frames, trace.score, 0, 0, *sizes, 0
+            trace.shard, trace.name, trace.state, trace.why, trace.n_frames, trace.score, 0, 0, *sizes, 0
         )
 
-    def _opened(self, task: Task) -> ShardPreview:
-        shard = task.shard
+    def _failed(self, shard: ShardView, failure: ShardFailed) -> ShardPreview:
+        why = Reason(ReasonCode.FAILED, (failure.reason,))
+        return ShardPreview(
+            shard.shard, shard.name, ShardState.FAILED, why, shard.n_live, None, 0, 0, *self._sizes(shard), 0
+        )
+
+    def _opened(self, opened: ShardProbes) -> ShardPreview:
+        shard, probes = opened.shard, opened.probes
         sizes = self._sizes(shard)
-        if task.error is not None:
-            state, reason = ShardState.FAILED, task.error.reason
-            return ShardPreview(shard.shard, shard.name, state, reason, shard.n_live, None, 0, 0, *sizes, 0)
-        if self.opening is None:
-            held = all(self.cache.nbytes_of(part.segment.row.segment_id) for part in task.parts)
-            passing = sum(part.n_passing for part in task.parts)
-            state, where = (ShardState.CACHED, "in memory") if held else (ShardState.OPENED, "on disk")
-            reason = f"{where}; {passing:,} of its {shard.n_live:,} frames pass"
-            return ShardPreview(shard.shard, shard.name, state, reason, shard.n_live, None, 0, passing, *sizes, 0)
-        to_read = sum(self._to_read(part) for part in task.parts)
-        cells = sum(part.lists.shape[1] for part in task.parts if part.lists is not None)
-        state, where = (ShardState.OPENED, "to be read from disk") if to_read else (ShardState.CACHED, "in memory")
-        predicted = self.opening.predicted.get(shard.shard)
+        if self.selection is None:
+            held = all(self.cache.nbytes_of(probe.segment.row.segment_id) for probe in probes)
+            passing = sum(probe.candidate.n_passing for probe in probes)
+            state = ShardState.CACHED if held else ShardState.OPENED
+            why = Reason(ReasonCode.FRAMES_PASS, (passing, shard.n_live))
+            return ShardPreview(shard.shard, shard.name, state, why, shard.n_live, None, 0, passing, *sizes, 0)
+        to_read = sum(self._to_read(probe) for probe in probes)
+        cells = sum(probe.lists.shape[1] for probe in probes if probe.lists is not None)
+        predicted = self.selection.predicted.get(shard.shard)
         return ShardPreview(
             shard=shard.shard,
             name=shard.name,
-            state=state,
-            reason=f"{where}; {self.opening.clause(task, 0, cells)}",
+            state=ShardState.OPENED if to_read else ShardState.CACHED,
+            why=self.selection.why_opened(shard.shard, probes, 0, cells),
             n_frames=shard.n_live,
             score=None if predicted is None else finite(predicted[0]),
             cells=cells,
-            vectors=sum(_vectors(part) for part in task.parts),
+            vectors=sum(_vectors(probe) for probe in probes),
             nbytes=sizes[0],
             cached_nbytes=sizes[1],
             to_read=to_read,
         )
 
-    def _to_read(self, part: Part) -> int:
-        """Bytes that searching a segment would read, as `probe` does it."""
-        if part.lists is None:
-            return part.segment.scan_nbytes(None if part.mask is None else part.n_passing)
-        if self.cache.nbytes_of(part.segment.row.segment_id):
+    def _to_read(self, probe: Probe) -> int:
+        """Bytes that searching a segment would read, as `Prober` does it."""
+        candidate, segment = probe.candidate, probe.segment
+        if probe.lists is None:
+            return segment.scan_nbytes(None if candidate.mask is None else candidate.n_passing)
+        if self.cache.nbytes_of(segment.row.segment_id):
             return 0
-        return part.segment.load_nbytes(self.residency)
+        return segment.load_nbytes(self.residency)
 
     def _sizes(self, shard: ShardView) -> tuple[int, int]:
         """Bytes on disk, and in the cache."""
         segments = [view.segment for view in shard.segments]
-        return sum(each.nbytes for each in segments), sum(
-            self.cache.nbytes_of(each.row.segment_id) for each in segments
-        )
+        cached = sum(self.cache.nbytes_of(segment.row.segment_id) for segment in segments)
+        return sum(segment.nbytes for segment in segments), cached
 
 
-def _vectors(part: Part) -> int:
+def _vectors(probe: Probe) -> int:
     """Frames of a segment that would be compared."""
-    if part.lists is None:
-        return part.segment.n_rows if part.mask is None else part.n_passing
-    return int(np.take(part.segment.cell_rows, part.lists).sum())
+    candidate, segment = probe.candidate, probe.segment
+    if probe.lists is None:
+        return segment.n_rows if candidate.mask is None else candidate.n_passing
+    return int(np.take(segment.cell_rows, probe.lists).sum())

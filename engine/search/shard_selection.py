@@ -2,61 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.routing import Route, Scorer, Stop, groups_for
-from engine.search.boosts import Preference
-from engine.search.execute import Part, Task
-from engine.search.filtering import Scope
-from engine.storage import CellMap, Snapshot
-from engine.types import ShardState, ShardTrace
+from engine.search.filtering import Candidate, FilteredShards
+from engine.search.plan import Plan, PreparedSearch
+from engine.search.trace import ShardTrace
+from engine.storage import CellMap, Segment, ShardView, Snapshot
+from engine.types import Reason, ReasonCode, ShardState
 from engine.vectors import Floats, Rows
 
-_ONLY = np.zeros(1, np.int64)
+_FIRST = np.zeros(1, np.int64)
 _LEAST = np.finfo(np.float32).min
+_SCANNED = Reason(ReasonCode.SCANNED)
+_FORCED = Reason(ReasonCode.FORCED)
+_NOT_SCORED = Reason(ReasonCode.NOT_SCORED)
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """What is to be probed for m queries."""
+class Probe:
+    """What is to be searched in one segment."""
 
-    tasks: list[Task]
-    skipped: dict[int, list[ShardTrace | None]]
-    """Per shard that some query leaves out, why; None for the queries that open it."""
-    predicted: dict[int, Floats]
-    """Per shard, (m,) its best predicted score over the cells that are probed."""
-    n_probed: NDArray[np.int64]
-    """(m,) cells probed."""
-    cells_scored: Rows
-    """(m,) cells and groups that were scored."""
-    lifts: dict[int, Floats] = field(default_factory=dict)
-    """Per shard, (m,) by how much it counts for more because of what is preferred, where a cap chooses among shards."""
-    choice: Choice | None = None
-    """How the cells were chosen; None where nothing was routed."""
+    candidate: Candidate
+    which: Rows
+    """Queries that want something of it."""
+    lists: Rows | None = None
+    """(len(which), width) positions of the lists to probe, -1 for none; None to scan every row that may be returned."""
 
-    def clause(self, task: Task, i: int, cells: int) -> str:
-        """What is done in a shard that query i opens."""
-        if task.shard.shard not in self.predicted:
-            return "every frame that passes is compared"
-        if all(part.lists is None for part in task.parts):
-            return "opened whole, as asked"
-        lift = self.lifts.get(task.shard.shard)
-        why = f", ranked {lift[i]:.3f} higher for what is preferred" if lift is not None and lift[i] > 0 else ""
-        return f"{cells} of the chosen cells {'is' if cells == 1 else 'are'} here{why}"
+    @property
+    def segment(self) -> Segment:
+        return self.candidate.view.segment
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ShardProbes:
+    """What is to be searched in one shard."""
+
+    shard: ShardView
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellChoice:
     """Which cells are probed for m queries, and among which they were chosen."""
 
     route: Route
     chosen: Rows
     """(m, width) cells, -1 for none."""
-    lying: CellMap
+    cell_map: CellMap
     stop: Stop | None
 
     def needed(self, i: int, cell: int) -> float | None:
@@ -70,7 +68,7 @@ class Choice:
         least = finite(self.route.scores[i, mine].min())
         if self.stop is None or not np.isfinite(self.route.scores[i, cell]):
             return least
-        cells, worths = self.route.worths(i, self.stop, self.lying.rows, self.lying.log_rows)
+        cells, worths = self.route.worths(i, self.stop, self.cell_map.rows, self.cell_map.log_rows)
         if not np.isin(mine, cells[worths >= self.stop.threshold]).all():
             return least  # More cells were needed for enough rows, and they were taken by their scores alone.
         short = self.stop.threshold - worths[np.searchsorted(cells, cell)]
@@ -78,176 +76,251 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Width:
-    """How many cells to probe."""
+class ShardSelection:
+    """What is to be searched for m queries."""
 
-    n_probe: int
-    stop: Stop | None
-    """Where enough cells are probed; None for `n_probe` of them."""
-    wanted: int
-    """Rows that the probed cells have to hold at the least."""
+    opened: tuple[ShardProbes, ...]
+    n_probed: NDArray[np.int64]
+    """(m,) cells probed."""
+    cells_scored: Rows
+    """(m,) cells and groups that were scored."""
+    skipped: dict[int, list[ShardTrace | None]] = field(default_factory=dict)
+    """Per shard that some query leaves out, its trace; None for the queries that open it."""
+    predicted: dict[int, Floats] = field(default_factory=dict)
+    """Per shard, (m,) its best predicted score over the cells that are probed."""
+    boosts: dict[int, Floats] = field(default_factory=dict)
+    """Per shard, (m,) what was added to its predicted score where a cap chooses among shards."""
+    choice: CellChoice | None = None
+    """How the cells were chosen; None where nothing was routed."""
+
+    def why_opened(self, shard: int, probes: Sequence[Probe], i: int, cells: int) -> Reason:
+        """How a shard is searched in which query i probes so many cells."""
+        if shard not in self.predicted:
+            return _SCANNED
+        if all(probe.lists is None for probe in probes):
+            return _FORCED
+        boosts = self.boosts.get(shard)
+        return Reason(ReasonCode.CELLS_HERE, (cells, 0.0 if boosts is None else float(boosts[i])))
+
+    def ranked_by(self, shard: int) -> float:
+        """Predicted score of a shard for the first query, with what was added to it."""
+        boosts = self.boosts.get(shard)
+        return float(self.predicted[shard][0]) + (0.0 if boosts is None else float(boosts[0]))
 
 
-def everything(scope: Scope, m: int) -> Opening:
-    """All that may match, without routing."""
+def select_everything(filtered: FilteredShards, m: int) -> ShardSelection:
+    """Every row that passes, for m queries, without routing."""
     everyone = np.arange(m)
-    tasks = [Task(shard, [replace(part, which=everyone) for part in parts]) for shard, parts in scope.open_to]
-    nothing = np.zeros(m, np.int64)
-    return Opening(tasks, {}, {}, nothing, nothing)
+    opened = tuple(
+        ShardProbes(shard, tuple([Probe(candidate, everyone) for candidate in candidates]))
+        for shard, candidates in filtered.shards
+    )
+    none = np.zeros(m, np.int64)
+    return ShardSelection(opened, none, none)
 
 
-def routed(
-    snapshot: Snapshot,
-    queries: Floats,
-    scope: Scope,
-    scorer: Scorer,
-    width: Width,
-    max_shards: int | None,
-    *,
-    whole: bool,
-    preference: Preference | None = None,
-    also: AbstractSet[int] = frozenset(),
-) -> Opening:
-    """Choose cells over all shards, then the shards that hold them.
+def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch, depth: int) -> ShardSelection:
+    """Choose cells over all shards for queries (m, dim) to find `depth` rows each, then the shards that hold them."""
+    filtered, plan, m = prepared.filtered, prepared.plan, len(queries)
+    if plan.exact or not filtered.shards:
+        return select_everything(filtered, m)
+    assert snapshot.cells is not None
+    # Where nothing is left out, what the snapshot knows of all its segments serves.
+    whole = prepared.request.where is None and not filtered.broken
+    cell_map = snapshot.routing.cell_map if whole else filtered.cell_map(len(snapshot.cells))
+    scorer = snapshot.routing.scorers(plan.kind)[plan.router]
+    route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
 
-    Parameters
-    ----------
-    whole : nothing is filtered or broken, so what the snapshot knows of all its segments serves
-    preference : what counts for a shard beside its prediction, where `max_shards` chooses among shards
-    also : shards of which every frame that passes is compared; they do not count among `max_shards`
-    """
-    cells = snapshot.cells
-    assert cells is not None
-    m = len(queries)
-    if not scope.open_to:
-        return everything(scope, m)
-    lying = snapshot.routing.cell_map if whole else scope.cell_map(len(cells))
-    route, chosen = choose(queries, scorer, width, lying.rows, lying.log_rows)
-    parts = scope.parts()
-    shard_of = np.repeat(np.arange(len(scope.open_to)), [len(each) for _, each in scope.open_to])
-    starts = np.searchsorted(shard_of, np.arange(len(scope.open_to)))
-
-    # places: (parts, m, width), where each query's cells lie among each segment's lists.
-    places = lying.places[:, chosen]
+    # places: (candidates, m, width), where each query's cells lie among each segment's lists.
+    places = cell_map.places[:, chosen]
     held = places >= 0
     used = np.logical_or.reduce(held, axis=2)
     of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
-    predicted, wanted_here = in_shards(used, best_held(held, of_chosen), starts)
-    numbers = [shard.shard for shard, _ in scope.open_to]
-    asked = np.array([number in also for number in numbers])
-    competing = wanted_here & ~asked[:, None]
-    lifts: Floats | None = None
-    carrying: Floats | None = None
-    if preference is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
-        lifts = preference.lifts(numbers, np.where(competing, predicted, -np.inf))
-        carrying = preference.of_shards(numbers)
-    opened = winners(competing, predicted, max_shards, lifts, carrying) | asked[:, None]
-    if max_shards is not None:
+    predicted, wanted = in_shards(used, best_held(held, of_chosen), filtered.starts)
+    ranking = _rank(prepared, wanted, predicted)
+    opened = ranking.opened
+    shard_of = filtered.shard_of
+    if ranking.capped:
         held &= opened[shard_of][:, :, None]
 
-    tasks = []
-    skipped: dict[int, list[ShardTrace | None]] = {}
-    last = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1)
+    probes = []
     probing = used & opened[shard_of]
+    candidates = filtered.candidates
     # As plain lists: asking an array about each shard would cost more than the answer is worth.
-    bounds = [*starts.tolist(), len(parts)]
+    bounds = [*filtered.starts.tolist(), len(candidates)]
     probed: list[bool] = np.logical_or.reduce(probing, axis=1).tolist()
     by_some: list[bool] = np.logical_or.reduce(opened, axis=1).tolist()
-    by_all: list[bool] = np.logical_and.reduce(opened, axis=1).tolist()
-    for i, (shard, _) in enumerate(scope.open_to):
-        mine = range(bounds[i], bounds[i + 1])
-        if asked[i]:
-            best = np.max([route.scores[:, lying.cells[j]].max(axis=1) for j in mine], axis=0)
-            predicted[i] = np.maximum(predicted[i], best)
-            tasks.append(Task(shard, [replace(parts[j], which=np.arange(m), lists=None) for j in mine]))
-        elif by_some[i]:
-            tasks.append(Task(shard, [_probing(parts[j], places[j], held[j], probing[j]) for j in mine if probed[j]]))
-        if by_all[i]:
-            continue
-        found: list[ShardTrace | None] = [None] * m
-        for query in np.flatnonzero(~opened[i]).tolist():
-            if wanted_here[i, query]:
-                score = finite(predicted[i, query])
-                lift = 0.0 if lifts is None else float(lifts[i, query])
-                more = f" and {lift:.3f} for what is preferred" if lift > 0 else ""
-                reason = f"predicted {predicted[i, query]:.2f}{more}, below the best {max_shards} shards allowed"
-            else:
-                score = finite(max(route.scores[query, lying.cells[j]].max() for j in mine))
-                reason = f"its best cell is predicted {score:.2f}" if score is not None else ""
-                if finite(last[query]) is not None:
-                    reason += f", the last one probed {last[query]:.2f}"
-            if score is None:
-                reason = "its cells are in groups that were not looked into"
-            found[query] = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, reason, shard.n_live, score)
-        skipped[shard.shard] = found
-    n_probed = (held.any(axis=0) if max_shards is not None else chosen >= 0).sum(axis=1)
-    return Opening(
-        tasks,
-        skipped,
-        dict(zip(numbers, predicted, strict=True)),
+    for place, (shard, its_candidates) in enumerate(filtered.shards):
+        mine = range(bounds[place], bounds[place + 1])
+        if ranking.forced[place]:
+            best = np.max([route.scores[:, cell_map.cells[j]].max(axis=1) for j in mine], axis=0)
+            predicted[place] = np.maximum(predicted[place], best)
+            everyone = np.arange(m)
+            probes.append(ShardProbes(shard, tuple([Probe(candidate, everyone) for candidate in its_candidates])))
+        elif by_some[place]:
+            shard_probes = [_probe(candidates[j], places[j], held[j], probing[j]) for j in mine if probed[j]]
+            probes.append(ShardProbes(shard, tuple(shard_probes)))
+    last_probed: list[float] = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1).tolist()
+    n_probed = (held.any(axis=0) if ranking.capped else chosen >= 0).sum(axis=1)
+    return ShardSelection(
+        tuple(probes),
         n_probed,
         route.scored,
-        {} if lifts is None else dict(zip(numbers, lifts, strict=True)),
-        Choice(route, chosen, lying, width.stop),
+        _skipped(filtered, ranking, _best_cells(route, cell_map, filtered), last_probed),
+        dict(zip(filtered.numbers, predicted, strict=True)),
+        {} if ranking.boosts is None else dict(zip(filtered.numbers, ranking.boosts, strict=True)),
+        CellChoice(route, chosen, cell_map, plan.stop),
     )
 
 
-def choose(queries: Floats, scorer: Scorer, width: Width, rows: Rows, log_rows: Floats) -> tuple[Route, Rows]:
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    """Which of the shards that hold chosen cells are opened."""
+
+    predicted: Floats
+    """(shards, m)"""
+    wanted: NDArray[np.bool_]
+    """(shards, m) whether it holds a chosen cell"""
+    opened: NDArray[np.bool_]
+    """(shards, m)"""
+    forced: list[bool]
+    """Per shard, whether it is opened whole because that was asked for."""
+    max_shards: int | None
+    boosts: Floats | None
+    """(shards, m), where shards had to be left out and some frames are preferred."""
+
+    @property
+    def capped(self) -> bool:
+        return self.max_shards is not None
+
+    def capped_out(self, place: int, i: int) -> tuple[float | None, Reason]:
+        """Predicted score of a shard that query i wanted and may not open, and why that is."""
+        score = finite(self.predicted[place, i])
+        if score is None:
+            return None, _NOT_SCORED
+        boost = 0.0 if self.boosts is None else float(self.boosts[place, i])
+        return score, Reason(ReasonCode.CAPPED, (score, boost, self.max_shards or 0))
+
+
+def _rank(prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats) -> _Ranking:
+    """Choose among the shards that hold chosen cells.
+
+    Parameters
+    ----------
+    wanted : (shards, m) whether a shard holds a chosen cell of a query
+    predicted : (shards, m) the best predicted score among these
+    """
+    request, preferred = prepared.request, prepared.boosts
+    numbers, max_shards = prepared.filtered.numbers, request.max_shards
+    forced = [number in request.force_shards for number in numbers]
+    by_force = np.array(forced)[:, None]
+    competing = wanted & ~by_force
+    boosts = shares = None
+    if preferred is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
+        boosts = preferred.for_shards(numbers, np.where(competing, predicted, -np.inf))
+        shares = preferred.shares_of(numbers)
+    opened = best_shards(competing, predicted, max_shards, boosts, shares) | by_force
+    return _Ranking(predicted, wanted, opened, forced, max_shards, boosts)
+
+
+def _best_cells(route: Route, cell_map: CellMap, filtered: FilteredShards) -> Iterator[list[float]]:
+    """For each query, the best predicted score of any cell per shard, minus infinity where none was scored."""
+    cells = np.concatenate(cell_map.cells)
+    ends = np.cumsum([len(of_candidate) for of_candidate in cell_map.cells])
+    firsts = np.concatenate([[0], ends[:-1]])[filtered.starts]
+    for scores in route.scores:  # One by one: there may be thousands of shards.
+        yield np.maximum.reduceat(scores[cells], firsts).tolist()
+
+
+def _skipped(
+    filtered: FilteredShards, ranking: _Ranking, best_cells: Iterator[list[float]], last_probed: list[float]
+) -> dict[int, list[ShardTrace | None]]:
+    """See `ShardSelection.skipped`."""
+    skipped: dict[int, list[ShardTrace | None]] = {}
+    if ranking.opened.all():
+        return skipped
+    m = len(last_probed)
+    closed: list[list[bool]] = (~ranking.opened).T.tolist()
+    wanted: list[list[bool]] = ranking.wanted.T.tolist()
+    for i, (of_query, best, last) in enumerate(zip(closed, best_cells, last_probed, strict=True)):
+        for place, (shard, _) in enumerate(filtered.shards):
+            if of_query[place]:
+                if wanted[i][place]:
+                    score, why = ranking.capped_out(place, i)
+                else:
+                    score, why = _why_skipped(best[place], last)
+                trace = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, why, filtered.n_live[place], score)
+                skipped.setdefault(shard.shard, [None] * m)[i] = trace
+    return skipped
+
+
+def _why_skipped(best_cell: float, last_probed: float) -> tuple[float | None, Reason]:
+    """Predicted score of a shard that has none of the chosen cells, and why it is not opened."""
+    if not math.isfinite(best_cell):
+        return None, _NOT_SCORED
+    scores = (best_cell, last_probed) if math.isfinite(last_probed) else (best_cell,)
+    return best_cell, Reason(ReasonCode.SKIPPED, scores)
+
+
+def choose_cells(
+    queries: Floats, scorer: Scorer, plan: Plan, depth: int, rows: Rows, log_rows: Floats
+) -> tuple[Route, Rows]:
     """Score the cells, and choose those to probe, best first: (m, width), -1 where a query needs fewer.
 
     Parameters
     ----------
+    depth : rows that the chosen cells have to hold at the least
     rows : (n_cells,) rows per cell that may be returned
     log_rows : (n_cells,) their logarithm, 0 for none
     """
-    if width.stop is not None:
-        route = Route.of(queries, scorer, width.stop.n_groups or scorer.n_groups)
-        return route, route.until(width.stop, rows, log_rows, width.wanted)
-    route = Route.of(queries, scorer, groups_for(scorer.n_groups, len(rows), width.n_probe))
-    return route, route.choose(rows, width.n_probe, width.wanted)
+    if plan.stop is not None:
+        route = Route.of(queries, scorer, plan.stop.n_groups or scorer.n_groups)
+        return route, route.until(plan.stop, rows, log_rows, depth)
+    route = Route.of(queries, scorer, groups_for(scorer.n_groups, len(rows), plan.n_probe))
+    return route, route.choose(rows, plan.n_probe, depth)
 
 
 def best_held(held: NDArray[np.bool_], of_chosen: Floats) -> Floats:
-    """(parts, m) predicted score of the best chosen cell that each part holds, where it holds one.
+    """(segments, m) predicted score of the best chosen cell that each segment holds, where it holds one.
 
     Parameters
     ----------
-    held : (parts, m, width) which of a query's chosen cells occur in a part
+    held : (segments, m, width) which of a query's chosen cells occur in a segment
     of_chosen : (m, width) predicted scores of the chosen cells, which come best first
     """
-    found: Floats = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T
-    return found
+    best: Floats = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T
+    return best
 
 
-def in_shards(used: NDArray[np.bool_], first: Floats, starts: Rows) -> tuple[Floats, NDArray[np.bool_]]:
+def in_shards(used: NDArray[np.bool_], best: Floats, starts: Rows) -> tuple[Floats, NDArray[np.bool_]]:
     """(shards, m) the best predicted score in each shard, minus infinity for none, and whether any chosen cell is there.
 
     Parameters
     ----------
-    used : (parts, m) whether a part holds any chosen cell
-    first : see `best_held`
-    starts : (shards,) first part of each shard
+    used : (segments, m) whether a segment holds any chosen cell
+    best : see `best_held`
+    starts : (shards,) first segment of each shard
     """
-    predicted: Floats = np.maximum.reduceat(np.where(used, first, -np.inf), starts, axis=0)
+    predicted: Floats = np.maximum.reduceat(np.where(used, best, -np.inf), starts, axis=0)
     return predicted, np.logical_or.reduceat(used, starts, axis=0)
 
 
-def winners(
+def best_shards(
     competing: NDArray[np.bool_],
     predicted: Floats,
     max_shards: int | None,
-    lifts: Floats | None = None,
-    carrying: Floats | None = None,
+    boosts: Floats | None = None,
+    shares: Floats | None = None,
 ) -> NDArray[np.bool_]:
     """(shards, m) which of the shards that compete are opened: the most promising, where their number is capped.
 
     Parameters
     ----------
-    lifts : (shards, m) that are added to what is predicted
-    carrying : see `_among_best`
+    boosts : (shards, m) that are added to what is predicted
+    shares : (shards,) which of equals come first, see `Boosts.shares_of`
     """
-    ranked = predicted.clip(_LEAST) if lifts is None else predicted.clip(_LEAST) + lifts
-    best: NDArray[np.bool_] = competing & _among_best(np.where(competing, ranked, -np.inf), max_shards, carrying)
+    ranked = predicted.clip(_LEAST) if boosts is None else predicted.clip(_LEAST) + boosts
+    best: NDArray[np.bool_] = competing & _among_best(np.where(competing, ranked, -np.inf), max_shards, shares)
     return best
 
 
@@ -256,26 +329,27 @@ def finite(predicted: float) -> float | None:
     return float(predicted) if np.isfinite(predicted) else None
 
 
-def _among_best(ranked: Floats, max_shards: int | None, carrying: Floats | None) -> NDArray[np.bool_]:
-    """(shards, m) whether a shard is among the `max_shards` best of a query; of equals, those that carry more come first."""
+def _among_best(ranked: Floats, max_shards: int | None, shares: Floats | None) -> NDArray[np.bool_]:
+    """(shards, m) whether a shard is among the `max_shards` best of a query; of equals, those with the larger share come first."""
     if max_shards is None or len(ranked) <= max_shards:
         return np.ones(ranked.shape, np.bool_)
-    if carrying is None:
+    if shares is None:
         order = np.argsort(-ranked, axis=0, kind="stable")
     else:
-        order = np.lexsort((np.broadcast_to(-carrying[:, None], ranked.shape), -ranked), axis=0)
+        order = np.lexsort((np.broadcast_to(-shares[:, None], ranked.shape), -ranked), axis=0)
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(len(ranked))[:, None], axis=0)
     return rank < max_shards
 
 
-def _probing(part: Part, places: NDArray[np.int32], held: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> Part:
-    """A segment's part in the search, for those queries that want it."""
+def _probe(
+    candidate: Candidate, places: NDArray[np.int32], held: NDArray[np.bool_], wanted: NDArray[np.bool_]
+) -> Probe:
+    """What is searched in a segment, for those queries that want it."""
     if len(held) == 1:
-        which, lists = _ONLY, places[held][None]
+        which, lists = _FIRST, places[held][None]
     else:
         which = np.flatnonzero(wanted)
         width = int(held[which].sum(axis=1).max())
         lists = -np.sort(-np.where(held[which], places[which], -1), axis=1)[:, :width]
-    probed: Rows = np.ascontiguousarray(lists, np.int64)
-    return Part(part.view, part.mask, part.n_passing, part.matches, which, probed)
+    return Probe(candidate, which, np.ascontiguousarray(lists, np.int64))

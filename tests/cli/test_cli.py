@@ -62,7 +62,7 @@ def as_json(run):
 def loaded(monkeypatch, town_encoder):
     """The shipped encoder is not loaded again by every command."""
     monkeypatch.setattr("engine.embedding.encoder.load_encoder", lambda name="town": town_encoder)
-    monkeypatch.setattr("engine.searcher.load_encoder", lambda name="town": town_encoder)
+    monkeypatch.setattr("engine.search.query_vectors.load_encoder", lambda name="town": town_encoder)
 
 
 class TestSearch:
@@ -112,7 +112,7 @@ class TestSearch:
         assert wide["hits"] == exact["hits"]
         assert as_json(*narrow, "--prefer-tag", "scene:moon")["hits"] == as_json(*narrow)["hits"]
         with Collection.open(folder) as collection:
-            lean = collection.search(queries(1)[0], 30, prefer=Filter(tags_all=("object:dog",)))
+            lean = collection.search(queries(1)[0], 30, boost=Filter(tags_all=("object:dog",)))
         told = as_json("search", folder, "--vector", vector, "--k", 30, "--prefer-tag", "object:dog")["hits"]
         assert [hit["frame_id"] for hit in told] == [hit.frame_id for hit in lean.hits]
 
@@ -265,7 +265,7 @@ class TestSearch:
     def test_text_is_refused_where_the_encoders_vectors_have_another_length(
         self, run, tmp_path, town_encoder, monkeypatch
     ):
-        monkeypatch.setattr("engine.searcher.load_encoder", lambda name: town_encoder)
+        monkeypatch.setattr("engine.search.query_vectors.load_encoder", lambda name: town_encoder)
         fill(tmp_path / "other", VIDEOS, encoder="town").close()
         status, out, err = run("search", tmp_path / "other", "a dog")
         assert (status, out) == (2, "")

@@ -27,7 +27,7 @@ from engine.lab.compare.contenders import (
     Naive,
     PeakMemory,
     RamFlat,
-    search_options,
+    search_request,
     write_shards,
 )
 from engine.lab.compare.report import (
@@ -40,6 +40,7 @@ from engine.lab.compare.report import (
     table_row,
 )
 from engine.lab.compare.runner import ContenderRunner
+from engine.search import SearchRequest
 from engine.search.ground_truth import TIES, Truth, reading
 from engine.system import memory
 from engine.system.worker import Apart
@@ -262,18 +263,16 @@ class TestWidths:
         assert _rising_widths(16, halves=True) == [1, 2, 3, 4, 6, 8, 12, 16]
 
     def test_what_a_contender_asks_of_the_search(self):
-        assert search_options("exact", "text", ContenderSetting()) == {"exact": True}
-        assert search_options("spread", "image", ContenderSetting(n_probe=3)) == {
-            "router": "spread",
-            "kind": "image",
-            "n_probe": 3,
-        }
-        assert search_options("routed", "text", ContenderSetting(n_probe=3)) == {
-            "router": "learned",
-            "kind": "text",
-            "n_probe": 3,
-        }
-        assert search_options("routed", "text", ContenderSetting(recall=0.9)) == {"kind": "text", "recall": 0.9}
+        assert search_request("exact", "text", 5, ContenderSetting()) == SearchRequest(5, exact=True)
+        assert search_request("spread", "image", 5, ContenderSetting(n_probe=3)) == SearchRequest(
+            5, router="spread", kind="image", n_probe=3
+        )
+        assert search_request("routed", "text", 5, ContenderSetting(n_probe=3)) == SearchRequest(
+            5, router="learned", kind="text", n_probe=3
+        )
+        assert search_request("routed", "text", 5, ContenderSetting(recall=0.9)) == SearchRequest(
+            5, kind="text", recall=0.9
+        )
         assert str(ContenderSetting(recall=0.9)) == "recall 0.9"
 
 

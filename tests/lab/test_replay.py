@@ -127,7 +127,7 @@ class TestReplay:
         replay, _, told = replayed
         with Collection.open(many.path) as collection:
             for step in (0, 11, 79):
-                trace = collection.search(queries(40)[told.which[step]], 10, **replay._width).trace
+                trace = collection.searcher.search(queries(40)[told.which[step]], replay._search_request).trace
                 used = {shard.shard for shard in trace.shards if shard.state in ("opened", "cached")}
                 touched = told.flags[step] & (HIT_BIT | LOADED_BIT) != 0
                 assert {told.shards[i] for i in np.flatnonzero(touched)} == used

@@ -110,14 +110,14 @@ class TestTheCache:
             evaluation = tuner.evaluation
             setting = LayoutSetting(8, "semantic", 0.9, None, budget)
             found = measure_layout(snapshot, evaluation, setting)
-            seen = simulate(evaluation, evaluation.planner.layout("semantic", 8), 0.9, None)
+            seen = simulate(evaluation, evaluation.planner.layout("semantic", 8), evaluation.request(0.9))
         told = simulate_cache(seen, np.ones(len(seen.layout.nbytes)), budget)
         assert told.nbytes == found.nbytes <= budget
         assert told.share == pytest.approx(found.in_memory)
 
     def test_what_does_not_fit_is_waited_for(self, world):
         evaluation = world[1].evaluation
-        seen = simulate(evaluation, evaluation.planner.layout("round_robin", 4), 0.95, None)
+        seen = simulate(evaluation, evaluation.planner.layout("round_robin", 4), evaluation.request(0.95))
         waited = simulate_cache(seen, np.full(4, 7.0), 0)
         assert waited.share == 0
         np.testing.assert_allclose(waited.load_ms, 7.0 * seen.work.segments)

@@ -407,7 +407,7 @@ class TestPrompts:
     @pytest.fixture
     def encoder(self, monkeypatch):
         encoder = Words()
-        monkeypatch.setattr("engine.searcher.load_encoder", lambda name: encoder)
+        monkeypatch.setattr("engine.search.query_vectors.load_encoder", lambda name: encoder)
         return encoder
 
     @pytest.fixture

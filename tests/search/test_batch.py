@@ -9,7 +9,8 @@ import pytest
 
 from engine.collection import Collection
 from engine.errors import NotFound
-from engine.types import Filter, SearchResult, ShardState
+from engine.search import SearchResult
+from engine.types import Filter, ShardState
 from testing.worlds import DIM, fill, make_video, queries, segment_files
 
 VIDEOS = [make_video(i) for i in range(5)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.collection import Collection
-from engine.search.boosts import Preference, passes
+from engine.search.boosts import Boosts, passes
 from engine.types import Filter, FrameBatch, NewVideo, ShardState
 from testing.worlds import DIM, TAGS, VIDEOS, Flat, fill, make_video, queries
 from tests.search.test_preview import filters
@@ -16,9 +16,9 @@ from tests.search.test_preview import filters
 DOG, CAT = "object:dog", "object:cat"
 
 
-def preference(collection: Collection, prefer: Filter) -> Preference | None:
+def boosts_of(collection: Collection, boost: Filter) -> Boosts | None:
     with collection._generations.reading() as snapshot:
-        return Preference.of(snapshot, prefer)
+        return Boosts.of(snapshot, boost)
 
 
 class TestOrder:
@@ -37,9 +37,9 @@ class TestOrder:
         query = np.eye(DIM, dtype=np.float32)[0]
         plain = alike.search(query, 20, exact=True).hits
         assert [hit.frame_id for hit in plain] == list(range(20))
-        hits = alike.search(query, 20, exact=True, prefer=Filter(tags_all=(CAT, DOG))).hits
+        hits = alike.search(query, 20, exact=True, boost=Filter(tags_all=(CAT, DOG))).hits
         assert [hit.frame_id for hit in hits] == [4 * i + j for i in range(5) for j in (3, 1, 2, 0)]
-        hits = alike.search(query, 20, exact=True, prefer=Filter(tags_none=(CAT,))).hits
+        hits = alike.search(query, 20, exact=True, boost=Filter(tags_none=(CAT,))).hits
         assert [hit.frame_id for hit in hits] == [4 * i + j for i in range(5) for j in (0, 2, 1, 3)]
 
     def test_scores_that_are_shown_alike_are_equal(self, tmp_path):
@@ -50,16 +50,16 @@ class TestOrder:
         with fill(tmp_path / "c", [(NewVideo("v"), frames)], built=False) as collection:
             query = np.eye(DIM, dtype=np.float32)[0]
             assert [hit.frame_id for hit in collection.search(query, 2).hits] == [0, 1]
-            hits = collection.search(query, 2, prefer=Filter(tags_all=(DOG,))).hits
+            hits = collection.search(query, 2, boost=Filter(tags_all=(DOG,))).hits
             assert [hit.frame_id for hit in hits] == [1, 0]
             assert hits[0].score < hits[1].score
 
-    @given(seed=st.integers(0, 99), prefer=filters(), k=st.sampled_from([3, 20]), exact=st.booleans())
+    @given(seed=st.integers(0, 99), boost=filters(), k=st.sampled_from([3, 20]), exact=st.booleans())
     @settings(max_examples=50, deadline=None)
-    def test_the_hits_are_the_same_and_shown_scores_never_rise(self, town, seed, prefer, k, exact):
+    def test_the_hits_are_the_same_and_shown_scores_never_rise(self, town, seed, boost, k, exact):
         query = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
         how = {"exact": True} if exact else {"n_probe": 2, "per_shot": 2}
-        plain, leaning = town.search(query, k, **how), town.search(query, k, prefer=prefer, **how)
+        plain, leaning = town.search(query, k, **how), town.search(query, k, boost=boost, **how)
         assert sorted(hit.frame_id for hit in plain.hits) == sorted(hit.frame_id for hit in leaning.hits)
         shown = [float(f"{hit.score:.3f}") for hit in leaning.hits]
         assert shown == sorted(shown, reverse=True)
@@ -68,9 +68,9 @@ class TestOrder:
         ]
 
     def test_a_batch_is_ordered_like_single_queries(self, town):
-        prefer = Filter(tags_all=(DOG,), tags_any=(TAGS[2], TAGS[3]))
-        for query, result in zip(queries(6), town.search_many(queries(6), 30, prefer=prefer), strict=True):
-            alone = town.search(query, 30, prefer=prefer)
+        boost = Filter(tags_all=(DOG,), tags_any=(TAGS[2], TAGS[3]))
+        for query, result in zip(queries(6), town.search_many(queries(6), 30, boost=boost), strict=True):
+            alone = town.search(query, 30, boost=boost)
             assert [hit.frame_id for hit in result.hits] == [hit.frame_id for hit in alone.hits]
 
 
@@ -83,10 +83,10 @@ class TestWhatIsMet:
         assert {hit.frame_id for hit in every if passes(hit, where)} == found
 
     def test_conditions_are_counted_one_by_one(self, town, flat: Flat):
-        prefer = Filter(
+        boost = Filter(
             videos=("v1", "v2"), seconds=(10.0, 30.0), hours=(9, 10), tags_all=(CAT, DOG), tags_none=(TAGS[4],)
         )
-        leaning = preference(town, prefer)
+        leaning = boosts_of(town, boost)
         assert leaning is not None
         parts = [
             Filter(videos=("v1", "v2")),
@@ -98,7 +98,7 @@ class TestWhatIsMet:
         ]
         held = sum(flat.passes(part).astype(int) for part in parts)
         for hit in town.search(queries(1)[0], 1000, exact=True).hits:
-            assert leaning.held(hit) == held[flat.frame_id.tolist().index(hit.frame_id)]
+            assert leaning.n_met(hit) == held[flat.frame_id.tolist().index(hit.frame_id)]
 
     def test_what_no_frame_carries_is_passed_over(self, town):
         query = queries(1)[0]
@@ -108,11 +108,11 @@ class TestWhatIsMet:
             Filter(tags_none=("scene:moon",)),
             Filter(videos=("nobody",)),
         ):
-            assert preference(town, nothing) is None
-            leaning = town.search(query, 20, max_shards=1, prefer=nothing)
+            assert boosts_of(town, nothing) is None
+            leaning = town.search(query, 20, max_shards=1, boost=nothing)
             assert leaning.hits == plain.hits
             assert not any("preferred" in shard.reason for shard in leaning.trace.shards)
-        some = preference(town, Filter(tags_any=("scene:moon", DOG), tags_all=("object:ufo",)))
+        some = boosts_of(town, Filter(tags_any=("scene:moon", DOG), tags_all=("object:ufo",)))
         assert some is not None
         assert some.conditions == (Filter(tags_any=(DOG,)),)
 
@@ -132,37 +132,37 @@ class TestShards:
     def test_shares_of_tags_and_videos_are_the_counts(self, town):
         stats = town.stats().shards
         every = town.search(queries(1)[0], 1000, exact=True).hits
-        for prefer, met in (
+        for boost, met in (
             (Filter(tags_all=(DOG,)), lambda hit: DOG in hit.tags),
             (Filter(tags_none=(DOG,)), lambda hit: DOG not in hit.tags),
             (Filter(videos=("v3",)), lambda hit: hit.video_id == "v3"),
         ):
-            leaning = preference(town, prefer)
+            leaning = boosts_of(town, boost)
             assert leaning is not None
             for shard in stats:
                 mine = [met(hit) for hit in every if hit.shard == shard.shard]
                 assert leaning.shares[shard.shard] == pytest.approx(sum(mine) / len(mine))
 
-    @given(prefer=filters())
+    @given(boost=filters())
     @settings(max_examples=60, deadline=None)
-    def test_shares_are_shares(self, town, prefer):
-        leaning = preference(town, prefer)
+    def test_shares_are_shares(self, town, boost):
+        leaning = boosts_of(town, boost)
         if leaning is not None:
             assert all(0 <= share <= 1 for share in leaning.shares.values())
 
     def test_a_lift_is_a_share_of_the_way_from_worst_to_best(self):
-        leaning = Preference((), {0: 0.0, 1: 0.5, 2: 1.0, 3: 1.0})
+        leaning = Boosts((), {0: 0.0, 1: 0.5, 2: 1.0, 3: 1.0})
         predicted = np.array([[0.5, 0.3], [0.4, 0.2], [0.3, 0.1], [-np.inf, -np.inf]], np.float32)
-        lifts = leaning.lifts([0, 1, 2, 3], predicted)
-        np.testing.assert_allclose(lifts[:3], [[0.0, 0.0], [0.1, 0.1], [0.2, 0.2]], atol=1e-6)
-        assert np.isfinite(leaning.lifts([0, 1, 2, 3], np.full((4, 2), -np.inf, np.float32))).all()
+        boosts = leaning.for_shards([0, 1, 2, 3], predicted)
+        np.testing.assert_allclose(boosts[:3], [[0.0, 0.0], [0.1, 0.1], [0.2, 0.2]], atol=1e-6)
+        assert np.isfinite(leaning.for_shards([0, 1, 2, 3], np.full((4, 2), -np.inf, np.float32))).all()
 
     def test_under_a_cap_shards_that_carry_it_come_earlier_and_say_so(self, by_tag):
         lifted = tied = 0
         for query in queries(20):
             plain = by_tag.search(query, 5, max_shards=2, n_probe=4).trace
             for carrier, tag in enumerate(TAGS):
-                leaning = by_tag.search(query, 5, max_shards=2, n_probe=4, prefer=Filter(tags_all=(tag,))).trace
+                leaning = by_tag.search(query, 5, max_shards=2, n_probe=4, boost=Filter(tags_all=(tag,))).trace
                 assert leaning.shards_probed == plain.shards_probed == 2
                 if "its best cell" in plain.shards[carrier].reason:
                     continue  # Nothing is probed there whatever is preferred.
@@ -178,7 +178,7 @@ class TestShards:
 
     def test_without_a_cap_no_shard_is_ranked(self, by_tag):
         for query in queries(5):
-            trace = by_tag.search(query, 5, n_probe=4, prefer=Filter(tags_all=(DOG,))).trace
+            trace = by_tag.search(query, 5, n_probe=4, boost=Filter(tags_all=(DOG,))).trace
             assert not any("preferred" in shard.reason for shard in trace.shards)
 
 
@@ -186,7 +186,7 @@ class TestAlso:
     def test_a_shard_that_is_asked_for_is_opened_whole(self, town):
         for query in queries(10):
             for shard in town.stats().shards:
-                trace = town.search(query, 3, n_probe=1, also=(shard.shard,)).trace
+                trace = town.search(query, 3, n_probe=1, force_shards=(shard.shard,)).trace
                 told = trace.shards[shard.shard]
                 assert told.state in (ShardState.OPENED, ShardState.CACHED)
                 assert told.vectors_scanned == told.n_frames == shard.n_frames
@@ -196,22 +196,22 @@ class TestAlso:
         for query in queries(10):
             exact = town.search(query, 20, exact=True).hits
             for how in ({"n_probe": 1}, {"max_shards": 1}):
-                assert town.search(query, 20, also=range(4), **how).hits == exact
+                assert town.search(query, 20, force_shards=range(4), **how).hits == exact
 
     def test_it_does_not_count_among_the_capped(self, town):
         for query in queries(10):
             capped = town.search(query, 3, max_shards=1).trace
             others = [s.shard for s in capped.shards if s.state is ShardState.SKIPPED]
-            assert town.search(query, 3, max_shards=1, also=others[:1]).trace.shards_probed == 2
+            assert town.search(query, 3, max_shards=1, force_shards=others[:1]).trace.shards_probed == 2
 
     def test_a_filter_still_holds_in_it(self, town):
         where = Filter(videos=("v0",))
-        hits = town.search(queries(1)[0], 100, n_probe=1, also=range(4), where=where).hits
+        hits = town.search(queries(1)[0], 100, n_probe=1, force_shards=range(4), where=where).hits
         assert {hit.video_id for hit in hits} == {"v0"}
 
     def test_codes_and_whole_shards_are_merged_by_exact_scores(self, tmp_path, coded):
         with fill(tmp_path / "c", VIDEOS, n_shards=4) as collection:
             flat = Flat.of(VIDEOS)
             for query in queries(10):
-                for hit in collection.search(query, 10, n_probe=2, also=(1,)).hits:
+                for hit in collection.search(query, 10, n_probe=2, force_shards=(1,)).hits:
                     assert hit.score == pytest.approx(flat.score_of(query, hit.frame_id), abs=2e-5)

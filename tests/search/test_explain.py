@@ -14,7 +14,7 @@ from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CollectionError
 from engine.search.explain import Cause, Missed
 from engine.search.ground_truth import Truth
-from engine.types import Filter, FrameBatch, NewVideo, ShardState
+from engine.types import Filter, FrameBatch, NewVideo, Reason, ReasonCode, ShardState
 from testing.worlds import DIM, FEW, VIDEOS, fill, make_video, queries
 from tests.search.test_preview import filters
 
@@ -97,9 +97,11 @@ def test_opening_the_shards_of_what_was_missed_finds_it(learned):
     for query in asked:
         missed = collection.missed(query, collection.search(query, 10, n_probe=2), n_probe=2)
         also = sorted({each.hit.shard for each in missed})
-        wider = collection.search(query, 10, n_probe=2, also=also)
+        wider = collection.search(query, 10, n_probe=2, force_shards=also)
         assert {each.hit.frame_id for each in missed} <= {hit.frame_id for hit in wider.hits}
-        assert {each.hit.shard for each in collection.missed(query, wider, n_probe=2, also=also)}.isdisjoint(also)
+        assert {each.hit.shard for each in collection.missed(query, wider, n_probe=2, force_shards=also)}.isdisjoint(
+            also
+        )
 
 
 @given(
@@ -107,12 +109,12 @@ def test_opening_the_shards_of_what_was_missed_finds_it(learned):
     where=st.one_of(st.none(), filters()),
     per_shot=st.sampled_from([None, 1, 2]),
     cap=st.sampled_from([None, 1]),
-    prefer=st.one_of(st.none(), filters()),
+    boost=st.one_of(st.none(), filters()),
 )
 @settings(max_examples=60, deadline=None)
-def test_under_any_filter_missed_frames_pass_it_and_were_not_found(town, seed, where, per_shot, cap, prefer):
+def test_under_any_filter_missed_frames_pass_it_and_were_not_found(town, seed, where, per_shot, cap, boost):
     query = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
-    how = {"n_probe": 1, "where": where, "per_shot": per_shot, "max_shards": cap, "prefer": prefer}
+    how = {"n_probe": 1, "where": where, "per_shot": per_shot, "max_shards": cap, "boost": boost}
     result = town.search(query, 8, **how)
     missed = town.missed(query, result, **how)
     exact = town.search(query, 8, exact=True, where=where, per_shot=per_shot).hits
@@ -156,7 +158,9 @@ def test_frames_of_a_failed_shard_are_missed_because_it_failed(tmp_path):
         sound = collection.search(query, 1, exact=True).hits[0]
         result = collection.search(query, 5, n_probe=3)
         failed = [
-            type(s)(s.shard, s.name, ShardState.FAILED, "it is broken", s.n_frames) if s.shard == sound.shard else s
+            type(s)(s.shard, s.name, ShardState.FAILED, Reason(ReasonCode.FAILED, ("it is broken",)), s.n_frames)
+            if s.shard == sound.shard
+            else s
             for s in result.trace.shards
         ]
         from dataclasses import replace

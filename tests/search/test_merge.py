@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.search.execute import Depth, Part, Task
-from engine.search.merge import RESCORE, merge, rescore_depth
+from engine.search.execute import Depth, ShardAnswer
+from engine.search.filtering import Candidate
+from engine.search.merge import RERANKED, merge, rerank_depth
+from engine.search.shard_selection import Probe
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
@@ -44,9 +46,10 @@ def shards(tmp_path, metric):
     return made
 
 
-def task(shard: ShardView, which, rows, scores, *, exact: bool) -> Task:
+def answer(shard: ShardView, which, rows, scores, *, exact: bool) -> ShardAnswer:
     found = Found(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
-    return Task(shard, [Part(shard.segments[0], None, N, which=np.asarray(which), found=found)])
+    probe = Probe(Candidate(shard.segments[0], None, N, np.empty(0, np.int64)), np.asarray(which))
+    return ShardAnswer(shard, (probe,), (found,))
 
 
 def ranked(shard: ShardView, query, metric, n: int, *, noise: float = 0.0):
@@ -78,12 +81,12 @@ class TestMerge:
     @pytest.mark.parametrize("k", [1, 7, 30, 200])
     def test_exact_scores_are_put_in_one_order_for_each_query(self, shards, metric, k):
         asked = queries(4)
-        tasks = []
+        answers = []
         for shard in shards:
             best = [ranked(shard, query, metric, min(k, N)) for query in asked]
-            tasks.append(task(shard, np.arange(4), [b for b, _ in best], [s for _, s in best], exact=True))
-        merged = merge(tasks, asked, Depth(k, k), metric)
-        assert merged.rescored.tolist() == [0] * 4
+            answers.append(answer(shard, np.arange(4), [b for b, _ in best], [s for _, s in best], exact=True))
+        merged = merge(answers, asked, Depth(k, k), metric)
+        assert merged.reranked.tolist() == [0] * 4
         for i, query in enumerate(asked):
             ids, scores = expected(shards, query, metric, k)
             assert ids_of(merged, i) == ids.tolist()
@@ -92,12 +95,12 @@ class TestMerge:
     @pytest.mark.parametrize("m", [1, 4])
     def test_scores_of_codes_are_replaced_before_the_order_is_made(self, shards, metric, m):
         asked = queries(m)
-        tasks = []
+        answers = []
         for shard in shards:
             best = [ranked(shard, query, metric, N, noise=0.5) for query in asked]
-            tasks.append(task(shard, np.arange(m), [b for b, _ in best], [s for _, s in best], exact=False))
-        merged = merge(tasks, asked, Depth(10, 3 * N), metric)
-        assert merged.rescored.tolist() == [3 * N] * m
+            answers.append(answer(shard, np.arange(m), [b for b, _ in best], [s for _, s in best], exact=False))
+        merged = merge(answers, asked, Depth(10, 3 * N), metric)
+        assert merged.reranked.tolist() == [3 * N] * m
         for i, query in enumerate(asked):
             ids, scores = expected(shards, query, metric, 10)
             assert ids_of(merged, i) == ids.tolist()
@@ -105,36 +108,36 @@ class TestMerge:
 
     def test_only_the_best_by_codes_are_looked_at_again(self, shards, metric):
         asked = queries(1)
-        tasks = [
-            task(shard, [0], *[each[None] for each in ranked(shard, asked[0], metric, N)], exact=False)
+        answers = [
+            answer(shard, [0], *[each[None] for each in ranked(shard, asked[0], metric, N)], exact=False)
             for shard in shards
         ]
-        merged = merge(tasks, asked, Depth(5, 12), metric)
-        assert merged.rescored.tolist() == [12]
+        merged = merge(answers, asked, Depth(5, 12), metric)
+        assert merged.reranked.tolist() == [12]
         assert ids_of(merged, 0) == expected(shards, asked[0], metric, 5)[0].tolist()
 
     def test_a_shard_gives_only_to_the_queries_that_asked_it(self, shards, metric):
         asked = queries(3)
         wanted = {0: [0, 2], 1: [1], 2: [2]}
-        tasks = []
+        answers = []
         for shard in shards:
             best = [ranked(shard, asked[i], metric, 10) for i in wanted[shard.shard]]
-            tasks.append(
-                task(shard, wanted[shard.shard], [b for b, _ in best], [s for _, s in best], exact=shard.shard == 0)
+            answers.append(
+                answer(shard, wanted[shard.shard], [b for b, _ in best], [s for _, s in best], exact=shard.shard == 0)
             )
-        merged = merge(tasks, asked, Depth(8, 20), metric)
+        merged = merge(answers, asked, Depth(8, 20), metric)
         for i, query in enumerate(asked):
             mine = [shard for shard in shards if i in wanted[shard.shard]]
             assert ids_of(merged, i) == expected(mine, query, metric, 8)[0].tolist()
         # Exact rows of the first shard are not looked at again.
-        assert merged.rescored.tolist() == [0, 10, 10]
+        assert merged.reranked.tolist() == [0, 10, 10]
 
     def test_places_without_a_row_are_no_hits(self, shards, metric):
         rows, scores = [[3, -1, -1], [-1, -1, -1]], [[0.5, -np.inf, -np.inf], [-np.inf] * 3]
         for exact in (True, False):
-            merged = merge([task(shards[0], [0, 1], rows, scores, exact=exact)], queries(2), Depth(3, 3), metric)
+            merged = merge([answer(shards[0], [0, 1], rows, scores, exact=exact)], queries(2), Depth(3, 3), metric)
             assert [len(each) for each in merged.rows] == [1, 0]
-            assert merged.rescored.tolist() == ([0, 0] if exact else [1, 0])
+            assert merged.reranked.tolist() == ([0, 0] if exact else [1, 0])
 
     def test_nothing_found_anywhere_is_nothing(self, metric):
         merged = merge([], queries(2), Depth(3, 3), metric)
@@ -143,13 +146,13 @@ class TestMerge:
     def test_a_shard_whose_rows_are_damaged_fails_and_the_others_are_merged(self, shards, metric):
         flip(shards[1].segments[0].segment.folder / "vectors.npy", 128 + 2 * DIM * 5)
         asked = queries(2)
-        tasks = []
+        answers = []
         for shard in shards:
             best = [ranked(shard, query, metric, N) for query in asked]
-            tasks.append(task(shard, [0, 1], [b for b, _ in best], [s for _, s in best], exact=False))
-        merged = merge(tasks, asked, Depth(9, 3 * N), metric)
-        assert [each.error is not None for each in tasks] == [False, True, False]
-        assert (tasks[1].error.shard, tasks[1].error.segment) == (1, "1")
+            answers.append(answer(shard, [0, 1], [b for b, _ in best], [s for _, s in best], exact=False))
+        merged = merge(answers, asked, Depth(9, 3 * N), metric)
+        assert [each.error is not None for each in merged.answers] == [False, True, False]
+        assert (merged.answers[1].error.shard, merged.answers[1].error.segment) == (1, "1")
         for i, query in enumerate(asked):
             assert ids_of(merged, i) == expected([shards[0], shards[2]], query, metric, 9)[0].tolist()
 
@@ -157,5 +160,5 @@ class TestMerge:
 @pytest.mark.parametrize("codec", CODECS)
 @given(k=st.integers(1, 10_000))
 def test_candidates_are_never_fewer_than_the_hits_nor_ten_times_as_many(codec, k):
-    assert k <= rescore_depth(codec, k) <= 10 * k
-    assert rescore_depth(codec, 10) == min(100, RESCORE[codec])
+    assert k <= rerank_depth(codec, k) <= 10 * k
+    assert rerank_depth(codec, 10) == min(100, RERANKED[codec])

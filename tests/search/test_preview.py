@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from engine.collection import Collection
 from engine.errors import NotFound, ShardFailed
+from engine.search import SearchResult
 from engine.search.preview import Preview
 from engine.storage.segment import Segment
-from engine.types import DAYPARTS, Filter, SearchResult, ShardState
+from engine.types import DAYPARTS, Filter, ShardState
 from testing.worlds import DIM, TAGS, VIDEOS, N, fill, make_video, queries
 
 WIDTHS = st.sampled_from([{}, {"exact": True}, {"n_probe": 1}, {"n_probe": 3}, {"n_probe": 8}, {"recall": 0.9}])
@@ -69,14 +70,14 @@ def clause(reason: str) -> str:
     width=WIDTHS,
     cap=st.sampled_from([None, None, 1, 2]),
     where=st.one_of(st.none(), filters()),
-    prefer=st.one_of(st.none(), filters()),
-    also=st.sampled_from([(), (), (2,), (0, 3)]),
+    boost=st.one_of(st.none(), filters()),
+    force_shards=st.sampled_from([(), (), (2,), (0, 3)]),
     kind=st.sampled_from(["text", "image"]),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_search_opens_exactly_what_its_preview_says(world, seed, k, width, cap, where, prefer, also, kind):
+def test_a_search_opens_exactly_what_its_preview_says(world, seed, k, width, cap, where, boost, force_shards, kind):
     query = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
-    how = {**width, "where": where, "prefer": prefer, "also": also, "kind": kind}
+    how = {**width, "where": where, "boost": boost, "force_shards": force_shards, "kind": kind}
     if cap is not None and not width.get("exact"):
         how["max_shards"] = cap
     preview = world.preview(query, k, **how)
@@ -157,7 +158,7 @@ class TestNumbers:
     def test_text_that_is_previewed_is_not_remembered(self, tmp_path, town_encoder):
         with fill(tmp_path / "c", [make_video(0, dim=128)], dim=128, encoder="town") as collection:
             collection.use_encoder(town_encoder)
-            collection.remember = True
+            collection.searcher.query_encoder.remember = True
             result = collection.search("a dog", 3, n_probe=1)
             size = (collection.path / "past-queries.f16").stat().st_size
             collection.preview("a dog", 3)
@@ -172,8 +173,8 @@ class TestErrors:
             ({"n_probe": 0}, ValueError, "n_probe is 0"),
             ({"recall": 2.0}, ValueError, "recall of 2.0"),
             ({"where": Filter(tags_all=("scene:moon",))}, NotFound, "scene:moon"),
-            ({"also": (4,)}, ValueError, "There is no shard 4; the collection has 0 to 3"),
-            ({"also": (-1,)}, ValueError, "There is no shard -1"),
+            ({"force_shards": (4,)}, ValueError, "There is no shard 4; the collection has 0 to 3"),
+            ({"force_shards": (-1,)}, ValueError, "There is no shard -1"),
         ],
     )
     def test_a_preview_refuses_what_the_search_refuses(self, town, how, error, why):

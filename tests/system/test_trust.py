@@ -276,7 +276,9 @@ class TestEncoders:
     def loads(self, monkeypatch, town_encoder):
         """What is loaded."""
         loaded: list[str] = []
-        monkeypatch.setattr("engine.searcher.load_encoder", lambda name: loaded.append(name) or town_encoder)
+        monkeypatch.setattr(
+            "engine.search.query_vectors.load_encoder", lambda name: loaded.append(name) or town_encoder
+        )
         monkeypatch.setattr(
             "engine.embedding.encoder.load_encoder", lambda name="town": loaded.append(name) or town_encoder
         )

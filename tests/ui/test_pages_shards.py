@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from engine import Collection
+from engine import Collection, SearchRequest
 from engine.types import Filter, ShardState
 from testing.app import FRONT_DOOR
 from tests.ui.test_pages import ask, checked, drawn, said
@@ -79,15 +79,15 @@ class TestHints:
 
     def test_an_ignored_hint_is_not_preferred(self, visit: Any) -> None:
         app = ask(visit(), "a dog")
-        assert app.session_state.answer[0][0].prefer == Filter(tags_all=("object:dog",))
+        assert app.session_state.answer[0][0].request.boost == Filter(tags_all=("object:dog",))
         checked(app.segmented_control(key="hint_object:dog").set_value("ignore").run())
-        assert app.session_state.answer[0][0].prefer == Filter()
+        assert app.session_state.answer[0][0].request.boost is None
 
     def test_a_link_repeats_what_is_made_of_the_hints(self, visit: Any, town: Collection) -> None:
         app = visit(q=DOG, **{"hint_weather:snow": "only", "hint_object:dog": "ignore", "hint_scene:park": "nonsense"})
-        assert app.session_state.answer[0][0].where == Filter(tags_all=("weather:snow",))
-        assert "object:dog" not in app.session_state.answer[0][0].prefer.tags_all
-        assert "scene:park" in app.session_state.answer[0][0].prefer.tags_all
+        assert app.session_state.answer[0][0].request.where == Filter(tags_all=("weather:snow",))
+        assert "object:dog" not in app.session_state.answer[0][0].request.boost.tags_all
+        assert "scene:park" in app.session_state.answer[0][0].request.boost.tags_all
 
     def test_hints_that_cannot_act_here_are_shown_without_a_choice(self, visit: Any) -> None:
         app = ask(visit(), "a red elephant")
@@ -98,7 +98,7 @@ class TestHints:
         app = visit(q="a park", scene="street", **{"hint_scene:park": "only"})
         assert "scene:street" in plainly(app.warning[0].value)
         assert plainly(app.warning[0].value).count("choose one.") == 1
-        assert app.session_state.answer[0][0].where == Filter(tags_any=("scene:street",))
+        assert app.session_state.answer[0][0].request.where == Filter(tags_any=("scene:street",))
 
     def test_what_a_filter_cannot_say_is_noted(self, visit: Any) -> None:
         app = visit(q="a dog in the last 5 seconds", **{"hint_last 5 seconds": "only"})
@@ -306,9 +306,8 @@ def test_predicted_scores_are_short(score: float | None, read: str) -> None:
 
 
 def test_a_search_is_the_same_for_the_engine_wherever_it_is_asked(town: Collection) -> None:
-    search = asking.Search(
-        asking.Question("a dog"), asking.Settings(max_shards=2), Filter(), Filter(tags_all=("object:dog",))
-    )
-    result = town.search("a dog", 24, **search.how())
+    request = SearchRequest(24, per_shot=2, max_shards=2, boost=Filter(tags_all=("object:dog",)))
+    search = asking.Search(asking.Question("a dog"), request)
+    result = town.searcher.search("a dog", search.request)
     assert result.trace.shards_probed <= 2
-    assert town.preview("a dog", 24, **search.how()).count(ShardState.OPENED, ShardState.CACHED) <= 2
+    assert town.searcher.preview("a dog", search.request).count(ShardState.OPENED, ShardState.CACHED) <= 2

@@ -41,9 +41,12 @@ class Axes:
 
 
 class TestMaking:
-    def test_the_package_offers_the_collection_and_the_filter(self):
+    def test_the_package_offers_what_it_lists(self):
         assert engine.Collection is Collection
-        assert set(engine.__all__) == {"Collection", "Filter"}
+        values = {"SearchRequest", "Filter", "Hit", "SearchResult", "Trace", "NewVideo", "FrameBatch", "Settings"}
+        errors = {name for name, value in vars(engine.errors).items() if isinstance(value, type)}
+        assert set(engine.__all__) == {"Collection"} | values | errors
+        assert all(getattr(engine, name).__name__ == name for name in engine.__all__)
         with pytest.raises(AttributeError, match="nothing_else"):
             _ = engine.nothing_else
 
@@ -249,7 +252,7 @@ class TestEncoders:
 
     def test_threads_that_search_first_at_once_load_the_encoder_once(self, tmp_path, monkeypatch):
         loads = []
-        monkeypatch.setattr("engine.searcher.load_encoder", lambda name: loads.append(name) or Axes())
+        monkeypatch.setattr("engine.search.query_vectors.load_encoder", lambda name: loads.append(name) or Axes())
         with fill(tmp_path / "c", VIDEOS[:1], encoder="axes") as collection, ThreadPoolExecutor(8) as pool:
             assert len(list(pool.map(collection.search, ["north"] * 8))) == 8
         assert loads == ["axes"]

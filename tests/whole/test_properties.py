@@ -35,10 +35,10 @@ from engine.errors import DuplicateVideo, NotFound
 from engine.frames import columns
 from engine.layout.placement import PLACEMENTS
 from engine.routing import regression
-from engine.search import filtering, loop, plan
+from engine.search import SearchResult, filtering, pipeline, plan
 from engine.storage import gather, maintenance, segment, staging
 from engine.storage import rows as records
-from engine.types import DAYPARTS, Filter, FrameBatch, NewVideo, SearchResult
+from engine.types import DAYPARTS, Filter, FrameBatch, NewVideo
 from engine.vectors import cells
 from testing.model import Mask, Model, Vector, close
 
@@ -332,7 +332,7 @@ class Twins:
             assert result.trace.method == "routed"
             model.assert_answers(result.hits, query, everything, mask)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loop, "rescore_depth", lambda codec, k: 100_000)
+            patch.setattr(pipeline, "rerank_depth", lambda codec, k: 100_000)
             many = collection.search_many(queries, k, **wide)
             for query, result in zip(queries, many, strict=True):
                 model.assert_answers(result.hits, query, k, mask)

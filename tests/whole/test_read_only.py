@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import searcher
 from engine.collection import Collection
 from engine.errors import Busy, ReadOnly
+from engine.search import searcher
 from engine.storage import pictures
 from engine.system.locks import FileLock
 from engine.system.system_errors import check_writable

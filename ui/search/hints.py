@@ -72,7 +72,7 @@ def row(collection: Collection, text: str, where: Filter) -> tuple[Filter, Filte
 def _filters(
     by_mode: Mapping[str, list[Hint]], where: Filter, carried: Carried, duration: float | None
 ) -> tuple[Filter, Filter]:
-    prefer = Filter()
+    boost = Filter()
     notes: list[str] = []
     try:
         only = as_filter(by_mode[ONLY], carried.tags, duration)
@@ -82,13 +82,13 @@ def _filters(
         st.warning(plain(f"{error} Until then these hints narrow nothing."))
     try:
         leaning = as_filter(by_mode[PREFER], carried.tags, duration)
-        prefer = leaning.where
+        boost = leaning.where
         notes += leaning.notes
     except ValueError as error:
         st.warning(plain(f"{error} Until then nothing is preferred."))
     if notes:
         st.caption(plain(" ".join(notes)))
-    return where, prefer
+    return where, boost
 
 
 def _key(hint: Hint) -> str:

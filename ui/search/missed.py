@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import Stopped
-from engine.types import SearchResult
 from ui.search import query
 from ui.search.query import Search
 from ui.shards.preview import names
@@ -18,7 +17,7 @@ from ui.shared.words import count, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.search import Missed
+    from engine.search import Missed, SearchResult
 
 SHOWN = 12
 """Missed frames that are shown; more are counted."""
@@ -51,9 +50,9 @@ def asked_for(search: Search) -> bool:
 
 def strip(collection: Collection, search: Search, result: SearchResult) -> None:
     """What was missed, in one sentence and as frames."""
-    if search.also:
+    if search.request.force_shards:
         st.button(
-            f"Opened too: {names(search.also)}",
+            f"Opened too: {names(search.request.force_shards)}",
             key="no_more",
             icon=":material/close:",
             on_click=query.open_no_more,
@@ -109,7 +108,7 @@ def _compared(collection: Collection, search: Search, result: SearchResult) -> t
     value = search.question.value(collection)
     name = resources.mine(f"missed {hash((search, str(collection.path), result.trace.generation))}")
     job = resources.board().once(
-        name, lambda report: collection.missed(value, result, **search.how()), resources.visitor()
+        name, lambda report: collection.searcher.missed(value, result, search.request), resources.visitor()
     )
     job.wait(AT_ONCE)
     if job.running:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from engine.errors import NotFound
 from engine.system import bounds
 from engine.text import unheard
-from engine.types import Filter, Frame, SearchResult
+from engine.types import Frame
 from ui.shared.shelf import Opened
 from ui.shared.words import clock, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.searcher import How
+    from engine.search import SearchRequest, SearchResult
 
 COUNTS = ["12", "24", "48", "96"]
 PER_SHOT = ["1", "2", "5", "all"]
@@ -27,19 +27,6 @@ METHODS = ["auto", "routed", "exact"]
 CAPS = ["all", "1", "2", "3", "5", "8"]
 SAMPLES = 12
 """Stored texts, and frames, that are offered where words cannot be asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How many frames, and how to look for them."""
-
-    k: int = 24
-    per_shot: int | None = 2
-    exact: bool = False
-    n_probe: int | None = None
-    """Cells to probe; None leaves it to the collection."""
-    max_shards: int | None = None
-    """Shards to open at most; None for any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +52,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search as it is asked for: what, where, and how."""
+    """A question, and how it is searched."""
 
     question: Question
-    chosen: Settings
-    where: Filter
-    prefer: Filter
-    also: tuple[int, ...] = ()
-    """Shards to open whatever the router says."""
-
-    def how(self) -> How:
-        """As the engine takes it."""
-        return {
-            "exact": self.chosen.exact,
-            "n_probe": self.chosen.n_probe,
-            "max_shards": self.chosen.max_shards,
-            "per_shot": self.chosen.per_shot,
-            "where": self.where,
-            "prefer": self.prefer,
-            "also": self.also,
-        }
+    request: SearchRequest
 
 
 def box() -> str:
@@ -210,8 +181,10 @@ def examples(queries: Sequence[str]) -> None:
         )
 
 
-def settings(collection: Collection, *, shots: bool = True) -> Settings:
-    """Result count and probes, in a popover; `shots` with a limit on the frames from one shot."""
+def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
+    """How to search, from a popover; `shots` with a limit on the frames from one shot."""
+    from engine import SearchRequest
+
     n_cells = collection.stats().n_cells
     per_shot = "all"
     with st.popover("Settings", icon=":material/tune:", key="settings"):
@@ -251,21 +224,27 @@ def settings(collection: Collection, *, shots: bool = True) -> Settings:
                 bind="query-params",
                 help="A cap bounds the time. What you prefer then helps to choose the shards; frames elsewhere are missed.",
             )
-    few = None if per_shot == "all" else int(per_shot)
-    return Settings(int(k), few, method == "exact", probes, None if cap == "all" else int(cap))
+    return SearchRequest(
+        int(k),
+        exact=method == "exact",
+        n_probe=probes,
+        max_shards=None if cap == "all" else int(cap),
+        per_shot=None if per_shot == "all" else int(per_shot),
+    )
 
 
-def search(collection: Collection, question: Question, chosen: Settings, where: Filter, prefer: Filter) -> Search:
+def search(collection: Collection, question: Question, request: SearchRequest) -> Search:
     """What is searched, with the shards that the visitor had opened too for the same question."""
-    asked = (Search(question, chosen, where, prefer), str(collection.path))
+    asked = (Search(question, request), str(collection.path))
     kept = st.session_state.get("also")
-    return replace(asked[0], also=kept[1] if kept is not None and kept[0] == asked else ())
+    forced = kept[1] if kept is not None and kept[0] == asked else ()
+    return Search(question, replace(request, force_shards=forced))
 
 
 def open_too(collection: Collection, search: Search, shard: int) -> None:
     """Open one more shard for this question; for callbacks."""
-    asked = (replace(search, also=()), str(collection.path))
-    st.session_state.also = (asked, tuple(sorted({*search.also, shard})))
+    asked = (Search(search.question, replace(search.request, force_shards=())), str(collection.path))
+    st.session_state.also = (asked, tuple(sorted({*search.request.force_shards, shard})))
 
 
 def open_no_more() -> None:
@@ -278,7 +257,7 @@ def answer(collection: Collection, asked_for: Search) -> SearchResult:
     asked = (asked_for, str(collection.path), collection.generation)
     kept = st.session_state.get("answer")
     if kept is None or kept[0] != asked:
-        found = collection.search(asked_for.question.value(collection), asked_for.chosen.k, **asked_for.how())
+        found = collection.searcher.search(asked_for.question.value(collection), asked_for.request)
         st.session_state.answer = kept = (asked, found)
     return kept[1]
 

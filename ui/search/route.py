@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from engine.system import cell, visible
-from engine.types import SEARCHED, SearchResult, ShardState, ShardTrace, Trace
+from engine.types import SEARCHED, ShardState
 from ui.components import component
 from ui.shared.looks import LOOKS
 from ui.shared.words import count, milliseconds, nbytes, plain
+
+if TYPE_CHECKING:
+    from engine.search import SearchResult, ShardTrace, Trace
 
 _BAR = component("route")
 

@@ -35,7 +35,7 @@ _MAY = {ShardState.OPENED: "May hold an answer", ShardState.CACHED: "May hold an
 def preview(collection: Collection, search: Search) -> Preview:
     """What the search would open; without a question, what the filter leaves."""
     question = search.question.value(collection) if search.question else None
-    return collection.preview(question, search.chosen.k, **search.how())
+    return collection.searcher.preview(question, search.request)
 
 
 def sentence(told: Preview) -> str:

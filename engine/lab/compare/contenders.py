@@ -8,16 +8,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from engine.collection import Collection
-from engine.search import float_rows, reading
+from engine.routing import Kind, RouterName
+from engine.search import SearchRequest, Trace, float_rows, reading
 from engine.storage import ShardView
 from engine.system import Report, storage_errors
 from engine.system import memory as footprint
-from engine.types import SEARCHED, Trace
+from engine.types import SEARCHED
 from engine.vectors import FlatRows, Floats, Rows
 
 ROUTED = ("centroid", "spread", "routed")
@@ -200,7 +201,7 @@ class RamFlat:
 class CollectionContender:
     """A search of the collection: exact, or by one of its routers."""
 
-    def __init__(self, path: Path, name: str, kind: str, threads: int) -> None:
+    def __init__(self, path: Path, name: str, kind: Kind, threads: int) -> None:
         self._path = path
         self._name = name
         self._kind = kind
@@ -210,9 +211,9 @@ class CollectionContender:
         self._collection = Collection.open(self._path, cache_bytes=_UNBOUNDED_CACHE, workers=self._threads)
 
     def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer:
-        asked = search_options(self._name, self._kind, setting)
+        request = search_request(self._name, self._kind, k, setting)
         started = time.perf_counter()
-        result = self._collection.search(query, k, **asked)
+        result = self._collection.searcher.search(query, request)
         ms = (time.perf_counter() - started) * 1e3
         trace = result.trace
         return ContenderAnswer(
@@ -250,26 +251,23 @@ def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
     return steps
 
 
-def search_options(name: str, kind: str, setting: ContenderSetting) -> dict[str, Any]:
-    """Keyword arguments of `Collection.search` for a contender.
+def search_request(name: str, kind: Kind, k: int, setting: ContenderSetting) -> SearchRequest:
+    """The search of a contender.
 
     With a recall, and for images, `routed` leaves the choice of the router to the collection.
     """
     if name == "exact":
-        return {"exact": True}
-    asked: dict[str, Any] = {"kind": kind}
+        return SearchRequest(k, exact=True)
+    routers: dict[str, RouterName] = {"centroid": "centroid", "spread": "spread"}
+    router = routers.get(name)
     if setting.recall is not None:
-        asked["recall"] = setting.recall
-    else:
-        asked["n_probe"] = setting.n_probe
-    if name != "routed":
-        asked["router"] = name
-    elif setting.recall is None and kind == "text":
-        asked["router"] = "learned"
-    return asked
+        return SearchRequest(k, recall=setting.recall, kind=kind, router=router)
+    if name == "routed" and kind == "text":
+        router = "learned"
+    return SearchRequest(k, n_probe=setting.n_probe, kind=kind, router=router)
 
 
-def make_contender(name: str, path: Path, folder: Path, kind: str, threads: int, memory: PeakMemory) -> Contender:
+def make_contender(name: str, path: Path, folder: Path, kind: Kind, threads: int, memory: PeakMemory) -> Contender:
     """Make a contender by its name; it is not opened yet.
 
     Parameters

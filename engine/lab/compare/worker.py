@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.frames import import_companions
 from engine.lab.compare.contenders import SHARDS, ContenderSetting, PeakMemory, make_contender, write_shards
+from engine.routing import Kind
 from engine.search import Truth, reading
 from engine.system import Handler, Report, remove_folder, serve
 from engine.vectors import Floats
@@ -47,7 +48,7 @@ class _ContenderServer:
         np.save(self._folder / "ids.npy", truth.ids)
         np.save(self._folder / "scores.npy", truth.scores)
 
-    def open(self, report: Report, name: str, path: str, kind: str, threads: int, k: int) -> float:
+    def open(self, report: Report, name: str, path: str, kind: Kind, threads: int, k: int) -> float:
         """Open a contender; returns the seconds it took."""
         self._k = k
         self._queries: Floats = np.load(self._folder / "queries.npy")

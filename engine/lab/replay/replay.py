@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from engine.collection import Collection
 from engine.errors import CollectionError
@@ -16,7 +15,7 @@ from engine.lab.replay.cache_history import CacheHistory, CacheRecorder
 from engine.lab.replay.workloads import query_order
 from engine.reports import open_nbytes
 from engine.routing import Kind, default_n_probe
-from engine.search import DEFAULT_RECALL, Asked, make_plan, reading
+from engine.search import DEFAULT_RECALL, SearchRequest, make_plan, reading
 from engine.storage import CacheJournal, Snapshot
 from engine.types import CacheStats
 from engine.vectors import Floats
@@ -70,7 +69,7 @@ class Replay:
         with reading(request.path) as snapshot:
             _check(request, snapshot)
             self._generation = snapshot.generation
-            self._width = _width(snapshot, request)
+            self._search_request = _routed_request(snapshot, request)
             sizes = [
                 [open_nbytes(view.segment, snapshot.settings, "loaded") for view in shard.segments]
                 for shard in snapshot.shards
@@ -159,7 +158,7 @@ class Replay:
         request, written = self._request, 0
         for done, which in enumerate(self._order.tolist(), 1):
             started = time.monotonic()
-            trace = collection.search(request.queries[which], request.k, kind=request.kind, **self._width).trace
+            trace = collection.searcher.search(request.queries[which], self._search_request).trace
             if trace.generation != self._generation:
                 raise CollectionError("The collection was changed meanwhile; start the replay again.")
             events = journal.since(written)
@@ -183,9 +182,9 @@ def _check(request: ReplayRequest, snapshot: Snapshot) -> None:
     check_rows(request.queries, snapshot.settings.metric, "fp32", "the queries")
 
 
-def _width(snapshot: Snapshot, request: ReplayRequest) -> dict[str, Any]:
-    """The width of a routed search, whatever the collection prefers: the usual recall if its router is calibrated, else the usual `n_probe`."""
-    asked = Asked(request.k, request.kind, False, DEFAULT_RECALL, None, None, None, None, False)
-    if make_plan(snapshot, asked).exact:
-        return {"n_probe": default_n_probe(len(snapshot.cells or ()))}
-    return {"recall": DEFAULT_RECALL}
+def _routed_request(snapshot: Snapshot, request: ReplayRequest) -> SearchRequest:
+    """A routed search, whatever the collection prefers: the usual recall if its router is calibrated, else the usual `n_probe`."""
+    usual = SearchRequest(request.k, recall=DEFAULT_RECALL, kind=request.kind)
+    if make_plan(snapshot, usual, request.kind).exact:
+        return replace(usual, recall=None, n_probe=default_n_probe(len(snapshot.cells or ())))
+    return usual

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.search import SearchResult
 from engine.storage import Snapshot
-from engine.types import SearchResult
 
 Values = NDArray[np.float64]
 _LEAST_ERROR = 0.05

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.errors import EngineError
 from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Kind, log_of
-from engine.search import Asked, Plan, Truth, Width, choose, float_rows, make_plan, rescore_depth
+from engine.search import Plan, SearchRequest, Truth, choose_cells, float_rows, make_plan, rerank_depth
 from engine.storage import Gathered, Snapshot, prepare_query
 from engine.vectors import Floats, Rows, lists
 
@@ -69,18 +69,20 @@ class Evaluation:
         """(n_cells,) frames in each cell."""
         return self.snapshot.routing.rows
 
-    def plan(self, recall: float, max_shards: int | None) -> Plan:
-        """The plan of a search for the k best."""
-        asked = Asked(self.k, self.kind, False, recall, None, max_shards, None, None, False)
-        return make_plan(self.snapshot, asked)
+    def request(self, recall: float, max_shards: int | None = None) -> SearchRequest:
+        """The request that the test queries are searched with."""
+        return SearchRequest(self.k, recall=recall, max_shards=max_shards, kind=self.kind)
+
+    def plan(self, request: SearchRequest) -> Plan:
+        """The plan of such searches."""
+        return make_plan(self.snapshot, request, self.kind)
 
     def route(self, plan: Plan) -> RoutedCells:
         """The cells that each query probes under a routed plan, in whichever shards; cached."""
         known = self._routes.get(plan)
         if known is None:
             scorer = self.snapshot.routing.scorers(plan.kind)[plan.router]
-            width = Width(plan.n_probe, plan.stop, plan.k)
-            route, chosen = choose(self.queries, scorer, width, self.rows, log_of(self.rows))
+            route, chosen = choose_cells(self.queries, scorer, plan, self.k, self.rows, log_of(self.rows))
             of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
             known = RoutedCells(chosen, of_chosen, route.scored)
             while len(self._routes) >= _KEPT:
@@ -150,7 +152,7 @@ def kept_by_codes(
     stored = {"fp16": 2, "fp32": 4}
     if stored.get(codec, 0) >= stored[snapshot.settings.store]:
         return np.ones(truth.ids.shape, np.bool_)
-    depth = rescore_depth(codec, truth.k)
+    depth = rerank_depth(codec, truth.k)
     m, done = len(queries), 0
     ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
     for shard in snapshot.shards:

@@ -23,7 +23,7 @@ from engine.lab.tuning.timing import (
 from engine.lab.tuning.tuner import Z_90, Interval, LayoutMetrics, LayoutSetting, Tuner
 from engine.reports import open_nbytes
 from engine.routing import Kind
-from engine.search import DEFAULT_RECALL, ShardCache, reading
+from engine.search import DEFAULT_RECALL, ShardCache, make_plan, reading, sentence
 from engine.storage import Snapshot
 from engine.vectors import Floats
 
@@ -52,9 +52,10 @@ def measure_layout(snapshot: Snapshot, evaluation: Evaluation, setting: LayoutSe
     ----------
     setting : recall, `max_shards` and `cache_bytes` of the searches; its layout is taken over unchecked
     """
-    plan = replace(evaluation, snapshot=snapshot.imagined()).plan(setting.recall, setting.max_shards)
+    request = evaluation.request(setting.recall, setting.max_shards)
+    plan = make_plan(snapshot, request, evaluation.kind)
     cache = ShardCache(setting.cache_bytes)
-    results, ms = time_searches(snapshot, evaluation.queries, plan, cache)
+    results, ms = time_searches(snapshot, evaluation.queries, request, plan, cache)
     ids = [[hit.frame_id for hit in result.hits] for result in results]
     recalls = np.array([evaluation.truth.recall(i, hits) for i, hits in enumerate(ids)])
     opened = np.array([result.trace.shards_probed for result in results], np.float64)
@@ -74,7 +75,7 @@ def measure_layout(snapshot: Snapshot, evaluation: Evaluation, setting: LayoutSe
         float(np.mean([result.trace.vectors_scanned for result in results])),
         float(np.mean([result.trace.cells_scored for result in results])),
         plan.exact,
-        plan.reason,
+        sentence(plan.why),
     )
 
 
@@ -151,17 +152,22 @@ def _timings(
                 layout = stack.enter_context(temporary_layout(snapshot, placement, n))
             loads += time_loads(layout)
             tasks += _tasks(name, layout, evaluation, n)
-        first = replace(tasks[0], queries=evaluation.queries, plan=evaluation.plan(DEFAULT_RECALL, None))
+        usual = evaluation.request(DEFAULT_RECALL)
+        first = replace(tasks[0], queries=evaluation.queries, request=usual, plan=evaluation.plan(usual))
         return time_in_turns([first, *tasks], within(progress, 0.4, 1.0)), loads
 
 
 def _tasks(name: str, layout: Snapshot, evaluation: Evaluation, n: int) -> list[TimingTask]:
     """Narrow and wide searches, with a cap on shards, and exact ones."""
-    asked: list[tuple[float, int | None]] = [(recall, None) for recall in _RECALLS]
+    requests = [evaluation.request(recall) for recall in _RECALLS]
     if n > 1:
-        asked.append((DEFAULT_RECALL, max(1, n // 4)))
-    plans = dict.fromkeys(plan for plan in (evaluation.plan(*one) for one in asked) if not plan.exact)
-    exact = evaluation.plan(1.0, None)
+        requests.append(evaluation.request(DEFAULT_RECALL, max(1, n // 4)))
+    plans = [(request, evaluation.plan(request)) for request in requests]
+    exact = evaluation.request(1.0)
     cache = ShardCache(UNBOUNDED_CACHE)
-    tasks = [TimingTask(name, layout, evaluation.queries[:_TIMED], plan, cache) for plan in plans]
-    return [*tasks, TimingTask(name, layout, evaluation.queries[:_SCANS], exact, cache)]
+    tasks = [
+        TimingTask(name, layout, evaluation.queries[:_TIMED], request, plan, cache)
+        for request, plan in plans
+        if not plan.exact
+    ]
+    return [*tasks, TimingTask(name, layout, evaluation.queries[:_SCANS], exact, evaluation.plan(exact), cache)]

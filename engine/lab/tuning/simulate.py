@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.lab.tuning.cost_model import SearchWork, Values
-from engine.lab.tuning.evaluation import Evaluation
+from engine.lab.tuning.evaluation import Evaluation, RoutedCells
 from engine.lab.tuning.layouts import ShardLayout
-from engine.search import Plan, best_held, in_shards, rescore_depth, winners
+from engine.search import Plan, SearchRequest, best_held, best_shards, in_shards, rerank_depth
 from engine.storage import ByteLRU
 from engine.vectors import Rows
 
@@ -40,8 +40,7 @@ class Simulation:
 def simulate(
     evaluation: Evaluation,
     layout: ShardLayout,
-    recall: float,
-    max_shards: int | None,
+    request: SearchRequest,
     codec: str = "",
     kept: NDArray[np.bool_] | None = None,
 ) -> Simulation:
@@ -49,18 +48,18 @@ def simulate(
 
     Parameters
     ----------
-    recall : asked for
-    max_shards : shards that may be opened; None for all
+    request : see `Evaluation.request`
     codec, kept : another codec, and its `Evaluation.kept`
     """
-    plan = evaluation.plan(recall, max_shards)
+    plan = evaluation.plan(request)
     kept = evaluation.kept if kept is None else kept
     if plan.exact:
         return _exact(evaluation, layout, plan)
-    depth = rescore_depth(codec or evaluation.planner.settings.codec, plan.k)
+    depth = rerank_depth(codec or evaluation.planner.settings.codec, request.k)
     routed = evaluation.route(plan)
     parts = [
-        _step(evaluation, layout, plan, slice(i, i + _BATCH), kept, depth) for i in range(0, len(routed.chosen), _BATCH)
+        _step(evaluation, layout, request, routed, slice(i, i + _BATCH), kept, depth)
+        for i in range(0, len(routed.chosen), _BATCH)
     ]
     recalls, works, segments = zip(*parts, strict=True)
     names = SearchWork.__slots__
@@ -79,16 +78,21 @@ def _exact(evaluation: Evaluation, layout: ShardLayout, plan: Plan) -> Simulatio
 
 
 def _step(
-    evaluation: Evaluation, layout: ShardLayout, plan: Plan, some: slice, kept: NDArray[np.bool_], depth: int
+    evaluation: Evaluation,
+    layout: ShardLayout,
+    request: SearchRequest,
+    routed: RoutedCells,
+    some: slice,
+    kept: NDArray[np.bool_],
+    depth: int,
 ) -> tuple[Values, SearchWork, list[Rows]]:
-    routed = evaluation.route(plan)
     chosen, of_chosen = routed.chosen[some], routed.of_chosen[some]
     m = len(chosen)
     counts = layout.counts[:, chosen]
     held = counts > 0
     used = np.logical_or.reduce(held, axis=2)
     predicted, wanted = in_shards(used, best_held(held, of_chosen), layout.starts)
-    opened = winners(wanted, predicted, plan.max_shards)
+    opened = best_shards(wanted, predicted, request.max_shards)
     probing = used & opened[layout.shard_of]
     held &= probing[:, :, None]
     per_segment = np.where(probing, counts.sum(axis=2, dtype=np.int64), 0)
@@ -96,7 +100,7 @@ def _step(
     in_segments = np.bincount(layout.shard_of, minlength=len(layout.starts))
     plain = per_segment[~layout.coded].sum(axis=0)
     ones = np.ones(m)
-    n_probed = held.any(axis=0).sum(axis=1) if plan.max_shards is not None else (chosen >= 0).sum(axis=1)
+    n_probed = held.any(axis=0).sum(axis=1) if request.max_shards is not None else (chosen >= 0).sum(axis=1)
     work = SearchWork(
         routed.scored[some].astype(np.float64),
         ones * len(layout.starts),
@@ -115,7 +119,7 @@ def _step(
     np.put_along_axis(probed, chosen, True, axis=1)  # -1 is the last column, which stands for no cell.
     found = right & np.take_along_axis(probed, cell, 1) & probing[segment, np.arange(m)[:, None]]
     found &= kept[some] | ~layout.coded[segment]
-    k = min(plan.k, places.shape[1])
+    k = min(request.k, places.shape[1])
     recall = np.minimum(found.sum(axis=1), k) / k
     return recall, work, [np.flatnonzero(probing[:, i]) for i in range(m)]
 

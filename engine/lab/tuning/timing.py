@@ -15,10 +15,9 @@ import numpy as np
 from engine.lab.tuning.cost_model import SearchWork, SegmentLoad, TimedSearches, Values
 from engine.lab.tuning.evaluation import Progress
 from engine.lab.tuning.layouts import LayoutPlanner, ShardLayout
-from engine.search import Plan, Prober, ShardCache, Wanted, search
+from engine.search import Plan, Prober, SearchRequest, SearchResult, ShardCache, search
 from engine.storage import Gathered, Segment, SegmentView, ShardView, Snapshot, write_segment
 from engine.system import storage_errors
-from engine.types import Filter, SearchResult
 from engine.vectors import Floats
 
 MAX_LAID_OUT = 65_536
@@ -32,7 +31,12 @@ _LOADS = 12
 
 
 def time_searches(
-    snapshot: Snapshot, queries: Floats, plan: Plan, cache: ShardCache | None = None, repeats: int = REPEATS
+    snapshot: Snapshot,
+    queries: Floats,
+    request: SearchRequest,
+    plan: Plan,
+    cache: ShardCache | None = None,
+    repeats: int = REPEATS,
 ) -> tuple[list[SearchResult], Values]:
     """Search for each query (m, dim) by itself, after one round that does not count.
 
@@ -46,8 +50,7 @@ def time_searches(
     """
     prober = Prober(ShardCache(UNBOUNDED_CACHE) if cache is None else cache)
     rounds = [
-        [search(snapshot, query[None], plan, Wanted(Filter()), prober)[0] for query in queries]
-        for _ in range(repeats + 1)
+        [search(snapshot, query[None], request, plan, prober)[0] for query in queries] for _ in range(repeats + 1)
     ][1:]
     ms = np.median([[result.trace.ms["total"] for result in results] for results in rounds], axis=0)
     return rounds[0], ms
@@ -60,6 +63,7 @@ class TimingTask:
     layout: str
     snapshot: Snapshot
     queries: Floats
+    request: SearchRequest
     plan: Plan
     cache: ShardCache
     """Shared by the tasks of one layout."""
@@ -78,7 +82,7 @@ def time_in_turns(tasks: Sequence[TimingTask], progress: Progress, repeats: int 
             prober = Prober(task.cache)
             for _ in range(2):
                 answers[j] = [
-                    search(task.snapshot, query[None], task.plan, Wanted(Filter()), prober)[0] for query in task.queries
+                    search(task.snapshot, query[None], task.request, task.plan, prober)[0] for query in task.queries
                 ]
             ms[j].append(np.array([result.trace.ms["total"] for result in answers[j]]))
     return [

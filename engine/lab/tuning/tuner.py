@@ -15,7 +15,7 @@ from engine.lab.tuning.cost_model import CostModel, Values
 from engine.lab.tuning.evaluation import Evaluation, Progress
 from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
-from engine.search import DEFAULT_RECALL
+from engine.search import DEFAULT_RECALL, sentence
 from engine.storage import Snapshot
 
 MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
@@ -198,7 +198,8 @@ class Tuner:
         codec = self.codecs.get(setting.codec)
         layout = evaluation.planner.layout(setting.placement, setting.n_shards, setting.codec)
         kept = None if codec is None else codec.kept
-        simulation = simulate(evaluation, layout, setting.recall, setting.max_shards, setting.codec, kept)
+        request = evaluation.request(setting.recall, setting.max_shards)
+        simulation = simulate(evaluation, layout, request, setting.codec, kept)
         metrics = self._metrics(setting, simulation, 1.0 if codec is None else codec.pace)
         if len(self._known) >= _CACHED:
             self._known.clear()
@@ -238,7 +239,7 @@ class Tuner:
             float(simulation.scanned.mean()),
             float(simulation.work.scored.mean()),
             simulation.plan.exact,
-            simulation.plan.reason,
+            sentence(simulation.plan.why),
         )
 
     def moved(self, snapshot: Snapshot) -> Tuner:

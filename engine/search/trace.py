@@ -1,0 +1,104 @@
+"""What a search found, and what it did for that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from engine.search import wording
+from engine.types import SEARCHED, Hit, Reason, ShardState
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTrace:
+    """What a search did with one shard, and why."""
+
+    shard: int
+    name: str
+    state: ShardState
+    why: Reason
+    n_frames: int
+    score: float | None = None
+    """Best predicted score over the shard's cells; None where nothing was predicted."""
+    cells: int = 0
+    """Cells probed in this shard."""
+    vectors_scanned: int = 0
+    bytes_read: int = 0
+    """Bytes read from disk to open it; 0 from the cache."""
+    ms: float = 0.0
+
+    @property
+    def reason(self) -> str:
+        """Why, as a clause."""
+        return wording.shard_clause(self.state, self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """How a search went."""
+
+    generation: int
+    method: str
+    """`exact` or `routed`."""
+    why: Reason
+    """Why this method and this width."""
+    k: int
+    n_probe: int
+    """Cells probed; 0 for exact search, which does not go by cells."""
+    n_cells: int
+    """Cells to choose from; 0 where an exact search was asked for."""
+    cells_scored: int
+    vectors_total: int
+    """Live frames in the collection: what an exact search without filter scans."""
+    vectors_scanned: int
+    """Frames compared with the query, each counted once."""
+    vectors_rescored: int
+    """Of these, compared by codes first and then exactly."""
+    workers: int
+    """Shards searched at the same time."""
+    shards: tuple[ShardTrace, ...]
+    """One entry per shard of the collection, by number."""
+    ms: dict[str, float] = field(default_factory=dict)
+    """Milliseconds per stage (encode, filter, route, search, rescore, lookup) and `total`."""
+    cautions: tuple[Reason, ...] = ()
+    """What to keep in mind about this answer."""
+    missing: tuple[str, ...] = ()
+    """Shards that failed, each in one sentence; empty unless partial answers were allowed."""
+    router: str = ""
+    """How cells were ranked: `learned`, `spread` or `centroid`; empty for an exact search."""
+    expected_recall: float | None = None
+    """Share of the exact answer that such searches found when they were calibrated, on average; an estimate under filters.
+    None where nothing was measured."""
+
+    @property
+    def reason(self) -> str:
+        """Why this method and this width, in one sentence or two."""
+        return wording.search_sentence(self.why, self.k, self.n_probe)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The cautions, a sentence each."""
+        return tuple(map(wording.sentence, self.cautions))
+
+    def count(self, *states: ShardState) -> int:
+        """Number of shards in any of these states."""
+        return sum(shard.state in states for shard in self.shards)
+
+    @property
+    def shards_total(self) -> int:
+        return len(self.shards)
+
+    @property
+    def shards_probed(self) -> int:
+        return self.count(*SEARCHED)
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(shard.bytes_read for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """Hits by falling score (ties by frame id), and how they were found."""
+
+    hits: tuple[Hit, ...]
+    trace: Trace
