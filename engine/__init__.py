@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from engine.types import Filter
 
 __all__ = ["Collection", "Filter"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

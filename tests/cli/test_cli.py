@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.cli.main import _parser, main
+from engine.cli.main import commands, main
 from engine.collection import Collection
 from engine.types import Filter
 from testing.clips import make_clip
@@ -684,7 +684,8 @@ def test_every_command_in_the_readme_and_the_guide_is_one_that_there_is():
     named = {shlex.split(line)[3] for line in lines}
     assert {"ingest", "import", "import-aic", "export", "reshard", "search"} <= named
     for line in lines:
-        assert _parser().parse_args(shlex.split(line)[3:]).run
+        name, *arguments = shlex.split(line)[3:]
+        assert commands.commands[name].make_context(name, arguments).command.callback
 
 
 def test_a_reader_that_has_had_enough_is_no_error():
