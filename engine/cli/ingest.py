@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from engine.importers import ImportReport, IngestReport
 
 
-@click.command()
+@click.command("ingest")
 @click.argument("videos", nargs=-1, required=True, type=PATH, metavar="VIDEO...")
 @into_options
 @click.option(
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 )
 @layout_options
 @json_option
-def ingest(
+def ingest_command(
     videos: tuple[Path, ...],
     into: Path,
     no_build: bool,
@@ -99,7 +99,7 @@ _settings_options = gathered(
 @layout_options
 @queries_option
 @json_option
-def import_table(
+def import_command(
     vectors: Path,
     frames: Path,
     into: Path,
@@ -125,7 +125,7 @@ def import_table(
     return _print_report(report, as_json)
 
 
-@click.command()
+@click.command("import-aic")
 @click.argument("folder", type=PATH)
 @click.option("--features", type=PATH, metavar="FOLDER", help="Folder of features, where there are several.")
 @into_options
@@ -133,7 +133,7 @@ def import_table(
 @layout_options
 @queries_option
 @json_option
-def import_aic(
+def import_aic_command(
     folder: Path,
     features: Path | None,
     into: Path,
@@ -162,7 +162,7 @@ def import_aic(
     return _print_report(report, as_json)
 
 
-@click.command()
+@click.command("synthetic")
 @click.option("--frames", required=True, type=INT, metavar="N", help="Frames to make, about 250 a video.")
 @click.option("--dim", type=INT, default=512, metavar="D", help="Numbers per vector.")
 @click.option("--seed", type=INT, default=0, metavar="S", help="Another seed makes another world.")
@@ -175,7 +175,7 @@ def import_aic(
 @into_options
 @layout_options
 @json_option
-def synthetic(
+def synthetic_command(
     frames: int,
     dim: int,
     seed: int,

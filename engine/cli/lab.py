@@ -30,7 +30,7 @@ def _contenders() -> str:
     return f"Of {', '.join(NAMES)}; all that fit, if left out."
 
 
-@click.command()
+@click.command("bench")
 @collection_argument
 @click.option("--queries", required=True, type=PATH, metavar="Q.npy", help="A row per query.")
 @click.option("--kind", type=OneOf("text", "image"), default="text", help="What the queries are vectors of.")
@@ -79,7 +79,7 @@ def _contenders() -> str:
     help="Where the naive loop's files are written; in the system's folder, if left out.",
 )
 @json_option
-def bench(
+def bench_command(
     collection: Path,
     queries: Path,
     kind: Any,
@@ -132,7 +132,7 @@ def bench(
     return 0
 
 
-@click.command()
+@click.command("tune")
 @collection_argument
 @click.option("--shards", type=INT, metavar="N", help="Shards to foresee; as many as there are, if left out.")
 @click.option("--placement", metavar="P", help="Placement to foresee; the collection's, if left out.")
@@ -153,7 +153,7 @@ def bench(
     "--try-cells", is_flag=True, help="First train other numbers of cells, in memory; takes minutes and is kept."
 )
 @json_option
-def tune(
+def tune_command(
     collection: Path,
     shards: int | None,
     placement: str | None,
@@ -168,7 +168,7 @@ def tune(
     try_cells: bool,
     as_json: bool,
 ) -> int:
-    """What other shards, cells or searches would bring, without making them."""
+    """Predict what other shards, cells or searches would bring; nothing is made."""
     from engine.collection import Collection
     from engine.datasets import sample_queries
     from engine.lab.tuning import N_QUERIES, Setting, climbed, prepare
@@ -204,7 +204,7 @@ def tune(
     return say_or_json(as_json, tuner.today.line, outcome.line, **document)
 
 
-@click.command()
+@click.command("plan")
 @click.option("--ram", required=True, metavar="SIZE", help="Memory for the collection, such as 8GB.")
 @click.option("--dim", required=True, type=INT, metavar="D", help="Numbers per vector.")
 @click.option("--vectors", type=INT, metavar="N", help="Frames; left out, as many as stay in memory.")
@@ -218,7 +218,7 @@ def tune(
 @click.option("--shard-size", metavar="SIZE", help="Memory of one open shard at the most, such as 0.5GB.")
 @click.option("--workers", type=INT, default=1, metavar="N", help="Shards searched at the same time.")
 @json_option
-def plan(
+def plan_command(
     ram: str,
     dim: int,
     vectors: int | None,

@@ -33,24 +33,24 @@ class _Group(click.Group):
 @click.group(
     cls=_Group,
     commands=[
-        ingest.ingest,
-        ingest.import_table,
-        ingest.import_aic,
-        ingest.synthetic,
-        search.search,
-        maintain.build,
-        maintain.reshard,
-        maintain.compact,
-        maintain.delete,
-        maintain.export,
-        maintain.stats,
-        maintain.memory,
-        maintain.check,
-        trust.trust,
-        lab.bench,
-        lab.tune,
-        lab.plan,
-        app.app,
+        ingest.ingest_command,
+        ingest.import_command,
+        ingest.import_aic_command,
+        ingest.synthetic_command,
+        search.search_command,
+        maintain.build_command,
+        maintain.reshard_command,
+        maintain.compact_command,
+        maintain.delete_command,
+        maintain.export_command,
+        maintain.stats_command,
+        maintain.memory_command,
+        maintain.check_command,
+        trust.trust_command,
+        lab.bench_command,
+        lab.tune_command,
+        lab.plan_command,
+        app.app_command,
     ],
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
@@ -123,7 +123,3 @@ def program() -> int:
     open_streams()
     answer_signals()
     return main()
-
-
-if __name__ == "__main__":
-    sys.exit(program())

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from engine.collection import Collection
 
 
-@click.command()
+@click.command("build")
 @collection_argument
 @layout_options
 @queries_option
 @json_option
-def build(collection: Path, layout: dict[str, Any], queries: Path | None, as_json: bool) -> int:
+def build_command(collection: Path, layout: dict[str, Any], queries: Path | None, as_json: bool) -> int:
     """Train cells, place every frame anew and fit the router."""
     from engine.collection import Collection
 
@@ -37,11 +37,11 @@ def build(collection: Path, layout: dict[str, Any], queries: Path | None, as_jso
         return _print_layout(opened, "Built", as_json)
 
 
-@click.command()
+@click.command("reshard")
 @collection_argument
 @placing_options
 @json_option
-def reshard(collection: Path, layout: dict[str, Any], as_json: bool) -> int:
+def reshard_command(collection: Path, layout: dict[str, Any], as_json: bool) -> int:
     """Place every frame anew without training, in other shards."""
     from engine.collection import Collection
 
@@ -60,10 +60,10 @@ def _print_layout(collection: Collection, verb: str, as_json: bool) -> int:
     return say_or_json(as_json, line, **document, n_shards=n_shards)
 
 
-@click.command()
+@click.command("compact")
 @collection_argument
 @json_option
-def compact(collection: Path, as_json: bool) -> int:
+def compact_command(collection: Path, as_json: bool) -> int:
     """Drop deleted frames from the files."""
     from engine.collection import Collection
 
@@ -72,11 +72,11 @@ def compact(collection: Path, as_json: bool) -> int:
     return say_or_json(as_json, f"Dropped {dropped:,} deleted frames from the files.", dropped=dropped)
 
 
-@click.command()
+@click.command("delete")
 @collection_argument
 @click.argument("video_id")
 @json_option
-def delete(collection: Path, video_id: str, as_json: bool) -> int:
+def delete_command(collection: Path, video_id: str, as_json: bool) -> int:
     """Take a video out of every answer."""
     from engine.collection import Collection
 
@@ -86,12 +86,12 @@ def delete(collection: Path, video_id: str, as_json: bool) -> int:
     return say_or_json(as_json, line, video_id=video_id, n_frames=n)
 
 
-@click.command()
+@click.command("export")
 @collection_argument
 @click.option("--vectors", required=True, type=PATH, metavar="V.npy", help="File to write; a row per frame.")
 @click.option("--frames", required=True, type=PATH, metavar="F.parquet", help="Parquet, Arrow or CSV by its ending.")
 @json_option
-def export(collection: Path, vectors: Path, frames: Path, as_json: bool) -> int:
+def export_command(collection: Path, vectors: Path, frames: Path, as_json: bool) -> int:
     """Write vectors as stored and a table of their frames."""
     from engine.collection import Collection
 
@@ -103,10 +103,10 @@ def export(collection: Path, vectors: Path, frames: Path, as_json: bool) -> int:
     return say_or_json(as_json, line, n_frames=n, dim=settings.dim, vectors=str(vectors), frames=str(frames))
 
 
-@click.command()
+@click.command("stats")
 @collection_argument
 @json_option
-def stats(collection: Path, as_json: bool) -> int:
+def stats_command(collection: Path, as_json: bool) -> int:
     """What is in a collection, shard by shard."""
     from engine.collection import Collection
 
@@ -133,10 +133,10 @@ def stats(collection: Path, as_json: bool) -> int:
     return 0
 
 
-@click.command()
+@click.command("memory")
 @collection_argument
 @json_option
-def memory(collection: Path, as_json: bool) -> int:
+def memory_command(collection: Path, as_json: bool) -> int:
     """Where its bytes are: on disk, mapped, in memory."""
     from engine.collection import Collection
     from engine.reports import memory
@@ -146,10 +146,10 @@ def memory(collection: Path, as_json: bool) -> int:
     return say_or_json(as_json, *memory.describe(account).split("\n"), **account.document())
 
 
-@click.command()
+@click.command("check")
 @collection_argument
 @json_option
-def check(collection: Path, as_json: bool) -> int:
+def check_command(collection: Path, as_json: bool) -> int:
     """Compare every stored file with its checksum."""
     from engine.collection import Collection
 

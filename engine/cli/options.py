@@ -135,7 +135,7 @@ def into_options(command: Decorated) -> Decorated:
 # The layout
 
 
-def option_value(text: str) -> tuple[str, Any]:
+def parse_option(text: str) -> tuple[str, Any]:
     """An option of a placement: its value is JSON where it can be read so, else text."""
     name, equals, value = text.partition("=")
     if not (name and equals):
@@ -173,7 +173,7 @@ _placing = (
         cls=Explained,
         explain=_placement_options,
         multiple=True,
-        type=Value("option", option_value),
+        type=Value("option", parse_option),
         metavar="NAME=VALUE",
     ),
 )

@@ -27,7 +27,7 @@ from engine.types import DAYPARTS, Filter
 _TIME = Value("ISO time", datetime.fromisoformat)
 
 
-def hours_of(text: str) -> tuple[int, ...]:
+def parse_hours(text: str) -> tuple[int, ...]:
     """Hours of the day from single ones and spans, whose end is excluded."""
     hours: list[int] = []
     for part in text.split(","):
@@ -80,7 +80,7 @@ _filter_options = gathered(
     click.option("--daypart", type=OneOf(*DAYPARTS), multiple=True, help="Only recorded at this time of day."),
     click.option(
         "--hours",
-        type=Value("hours", hours_of),
+        type=Value("hours", parse_hours),
         default=(),
         metavar="H",
         help="Only recorded in these hours: 7,8,9 or 18-22 (until 22:00); 22-3 wraps midnight.",
@@ -162,7 +162,7 @@ _request_options = gathered(
 )
 
 
-@click.command()
+@click.command("search")
 @collection_argument
 @click.argument("text", required=False)
 @click.option("--vector", type=PATH, metavar="Q.npy", help="A vector, or a row per query for several.")
@@ -177,7 +177,7 @@ _request_options = gathered(
 )
 @click.option("--missed", is_flag=True, help="Say what an exact search finds beyond this, and why.")
 @json_option
-def search(
+def search_command(
     collection: Path,
     text: str | None,
     vector: Path | None,

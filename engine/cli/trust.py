@@ -15,7 +15,7 @@ from engine.errors import ReadOnly
 from engine.system import ROOTS, Kind, Named, Trust
 
 
-@click.command()
+@click.command("trust")
 @collection_argument
 @click.option("--media", is_flag=True, help="Allow the films and pictures that it names.")
 @click.option("--encoder", is_flag=True, help="Allow the encoder that it names.")
@@ -29,7 +29,7 @@ from engine.system import ROOTS, Kind, Named, Trust
     help="Allow those films and pictures that lie in this folder, now and later; repeat for more.",
 )
 @json_option
-def trust(
+def trust_command(
     collection: Path, media: bool, encoder: bool, everything: bool, roots: tuple[Path, ...], as_json: bool
 ) -> int:
     """What it names outside itself, and allowing that to be opened."""
