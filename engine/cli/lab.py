@@ -168,7 +168,7 @@ def tune_command(
     try_cells: bool,
     as_json: bool,
 ) -> int:
-    """Predict what other shards, cells or searches would bring; nothing is made."""
+    """Predict what other shards, cells or searches would bring."""
     from engine.collection import Collection
     from engine.datasets import sample_queries
     from engine.lab.tuning import N_QUERIES, Setting, climbed, prepare
