@@ -25,9 +25,9 @@ from engine.cli.output import Line, print_json, say, say_or_json
 
 
 def _contenders() -> str:
-    from engine.lab.compare import NAMES
+    from engine.lab.compare import CONTENDER_NAMES
 
-    return f"Of {', '.join(NAMES)}; all that fit, if left out."
+    return f"Of {', '.join(CONTENDER_NAMES)}; all that fit, if left out."
 
 
 @click.command("bench")
@@ -96,12 +96,12 @@ def bench_command(
     as_json: bool,
 ) -> int:
     """Compare ways to answer the same queries."""
-    from engine.lab.compare import Bench, Request, table
+    from engine.lab.compare import Benchmark, ComparisonRequest, format_table
 
     rows = read_rows(queries)
     assert rows is not None
-    bench = Bench(
-        Request(
+    bench = Benchmark(
+        ComparisonRequest(
             collection,
             rows,
             kind,
@@ -123,12 +123,12 @@ def bench_command(
             error=True,
         )
     with Line() as line:
-        verdict = bench.run(lambda what, done, total: line.show(what, done / total))
-    say(*verdict.notes, error=True)
+        report = bench.run(lambda what, done, total: line.show(what, done / total))
+    say(*report.notes, error=True)
     if as_json:
-        print_json([standing.document() for standing in verdict.standings])
+        print_json([result.document() for result in report.results])
     else:
-        say(verdict.summary, *table(verdict.standings))
+        say(report.summary, *format_table(report.results))
     return 0
 
 
@@ -171,8 +171,8 @@ def tune_command(
     """Predict what other shards, cells or searches would bring."""
     from engine.collection import Collection
     from engine.datasets import sample_queries
-    from engine.lab.tuning import N_QUERIES, Setting, climbed, prepare
-    from engine.reports import parse_bytes
+    from engine.lab.tuning import N_QUERIES, LayoutSetting, prepare_tuner, with_cells_tried
+    from engine.system import parse_bytes
 
     with Collection.open(collection) as opened:
         rows, unseen = read_rows(queries), True
@@ -184,11 +184,11 @@ def tune_command(
         def show(fraction: float, what: str) -> None:
             line.show(what, fraction)
 
-        tuner = prepare(collection, rows[:N_QUERIES], kind, k, show, unseen=unseen, placements=None)
+        tuner = prepare_tuner(collection, rows[:N_QUERIES], kind, k, show, unseen=unseen, placements=None)
         if try_cells:
-            tuner = climbed(collection, tuner, show)
+            tuner = with_cells_tried(collection, tuner, show)
         today = tuner.today.setting
-        setting = Setting(
+        setting = LayoutSetting(
             shards or today.n_shards,
             placement or today.placement,
             recall,
@@ -230,18 +230,19 @@ def plan_command(
     as_json: bool,
 ) -> int:
     """How many shards fit some memory, before anything is made."""
-    from engine.reports import capacity
+    from engine.reports import format_plan, plan_shards
+    from engine.system import parse_bytes
 
-    plan = capacity.plan_shards(
-        capacity.parse_bytes(ram),
+    plan = plan_shards(
+        parse_bytes(ram),
         vectors,
         dim,
         codec=codec,
         store=store,
         n_cells=cells,
-        shard_bytes=None if shard_size is None else capacity.parse_bytes(shard_size),
+        shard_bytes=None if shard_size is None else parse_bytes(shard_size),
         workers=workers,
     )
     derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
     document = asdict(plan) | {name: getattr(plan, name) for name in derived}
-    return say_or_json(as_json, *capacity.describe(plan).split("\n"), **document)
+    return say_or_json(as_json, *format_plan(plan).split("\n"), **document)

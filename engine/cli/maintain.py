@@ -139,11 +139,11 @@ def stats_command(collection: Path, as_json: bool) -> int:
 def memory_command(collection: Path, as_json: bool) -> int:
     """Where its bytes are: on disk, mapped, in memory."""
     from engine.collection import Collection
-    from engine.reports import memory
+    from engine.reports import format_account
 
     with Collection.open(collection) as opened:
         account = opened.memory()
-    return say_or_json(as_json, *memory.describe(account).split("\n"), **account.document())
+    return say_or_json(as_json, *format_account(account).split("\n"), **account.document())
 
 
 @click.command("check")
