@@ -34,8 +34,8 @@ from benchmarks.common import stopwatch
 from benchmarks.town_questions import COLOURFUL, Facts, drawn, exchanged, queries
 from engine.embedding import load_encoder
 from engine.embedding.encoder import OpenClipEncoder
+from engine.system import shipped
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 K = 10
 MOST_ANSWERS = 0.05
 """Share of the frames asked that may be right."""
@@ -151,7 +151,7 @@ def prompt_vectors(encoder: OpenClipEncoder, prompts: list[list[str]]) -> Vector
 
 def tagging(encoder: OpenClipEncoder, vectors: Vectors, frames: list[Facts]) -> dict[str, Any]:
     """Zero-shot accuracy of the one-of-many tags, precision and recall of the object tags."""
-    vocabulary = tomllib.loads((DATA / "vocabulary.toml").read_text(encoding="utf-8"))
+    vocabulary = tomllib.loads((shipped.DATA / "vocabulary.toml").read_text(encoding="utf-8"))
     found: dict[str, Any] = {}
     for kind, fact in FACT_OF_KIND.items():
         table = vocabulary[kind]["labels"]

@@ -16,14 +16,14 @@ from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import make_large_town, sample_collection
 from engine.datasets.large_town import USUAL
-from engine.datasets.sample_town import DATA
+from engine.system import shipped
 
 K = 24
 
 
 def expected_tags() -> dict[str, set[str]]:
     """The tags that a frame must carry to be right, by query."""
-    examples = json.loads((DATA / "examples.json").read_text(encoding="utf-8"))
+    examples = json.loads((shipped.DATA / "examples.json").read_text(encoding="utf-8"))
     return {
         example["query"]: {f"{kind}:{label}" for kind, label in example.get("expect", {}).items()}
         for example in examples

@@ -68,6 +68,7 @@ _HEAVY = {
     "Trace": "engine.search",
 }
 _LIGHT = ("engine.types", "engine.errors")
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

@@ -80,9 +80,7 @@ def serve(collection: Path, log: Path) -> Iterator[str]:
 @contextmanager
 def served(collection: Path, log: Path, script: str = "streamlit_app.py") -> Iterator[tuple[str, int]]:
     """The same, with the number of its process; `script` for another app than ours."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true"]
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -93,7 +91,7 @@ def served(collection: Path, log: Path, script: str = "streamlit_app.py") -> Ite
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait_for(f"http://localhost:{port}/_stcore/health", server)
+            wait_for(f"http://localhost:{port}/_stcore/health", server)
             yield f"http://localhost:{port}", server.pid
         finally:
             # Not `terminate`: the server waits for browsers that are still connected.
@@ -101,7 +99,16 @@ def served(collection: Path, log: Path, script: str = "streamlit_app.py") -> Ite
             server.wait()
 
 
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers under this address."""
     for _ in range(240):
         if server.poll() is not None:
             raise RuntimeError("The server ended at once.")

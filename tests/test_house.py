@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,22 @@ def test_no_public_name_of_the_engine_stands_twice():
             for name in public_names(path):
                 places.setdefault(name, []).append(str(path.relative_to(ROOT)))
     assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def test_every_library_that_is_imported_is_required():
+    names = {
+        "PIL": "pillow",
+        "faiss": "faiss-cpu",
+        "open_clip": "open-clip-torch",
+        "huggingface_hub": "huggingface-hub",
+    }
+    required = set(re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    tops = {
+        full.split(".")[0] for path in sources("engine", "ui", "pages", "streamlit_app.py") for full in imports(path)
+    }
+    libraries = tops - sys.stdlib_module_names - {"engine", "ui", ""}
+    assert {"streamlit", "faiss", "torch"} <= libraries
+    assert {names.get(library, library) for library in libraries} <= required
 
 
 def test_importing_the_engine_loads_no_heavy_library():

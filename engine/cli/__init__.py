@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: `python -m engine COMMAND`, or `framesearch COMMAND` where the package is installed."""

@@ -60,6 +60,15 @@ def print_json(document: object) -> None:
     print(json.dumps(document, default=_plain))
 
 
+def say_or_json(as_json: bool, *lines: str, **document: Any) -> int:
+    """Print the same result for scripts or for people; 0, the exit status."""
+    if as_json:
+        print_json(document)
+    else:
+        say(*lines)
+    return 0
+
+
 def _plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import EncoderError, NotFound
-from engine.routing import MOST_TEXTS, PROMPTS, Kind, known_to, read_prompts
+from engine.routing import MOST_TEXTS, Kind, known_to, read_prompts
+from engine.system import shipped
 
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.vectors import Floats
 
-QUERIES = PROMPTS.with_name("queries.txt")
+QUERIES = shipped.DATA / "queries.txt"
 """Texts about the sample town, worded as no prompt is."""
 
 

@@ -12,10 +12,9 @@ from engine.errors import Busy, EngineError, NotACollection
 from engine.importers import SIDECAR, Progress, ingest
 from engine.routing import PROMPTS
 from engine.storage import FORMAT, discard_collection
-from engine.system import FileLock, file_hash
+from engine.system import FileLock, file_hash, shipped
 
-DATA = Path(__file__).resolve().parents[2] / "data"
-VIDEOS = DATA / "videos"
+VIDEOS = shipped.DATA / "videos"
 N_SHARDS = 12
 EVERY = 0.5
 """Seconds between frames."""
@@ -79,9 +78,9 @@ def _origin() -> str:
     files = [
         *_videos(),
         VIDEOS / SIDECAR,
-        DATA / "vocabulary.toml",
+        shipped.DATA / "vocabulary.toml",
         PROMPTS,
-        *sorted((DATA / "encoder").glob("open_clip_*")),
+        *sorted((shipped.DATA / "encoder").glob("open_clip_*")),
     ]
     told = [f"{file} {file_hash(file)}" for file in files if file.is_file()]
     return hashlib.blake2b(

@@ -37,14 +37,14 @@ from engine.embedding.model_files import (
     weights_in,
 )
 from engine.errors import EncoderError, EngineError
-from engine.system import BoundedCache, bounds, can_start, shortages
+from engine.system import BoundedCache, bounds, can_start, shipped, shortages
 
 if TYPE_CHECKING:
     import torch
 
 SHIPPED = "town"
 """Name of the encoder that comes with the sample videos."""
-SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "data" / "encoder"
+SHIPPED_FOLDER = shipped.DATA / "encoder"
 
 _TEXTS_KEPT = 1024
 _BATCH = {"cpu": 32, "cuda": 256}

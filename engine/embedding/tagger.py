@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 
 from engine.embedding.encoder import Encoder
 from engine.errors import EngineError
-from engine.system import shortages
+from engine.system import shipped, shortages
 
-VOCABULARY = Path(__file__).resolve().parents[2] / "data" / "vocabulary.toml"
+VOCABULARY = shipped.DATA / "vocabulary.toml"
 SCENE = "scene"
 """The kind that `only_if` speaks of."""
 

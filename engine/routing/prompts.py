@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.system import shortages
+from engine.system import shipped, shortages
 
-PROMPTS = Path(__file__).resolve().parents[2] / "data" / "prompts.txt"
+PROMPTS = shipped.DATA / "prompts.txt"
 LEAST = 32
 """Fewer prompts than this fit nothing."""
 

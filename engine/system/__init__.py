@@ -1,6 +1,6 @@
 """The operating system, made dependable: files, locks, memory, processes, and how large input may be."""
 
-from engine.system import bounds, memory
+from engine.system import bounds, memory, shipped
 from engine.system.bounded import BoundedCache
 from engine.system.bounds import (
     MAX_CELLS,
@@ -135,6 +135,7 @@ __all__ = [
     "save_array",
     "save_arrays",
     "serve",
+    "shipped",
     "short_now",
     "shortage",
     "shortages",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import EncoderError
+from engine.system import shipped
 from engine.system.system_errors import shortages
 
 ROOTS = "FRAMESEARCH_ROOTS"
@@ -28,7 +29,6 @@ MAX_NBYTES = 64 << 20
 Kind = Literal["film", "pictures", "encoder", "root"]
 """A film, a folder of pictures, an encoder, or a folder in which all films and pictures are allowed that the collection names."""
 _KINDS = ("film", "pictures", "encoder", "root")
-_DATA = Path(__file__).resolve().parents[2] / "data"
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors")
 _SHIPPED = "town"
 
@@ -91,12 +91,12 @@ class Trust:
         for kind, names in named:
             for name in dict.fromkeys(filter(None, names)):
                 real = _resolved(name)
-                if real is None or not _within(real, (self._place, _DATA)):
+                if real is None or not _within(real, (self._place, shipped.DATA)):
                     yield Named(kind, name, real is not None and self._allows(kind, real))
         path = encoder_path(encoder)
         if path is not None:
             real = _resolved(path)
-            if real is None or not _within(real, (_DATA,)):
+            if real is None or not _within(real, (shipped.DATA,)):
                 yield Named("encoder", encoder, real is not None and self._allows("encoder", real))
 
     def lacks(self, films: Iterable[str], pictures: Iterable[str]) -> bool:
@@ -104,7 +104,7 @@ class Trust:
         return any(not each.allowed for each in self.review(films, pictures))
 
     def _allows(self, kind: Kind, real: Path) -> bool:
-        if _within(real, (_DATA, *_roots())) or (kind != "encoder" and _within(real, (self._place,))):
+        if _within(real, (shipped.DATA, *_roots())) or (kind != "encoder" and _within(real, (self._place,))):
             return True
         with _lock:
             kept = _file(self._place)

@@ -13,10 +13,10 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from engine.errors import BenchError, EngineError
+from engine.system import shipped
 from engine.system.system_errors import shortages
 
 Report = Callable[[int, int], None]
@@ -24,7 +24,6 @@ Report = Callable[[int, int], None]
 Handler = Callable[..., Any]
 """Takes a `Report` and the values of a question; returns what JSON can hold."""
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-_ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 5.0
 """Seconds that a process gets to end when told to."""
 
@@ -45,10 +44,10 @@ class Apart:
             If the system starts no more processes.
         """
         self.name = name
-        path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(shipped.ENGINE.parent), os.environ.get("PYTHONPATH")]))
         with shortages(f"starting {name}"):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-P", "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, **dict.fromkeys(_POOLS, str(threads)), "PYTHONPATH": path},

@@ -10,16 +10,15 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from engine.embedding import Vocabulary
 from engine.errors import EngineError
-from engine.system import shortages
+from engine.system import shipped, shortages
 from engine.text.times import plain
 from engine.types import DAYPARTS
 
-WORDS = Path(__file__).resolve().parents[2] / "data" / "words.toml"
+WORDS = shipped.DATA / "words.toml"
 ALWAYS = ("colour", "action")
 """Kinds whose labels in `data/words.toml` are words whatever the vocabulary has."""
 

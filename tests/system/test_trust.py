@@ -15,7 +15,7 @@ from PIL import Image
 
 from engine import Collection
 from engine.cli.main import main
-from engine.cli.trusting import allow
+from engine.cli.trust import allow
 from engine.datasets.sample_town import VIDEOS
 from engine.embedding.encoder import SHIPPED_FOLDER
 from engine.errors import EncoderError, NotFound, ReadOnly, Untrusted

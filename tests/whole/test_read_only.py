@@ -37,7 +37,6 @@ import sys, os, json
 sys.path[:0] = [{root!r}]
 import numpy as np, pandas, pyarrow.compute
 from pathlib import Path
-from engine.cli import commands
 from engine.cli.main import main
 from engine.collection import Collection
 from engine.types import Filter

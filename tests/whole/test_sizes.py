@@ -15,7 +15,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from engine.cli.commands import _queries
+from engine.cli.options import read_queries
 from engine.errors import VideoError
 from engine.frames.user_tables import read_table
 from engine.importers.vectors import open_vectors
@@ -382,16 +382,16 @@ class TestArrays:
     )
     def test_what_cannot_be_is_refused_before_memory_is_taken(self, tmp_path, header):
         path = npy(tmp_path / "v.npy", header)
-        for read in (open_vectors, _queries):
+        for read in (open_vectors, read_queries):
             with pytest.raises(ValueError, match=r"v\.npy") as caught:
                 read(path)
             assert "secret" not in str(caught.value)
 
     def test_rows_of_too_many_numbers_are_refused_by_their_header(self, tmp_path):
         np.save(tmp_path / "v.npy", np.zeros((1, bounds.MAX_DIM + 1), np.float16))
-        for read in (open_vectors, _queries):
+        for read in (open_vectors, read_queries):
             with pytest.raises(ValueError, match="16,385 numbers in a row"):
                 read(tmp_path / "v.npy")
         np.save(tmp_path / "v.npy", np.zeros((bounds.MAX_QUERIES + 1, 1), np.float16))
         with pytest.raises(ValueError, match=f"{bounds.MAX_QUERIES + 1:,} queries"):
-            _queries(tmp_path / "v.npy")
+            read_queries(tmp_path / "v.npy")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import Stopped
-from engine.system import raise_limits, visible
+from engine.system import raise_limits, shipped, visible
 from ui.shared import shelf as shelves
 from ui.shared import words
 from ui.shared.jobs import Board
@@ -25,7 +25,6 @@ from ui.shared.words import duration, nbytes, plain
 if TYPE_CHECKING:
     from engine.collection import Collection
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER_SETTING = "TOWN_COLLECTION"
 """Environment variable that names another folder for the sample collection."""
 ROOT_SETTING = "COLLECTIONS"
@@ -42,9 +41,17 @@ def board() -> Board:
 def shelf() -> Shelf:
     """The collections of this server, which may open more files than a shell allows at first."""
     raise_limits()
-    local = REPOSITORY / ".local"
+    local = _local()
     town = Path(os.environ.get(FOLDER_SETTING) or local / "town")
     return Shelf(board(), town, Path(os.environ.get(ROOT_SETTING) or local / "collections"))
+
+
+def _local() -> Path:
+    """Where collections are made: in the checkout, or where programs of this user keep their data."""
+    if not shipped.INSTALLED:
+        return shipped.ROOT / ".local"
+    named = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "share") / "framesearch"
 
 
 def _gone(visitor: str) -> None:
@@ -83,7 +90,7 @@ def _by_the_front_door() -> None:
     Beside a folder `pages`, Streamlit runs the very first page that is asked for by itself, as long as nothing has called
     `st.navigation`: a link to a page of ours would lack all that the front door does.
     """
-    runpy.run_path(str(REPOSITORY / "streamlit_app.py"))
+    runpy.run_path(str(shipped.APP))
     st.stop()
 
 

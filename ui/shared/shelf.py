@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import EncoderError
+from engine.system import shipped
 from engine.types import Frame
 from ui.shared.jobs import Board, Job, Report
 
@@ -30,7 +31,7 @@ GRACE = 20.0
 _NAME = re.compile(r"[^\W_][\w .-]{0,59}")
 BUDGET = 64_000_000
 """Bytes of the shard cache of the sample and of the large town: ample for them, and not beyond the scale of a figure."""
-EXAMPLES = Path(__file__).resolve().parents[2] / "data" / "examples.json"
+EXAMPLES = shipped.DATA / "examples.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ import streamlit as st
 from streamlit.errors import FragmentHandledException
 
 from engine.errors import EngineError
-from engine.system import visible
+from engine.system import shipped, visible
 from ui.shared.words import plain
 
 _LOG = logging.getLogger(__name__)
-_OURS = Path(__file__).resolve().parents[2]
+_OURS = (shipped.ENGINE, Path(__file__).resolve().parents[1])
 _NUMBER = "Shown to a visitor as number "
 
 
@@ -59,7 +59,7 @@ def _is_for_people(error: BaseException) -> bool:
     if type(error) is not ValueError or not str(error).endswith("."):
         return False
     frames = traceback.extract_tb(error.__traceback__)
-    return not frames or (_OURS / "engine" in (at := Path(frames[-1].filename)).parents or _OURS / "ui" in at.parents)
+    return not frames or any(folder in Path(frames[-1].filename).parents for folder in _OURS)
 
 
 def _number(error: BaseException) -> str:

@@ -1,0 +1,218 @@
+"""Filling collections from the command line: videos, vectors, archives, made-up frames."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.options import (
+    FLOAT,
+    INT,
+    PATH,
+    Alternative,
+    OneOf,
+    gathered,
+    given,
+    into_options,
+    json_option,
+    layout_options,
+    queries_option,
+    read_rows,
+)
+from engine.cli.output import Line, print_json, say
+
+if TYPE_CHECKING:
+    from engine.importers import ImportReport, IngestReport
+
+
+@click.command("ingest")
+@click.argument("videos", nargs=-1, required=True, type=PATH, metavar="VIDEO...")
+@into_options
+@click.option(
+    "--every",
+    cls=Alternative,
+    instead_of=("--shots",),
+    type=FLOAT,
+    default=1.0,
+    metavar="S",
+    help="Seconds between frames.",
+)
+@click.option("--shots", cls=Alternative, instead_of=("--every",), is_flag=True, help="One frame per shot instead.")
+@click.option(
+    "--encoder", metavar="E", help="open_clip model/pretrained, folder, or model/checkpoint; else the shipped one."
+)
+@layout_options
+@json_option
+def ingest_command(
+    videos: tuple[Path, ...],
+    into: Path,
+    no_build: bool,
+    every: float,
+    shots: bool,
+    encoder: str | None,
+    layout: dict[str, Any],
+    as_json: bool,
+) -> int:
+    """Store frames of videos and build the collection."""
+    from engine.importers import from_videos
+
+    with Line() as line:
+        report = from_videos(
+            into,
+            list(videos),
+            layout | given(encoder=encoder),
+            every=every,
+            shots=shots,
+            build=not no_build,
+            progress=lambda now: line.show(f"{now.stage} {now.video}", now.fraction),
+        )
+    return _print_report(report, as_json)
+
+
+def _settings(metric: str | None, encoder: str | None, store: str | None) -> dict[str, Any]:
+    return given(metric=metric, encoder=encoder, store=store)
+
+
+_settings_options = gathered(
+    "settings",
+    _settings,
+    click.option("--metric", type=OneOf("ip", "l2"), help="ip, if left out: the inner product of normalised vectors."),
+    click.option("--encoder", metavar="E", help="Whose texts fit these vectors; loaded when a text is searched for."),
+    click.option("--store", type=OneOf("fp16", "fp32"), help="Type of the stored vectors; fp16, if left out."),
+)
+
+
+@click.command("import")
+@click.option("--vectors", required=True, type=PATH, metavar="V.npy", help="A row of floats per frame.")
+@click.option(
+    "--frames",
+    required=True,
+    type=PATH,
+    metavar="F.parquet",
+    help="Parquet, Arrow or CSV, row by row: video_id, frame_index, seconds; optional captured_at, shot, tags, title.",
+)
+@into_options
+@_settings_options
+@layout_options
+@queries_option
+@json_option
+def import_command(
+    vectors: Path,
+    frames: Path,
+    into: Path,
+    no_build: bool,
+    settings: dict[str, Any],
+    layout: dict[str, Any],
+    queries: Path | None,
+    as_json: bool,
+) -> int:
+    """Store vectors from any model with a table of their frames."""
+    from engine.importers import from_table
+
+    with Line() as line:
+        report = from_table(
+            into,
+            vectors,
+            frames,
+            layout | settings,
+            queries=read_rows(queries),
+            build=not no_build,
+            progress=line.show,
+        )
+    return _print_report(report, as_json)
+
+
+@click.command("import-aic")
+@click.argument("folder", type=PATH)
+@click.option("--features", type=PATH, metavar="FOLDER", help="Folder of features, where there are several.")
+@into_options
+@_settings_options
+@layout_options
+@queries_option
+@json_option
+def import_aic_command(
+    folder: Path,
+    features: Path | None,
+    into: Path,
+    no_build: bool,
+    settings: dict[str, Any],
+    layout: dict[str, Any],
+    queries: Path | None,
+    as_json: bool,
+) -> int:
+    """Store an archive in the AI Challenge layout.
+
+    FOLDER holds clip-features*, map-keyframes, media-info, objects, ...
+    """
+    from engine.importers import from_aic
+
+    with Line() as line:
+        report = from_aic(
+            into,
+            folder,
+            layout | settings,
+            features=features,
+            queries=read_rows(queries),
+            build=not no_build,
+            progress=line.show,
+        )
+    return _print_report(report, as_json)
+
+
+@click.command("synthetic")
+@click.option("--frames", required=True, type=INT, metavar="N", help="Frames to make, about 250 a video.")
+@click.option("--dim", type=INT, default=512, metavar="D", help="Numbers per vector.")
+@click.option("--seed", type=INT, default=0, metavar="S", help="Another seed makes another world.")
+@click.option(
+    "--queries-to",
+    type=PATH,
+    metavar="FOLDER",
+    help="Write text.npy and image.npy, 1,000 queries each, and bank.npy, 4,000 other texts to learn from.",
+)
+@into_options
+@layout_options
+@json_option
+def synthetic_command(
+    frames: int,
+    dim: int,
+    seed: int,
+    queries_to: Path | None,
+    into: Path,
+    no_build: bool,
+    layout: dict[str, Any],
+    as_json: bool,
+) -> int:
+    """Store made-up videos that are as hard to search as real ones."""
+    import numpy as np
+
+    from engine.datasets import World, write_synthetic
+    from engine.importers import filled
+
+    world = World(dim, seed)
+    if queries_to is not None:
+        queries_to.mkdir(parents=True, exist_ok=True)
+    with filled(into, layout, lambda: world.dim) as collection, Line() as line:
+        report = write_synthetic(collection, world, frames, build=not no_build, progress=line.show)
+    if queries_to is not None:
+        np.save(queries_to / "text.npy", world.text_queries(1000, seed=1))
+        np.save(queries_to / "image.npy", world.image_queries(1000, frames, seed=1))
+        np.save(queries_to / "bank.npy", world.text_queries(4000, seed=2))
+    return _print_report(report, as_json)
+
+
+def _print_report(report: IngestReport | ImportReport, as_json: bool) -> int:
+    """Print what was stored; the exit status."""
+    if as_json:
+        print_json(asdict(report))
+    else:
+        for name, reason in report.refused:
+            say(f"refused {name}: {reason}", error=True)
+        say(*getattr(report, "notes", ()), error=True)
+        say(
+            f"Stored {report.n_frames:,} frames of {len(report.added)} videos in {report.seconds:.1f} s; "
+            f"{len(report.skipped)} were in already, {len(report.refused)} were refused."
+        )
+    return 1 if report.refused else 0

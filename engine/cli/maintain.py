@@ -1,0 +1,159 @@
+"""What is done to a collection, or asked about it, from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from engine.cli.options import (
+    PATH,
+    collection_argument,
+    json_option,
+    layout_options,
+    placing_options,
+    queries_option,
+    read_rows,
+)
+from engine.cli.output import Line, print_json, say, say_or_json
+
+if TYPE_CHECKING:
+    from engine.collection import Collection
+
+
+@click.command("build")
+@collection_argument
+@layout_options
+@queries_option
+@json_option
+def build_command(collection: Path, layout: dict[str, Any], queries: Path | None, as_json: bool) -> int:
+    """Train cells, place every frame anew and fit the router."""
+    from engine.collection import Collection
+
+    with Collection.open(collection) as opened, Line() as line:
+        opened.build(**layout, queries=read_rows(queries), progress=line.show)
+        return _print_layout(opened, "Built", as_json)
+
+
+@click.command("reshard")
+@collection_argument
+@placing_options
+@json_option
+def reshard_command(collection: Path, layout: dict[str, Any], as_json: bool) -> int:
+    """Place every frame anew without training, in other shards."""
+    from engine.collection import Collection
+
+    if not layout:
+        raise ValueError("Say what to change: --shards, --placement or --option.")
+    with Collection.open(collection) as opened, Line() as line:
+        opened.reshard(**layout, progress=line.show)
+        return _print_layout(opened, "Placed", as_json)
+
+
+def _print_layout(collection: Collection, verb: str, as_json: bool) -> int:
+    stats = collection.stats()
+    n_shards = len(stats.shards)
+    line = f"{verb} {stats.n_frames:,} frames into {stats.n_cells:,} cells and {n_shards} {stats.placement} shards."
+    document = {"n_frames": stats.n_frames, "n_cells": stats.n_cells, "placement": stats.placement}
+    return say_or_json(as_json, line, **document, n_shards=n_shards)
+
+
+@click.command("compact")
+@collection_argument
+@json_option
+def compact_command(collection: Path, as_json: bool) -> int:
+    """Drop deleted frames from the files."""
+    from engine.collection import Collection
+
+    with Collection.open(collection) as opened:
+        dropped = opened.compact()
+    return say_or_json(as_json, f"Dropped {dropped:,} deleted frames from the files.", dropped=dropped)
+
+
+@click.command("delete")
+@collection_argument
+@click.argument("video_id")
+@json_option
+def delete_command(collection: Path, video_id: str, as_json: bool) -> int:
+    """Take a video out of every answer."""
+    from engine.collection import Collection
+
+    with Collection.open(collection) as opened:
+        n = opened.delete(video_id)
+    line = f"Deleted {n:,} frames of {video_id}; compact gives their space back."
+    return say_or_json(as_json, line, video_id=video_id, n_frames=n)
+
+
+@click.command("export")
+@collection_argument
+@click.option("--vectors", required=True, type=PATH, metavar="V.npy", help="File to write; a row per frame.")
+@click.option("--frames", required=True, type=PATH, metavar="F.parquet", help="Parquet, Arrow or CSV by its ending.")
+@json_option
+def export_command(collection: Path, vectors: Path, frames: Path, as_json: bool) -> int:
+    """Write vectors as stored and a table of their frames."""
+    from engine.collection import Collection
+
+    with Collection.open(collection) as opened:
+        n = opened.export(vectors, frames)
+        settings = opened.settings
+    state = "normalised " if settings.metric == "ip" else ""
+    line = f"Wrote {n:,} {state}{settings.store} vectors to {vectors} and their frames to {frames}."
+    return say_or_json(as_json, line, n_frames=n, dim=settings.dim, vectors=str(vectors), frames=str(frames))
+
+
+@click.command("stats")
+@collection_argument
+@json_option
+def stats_command(collection: Path, as_json: bool) -> int:
+    """What is in a collection, shard by shard."""
+    from engine.collection import Collection
+
+    with Collection.open(collection) as opened:
+        stats = opened.stats()
+    if as_json:
+        print_json(asdict(stats))
+        return 0
+    say(
+        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
+    )
+    say(f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}")
+    say(f"Router: {stats.router or 'none'}: {stats.why_router}")
+    for shard in stats.shards:
+        recorded = (
+            ""
+            if shard.captured is None
+            else f", {shard.captured[0]:%Y-%m-%d %H:%M} to {shard.captured[1]:%Y-%m-%d %H:%M}"
+        )
+        say(
+            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB{recorded}; {shard.summary}"
+        )
+    say(f"Tags: {', '.join(f'{tag} {count:,}' for tag, count in stats.tags.items()) or 'none'}", *stats.notes)
+    return 0
+
+
+@click.command("memory")
+@collection_argument
+@json_option
+def memory_command(collection: Path, as_json: bool) -> int:
+    """Where its bytes are: on disk, mapped, in memory."""
+    from engine.collection import Collection
+    from engine.reports import format_account
+
+    with Collection.open(collection) as opened:
+        account = opened.memory()
+    return say_or_json(as_json, *format_account(account).split("\n"), **account.document())
+
+
+@click.command("check")
+@collection_argument
+@json_option
+def check_command(collection: Path, as_json: bool) -> int:
+    """Compare every stored file with its checksum."""
+    from engine.collection import Collection
+
+    with Collection.open(collection) as opened:
+        problems = opened.check()
+    say_or_json(as_json, *problems or ("Every file is what was written.",), problems=problems)
+    return 1 if problems else 0
