@@ -31,7 +31,7 @@ from engine.lab.compare.contenders import (
     write_shards,
 )
 from engine.lab.compare.report import (
-    COLUMNS,
+    TABLE_COLUMNS,
     ComparisonReport,
     ContenderResult,
     MeasuredQuery,
@@ -195,7 +195,7 @@ class TestARace:
                 each.p95_ms,
                 each.bytes_read / 1e6,
             )
-            assert tuple(told) == COLUMNS
+            assert tuple(told) == TABLE_COLUMNS
 
 
 class TestWidths:

@@ -156,7 +156,7 @@ class TestARun:
         (worst,) = verdict.worst(verdict.result_for("routed"), 1)
         found, wanted = grid(app, "What routed found"), grid(app, "What should have been found")
         assert [int(each["id"]) for each in found] == list(worst.found)
-        assert [int(each["id"]) for each in wanted] == list(worst.wanted)
+        assert [int(each["id"]) for each in wanted] == list(worst.expected)
         assert {int(each["id"]) for each in wanted if each["flag"] == "missed"} == worst.missed
         assert {int(each["id"]) for each in found if each["flag"]} == worst.extra
         assert len(worst.missed) == round(10 * (1 - worst.recall)) > 0

@@ -170,13 +170,13 @@ def _ms(ms: float) -> str:
     return f"{ms:,.{0 if ms >= 100 else 1 if ms >= 10 else 2}f} ms"
 
 
-COLUMNS = (
+TABLE_COLUMNS = (
     "contender", "width", "recall", "p50 ms", "p95 ms", "p99 ms", "first ms", "shards", "scanned", "work", "read MB", "own MB", "file MB", "open s",
 )  # fmt: skip
 
 
 def table_row(result: ContenderResult) -> dict[str, str | float | None]:
-    """The value of each of `COLUMNS`: shares from 0 to 1, shards as a mean, None where the system does not tell."""
+    """The value of each of `TABLE_COLUMNS`: shares from 0 to 1, shards as a mean, None where the system does not tell."""
     own, file = (None if each is None else each / 1e6 for each in (result.anonymous_bytes, result.file_bytes))
     values = (
         result.name,
@@ -194,7 +194,7 @@ def table_row(result: ContenderResult) -> dict[str, str | float | None]:
         file,
         result.opening_seconds,
     )
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(TABLE_COLUMNS, values, strict=True))
 
 
 def as_csv(results: Sequence[ContenderResult]) -> str:
@@ -210,8 +210,8 @@ def as_csv(results: Sequence[ContenderResult]) -> str:
 
 def format_table(results: Sequence[ContenderResult]) -> list[str]:
     """Aligned lines: a header, and a line per result."""
-    rows = [COLUMNS, *(_cells(result) for result in results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    rows = [TABLE_COLUMNS, *(_cells(result) for result in results)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(TABLE_COLUMNS))]
     return [
         "  ".join(
             text.ljust(width) if i < 2 else text.rjust(width)
