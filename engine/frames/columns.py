@@ -21,9 +21,7 @@ from engine.frames.arrow_format import Malformed, locate_columns
 from engine.frames.user_tables import BETWEEN_TAGS as _BETWEEN_TAGS
 from engine.frames.user_tables import NO_TIME as NO_TIME
 from engine.frames.user_tables import read_table as read_table
-from engine.system import FORMULA, MAX_TAG, MAX_TAGS, RESTORE, bounds, shortages
-
-LONGEST = bounds.MAX_SECONDS
+from engine.system import FORMULA, MAX_TAG, MAX_TAGS, RESTORE, shortages
 
 _TAG = "tag:"
 _BLOCK = 1 << 22

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.frames import HOUR, NO_TIME, FrameColumns, hours_of
+from engine.frames import HOUR, NO_TIME, FrameColumns
 from engine.layout.grouping import CLASSES, OTHER, class_of, cut_videos, group_cells
 from engine.system import bounds
-from engine.types import DAYPARTS
+from engine.types import DAYPARTS, daypart_hours
 from engine.vectors import Cells, Floats
 
 Shards = NDArray[np.int32]
@@ -27,7 +27,7 @@ HYBRID_SPARE = 0.25
 HYBRID_FILL = 1.1
 """Multiple of the mean up to which they take later videos: they are full by then, and little should still find its home."""
 
-_DAYPART_HOURS = [[part, sorted(hours_of([part]))] for part in DAYPARTS]
+_DAYPART_HOURS = [[part, list(daypart_hours(part))] for part in DAYPARTS]
 _SHORTEST = 1e-9
 """Minutes of a chunk; all videos shorter than that are one moment."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.errors import ShardFailed
-from engine.frames import statistics
+from engine.frames import CompiledFilter
 from engine.search.execute import FAULTS, Part, Task, failure
 from engine.storage import CellMap, ShardView, Snapshot
 from engine.types import Filter, ShardState, ShardTrace
@@ -55,12 +55,12 @@ class Scope:
 def scope_of(snapshot: Snapshot, where: Filter, *, routed: bool) -> Scope:
     """Leave out what the statistics and the frames' columns rule out."""
     scope = Scope()
-    numbers = snapshot.numbers_of(where.videos) if where.videos else None
-    snapshot.check_tags((*where.tags_any, *where.tags_all, *where.tags_none))
-    asked = where if where else None
+    snapshot.numbers_of(where.videos)
+    snapshot.check_tags(where.tags)
+    asked = CompiledFilter(where, snapshot.numbers) if where else None
     for shard in snapshot.shards:
         try:
-            parts, reason = _prune(shard, asked, numbers, routed=routed)
+            parts, reason = _prune(shard, asked, routed=routed)
         except ShardFailed as error:
             scope.broken.append(Task(shard, [], error=error))
             continue
@@ -71,14 +71,14 @@ def scope_of(snapshot: Snapshot, where: Filter, *, routed: bool) -> Scope:
     return scope
 
 
-def _prune(shard: ShardView, where: Filter | None, numbers: set[int] | None, *, routed: bool) -> tuple[list[Part], str]:
+def _prune(shard: ShardView, where: CompiledFilter | None, *, routed: bool) -> tuple[list[Part], str]:
     """The segments that may hold matching rows; if none does, why."""
     parts = []
     reason = "is empty"
     for view in shard.segments:
         certain = "all its frames were deleted" if not view.n_live else None
         if where is not None and certain is None:
-            certain = statistics.why_no_match(view.segment.row.stats, where, numbers)
+            certain = where.why_none(view.segment.row.stats)
         if certain is not None:
             reason = certain
             continue
@@ -86,7 +86,7 @@ def _prune(shard: ShardView, where: Filter | None, numbers: set[int] | None, *, 
             if where is None:
                 part = Part(view, view.alive, view.n_live, view.cell_rows if routed else _NO_CELLS)
             else:
-                mask = statistics.mask_of(view.segment.columns, where, numbers)
+                mask = where.mask(view.segment.columns)
                 if view.alive is not None:
                     mask &= view.alive
                 part = Part(view, mask, int(np.count_nonzero(mask)), view.count(mask) if routed else _NO_CELLS)

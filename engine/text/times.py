@@ -162,12 +162,6 @@ def plain(text: str) -> str:
     return lowered.translate(_PLAIN)
 
 
-def hours_of_part(part: str) -> tuple[int, ...]:
-    """The hours (0-23) of a part of the day, by `DAYPARTS`."""
-    start, stop = DAYPARTS[part]
-    return tuple(range(start, stop)) if start < stop else (*range(stop), *range(start, 24))
-
-
 def find_times(text: str) -> Iterator[Found]:
     """The times in a text that `plain` made, in no order; they may overlap."""
     for pattern in (_RANGE, _BOUND, _POINT, _BARE):

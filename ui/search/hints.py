@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from engine.frames import both_filters
 from engine.system import visible
-from engine.text import Hint, HintReader, as_filter, both, can_act
+from engine.text import Hint, HintReader, as_filter, can_act
 from engine.types import DAYPARTS, Filter
 from ui.components import component
 from ui.shared.words import count, label, plain
@@ -76,7 +77,7 @@ def _filters(
     notes: list[str] = []
     try:
         only = as_filter(by_mode[ONLY], carried.tags, duration)
-        where = both(where, only.where)
+        where = both_filters(where, only.where)
         notes += only.notes
     except ValueError as error:
         st.warning(plain(f"{error} Until then these hints narrow nothing."))
