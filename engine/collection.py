@@ -22,7 +22,6 @@ from engine.searcher import Searcher
 from engine.storage import (
     Catalog,
     LayoutRow,
-    Progress,
     Residency,
     Settings,
     Writer,
@@ -31,7 +30,7 @@ from engine.storage import (
     past_queries,
     place_of,
 )
-from engine.system import FileLock, check_writable, shortages, storage_errors
+from engine.system import FileLock, Progress, check_writable, no_progress, part_of, shortages, storage_errors
 from engine.types import FrameBatch, NewVideo
 from engine.vectors import startable_threads
 
@@ -236,9 +235,7 @@ class Collection(Searcher):
             return None
         try:
             past = past_queries(self.path, self.settings.dim)
-            return of_prompts(
-                self.encoder, source, past, lambda fraction: progress("embedding prompts", 0.1 * fraction)
-            )
+            return of_prompts(self.encoder, source, past, part_of(progress, 0.0, 0.1))
         except EncoderError:
             return None  # The collection may be searched by vectors alone; `stats` says that the router goes by spread.
 
@@ -266,7 +263,7 @@ class Collection(Searcher):
         n_cells: int | None = None,
         options: Mapping[str, Any] | None = None,
         queries: NDArray[np.floating] | None = None,
-        progress: Progress = lambda what, fraction: None,
+        progress: Progress = no_progress,
     ) -> None:
         """Train cells on what is stored, place every frame anew and fit the router; see `Maintenance.build`. None keeps a setting.
 
@@ -278,11 +275,11 @@ class Collection(Searcher):
             self.use_queries(queries)
         settings = self._changed(n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options)
         with self.writing() as writer:
-            progress("gathering frames", 0.0)
+            progress("gathering frames", 0.0, 1.0)
             bank = self._bank(progress) if settings.metric == "ip" and self.n_frames else None
             writer.maintenance.build(settings, bank, progress)
 
-    def settle(self, *, added: bool, build: bool, progress: Progress = lambda what, fraction: None) -> None:
+    def settle(self, *, added: bool, build: bool, progress: Progress = no_progress) -> None:
         """After an import: build what has not been built, if that is asked for, or merge the small segments that were added.
 
         Parameters
@@ -301,7 +298,7 @@ class Collection(Searcher):
         n_shards: int | None = None,
         placement: str | None = None,
         options: Mapping[str, Any] | None = None,
-        progress: Progress = lambda what, fraction: None,
+        progress: Progress = no_progress,
     ) -> None:
         """Place every frame anew in the cells there are; see `Maintenance.reshard`. None keeps a setting."""
         settings = self._changed(n_shards=n_shards, placement=placement, options=options)

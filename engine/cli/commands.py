@@ -16,21 +16,20 @@ from engine.collection import Collection
 from engine.datasets import World, sample_queries, write_synthetic
 from engine.importers import (
     ImportReport,
-    IngestReport,
     check_rows,
-    filled,
     from_aic,
     from_table,
     from_videos,
-    load_array,
+    load_npy,
+    open_or_create,
 )
 from engine.lab.compare import Benchmark, ComparisonRequest, format_table
 from engine.lab.tuning import N_QUERIES, LayoutSetting, prepare_tuner, with_cells_tried
 from engine.reports import format_account, format_plan, plan_shards
 from engine.searcher import How, Query
 from engine.storage import Residency
-from engine.system import Kind, bounds, parse_bytes
-from engine.text import unheard
+from engine.system import TrustKind, bounds, parse_bytes, readable_bytes
+from engine.text import find_unknown_words
 from engine.types import Filter
 
 
@@ -44,9 +43,9 @@ def run_ingest(options: argparse.Namespace) -> int:
             every=options.every,
             shots=options.shots,
             build=not options.no_build,
-            progress=lambda now: line.show(f"{now.stage} {now.video}", now.fraction),
+            progress=line.show,
         )
-    return _report(options, report)
+    return _report(options, report, notes=False)
 
 
 def run_import(options: argparse.Namespace) -> int:
@@ -85,7 +84,7 @@ def run_synthetic(options: argparse.Namespace) -> int:
     world = World(options.dim, options.seed)
     if options.queries_to is not None:
         options.queries_to.mkdir(parents=True, exist_ok=True)
-    with filled(options.into, _layout_of(options), lambda: world.dim) as collection, Line() as line:
+    with open_or_create(options.into, _layout_of(options), lambda: world.dim) as collection, Line() as line:
         report = write_synthetic(collection, world, options.frames, build=not options.no_build, progress=line.show)
     if options.queries_to is not None:
         np.save(options.queries_to / "text.npy", world.text_queries(1000, seed=1))
@@ -94,14 +93,14 @@ def run_synthetic(options: argparse.Namespace) -> int:
     return _report(options, report)
 
 
-def _report(options: argparse.Namespace, report: IngestReport | ImportReport) -> int:
+def _report(options: argparse.Namespace, report: ImportReport, *, notes: bool = True) -> int:
+    """Say what an import did; `notes` for those that pass something over."""
     if options.json:
-        print_json(asdict(report))
+        print_json({name: value for name, value in asdict(report).items() if notes or name != "notes"})
     else:
         for name, reason in report.refused:
             say(f"refused {name}: {reason}", error=True)
-        if isinstance(report, ImportReport):
-            say(*report.notes, error=True)
+        say(*report.notes, error=True)
         say(
             f"Stored {report.n_frames:,} frames of {len(report.added)} videos in {report.seconds:.1f} s; "
             f"{len(report.skipped)} were in already, {len(report.refused)} were refused."
@@ -190,7 +189,9 @@ def run_search(options: argparse.Namespace) -> int:
         options.collection, workers=options.workers, residency=residency, remember=options.remember
     ) as collection:
         if options.text is not None:
-            strange = unheard(collection.encoder, options.text).told()  # Loads it before the clock starts.
+            strange = find_unknown_words(
+                collection.encoder, options.text
+            ).sentence()  # Loads it before the clock starts.
             if strange:
                 say(strange, error=True)
         if many and read.shape[1] == collection.settings.dim:
@@ -229,7 +230,7 @@ def _queries(path: Path) -> NDArray[np.floating]:
     if not path.is_file():
         why = "it is not a file" if path.exists() else "there is no such file"
         raise ValueError(f"{path} cannot be read as a NumPy array ({why}).")
-    loaded = load_array(path, path, mmap_mode="r")  # So that its claims are looked at before they are paid for.
+    loaded = load_npy(path, path, mmap_mode="r")  # So that its claims are looked at before they are paid for.
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
         raise ValueError(f"{path} does not hold one array of numbers.")
     if loaded.ndim not in (1, 2) or not loaded.size:
@@ -259,11 +260,11 @@ def run_bench(options: argparse.Namespace) -> int:
     bench = Benchmark(request)
     if bench.disk_nbytes:
         say(
-            f"The naive loop's files take {bench.disk_nbytes / 1e6:,.1f} MB in {bench.scratch}; they go again at the end.",
+            f"The naive loop's files take {readable_bytes(bench.disk_nbytes)} in {bench.scratch}; they go again at the end.",
             error=True,
         )
     with Line() as line:
-        verdict = bench.run(lambda what, done, total: line.show(what, done / total))
+        verdict = bench.run(line.show)
     say(*verdict.notes, error=True)
     if options.json:
         print_json([each.document() for each in verdict.results])
@@ -280,7 +281,7 @@ def run_stats(options: argparse.Namespace) -> int:
         print_json(asdict(stats))
         return 0
     say(
-        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
+        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {readable_bytes(stats.nbytes)}"
     )
     say(f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}")
     say(f"Router: {stats.router or 'none'}: {stats.why_router}")
@@ -291,7 +292,7 @@ def run_stats(options: argparse.Namespace) -> int:
             else f", {shard.captured[0]:%Y-%m-%d %H:%M} to {shard.captured[1]:%Y-%m-%d %H:%M}"
         )
         say(
-            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB{recorded}; {shard.summary}"
+            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {readable_bytes(shard.nbytes)}{recorded}; {shard.summary}"
         )
     say(f"Tags: {', '.join(f'{tag} {count:,}' for tag, count in stats.tags.items()) or 'none'}", *stats.notes)
     return 0
@@ -348,7 +349,7 @@ def run_export(options: argparse.Namespace) -> int:
 
 def run_trust(options: argparse.Namespace) -> int:
     """Say what a collection names outside itself, and allow what was asked for."""
-    kinds: set[Kind] = {"film", "pictures"} if options.media or options.all else set()
+    kinds: set[TrustKind] = {"film", "pictures"} if options.media or options.all else set()
     kinds |= {"encoder"} if options.encoder or options.all else set()
     named = trusting.allow(options.collection, kinds, options.root)
     n = sum(each.allowed for each in named)
@@ -364,15 +365,11 @@ def run_tune(options: argparse.Namespace) -> int:
         else:
             queries, unseen = np.atleast_2d(_queries(options.queries))[:N_QUERIES], True
     with Line() as line:
-
-        def told(fraction: float, what: str) -> None:
-            line.show(what, fraction)
-
         tuner = prepare_tuner(
-            options.collection, queries, options.kind, options.k, told, unseen=unseen, placements=None
+            options.collection, queries, options.kind, options.k, line.show, unseen=unseen, placements=None
         )
         if options.try_cells:
-            tuner = with_cells_tried(options.collection, tuner, told)
+            tuner = with_cells_tried(options.collection, tuner, line.show)
         today = tuner.today.setting
         setting = LayoutSetting(
             options.shards or today.n_shards,

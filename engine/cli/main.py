@@ -24,7 +24,14 @@ from typing import Any, NoReturn
 from engine.cli.arguments import hours_of, option_value
 from engine.cli.output import say, use_any_encoding
 from engine.errors import EngineError
-from engine.system import Terminated, answer_signals, check_addresses, open_streams, raise_limits, visible
+from engine.system import (
+    Terminated,
+    check_address_space,
+    open_standard_streams,
+    raise_on_signals,
+    raise_open_file_limit,
+    visible,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever reads the output has had enough, as `head` has; the rest goes nowhere, and quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (EngineError, ValueError) as error:
+    except EngineError as error:
+        told = f"{error} Try `python -m engine {error.hint}`." if error.hint else str(error)
+    except ValueError as error:
         told = str(error)
     except RecursionError:
         told = "Something that was given is nested too deeply to be read; give it flatter."
@@ -49,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    raise_limits()
-    check_addresses()
+    raise_open_file_limit()
+    check_address_space()
     use_any_encoding()
     from engine.system import shortages
 
@@ -63,8 +72,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def program() -> int:
     """Run the command line as a process of its own."""
-    open_streams()
-    answer_signals()
+    open_standard_streams()
+    raise_on_signals()
     return main()
 
 
@@ -359,7 +368,7 @@ def _tune_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--placement", metavar="P", help="placement to foresee (default: the collection's)")
     command.add_argument("--recall", type=float, default=0.95, metavar="R", help="that searches ask for (default 0.95)")
     command.add_argument("--max-shards", type=int, metavar="M", help="shards that a search may open")
-    command.add_argument("--cache", metavar="SIZE", help="budget of the shard cache, such as 512MB (default 1GB)")
+    command.add_argument("--cache", metavar="SIZE", help="budget of the shard cache, such as 512MB (default 1GiB)")
     command.add_argument(
         "--cells", type=int, default=0, metavar="N", help="other cells, tried out before by --try-cells"
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.errors import ReadOnly
 from engine.storage import Catalog, place_of
-from engine.system import ROOTS, Kind, Named, Trust, visible
+from engine.system import ROOTS_VARIABLE, NamedPath, Trust, TrustKind, visible
 
 
-def allow(path: Path, kinds: Collection[Kind] = (), roots: Iterable[Path] = ()) -> list[Named]:
+def allow(path: Path, kinds: Collection[TrustKind] = (), roots: Iterable[Path] = ()) -> list[NamedPath]:
     """Allow what the collection at `path` names of these kinds, and whatever it names within some folders; returns all that it names.
 
     Raises
@@ -35,12 +35,12 @@ def allow(path: Path, kinds: Collection[Kind] = (), roots: Iterable[Path] = ()) 
     if not all(kept):
         raise ReadOnly(
             "What is allowed could not be written down in the folder for the state of programs; "
-            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS}."
+            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS_VARIABLE}."
         )
     return list(trust.review(films, pictures, encoder))
 
 
-def describe(named: Sequence[Named]) -> str:
+def describe(named: Sequence[NamedPath]) -> str:
     """A line for each, and a sentence on all of them."""
     lines = [f"{'allowed' if each.allowed else 'not allowed'}  {each.kind}  {visible(each.path)}" for each in named]
     n = sum(each.allowed for each in named)

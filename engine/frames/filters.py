@@ -317,8 +317,8 @@ class CompiledFilter:
     def __init__(self, where: Filter, videos: Mapping[str, int]) -> None:
         """Take a filter, and the catalog numbers of videos by id; no row is of a video that is not among them."""
         self.where = where
-        found = (condition.of(where, videos) for condition in CONDITIONS)
-        self.conditions = tuple(condition for condition in found if condition is not None)
+        conditions = (condition.of(where, videos) for condition in CONDITIONS)
+        self.conditions = tuple(condition for condition in conditions if condition is not None)
 
     def passes(self, frame: Frame) -> bool:
         """Whether a frame meets every condition."""

@@ -19,7 +19,7 @@ HOUR = 3_600_000_000
 
 
 FIRST_TIME, LAST_TIME = ((at - EPOCH) // MICROSECOND for at in (datetime.min, datetime.max))
-"""What a calendar has, in microseconds since 1970."""
+"""The first and the last time that `datetime` has, in microseconds since 1970."""
 
 
 def microseconds(at: datetime) -> int:
@@ -51,8 +51,8 @@ def segment_statistics(columns: FrameColumns) -> dict[str, Any]:
     }
 
 
-def check_columns(columns: FrameColumns, told: Mapping[str, Any], n_cells: int) -> str | None:
-    """What is wrong with the columns of a segment beside its statistics, in a clause; None for nothing.
+def check_columns(columns: FrameColumns, stats: Mapping[str, Any], n_cells: int) -> str | None:
+    """What is wrong with the columns of a segment, or with its statistics `stats`, in a clause; None if nothing is.
 
     What passes can be looked up and drawn: videos that the catalog knows, times that a calendar has, cells that there are.
     """
@@ -76,7 +76,7 @@ def check_columns(columns: FrameColumns, told: Mapping[str, Any], n_cells: int) 
         return "a frame is in a cell that there is not"
     first = np.flatnonzero(np.concatenate([[True], ~same_video]))
     counts = np.diff(np.append(first, len(columns)))
-    found = {
+    actual = {
         "videos": dict(zip(map(str, video[first].tolist()), counts.tolist(), strict=True)),
         "seconds": [float(columns.seconds.min()), float(columns.seconds.max())],
         "captured": [int(known.min()), int(known.max())] if len(known) else None,
@@ -85,7 +85,7 @@ def check_columns(columns: FrameColumns, told: Mapping[str, Any], n_cells: int) 
         "frame_ids": [int(frame_id.min()), int(frame_id.max())],
         "n_cells": int(np.count_nonzero(np.bincount(columns.cell))),
     }
-    wrong = [name for name, value in found.items() if value != told.get(name)]
+    wrong = [name for name, value in actual.items() if value != stats.get(name)]
     return f"they are not those that its {wrong[0]} tell of" if wrong else None
 
 
@@ -97,12 +97,12 @@ def tag_label(tag: str) -> str:
 def merge_tags(stats: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Frames per tag over several segments, most frequent first."""
     total: Counter[str] = Counter()
-    for each in stats:
-        total.update(each["tags"])
+    for segment in stats:
+        total.update(segment["tags"])
     return dict(total.most_common())
 
 
 def merge_range(ranges: Iterable[Sequence[Any] | None]) -> tuple[Any, Any] | None:
     """The smallest range that covers all those given."""
-    known = [each for each in ranges if each is not None]
-    return (min(each[0] for each in known), max(each[1] for each in known)) if known else None
+    known = [span for span in ranges if span is not None]
+    return (min(span[0] for span in known), max(span[1] for span in known)) if known else None

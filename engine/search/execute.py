@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError, ShardFailed
 from engine.storage import ByteLRU, Residency, Segment, SegmentView, ShardView
-from engine.system import shortage, work_off
+from engine.system import map_on_pool, shortage
 from engine.vectors import Floats, Found, Lists, Rows
 from engine.vectors import lists as vectorindex
 
@@ -96,7 +96,7 @@ class Prober:
             for task in sound:
                 self._probe(task, queries, depth)
         else:
-            work_off(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), sound)
+            map_on_pool(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), sound)
 
     @vectorindex.one_thread()
     def _in_thread(self, task: Task, queries: Floats, depth: Depth) -> None:

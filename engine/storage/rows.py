@@ -26,7 +26,7 @@ _STEP = 4096
 
 def check_video(video: NewVideo) -> None:
     """Raise `ValueError` if a value of a new video cannot be kept: too long, not text, or not a number that can be."""
-    name = bounds.shown(video.video_id)
+    name = bounds.excerpt(video.video_id)
     bounds.check_id(video.video_id)
     bounds.check_text(f"the title of {name}", video.title, bounds.MAX_TITLE)
     for what, place in (("path of the video file", video.source), ("folder of pictures", video.pictures)):

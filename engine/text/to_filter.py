@@ -1,4 +1,4 @@
-"""What hints come to as a filter, and what a filter cannot say of them."""
+"""Hints of a query as a filter, and notes on what a filter cannot express."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from engine.types import DAYPARTS, Filter, daypart_hours
 
 
 @dataclass(frozen=True, slots=True)
-class Narrowed:
-    """What hints come to as a filter."""
+class HintFilter:
+    """The filter that hints stand for."""
 
     where: Filter
     notes: tuple[str, ...] = ()
     """What the filter leaves out or only comes near to, one sentence each."""
 
 
-def can_act(hint: Hint, tags: Container[str], *, clock: bool) -> bool:
+def can_filter(hint: Hint, tags: Container[str], *, clock: bool) -> bool:
     """Whether a hint can tell the frames of a collection apart.
 
     Parameters
@@ -35,7 +35,9 @@ def can_act(hint: Hint, tags: Container[str], *, clock: bool) -> bool:
     return hint.tag in tags or (clock and _daypart(hint) is not None)
 
 
-def as_filter(hints: Iterable[Hint], tags: Container[str] | None = None, duration: float | None = None) -> Narrowed:
+def hints_to_filter(
+    hints: Iterable[Hint], tags: Container[str] | None = None, duration: float | None = None
+) -> HintFilter:
     """The filter that lets pass what all of these hints ask for.
 
     Tags of one list ("dogs or cats") are alternatives, and so are several scenes, kinds of weather or times of day, since a
@@ -82,7 +84,7 @@ def as_filter(hints: Iterable[Hint], tags: Container[str] | None = None, duratio
         tags_all=all_of,
         tags_none=none_of,
     )
-    return Narrowed(where, tuple(notes))
+    return HintFilter(where, tuple(notes))
 
 
 def _tag_fields(hints: Sequence[Hint], notes: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

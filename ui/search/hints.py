@@ -10,7 +10,7 @@ import streamlit as st
 
 from engine.frames import both_filters
 from engine.system import visible
-from engine.text import Hint, HintReader, as_filter, can_act
+from engine.text import Hint, HintReader, can_filter, hints_to_filter
 from engine.types import DAYPARTS, Filter
 from ui.components import component
 from ui.shared.words import count, label, plain
@@ -76,13 +76,13 @@ def _filters(
     prefer = Filter()
     notes: list[str] = []
     try:
-        only = as_filter(by_mode[ONLY], carried.tags, duration)
+        only = hints_to_filter(by_mode[ONLY], carried.tags, duration)
         where = both_filters(where, only.where)
         notes += only.notes
     except ValueError as error:
         st.warning(plain(f"{error} Until then these hints narrow nothing."))
     try:
-        leaning = as_filter(by_mode[PREFER], carried.tags, duration)
+        leaning = hints_to_filter(by_mode[PREFER], carried.tags, duration)
         prefer = leaning.where
         notes += leaning.notes
     except ValueError as error:
@@ -101,7 +101,7 @@ def _chip(hint: Hint, carried: Carried) -> str:
     """One hint; returns what is to be made of it, empty where it cannot act here."""
     key = _key(hint)
     name = _name(hint)
-    if not can_act(hint, carried.tags, clock=carried.clock):
+    if not can_filter(hint, carried.tags, clock=carried.clock):
         why = "No recording times are known here." if hint.when else f"No frame here carries {plain(label(hint.tag))}."
         st.popover(plain(name), disabled=True, help=why, key=f"chip_{key}", icon=":material/block:")
         return ""
