@@ -23,6 +23,7 @@ from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.importers.vectors import import_table
 from engine.storage import TRAIN_NBYTES
+from engine.system import readable_bytes
 from engine.types import FrameBatch, NewVideo
 from engine.vectors import cells as cells_module
 
@@ -165,7 +166,7 @@ def main() -> None:
         for name in ("plain", "ours"):
             result[name] = watched(["--child", name, "--shards", str(options.shards), *common])
             seconds, peak = result[name]
-            print(f"{name:6} {seconds:7.1f} s  peak anonymous memory {peak / 2**30:.2f} GiB", flush=True)
+            print(f"{name:6} {seconds:7.1f} s  peak anonymous memory {readable_bytes(peak)}", flush=True)
         print(f"ours / plain: time {result['ours'][0] / result['plain'][0]:.2f}", flush=True)
         updates(folder, options.dim, options.n)
     finally:

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks.common import argument_parser, ms_of
 from engine import Collection
 from engine.storage import Segment
+from engine.system import readable_bytes
 from engine.vectors.lists import scores_of
 
 
@@ -99,7 +100,7 @@ def main() -> None:
             for name, each in ms.items():
                 print(
                     f"{n} rows, {name:17} p50 {np.median(each):6.2f}  p95 {np.percentile(each, 95):6.2f} ms, "
-                    f"{fetched[name] / options.trials / 1e6:.2f} MB fetched"
+                    f"{readable_bytes(fetched[name] / options.trials)} fetched"
                 )
             print(
                 f"{n} rows, ours / parallel pread at p95: "

@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import make_large_town, sample_collection
-from engine.datasets.large_town import USUAL
-from engine.system import shipped
+from engine.datasets.large_town import DEFAULT_FRAMES
+from engine.system import readable_bytes, shipped
 
 K = 24
 
@@ -47,7 +47,7 @@ def judged(collection: Collection, *, exact: bool) -> tuple[float, float, float]
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--frames", type=int, default=USUAL)
+    parser.add_argument("--frames", type=int, default=DEFAULT_FRAMES)
     parser.add_argument("--keep", type=Path, help="folder to leave both collections in; made if need be")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -58,7 +58,7 @@ def main() -> None:
                 seconds = elapsed()
                 large.use_encoder(town.encoder)
                 disk = sum(path.stat().st_size for path in large.path.rglob("*") if path.is_file())
-                print(f"{large.n_frames:,} frames made in {seconds:.0f} s, {disk / 1e6:.0f} MB of disk")
+                print(f"{large.n_frames:,} frames made in {seconds:.0f} s, {readable_bytes(disk)} of disk")
                 for name, collection in (("sample town", town), ("large town", large)):
                     gap = collection.modality_gap()
                     assert gap is not None

@@ -28,6 +28,7 @@ from benchmarks.contest import Seat, Truth, built, contest
 from benchmarks.contestants import CONTESTANTS, Floats, cpus, is_installed, version_of
 from benchmarks.peer_report import Contender, Figures, picture, text
 from engine.datasets import World
+from engine.system import readable_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES = ROOT / "../shared/aic-sample/clip-features-32"
@@ -79,7 +80,7 @@ def measure(data: Data, names: list[str], work: Path, options: argparse.Namespac
     builds = {}
     for name in names:
         builds[name] = built(name, work, **({"n_shards": options.shards} if name == "ours" else {}))
-        say(f"{name}: built in {builds[name].seconds:.1f} s, {builds[name].nbytes / 1e6:.0f} MB")
+        say(f"{name}: built in {builds[name].seconds:.1f} s, {readable_bytes(builds[name].nbytes)}")
     contestants = {name: CONTESTANTS[name]() for name in names}
     with ExitStack() as stack:
         seats = [stack.enter_context(Seat(name, work, 1)) for name in names]

@@ -18,6 +18,7 @@ from benchmarks.common import argument_parser, stopwatch
 from engine.datasets import sample_collection
 from engine.datasets.sample_town import VIDEOS
 from engine.embedding import SHIPPED, load_encoder
+from engine.system import readable_bytes
 
 PLAIN = (
     "a street",
@@ -46,7 +47,7 @@ def main() -> None:
         stats = collection.stats()
         print(
             f"sample built in {elapsed():.1f} s: {stats.n_frames:,} frames of {stats.n_videos} videos, "
-            f"{len(stats.shards)} shards, {stats.n_cells} cells, {stats.nbytes / 1e6:.2f} MB"
+            f"{len(stats.shards)} shards, {stats.n_cells} cells, {readable_bytes(stats.nbytes)}"
         )
         vectors = encoder.encode_text(queries)
         elapsed = stopwatch()

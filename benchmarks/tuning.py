@@ -28,6 +28,7 @@ from engine.lab.tuning.measure import K, measure_layout
 from engine.lab.tuning.timing import time_searches
 from engine.routing import Kind
 from engine.search import DEFAULT_RECALL, make_plan, reading
+from engine.system import no_progress
 from engine.vectors import Floats
 
 _COLUMNS = (
@@ -77,7 +78,7 @@ def applied(
         collection.reshard(n_shards=setting.n_shards, placement=setting.placement)
     with reading(copy) as snapshot:
         found, paces = [], []
-        for evaluation in [evaluate(snapshot, queries, kind, K, lambda fraction, what: None) for queries in halves]:
+        for evaluation in [evaluate(snapshot, queries, kind, K, no_progress) for queries in halves]:
             rounds = [
                 (measure_layout(snapshot, evaluation, setting), _as_it_is(source, tuner) / tuner.today.p50_ms.value)
                 for _ in range(_ROUNDS)

@@ -22,7 +22,8 @@ import numpy as np
 from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import make_large_town, sample_collection, sample_queries
-from engine.datasets.large_town import USUAL
+from engine.datasets.large_town import DEFAULT_FRAMES
+from engine.system import readable_bytes
 from testing.app import Visit, chromium, served, visit
 
 K, PER_SHOT = 24, 2
@@ -141,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         town = sample_collection(folder / "town")
-        large = make_large_town(folder / f"large-town-{USUAL}", town)
+        large = make_large_town(folder / f"large-town-{DEFAULT_FRAMES}", town)
         large.use_encoder(town.encoder)
         queries = list(sample_queries(town, 40).labels)
         with chromium() as browser, served(folder / "town", Path(temporary) / "log") as (address, process):
@@ -182,7 +183,7 @@ def main() -> None:
                     f"wrong: {wrong or 'none'}"
                 )
             print(f"errors on the pages: {problems or 'none'}; exception boxes: {boxes}")
-            told = ", ".join(f"{n / 1e6:.0f} MB at {at:.0f} s" for at, n in memory)
+            told = ", ".join(f"{readable_bytes(n)} at {at:.0f} s" for at, n in memory)
             early = next((n for at, n in memory if at >= options.seconds / 4), memory[0][1])
             print(
                 f"anonymous memory of the server: {told}; at the end {memory[-1][1] / early:.3f} times that at the first of these "

@@ -53,7 +53,6 @@ from engine.storage import (
     Catalog,
     Generations,
     LayoutRow,
-    Progress,
     Residency,
     Settings,
     Snapshot,
@@ -70,7 +69,7 @@ from engine.storage import (
     render_picture,
     verify_snapshot,
 )
-from engine.system import FileLock, Trust, check_writable, shortages, storage_errors
+from engine.system import FileLock, Progress, Trust, check_writable, no_progress, part_of, shortages, storage_errors
 from engine.types import CollectionStats, Frame, FrameBatch, NewVideo, VideoInfo
 from engine.vectors import Floats, startable_threads
 
@@ -590,9 +589,7 @@ class Collection:
             return None
         try:
             past = past_queries(self.path, self.settings.dim)
-            return of_prompts(
-                self.encoder, source, past, lambda fraction: progress("embedding prompts", 0.1 * fraction)
-            )
+            return of_prompts(self.encoder, source, past, part_of(progress, 0.0, 0.1))
         except EncoderError:
             return None  # The collection may be searched by vectors alone; `stats` says that the router goes by spread.
 
@@ -620,7 +617,7 @@ class Collection:
         n_cells: int | None = None,
         options: Mapping[str, Any] | None = None,
         queries: NDArray[np.floating] | None = None,
-        progress: Progress = lambda what, fraction: None,
+        progress: Progress = no_progress,
     ) -> None:
         """Train cells on what is stored, place every frame anew and fit the router; see `Maintenance.build`. None keeps a setting.
 
@@ -632,11 +629,11 @@ class Collection:
             self.use_queries(queries)
         settings = self._changed(n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options)
         with self.writing() as writer:
-            progress("gathering frames", 0.0)
+            progress("gathering frames", 0.0, 1.0)
             bank = self._bank(progress) if settings.metric == "ip" and self.n_frames else None
             writer.maintenance.build(settings, bank, progress)
 
-    def settle(self, *, added: bool, build: bool, progress: Progress = lambda what, fraction: None) -> None:
+    def settle(self, *, added: bool, build: bool, progress: Progress = no_progress) -> None:
         """After an import: build what has not been built, if that is asked for, or merge the small segments that were added.
 
         Parameters
@@ -655,7 +652,7 @@ class Collection:
         n_shards: int | None = None,
         placement: str | None = None,
         options: Mapping[str, Any] | None = None,
-        progress: Progress = lambda what, fraction: None,
+        progress: Progress = no_progress,
     ) -> None:
         """Place every frame anew in the cells there are; see `Maintenance.reshard`. None keeps a setting."""
         settings = self._changed(n_shards=n_shards, placement=placement, options=options)

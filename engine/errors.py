@@ -27,6 +27,11 @@ from __future__ import annotations
 class EngineError(Exception):
     """Base of all errors that a user can mend; the message is one sentence fit for display."""
 
+    def __init__(self, *args: object, hint: str = "") -> None:
+        """Take the sentence, and as `hint` the command that helps, such as `stats COLLECTION`, for the command line to add."""
+        super().__init__(*args)
+        self.hint = hint
+
 
 class CollectionError(EngineError):
     """The folder is not a usable collection."""

@@ -19,6 +19,12 @@ DAYPARTS: dict[str, tuple[int, int]] = {
 """Parts of the day by wall clock: first hour (included) and last hour (excluded); night wraps around midnight."""
 
 
+def daypart_hours(part: str) -> tuple[int, ...]:
+    """The hours (0-23) of a part of the day, rising."""
+    start, stop = DAYPARTS[part]
+    return tuple(range(start, stop)) if start < stop else (*range(stop), *range(start, 24))
+
+
 _FAR = 1e300
 """Seconds beyond any video."""
 
@@ -59,6 +65,11 @@ class Filter:
             start, stop = getattr(self, name)
             if start is not None and stop is not None and start >= stop:
                 raise ValueError(f"The {name} filter ends at {stop}, which is not after its start {start}.")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All tags that it names."""
+        return (*self.tags_any, *self.tags_all, *self.tags_none)
 
     def __bool__(self) -> bool:
         return any(getattr(self, name) not in ((), (None, None)) for name in self.__slots__)

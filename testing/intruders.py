@@ -40,6 +40,7 @@ from engine.importers.aic import import_aic
 from engine.importers.videos import ingest
 from engine.storage.catalog import Catalog
 from engine.storage.pictures import read_image
+from engine.system import readable_bytes
 from engine.types import Filter
 from testing import hostile
 from testing.clips import make_clip
@@ -238,7 +239,7 @@ def intrude(case: Intrusion, base: Path, folder: Path) -> Outcome:
                 break
             most = max(most, _resident(child.pid) - least)
             if most > case.nbytes:
-                end = ("fault", f"took more than {case.nbytes / 1e9:.1f} GB")
+                end = ("fault", f"took more than {readable_bytes(case.nbytes)}")
                 break
             if _worked(child.pid) > case.seconds or time.monotonic() - started > 2 * case.seconds:
                 end = ("fault", f"no end within {case.seconds:.0f} s")
@@ -284,7 +285,7 @@ def intrusions(
                 tally.miss(f"{case.name}: {outcome.told}")
             if tell is not None:
                 tell(
-                    f"{case.name}: {outcome.what} in {outcome.seconds:.1f} s, {outcome.nbytes / 1e6:.0f} MB: {outcome.told}"
+                    f"{case.name}: {outcome.what} in {outcome.seconds:.1f} s, {readable_bytes(outcome.nbytes)}: {outcome.told}"
                 )
     return tally
 

@@ -26,6 +26,7 @@ from engine import collection as collections
 from engine.collection import Collection
 from engine.errors import Busy, EngineError
 from engine.storage import next_generation
+from engine.system import readable_bytes
 from engine.vectors.lists import one_thread
 from testing.crowds import act, choose, expect, processes
 from testing.faults import (
@@ -240,7 +241,7 @@ def many(base: Path, model: Model, work: Path, n: int = 200) -> Tally:
             tally.harmless, tally.refused, wrong, each = told
             for fault in dict.fromkeys(wrong):
                 tally.miss(f"{tally.what}: {fault}")
-            tally.notes.append(f"{each[0]:.1f} open files and {each[1] / 1e6:.2f} MB for each collection")
+            tally.notes.append(f"{each[0]:.1f} open files and {readable_bytes(each[1])} for each collection")
     return tally
 
 
@@ -352,7 +353,7 @@ def little_machine(work: Path, n_frames: int, dim: int, limits: tuple[int, ...])
                 )
                 tally.tried += 1
                 said = ran.stderr.strip().splitlines()[-1:] or [""]
-                what = f"{name} of {n_frames:,} x {dim} in {nbytes / 1e9:.2g} GB"
+                what = f"{name} of {n_frames:,} x {dim} in {readable_bytes(nbytes)}"
                 if ran.returncode == 0:
                     tally.harmless += 1
                 elif ran.returncode in (1, 2) and "Traceback" not in ran.stderr and one_sentence(ValueError(said[0])):

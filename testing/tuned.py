@@ -11,15 +11,12 @@ from engine.lab.tuning.evaluation import evaluate
 from engine.lab.tuning.measure import current_setting, measure_layout
 from engine.lab.tuning.tuner import Tuner
 from engine.search.ground_truth import reading
+from engine.system import no_progress
 
 WORLD = World(32, seed=3)
 N = 4000
 QUERIES = WORLD.text_queries(24, seed=9)
 SHARDS = 5
-
-
-def quiet(fraction, what):
-    """Nobody looks."""
 
 
 def made(path, n_shards=SHARDS, placement="semantic", **settings):
@@ -34,7 +31,7 @@ def made(path, n_shards=SHARDS, placement="semantic", **settings):
 def tuner_of(path, queries=QUERIES) -> Tuner:
     """A tuner whose predictions hold no times, which spares timing searches."""
     with reading(path) as snapshot:
-        evaluation = evaluate(snapshot, queries, "text", 10, quiet)
+        evaluation = evaluate(snapshot, queries, "text", 10, no_progress)
         none = np.zeros(10)
         cost = CostModel(none, none, (none[:3], none[:3]), 0.1)
         return Tuner(evaluation, cost, measure_layout(snapshot, evaluation, current_setting(snapshot)))

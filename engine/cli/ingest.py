@@ -25,7 +25,7 @@ from engine.cli.options import (
 from engine.cli.output import Line, print_json, say
 
 if TYPE_CHECKING:
-    from engine.importers import ImportReport, IngestReport
+    from engine.importers import ImportReport
 
 
 @click.command("ingest")
@@ -67,9 +67,9 @@ def ingest_command(
             every=every,
             shots=shots,
             build=not no_build,
-            progress=lambda now: line.show(f"{now.stage} {now.video}", now.fraction),
+            progress=line.show,
         )
-    return _print_report(report, as_json)
+    return _print_report(report, as_json, notes=False)
 
 
 def _settings(metric: str | None, encoder: str | None, store: str | None) -> dict[str, Any]:
@@ -189,12 +189,12 @@ def synthetic_command(
     import numpy as np
 
     from engine.datasets import World, write_synthetic
-    from engine.importers import filled
+    from engine.importers import open_or_create
 
     world = World(dim, seed)
     if queries_to is not None:
         queries_to.mkdir(parents=True, exist_ok=True)
-    with filled(into, layout, lambda: world.dim) as collection, Line() as line:
+    with open_or_create(into, layout, lambda: world.dim) as collection, Line() as line:
         report = write_synthetic(collection, world, frames, build=not no_build, progress=line.show)
     if queries_to is not None:
         np.save(queries_to / "text.npy", world.text_queries(1000, seed=1))
@@ -203,14 +203,14 @@ def synthetic_command(
     return _print_report(report, as_json)
 
 
-def _print_report(report: IngestReport | ImportReport, as_json: bool) -> int:
-    """Print what was stored; the exit status."""
+def _print_report(report: ImportReport, as_json: bool, *, notes: bool = True) -> int:
+    """Print what was stored, with `notes` for imports that pass something over; the exit status."""
     if as_json:
-        print_json(asdict(report))
+        print_json({name: value for name, value in asdict(report).items() if notes or name != "notes"})
     else:
         for name, reason in report.refused:
             say(f"refused {name}: {reason}", error=True)
-        say(*getattr(report, "notes", ()), error=True)
+        say(*report.notes, error=True)
         say(
             f"Stored {report.n_frames:,} frames of {len(report.added)} videos in {report.seconds:.1f} s; "
             f"{len(report.skipped)} were in already, {len(report.refused)} were refused."

@@ -97,6 +97,7 @@ def bench_command(
 ) -> int:
     """Compare ways to answer the same queries."""
     from engine.lab.compare import Benchmark, ComparisonRequest, format_table
+    from engine.system import readable_bytes
 
     rows = read_rows(queries)
     assert rows is not None
@@ -119,11 +120,11 @@ def bench_command(
     )
     if bench.disk_nbytes:
         say(
-            f"The naive loop's files take {bench.disk_nbytes / 1e6:,.1f} MB in {bench.scratch}; they go again at the end.",
+            f"The naive loop's files take {readable_bytes(bench.disk_nbytes)} in {bench.scratch}; they go again at the end.",
             error=True,
         )
     with Line() as line:
-        report = bench.run(lambda what, done, total: line.show(what, done / total))
+        report = bench.run(line.show)
     say(*report.notes, error=True)
     if as_json:
         print_json([result.document() for result in report.results])
@@ -138,7 +139,7 @@ def bench_command(
 @click.option("--placement", metavar="P", help="Placement to foresee; the collection's, if left out.")
 @click.option("--recall", type=FLOAT, default=0.95, metavar="R", help="That searches ask for.")
 @click.option("--max-shards", type=INT, metavar="M", help="Shards that a search may open.")
-@click.option("--cache", metavar="SIZE", help="Budget of the shard cache, such as 512MB; 1GB, if left out.")
+@click.option("--cache", metavar="SIZE", help="Budget of the shard cache, such as 512MB; 1GiB, if left out.")
 @click.option("--cells", type=INT, default=0, metavar="N", help="Other cells, tried out before by --try-cells.")
 @click.option("--codec", default="", metavar="X", help="Another codec.")
 @k_option
@@ -180,13 +181,9 @@ def tune_command(
             samples = sample_queries(opened, N_QUERIES, kind)
             rows, unseen = samples.vectors, samples.unseen
     with Line() as line:
-
-        def show(fraction: float, what: str) -> None:
-            line.show(what, fraction)
-
-        tuner = prepare_tuner(collection, rows[:N_QUERIES], kind, k, show, unseen=unseen, placements=None)
+        tuner = prepare_tuner(collection, rows[:N_QUERIES], kind, k, line.show, unseen=unseen, placements=None)
         if try_cells:
-            tuner = with_cells_tried(collection, tuner, show)
+            tuner = with_cells_tried(collection, tuner, line.show)
         today = tuner.today.setting
         setting = LayoutSetting(
             shards or today.n_shards,

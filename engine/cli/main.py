@@ -18,7 +18,14 @@ from engine import __version__
 from engine.cli import app, ingest, lab, maintain, search, trust
 from engine.cli.output import say, use_any_encoding
 from engine.errors import EngineError
-from engine.system import Terminated, answer_signals, check_addresses, open_streams, raise_limits, shortages
+from engine.system import (
+    Terminated,
+    check_address_space,
+    open_standard_streams,
+    raise_on_signals,
+    raise_open_file_limit,
+    shortages,
+)
 
 _CONSOLE_SCRIPT = "framesearch"
 
@@ -79,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of the output has ended, as `head` does; the rest is dropped.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (EngineError, ValueError) as error:
+    except EngineError as error:
+        message = f"{error} Try `python -m engine {error.hint}`." if error.hint else str(error)
+    except ValueError as error:
         message = str(error)
     except RecursionError:
         message = "Something that was given is nested too deeply to be read; give it flatter."
@@ -93,8 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    raise_limits()
-    check_addresses()
+    raise_open_file_limit()
+    check_address_space()
     use_any_encoding()
     name = _CONSOLE_SCRIPT if Path(sys.argv[0]).name == _CONSOLE_SCRIPT else "python -m engine"
     with shortages("the command"):
@@ -120,6 +129,6 @@ def _usage(error: click.UsageError) -> str:
 
 def program() -> int:
     """Run the command line as a process of its own."""
-    open_streams()
-    answer_signals()
+    open_standard_streams()
+    raise_on_signals()
     return main()

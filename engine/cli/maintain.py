@@ -109,6 +109,7 @@ def export_command(collection: Path, vectors: Path, frames: Path, as_json: bool)
 def stats_command(collection: Path, as_json: bool) -> int:
     """What is in a collection, shard by shard."""
     from engine.collection import Collection
+    from engine.system import readable_bytes
 
     with Collection.open(collection) as opened:
         stats = opened.stats()
@@ -116,7 +117,7 @@ def stats_command(collection: Path, as_json: bool) -> int:
         print_json(asdict(stats))
         return 0
     say(
-        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {stats.nbytes / 1e6:.1f} MB"
+        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {readable_bytes(stats.nbytes)}"
     )
     say(f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}")
     say(f"Router: {stats.router or 'none'}: {stats.why_router}")
@@ -127,7 +128,7 @@ def stats_command(collection: Path, as_json: bool) -> int:
             else f", {shard.captured[0]:%Y-%m-%d %H:%M} to {shard.captured[1]:%Y-%m-%d %H:%M}"
         )
         say(
-            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {shard.nbytes / 1e6:.2f} MB{recorded}; {shard.summary}"
+            f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {readable_bytes(shard.nbytes)}{recorded}; {shard.summary}"
         )
     say(f"Tags: {', '.join(f'{tag} {count:,}' for tag, count in stats.tags.items()) or 'none'}", *stats.notes)
     return 0

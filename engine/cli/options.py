@@ -219,13 +219,13 @@ def read_queries(path: Path) -> NDArray[np.floating]:
     """
     import numpy as np
 
-    from engine.importers import load_array
+    from engine.importers import load_npy
     from engine.system import bounds
 
     if not path.is_file():
         why = "it is not a file" if path.exists() else "there is no such file"
         raise ValueError(f"{path} cannot be read as a NumPy array ({why}).")
-    mapped = load_array(path, path, mmap_mode="r")  # Its shape is checked before its rows are read.
+    mapped = load_npy(path, path, mmap_mode="r")  # Its shape is checked before its rows are read.
     if not isinstance(mapped, np.ndarray) or mapped.dtype.kind not in "fiu":
         raise ValueError(f"{path} does not hold one array of numbers.")
     if mapped.ndim not in (1, 2) or not mapped.size:

@@ -30,12 +30,12 @@ class Line:
         if self._shown:
             print(file=sys.stderr)
 
-    def show(self, what: str, fraction: float) -> None:
-        """Say what is being done and the fraction done, 0 to 1."""
+    def show(self, stage: str, done: float, total: float) -> None:
+        """A `Progress`."""
         if sys.stderr.isatty():
             self._shown = True
             print(
-                f"\r\x1b[K{fraction:4.0%} {''.join(c if c.isprintable() else '?' for c in what)[:70]}",
+                f"\r\x1b[K{done / total:4.0%} {''.join(c if c.isprintable() else '?' for c in stage)[:70]}",
                 end="",
                 file=sys.stderr,
                 flush=True,

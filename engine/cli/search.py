@@ -176,7 +176,7 @@ def search_command(
     from engine.collection import Collection
     from engine.importers import check_rows
     from engine.search import SearchRequest
-    from engine.text import unheard
+    from engine.text import find_unknown_words
 
     if [text, vector, frame].count(None) != 2:
         raise ValueError("Give either a text or --vector or --frame, and not two of them.")
@@ -189,7 +189,7 @@ def search_command(
         collection, workers=workers, residency="mapped" if mapped else "loaded", remember=remember
     ) as opened:
         if text is not None:
-            warning = unheard(opened.encoder, text).told()  # Loads it before the clock starts.
+            warning = find_unknown_words(opened.encoder, text).sentence()  # Loads it before the clock starts.
             if warning:
                 say(warning, error=True)
         if array is not None and many and array.shape[1] == opened.settings.dim:

@@ -12,7 +12,7 @@ import click
 from engine.cli.options import PATH, collection_argument, json_option
 from engine.cli.output import say_or_json
 from engine.errors import ReadOnly
-from engine.system import ROOTS, Kind, Named, Trust
+from engine.system import ROOTS_VARIABLE, NamedPath, Trust, TrustKind
 
 
 @click.command("trust")
@@ -33,14 +33,14 @@ def trust_command(
     collection: Path, media: bool, encoder: bool, everything: bool, roots: tuple[Path, ...], as_json: bool
 ) -> int:
     """What it names outside itself, and allowing that to be opened."""
-    kinds: set[Kind] = {"film", "pictures"} if media or everything else set()
+    kinds: set[TrustKind] = {"film", "pictures"} if media or everything else set()
     kinds |= {"encoder"} if encoder or everything else set()
     names = allow(collection, kinds, roots)
     document = [asdict(name) for name in names]
     return say_or_json(as_json, *_lines(names), named=document, allowed=sum(name.allowed for name in names))
 
 
-def allow(path: Path, kinds: Collection[Kind] = (), roots: Iterable[Path] = ()) -> list[Named]:
+def allow(path: Path, kinds: Collection[TrustKind] = (), roots: Iterable[Path] = ()) -> list[NamedPath]:
     """Allow what the collection at `path` names of these kinds, and whatever it names within some folders; returns all that it names.
 
     Only the catalog of the collection is read.
@@ -68,12 +68,12 @@ def allow(path: Path, kinds: Collection[Kind] = (), roots: Iterable[Path] = ()) 
     if not all(kept):
         raise ReadOnly(
             "What is allowed could not be written down in the folder for the state of programs; "
-            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS}."
+            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS_VARIABLE}."
         )
     return list(trust.review(films, pictures, encoder))
 
 
-def _lines(names: Sequence[Named]) -> list[str]:
+def _lines(names: Sequence[NamedPath]) -> list[str]:
     """A line for each, and a sentence on all of them."""
     lines = [f"{'allowed' if name.allowed else 'not allowed'}  {name.kind}  {name.path}" for name in names]
     n = sum(name.allowed for name in names)

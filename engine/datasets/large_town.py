@@ -16,24 +16,24 @@ import numpy as np
 
 from engine.collection import Collection
 from engine.errors import StorageFull
-from engine.importers import BATCH, quiet, settle
+from engine.importers import ROWS_PER_BATCH
 from engine.routing import unit
 from engine.search import reading
-from engine.storage import Progress, discard_collection
-from engine.system import storage_errors
+from engine.storage import discard_collection
+from engine.system import Progress, no_progress, part_of, readable_bytes, storage_errors
 from engine.types import Frame, FrameBatch, NewVideo, VideoInfo
 from engine.vectors import Floats
 
-LEAST, USUAL, MOST = 10_000, 100_000, 5_000_000
+MIN_FRAMES, DEFAULT_FRAMES, MAX_FRAMES = 10_000, 100_000, 5_000_000
 """Frames of a large town."""
-N_SHARDS = 20
+_N_SHARDS = 20
 BYTES, BYTES_PER_FRAME = 25_000_000, 950
 """Disk that is taken at the most: pictures; and for each frame its row, codes, columns and the router's share."""
 FRAMES_PER_SECOND = 4_000
 """Frames made, stored and built in a second on two cores, about."""
 PARENTS = "parents"
 """Folder of the town's pictures in the collection."""
-MADE = {"made": "synthetic", "from": "the sample town"}
+_ABOUT = {"made": "synthetic", "from": "the sample town"}
 """What is known of each video."""
 
 _TAKE, _SHOT = 0.55, 0.75
@@ -55,7 +55,9 @@ class _Parent:
     """(n, dim) of unit norm."""
 
 
-def make_large_town(path: Path, town: Collection, n_frames: int = USUAL, progress: Progress = quiet) -> Collection:
+def make_large_town(
+    path: Path, town: Collection, n_frames: int = DEFAULT_FRAMES, progress: Progress = no_progress
+) -> Collection:
     """Open the large town at `path`, or make it first from the sample town.
 
     Parameters
@@ -71,8 +73,8 @@ def make_large_town(path: Path, town: Collection, n_frames: int = USUAL, progres
     Busy
         If somebody else is making it.
     """
-    if not LEAST <= n_frames <= MOST:
-        raise ValueError(f"A large town has {LEAST:,} to {MOST:,} frames, not {n_frames:,}.")
+    if not MIN_FRAMES <= n_frames <= MAX_FRAMES:
+        raise ValueError(f"A large town has {MIN_FRAMES:,} to {MAX_FRAMES:,} frames, not {n_frames:,}.")
     if (path / "catalog.sqlite").is_file():
         collection = Collection.open(path)
         if collection.built:
@@ -80,14 +82,14 @@ def make_large_town(path: Path, town: Collection, n_frames: int = USUAL, progres
         collection.close()
         discard_collection(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    free, wanted = shutil.disk_usage(path.parent).free, expected(n_frames)[0]
+    free, wanted = shutil.disk_usage(path.parent).free, expected_cost(n_frames)[0]
     if free < wanted + _ROOM:
         raise StorageFull(
-            f"A large town of {n_frames:,} frames takes {wanted / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
+            f"A large town of {n_frames:,} frames takes {readable_bytes(wanted)}, and {readable_bytes(free)} "
             f"are free in {path.parent}; make a smaller one or make room."
         )
     settings = town.settings
-    collection = Collection.create(path, dim=settings.dim, encoder=settings.encoder, n_shards=N_SHARDS, route="routed")
+    collection = Collection.create(path, dim=settings.dim, encoder=settings.encoder, n_shards=_N_SHARDS, route="routed")
     try:
         collection.use_encoder(town.encoder)
         _fill(collection, town, n_frames, progress)
@@ -98,7 +100,7 @@ def make_large_town(path: Path, town: Collection, n_frames: int = USUAL, progres
     return collection
 
 
-def expected(n_frames: int) -> tuple[int, float]:
+def expected_cost(n_frames: int) -> tuple[int, float]:
     """Bytes of disk and seconds that a large town of so many frames takes, about."""
     return BYTES + n_frames * BYTES_PER_FRAME, n_frames / FRAMES_PER_SECOND
 
@@ -114,22 +116,23 @@ def _fill(collection: Collection, town: Collection, n_frames: int, progress: Pro
             for i, take, n in takes
         ]
         writer.store(videos, _batches(parents, takes, n_frames, progress))
-        settle(collection, True, True, _STORED, progress)
+        collection.settle(added=True, build=True, progress=part_of(progress, _STORED, 1.0))
+    progress("done", 1.0, 1.0)
 
 
 def _parents(town: Collection) -> list[_Parent]:
     """The videos of the town with their frames in order."""
-    found: dict[str, list[tuple[Frame, Floats]]] = {}
+    by_video: dict[str, list[tuple[Frame, Floats]]] = {}
     with reading(town.path) as snapshot:
         for shard in snapshot.shards:
             for view in shard.segments:
                 live = view.live_rows()
                 rows = view.segment.gather(live)
                 for frame, row in zip(snapshot.frames(shard.shard, view.segment, live), rows, strict=True):
-                    found.setdefault(frame.video_id, []).append((frame, row))
+                    by_video.setdefault(frame.video_id, []).append((frame, row))
     parents = []
     for video in town.videos():
-        frames, vectors = zip(*sorted(found[video.video_id], key=lambda each: each[0].frame_index), strict=True)
+        frames, vectors = zip(*sorted(by_video[video.video_id], key=lambda pair: pair[0].frame_index), strict=True)
         parents.append(_Parent(video, frames, unit(np.stack(vectors))))
     return parents
 
@@ -148,14 +151,14 @@ def _copy_pictures(town: Collection, folder: Path, parents: Sequence[_Parent]) -
 
 def _takes(parents: Sequence[_Parent], n_frames: int) -> list[tuple[int, int, int]]:
     """Per video to be made: its parent, the number of the take, and its frames; the last one is cut short."""
-    found, left, take = [], n_frames, 0
+    takes, left, take = [], n_frames, 0
     while left > 0:
         for i, parent in enumerate(parents):
             if left > 0:
-                found.append((i, take, min(left, len(parent.frames))))
+                takes.append((i, take, min(left, len(parent.frames))))
                 left -= len(parent.frames)
         take += 1
-    return found
+    return takes
 
 
 def _video(parent: VideoInfo, take: int, n: int, pictures: Path, *, shown: bool) -> NewVideo:
@@ -170,21 +173,21 @@ def _video(parent: VideoInfo, take: int, n: int, pictures: Path, *, shown: bool)
         captured_at=captured,
         fingerprint=f"take {take} of {parent.video_id}, {n} frames",
         pictures=str(pictures.resolve()),
-        about=MADE | {"parent": parent.video_id},
+        about=_ABOUT | {"parent": parent.video_id},
     )
 
 
 def _batches(
     parents: Sequence[_Parent], takes: Sequence[tuple[int, int, int]], n_frames: int, progress: Progress
 ) -> Iterator[FrameBatch]:
-    """The frames of all takes, in whole videos of up to `BATCH` rows."""
+    """The frames of all takes, in whole videos of up to `ROWS_PER_BATCH` rows."""
     moves, jitter = _spreads(parents)
     held: list[tuple[int, Floats, _Parent, int]] = []
     n_held = done = 0
     for number, (i, take, n) in enumerate(takes):
-        if n_held + n > BATCH:
+        if n_held + n > ROWS_PER_BATCH:
             yield _joined(held)
-            progress("making frames", _STORED * done / n_frames)
+            progress("making frames", _STORED * done, n_frames)
             held, n_held = [], 0
         held.append((number, _moved(parents[i], moves, jitter, (i, take))[:n], parents[i], n))
         n_held += n

@@ -20,8 +20,8 @@ QUERIES = shipped.DATA / "queries.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """Queries, and what to call them."""
+class SampleQueries:
+    """Queries with labels for them."""
 
     vectors: Floats
     """(n, dim) float32 of unit norm; of the stored length for `l2`."""
@@ -31,7 +31,7 @@ class Samples:
     """Whether the router was fitted without them; False for stored text vectors, of which there are no others."""
 
 
-def sample_queries(collection: Collection, n: int, kind: Kind = "text", seed: int = 0) -> Samples:
+def sample_queries(collection: Collection, n: int, kind: Kind = "text", seed: int = 0) -> SampleQueries:
     """Up to n different queries, the same ones for the same seed.
 
     Texts come from the collection's encoder; where it cannot be had, the text vectors that the router was fitted on serve.
@@ -52,7 +52,7 @@ def sample_queries(collection: Collection, n: int, kind: Kind = "text", seed: in
     return _frames(collection, n, rng) if kind == "image" else _texts(collection, n, rng)
 
 
-def any_queries(collection: Collection, n: int) -> tuple[Samples, Kind]:
+def any_queries(collection: Collection, n: int) -> tuple[SampleQueries, Kind]:
     """Sample texts, or stored frames where there is neither an encoder nor a stored text; and which of them."""
     try:
         return sample_queries(collection, n), "text"
@@ -60,7 +60,7 @@ def any_queries(collection: Collection, n: int) -> tuple[Samples, Kind]:
         return sample_queries(collection, n, "image"), "image"
 
 
-def _texts(collection: Collection, n: int, rng: np.random.Generator) -> Samples:
+def _texts(collection: Collection, n: int, rng: np.random.Generator) -> SampleQueries:
     try:
         encoder = collection.encoder
     except EncoderError:
@@ -68,18 +68,18 @@ def _texts(collection: Collection, n: int, rng: np.random.Generator) -> Samples:
         if stored is None:
             raise
         rows = np.sort(rng.permutation(len(stored))[:n])
-        return Samples(stored[rows], tuple(f"stored text {row + 1}" for row in rows.tolist()), unseen=False)
+        return SampleQueries(stored[rows], tuple(f"stored text {row + 1}" for row in rows.tolist()), unseen=False)
     unseen = known_to(encoder, read_prompts())[MOST_TEXTS:]
     # Words that the encoder does not know do not count, as with what people type.
     texts = unseen if len(unseen) >= n else [*unseen, *read_prompts(QUERIES)]
     chosen = [texts[i] for i in np.sort(rng.permutation(len(texts))[:n]).tolist()]
-    return Samples(encoder.encode_text(chosen), tuple(chosen), unseen=True)
+    return SampleQueries(encoder.encode_text(chosen), tuple(chosen), unseen=True)
 
 
-def _frames(collection: Collection, n: int, rng: np.random.Generator) -> Samples:
+def _frames(collection: Collection, n: int, rng: np.random.Generator) -> SampleQueries:
     ids = collection.some_frames(n, rng)
     if not ids:
         raise NotFound("The collection holds no frames yet; add some first.")
     frames = [collection.frame(frame_id) for frame_id in ids]
     labels = tuple(f"{frame.title or frame.video_id} at {frame.seconds:.1f} s" for frame in frames)
-    return Samples(np.stack([collection.vector(frame.frame_id) for frame in frames]), labels, unseen=True)
+    return SampleQueries(np.stack([collection.vector(frame.frame_id) for frame in frames]), labels, unseen=True)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 from engine.collection import Collection
 from engine.embedding import SHIPPED, Encoder, load_encoder
 from engine.errors import Busy, EngineError, NotACollection
-from engine.importers import SIDECAR, Progress, ingest
+from engine.importers import SIDECAR, ingest
 from engine.routing import PROMPTS
 from engine.storage import FORMAT, discard_collection
-from engine.system import FileLock, file_hash, shipped
+from engine.system import FileLock, Progress, file_hash, no_progress, shipped
 
 VIDEOS = shipped.DATA / "videos"
-N_SHARDS = 12
+_N_SHARDS = 12
 EVERY = 0.5
 """Seconds between frames."""
 
 
-def sample_collection(
-    path: Path, progress: Callable[[Progress], None] = lambda now: None, encoder: Encoder | None = None
-) -> Collection:
+def sample_collection(path: Path, progress: Progress = no_progress, encoder: Encoder | None = None) -> Collection:
     """Open the sample town at `path`, or make it first; an unfinished one goes on where it stopped.
 
     One that was made from other videos, another encoder or another place of the repository is made anew.
@@ -44,17 +41,18 @@ def sample_collection(
         collection = _current(path, encoder)
         collection.use_encoder(encoder)
         if not collection.built:
-            report = ingest(collection, _videos(), every=EVERY, progress=progress)
+            report = ingest(collection, sample_videos(), every=EVERY, progress=progress)
             if report.refused:
                 raise EngineError(f"A sample video cannot be read: {report.refused[0][1]}")
         return collection
 
 
-def _videos() -> list[Path]:
-    found = sorted(VIDEOS.glob("*.mp4"))
-    if not found:
+def sample_videos() -> list[Path]:
+    """The films of the sample town, by name."""
+    paths = sorted(VIDEOS.glob("*.mp4"))
+    if not paths:
         raise EngineError(f"There are no sample videos in {VIDEOS}; get the repository with its data folder.")
-    return found
+    return paths
 
 
 def _current(path: Path, encoder: Encoder) -> Collection:
@@ -70,19 +68,19 @@ def _current(path: Path, encoder: Encoder) -> Collection:
             return Collection.open(path)
         discard_collection(path)
     note.write_text(origin, encoding="ascii")
-    return Collection.create(path, dim=encoder.dim, encoder=SHIPPED, n_shards=N_SHARDS, route="routed")
+    return Collection.create(path, dim=encoder.dim, encoder=SHIPPED, n_shards=_N_SHARDS, route="routed")
 
 
 def _origin() -> str:
     """A hash over everything that the sample is made from."""
     files = [
-        *_videos(),
+        *sample_videos(),
         VIDEOS / SIDECAR,
         shipped.DATA / "vocabulary.toml",
         PROMPTS,
         *sorted((shipped.DATA / "encoder").glob("open_clip_*")),
     ]
-    told = [f"{file} {file_hash(file)}" for file in files if file.is_file()]
+    lines = [f"{file} {file_hash(file)}" for file in files if file.is_file()]
     return hashlib.blake2b(
-        "\n".join([str(FORMAT), str(EVERY), str(N_SHARDS), *told]).encode(), digest_size=16
+        "\n".join([str(FORMAT), str(EVERY), str(_N_SHARDS), *lines]).encode(), digest_size=16
     ).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,9 +14,8 @@ from numpy.typing import NDArray
 
 from engine.collection import Collection
 from engine.datasets.synthetic_space import N_LABELS, PLACES, TAGS, Space, make_space, things_in, unit, zipf
-from engine.importers import BATCH, ImportReport, quiet, settle
-from engine.storage import Progress, duplicate_reason
-from engine.system import bounds
+from engine.importers import ROWS_PER_BATCH, ImportReport, Triage
+from engine.system import Progress, bounds, no_progress, part_of
 from engine.types import DAYPARTS, FrameBatch, NewVideo
 from engine.vectors import Floats
 
@@ -57,7 +55,7 @@ class _Script:
 
 @dataclass(frozen=True)
 class World:
-    """A source of videos and queries; the same dim and seed make the same ones, and more frames begin with the fewer."""
+    """Makes videos and queries: the same ones for the same dim and seed, and a larger number of frames begins with the smaller."""
 
     dim: int = 512
     seed: int = 0
@@ -84,7 +82,7 @@ class World:
         ]
 
     def batches(self, n_frames: int, without: Container[int] = ()) -> Iterator[FrameBatch]:
-        """The first `n_frames` frames, in whole videos of up to `BATCH` rows.
+        """The first `n_frames` frames, in whole videos of up to `ROWS_PER_BATCH` rows.
 
         Parameters
         ----------
@@ -95,7 +93,7 @@ class World:
         for i, (script, n) in enumerate(self._scripts(n_frames)):
             if i in without:
                 continue
-            if n_held + n > BATCH:
+            if n_held + n > ROWS_PER_BATCH:
                 yield _joined(held)
                 held, n_held = [], 0
             held.append(self._frames(i, script, n, place))
@@ -121,8 +119,8 @@ class World:
         near = np.empty((m, self.dim), np.float32)
         for i in np.unique(video).tolist():
             script, n = scripts[i]
-            mine = video == i
-            near[mine] = self._frames(i, script, n, 0).vectors[rows[mine] - (ends[i] - n)]
+            of_video = video == i
+            near[of_video] = self._frames(i, script, n, 0).vectors[rows[of_video] - (ends[i] - n)]
         return unit(rng.permutation(near + self._space.motion(rng, m)))
 
     @cached_property
@@ -186,7 +184,7 @@ class World:
 
 
 def write_synthetic(
-    collection: Collection, world: World, n_frames: int, *, build: bool = True, progress: Progress = quiet
+    collection: Collection, world: World, n_frames: int, *, build: bool = True, progress: Progress = no_progress
 ) -> ImportReport:
     """Store the first frames of a made-up world: all its new videos or, on an error, none.
 
@@ -203,45 +201,36 @@ def write_synthetic(
     Busy
         If somebody else is writing.
     """
-    started = time.perf_counter()
+    triage = Triage(collection)
     if collection.settings.dim != world.dim:
         raise ValueError(
             f"The made-up vectors have {world.dim} numbers; this collection stores {collection.settings.dim}."
         )
     bounds.check_count("frames to make", n_frames, bounds.MAX_ROWS)
     videos = world.videos(n_frames)
-    with collection.writing() as writer:
-        stored = {info.video_id for info in collection.videos()}
-        known = {i: video for i, video in enumerate(videos) if video.video_id in stored}
-        same = [i for i, video in known.items() if collection.fingerprint(video.video_id) == video.fingerprint]
-        new = [video for i, video in enumerate(videos) if i not in known]
+    with triage as writer:
+        chosen = [i for i, video in enumerate(videos) if triage.is_new(video)]
         n_new = 0
 
         def frames() -> Iterator[FrameBatch]:
             nonlocal n_new
-            for batch in world.batches(n_frames, without=known):
-                progress("making frames", _STORED * n_new / n_frames)
+            for batch in world.batches(n_frames, without=set(range(len(videos))).difference(chosen)):
+                progress("making frames", _STORED * n_new, n_frames)
                 yield batch
                 n_new += len(batch)
 
-        if new:
+        if chosen:
+            new = [videos[i] for i in chosen]
             writer.store(new, frames())
-        settle(collection, bool(new), build, _STORED, progress)
-    return ImportReport(
-        added=tuple(video.video_id for video in new),
-        skipped=tuple(known[i].video_id for i in same),
-        refused=tuple(
-            (video.video_id, duplicate_reason(video.video_id)) for i, video in known.items() if i not in same
-        ),
-        notes=(),
-        n_frames=n_new,
-        seconds=time.perf_counter() - started,
-    )
+            triage.add(new, n_new)
+        triage.settle(build=build, progress=part_of(progress, _STORED, 1.0))
+    progress("done", 1.0, 1.0)
+    return triage.report()
 
 
 def _joined(held: Sequence[FrameBatch]) -> FrameBatch:
     def column(name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(each, name) for each in held])
+        return np.concatenate([getattr(batch, name) for batch in held])
 
     return FrameBatch(
         vectors=column("vectors"),
@@ -249,7 +238,7 @@ def _joined(held: Sequence[FrameBatch]) -> FrameBatch:
         seconds=column("seconds"),
         video=column("video"),
         shot=column("shot"),
-        tags=tuple(chain.from_iterable(each.tags for each in held)),
+        tags=tuple(chain.from_iterable(batch.tags for batch in held)),
     )
 
 

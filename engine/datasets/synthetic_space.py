@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.types import DAYPARTS
 from engine.vectors import Floats
 
-KINDS = {
+LABELS = {
     "scene": """street market harbour kitchen office station park beach farm stadium museum garden bridge workshop school
         hospital temple forest river desert airport theatre library studio""",
     "object": """person car tree dog bicycle boat chair table lamp umbrella horse bus cat bird phone book cup guitar ball hat
@@ -26,10 +26,10 @@ KINDS = {
     "time": " ".join(DAYPARTS),
 }
 """Labels of each kind of tag."""
-TAGS = tuple(f"{kind}:{label}" for kind, labels in KINDS.items() for label in labels.split())
+TAGS = tuple(f"{kind}:{label}" for kind, labels in LABELS.items() for label in labels.split())
 """What frames can be tagged with. The first concepts have these names; the others are what nobody tagged."""
 
-N_LABELS = {kind: len(labels.split()) for kind, labels in KINDS.items()}
+N_LABELS = {kind: len(labels.split()) for kind, labels in LABELS.items()}
 _FIRST = dict(zip(N_LABELS, np.cumsum([0, *N_LABELS.values()]).tolist(), strict=False))
 """Number of the first concept of each kind."""
 _N_CONCEPTS = 2048
@@ -59,7 +59,7 @@ _WORDING = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Where everything lies; rows of (n, dim)."""
+    """The vectors that frames and texts are made of; rows of (n, dim)."""
 
     frame_mean: Floats
     text_mean: Floats
@@ -117,7 +117,7 @@ class Space:
 
 
 def make_space(rng: np.random.Generator, dim: int) -> Space:
-    """Draw where everything lies."""
+    """Draw a space."""
     means = unit(normal(rng, 2, dim))
     apart = unit(means[1] - (means[0] @ means[1]) * means[0])
     text_mean = _MEANS * means[0] + np.float32(np.sqrt(1 - _MEANS**2)) * apart

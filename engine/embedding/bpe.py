@@ -51,8 +51,8 @@ def merge_pairs(symbols: Sequence[str], ranks: Mapping[tuple[str, str], int]) ->
     return [part for part, is_gone in zip(parts, gone, strict=True) if not is_gone]
 
 
-def quickened(tokenizer: Any) -> Any:
-    """The tokenizer; that of CLIP takes long words as quickly as short ones then, and remembers no more than some of them."""
+def with_fast_bpe(tokenizer: Any) -> Any:
+    """The tokenizer; that of CLIP then merges long words in near linear time, and caches a bounded number of words."""
     if not all(hasattr(tokenizer, name) for name in ("bpe", "bpe_ranks", "cache")):
         return tokenizer
     ranks, special = tokenizer.bpe_ranks, frozenset(tokenizer.cache)

@@ -21,23 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.embedding.bpe import quickened
-from engine.embedding.hub import offline_if_cut_off, quietly
+from engine.embedding.bpe import with_fast_bpe
+from engine.embedding.hub import offline_without_hub, without_hub_logs
 from engine.embedding.model_config import CONFIG, ModelConfig, read_config
 from engine.embedding.model_files import (
     ENDINGS,
-    cannot_load,
+    cannot_load_sentence,
     check_format,
-    found,
-    inside,
-    looking_through,
-    reason_of,
-    shortage_of,
-    shown,
+    existing_path,
+    file_in_folder,
+    load_error_reason,
+    model_file_errors,
+    model_shortage,
+    quoted_encoder,
     weights_in,
 )
 from engine.errors import EncoderError, EngineError
-from engine.system import BoundedCache, bounds, can_start, shipped, shortages
+from engine.system import BoundedCache, bounds, can_start_threads, shipped, shortages
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ _BATCH = {"cpu": 32, "cuda": 256}
 
 
 class Encoder(Protocol):
-    """Whatever turns texts and images into comparable vectors."""
+    """Turns texts and images into vectors of one space."""
 
     @property
     def name(self) -> str: ...
@@ -108,7 +108,7 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
             "without pinning torch or torchvision alone."
         ) from error
 
-    if not can_start(torch.get_num_threads() - 1):
+    if not can_start_threads(torch.get_num_threads() - 1):
         torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -118,14 +118,14 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
         raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
     source = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
     try:
-        with quietly(), offline_if_cut_off(), source.opened() as (name, pretrained, tokenizer):
+        with without_hub_logs(), offline_without_hub(), source.opened() as (name, pretrained, tokenizer):
             model, _, preprocess = open_clip.create_model_and_transforms(
                 name, pretrained=pretrained, device=where, require_pretrained=True, weights_only=True
             )
             if tokenizer is None:
                 tokenizer = open_clip.get_tokenizer(name)
         model.eval().requires_grad_(False)
-        return OpenClipEncoder(spec, model, preprocess, quickened(tokenizer), torch.device(where))
+        return OpenClipEncoder(spec, model, preprocess, with_fast_bpe(tokenizer), torch.device(where))
     except EngineError:
         raise
     except Exception as error:
@@ -134,8 +134,8 @@ def load_encoder(spec: str = SHIPPED, device: str | None = None) -> OpenClipEnco
 
 
 def _raise_shortage(spec: str, error: BaseException) -> None:
-    """A shortage is no fault of the encoder: raised as what it is, so that nobody goes on without one."""
-    short = shortage_of(f"loading the encoder {shown(spec)}", error)
+    """Raise a shortage as one: taken for a fault of the encoder, it would leave the caller without one."""
+    short = model_shortage(f"loading the encoder {quoted_encoder(spec)}", error)
     if short is not None:
         raise short from error
 
@@ -144,28 +144,28 @@ def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) 
     """Where the model and its weights are."""
     if spec == SHIPPED:
         return _Shipped()
-    folder = found(spec, Path.is_dir)
+    folder = existing_path(spec, Path.is_dir)
     if folder is not None:
-        return _Folder(folder, shown(spec))
+        return _Folder(folder, quoted_encoder(spec))
     model, slash, weights = spec.partition("/")
     if model not in models:
         raise EncoderError(
-            f"There is no encoder {shown(spec)}; give {SHIPPED!r}, a folder with open_clip_config.json, "
+            f"There is no encoder {quoted_encoder(spec)}; give {SHIPPED!r}, a folder with open_clip_config.json, "
             "or a model and its weights such as 'ViT-B-32/laion2b_s34b_b79k'."
         )
     tags = tags_of(model)
     if weights in tags:
         return _Tag(model, weights)
     if slash and weights.endswith(ENDINGS):
-        path = found(weights, Path.is_file)
+        path = existing_path(weights, Path.is_file)
         if path is not None:
-            return _Checkpoint(model, path, shown(spec))
+            return _Checkpoint(model, path, quoted_encoder(spec))
         raise EncoderError(
-            f"There is no checkpoint {shown(weights)[1:-1]}; check the path in the encoder {shown(spec)}."
+            f"There is no checkpoint {quoted_encoder(weights)[1:-1]}; check the path in the encoder {quoted_encoder(spec)}."
         )
     known = ", ".join(tags[:4]) or "none"
     raise EncoderError(
-        f"{model} has no weights {shown(weights)}; known are {known}, or give the path of a .pt or .safetensors checkpoint."
+        f"{model} has no weights {quoted_encoder(weights)}; known are {known}, or give the path of a .pt or .safetensors checkpoint."
     )
 
 
@@ -177,8 +177,8 @@ class _Source:
         raise NotImplementedError
 
     def misfit(self, spec: str, error: Exception) -> str:
-        """What to say where open_clip cannot load it. What the files hold is not told."""
-        return cannot_load(shown(spec), reason_of(error))
+        """The sentence for a model that open_clip cannot load; it quotes nothing of the files."""
+        return cannot_load_sentence(quoted_encoder(spec), load_error_reason(error))
 
 
 class _Shipped(_Source):
@@ -203,7 +203,7 @@ class _Tag(_Source):
         try:
             open_clip.download_pretrained(open_clip.get_pretrained_cfg(self.model, self.tag))
         except Exception as error:
-            short = shortage_of(f"fetching the weights {self.tag} of {self.model}", error)
+            short = model_shortage(f"fetching the weights {self.tag} of {self.model}", error)
             raise short or EncoderError(
                 f"The weights {self.tag} of {self.model} could not be downloaded and are not in the cache; connect to the network "
                 f"once, or give a folder with open_clip_config.json, or '{self.model}/<path of a checkpoint>'."
@@ -225,13 +225,13 @@ class _Checkpoint(_Source):
 
     model: str
     weights: Path
-    shown: str
+    quoted_name: str
 
     @contextmanager
     def opened(self) -> Iterator[tuple[str, str | None, Any]]:
         import open_clip
 
-        with looking_through(self.shown):
+        with model_file_errors(self.quoted_name):
             _check_weights(self.weights)
             if "hf_model_name" not in open_clip.get_model_config(self.model)["text_cfg"]:
                 _check_size(self.model, self.weights)
@@ -243,32 +243,32 @@ class _Folder(_Source):
     """A folder as open_clip saves it. It may come from anybody: open_clip is given what was looked through and nothing else."""
 
     path: Path
-    shown: str
+    quoted_name: str
 
     @contextmanager
     def opened(self) -> Iterator[tuple[str, str | None, Any]]:
         import open_clip
 
         if not os.path.lexists(self.path / CONFIG):
-            raise EncoderError(f"The folder {self.shown} has no {CONFIG}; give a folder saved by open_clip.")
-        with looking_through(self.shown):
+            raise EncoderError(f"The folder {self.quoted_name} has no {CONFIG}; give a folder saved by open_clip.")
+        with model_file_errors(self.quoted_name):
             weights = weights_in(self.path)
             if weights is None:
                 raise EncoderError(
-                    f"The folder {self.shown} holds no weights; put open_clip_model.safetensors beside its config."
+                    f"The folder {self.quoted_name} holds no weights; put open_clip_model.safetensors beside its config."
                 )
             configs = [open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models()]
             known = {str(text["hf_tokenizer_name"]) for text in configs if text.get("hf_tokenizer_name")}
-            config = read_config(inside(self.path, CONFIG), known)
+            config = read_config(file_in_folder(self.path, CONFIG), known)
             _check_weights(weights)
         with TemporaryDirectory(prefix="encoder-") as name:
             private = Path(name)
             (private / CONFIG).write_bytes(config.written())
             ending = "model.safetensors" if weights.suffix == ".safetensors" else "pytorch_model.bin"
             (private / f"open_clip_{ending}").symlink_to(weights.resolve())
-            with looking_through(self.shown):
+            with model_file_errors(self.quoted_name):
                 _check_size(f"local-dir:{private}", weights)
-            yield f"local-dir:{private}", None, _tokenizer_of(config, self.shown)
+            yield f"local-dir:{private}", None, _tokenizer_of(config, self.quoted_name)
 
 
 def _tokenizer_of(config: ModelConfig, name: str) -> Any:
@@ -283,7 +283,7 @@ def _tokenizer_of(config: ModelConfig, name: str) -> Any:
         raise
     except Exception as error:
         reason = f"its tokenizer {config.tokenizer} could not be fetched; connect to the network once"
-        raise EncoderError(cannot_load(name, reason)) from error
+        raise EncoderError(cannot_load_sentence(name, reason)) from error
 
 
 def _check_weights(path: Path) -> None:
@@ -326,7 +326,7 @@ def _check_size(name: str, weights: Path) -> None:
 
 
 def _shortened(text: str) -> str:
-    """On one line, without a full stop of its own."""
+    """The message of an error on one line, without a full stop at its end."""
     line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= 160 else line[:157].rstrip() + "..."
 
@@ -438,9 +438,9 @@ class OpenClipEncoder:
         except EngineError:
             raise
         except Exception as error:
-            short = shortage_of(f"the work of the encoder {shown(self.name)}", error)
+            short = model_shortage(f"the work of the encoder {quoted_encoder(self.name)}", error)
             reason = "it makes no vectors of texts or images"
-            raise short or EncoderError(cannot_load(shown(self.name), reason)) from error
+            raise short or EncoderError(cannot_load_sentence(quoted_encoder(self.name), reason)) from error
 
     def _unit(self, vectors: torch.Tensor) -> NDArray[np.float32]:
         """Raises `ValueError` for what are no rows of vectors."""
@@ -450,7 +450,7 @@ class OpenClipEncoder:
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         if not np.isfinite(norms).all() or not norms.all():
             raise EncoderError(
-                f"The encoder {shown(self.name)} gave vectors that are not finite; its weights are damaged."
+                f"The encoder {quoted_encoder(self.name)} gave vectors that are not finite; its weights are damaged."
             )
         unit: NDArray[np.float32] = rows / norms
         return unit

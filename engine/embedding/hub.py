@@ -1,4 +1,4 @@
-"""The hub that open_clip fetches weights from: whether it can be reached, and its remarks kept off the console."""
+"""The hub that open_clip fetches weights from: whether it can be reached, and its log messages, which are not printed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from urllib.request import getproxies
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep open_clip's remarks off the console, and from configuring the root logger, as its first remark would."""
+def without_hub_logs() -> Iterator[None]:
+    """Keep log messages of open_clip off the console, and from configuring the root logger."""
     silent = logging.NullHandler()
     logging.getLogger().addHandler(silent)
     try:
@@ -25,7 +25,7 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def offline_if_cut_off() -> Iterator[None]:
+def offline_without_hub() -> Iterator[None]:
     """Without a way to the model hub, use its cache at once instead of trying again for most of a minute."""
     from huggingface_hub import constants
 

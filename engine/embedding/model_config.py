@@ -63,11 +63,11 @@ def read_config(path: Path, tokenizers: Collection[str]) -> ModelConfig:
     """
     content = bounds.read_bounded(path, bounds.MAX_MODEL_CONFIG_NBYTES)
     try:
-        told = json.loads(content, parse_constant=_no_number)
+        config = json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{CONFIG} is not JSON that can be read; save the model again") from error
-    _table(_FILE, needed=("model_cfg",))("the file", told)
-    model, preprocess = dict(told["model_cfg"]), told.get("preprocess_cfg") or {}
+    _table(_FILE, needed=("model_cfg",))("the file", config)
+    model, preprocess = dict(config["model_cfg"]), config.get("preprocess_cfg") or {}
     vision, text = dict(model["vision_cfg"]), dict(model["text_cfg"])
     name, options = text.pop("hf_tokenizer_name", None) or "", dict(text.pop("tokenizer_kwargs", None) or {})
     mode = text.pop("tokenizer_mode", None)
@@ -133,8 +133,8 @@ def _number(least: float, most: float) -> _Check:
 
 def _one_of(*known: str | bool) -> _Check:
     def check(name: str, value: Any) -> None:
-        if not any(type(value) is type(each) and value == each for each in known):
-            _refuse(name, f"must be one of {', '.join(json.dumps(each) for each in known)}")
+        if not any(type(value) is type(choice) and value == choice for choice in known):
+            _refuse(name, f"must be one of {', '.join(json.dumps(choice) for choice in known)}")
 
     return check
 
@@ -156,8 +156,8 @@ def _or_list(inner: _Check, length: int) -> _Check:
             return
         if len(value) != length:
             _refuse(name, f"must be one number, or {length}")
-        for each in value:
-            inner(name, each)
+        for item in value:
+            inner(name, item)
 
     return check
 
@@ -179,7 +179,7 @@ def _table(known: Mapping[str, _Check], needed: Collection[str] = ()) -> _Check:
         for key in needed:
             if key not in value:
                 _refuse(name, f"has no {key}")
-        for key, each in value.items():
+        for key, item in value.items():
             if key in _TOWERS_OF_OTHERS:
                 raise ValueError(
                     "it wants a model of the package transformers, which may run code or be fetched; "
@@ -187,7 +187,7 @@ def _table(known: Mapping[str, _Check], needed: Collection[str] = ()) -> _Check:
                 )
             if key not in known:
                 _refuse(name, f"holds {_shown(key)}, which is not known or not safe; take it out")
-            known[key](f"{name}.{key}" if name != "the file" else key, each)
+            known[key](f"{name}.{key}" if name != "the file" else key, item)
 
     return check
 
@@ -210,8 +210,8 @@ _BLOCKS: dict[str, _Check] = {
 }
 _VISION: dict[str, _Check] = _BLOCKS | {
     "layers": _or_list(_whole(1, bounds.MAX_LAYERS), 4),
-    "width": _whole(1, bounds.MAX_WIDTH),
-    "head_width": _whole(1, bounds.MAX_WIDTH),
+    "width": _whole(1, bounds.MAX_LAYER_WIDTH),
+    "head_width": _whole(1, bounds.MAX_LAYER_WIDTH),
     "patch_size": _or_none(_whole(1, bounds.MAX_SIDE)),
     "image_size": _or_list(_whole(1, bounds.MAX_SIDE), 2),
     "patch_dropout": _number(0, 1),
@@ -232,7 +232,7 @@ _VISION: dict[str, _Check] = _BLOCKS | {
 _READS: dict[str, _Check] = {
     "context_length": _whole(3, bounds.MAX_CONTEXT),
     "vocab_size": _whole(1, bounds.MAX_VOCABULARY),
-    "width": _whole(1, bounds.MAX_WIDTH),
+    "width": _whole(1, bounds.MAX_LAYER_WIDTH),
     "heads": _whole(1, bounds.MAX_HEADS),
     "layers": _whole(1, bounds.MAX_LAYERS),
 }
@@ -253,7 +253,7 @@ _TEXT |= {
 }
 _CAPTIONS: dict[str, _Check] = _BLOCKS | _READS
 _CAPTIONS |= {
-    "dim_head": _whole(1, bounds.MAX_WIDTH),
+    "dim_head": _whole(1, bounds.MAX_LAYER_WIDTH),
     "n_queries": _whole(1, bounds.MAX_CONTEXT),
     "attn_pooler_heads": _whole(1, bounds.MAX_HEADS),
 }

@@ -26,8 +26,8 @@ _USUAL = (
 _OUT_OF_MEMORY = ("allocate memory", "out of memory", "not enough memory")
 
 
-def found(text: str, wanted: Callable[[Path], bool]) -> Path | None:
-    """What a path written by somebody leads to, if it is what is wanted; None for whatever is no path at all."""
+def existing_path(text: str, wanted: Callable[[Path], bool]) -> Path | None:
+    """The path that a text names, if `wanted` takes it; None otherwise, and for what cannot be a path."""
     try:
         path = Path(text).expanduser()
         return path if wanted(path) else None
@@ -35,7 +35,7 @@ def found(text: str, wanted: Callable[[Path], bool]) -> Path | None:
         return None
 
 
-def shown(spec: str) -> str:
+def quoted_encoder(spec: str) -> str:
     """The name of an encoder for a message: in quotes, on one line, and of a path no more than its end."""
     first, *rest = spec.split("/")
     last = next((part for part in reversed(rest) if part), "")
@@ -47,15 +47,15 @@ def shown(spec: str) -> str:
 
 def weights_in(folder: Path) -> Path | None:
     """The weights that open_clip would choose."""
-    found = [path.name for path in folder.iterdir() if path.name.endswith(ENDINGS)]
-    if not found:
+    names = [path.name for path in folder.iterdir() if path.name.endswith(ENDINGS)]
+    if not names:
         return None
     order = {name: place for place, name in enumerate(_USUAL)}
-    best = min(found, key=lambda name: (order.get(name, len(order)), not name.endswith(".safetensors"), name))
-    return inside(folder, best)
+    best = min(names, key=lambda name: (order.get(name, len(order)), not name.endswith(".safetensors"), name))
+    return file_in_folder(folder, best)
 
 
-def inside(folder: Path, name: str) -> Path:
+def file_in_folder(folder: Path, name: str) -> Path:
     """A real file of a model folder; a link counts if it stays inside, or leads to where the cache of the model hub keeps its files."""
     path = folder / name
     if path.is_symlink():
@@ -64,11 +64,13 @@ def inside(folder: Path, name: str) -> Path:
         try:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError) as error:
-            raise ValueError(f"{shown(name)} is a link to nothing") from error
+            raise ValueError(f"{quoted_encoder(name)} is a link to nothing") from error
         if not any(real.is_relative_to(place) for place in allowed):
-            raise ValueError(f"{shown(name)} is a link that leads out of its folder; put the file itself there")
+            raise ValueError(
+                f"{quoted_encoder(name)} is a link that leads out of its folder; put the file itself there"
+            )
     if not path.is_file():
-        raise ValueError(f"{shown(name)} is not a file")
+        raise ValueError(f"{quoted_encoder(name)} is not a file")
     return path
 
 
@@ -96,27 +98,27 @@ def check_format(path: Path) -> None:
 
 
 @contextmanager
-def looking_through(name: str) -> Iterator[None]:
+def model_file_errors(name: str) -> Iterator[None]:
     """Say in one sentence what is wrong with the files of a model."""
     try:
         yield
     except (ValueError, OSError) as error:
-        short = shortage_of(f"loading the encoder {name}", error)
+        short = model_shortage(f"loading the encoder {name}", error)
         reason = "its files cannot be read" if isinstance(error, OSError) else str(error).rstrip(".")
-        raise short or EncoderError(cannot_load(name, reason)) from error
+        raise short or EncoderError(cannot_load_sentence(name, reason)) from error
 
 
-def cannot_load(name: str, reason: str) -> str:
+def cannot_load_sentence(name: str, reason: str) -> str:
     return f"The encoder {name} could not be loaded, its weights or config do not fit: {reason}."
 
 
-def reason_of(error: Exception) -> str:
+def load_error_reason(error: Exception) -> str:
     if isinstance(error, ImportError):
         return f"it needs the package {error.name}, which is not installed" if error.name else "a package is missing"
     return "the weights are damaged, or are not of the model that the config describes"
 
 
-def shortage_of(what: str, error: BaseException) -> ResourceExhausted | None:
+def model_shortage(what: str, error: BaseException) -> ResourceExhausted | None:
     """The error to raise where memory or the like ran out; torch has words of its own for that."""
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         error = MemoryError()

@@ -49,7 +49,7 @@ _KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TagKind:
     """Labels that answer one question about a frame."""
 
     name: str
@@ -68,7 +68,7 @@ class Kind:
 class Vocabulary:
     """All kinds of tags that are given, and the softmax's scale; None stands for the encoder's own."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[TagKind, ...]
     scale: float | None = None
 
 
@@ -132,7 +132,9 @@ class Tagger:
         holds: dict[str, NDArray[np.bool_]] = {kind.name: self._holds(kind, vectors) for kind in self.vocabulary.kinds}
         for kind in self.vocabulary.kinds:
             if kind.only_if:
-                scenes = list(next(other.labels for other in self.vocabulary.kinds if other.name == SCENE))
+                scenes = list(
+                    next(scene_kind.labels for scene_kind in self.vocabulary.kinds if scene_kind.name == SCENE)
+                )
                 holds[kind.name] &= holds[SCENE][:, [scenes.index(scene) for scene in kind.only_if]].any(
                     1, keepdims=True
                 )
@@ -143,7 +145,7 @@ class Tagger:
             return [()] * len(vectors)
         return [tuple(tags[row]) for row in np.concatenate(list(holds.values()), axis=1)]
 
-    def _holds(self, kind: Kind, vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def _holds(self, kind: TagKind, vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
         """(n, labels) bool."""
         scores = vectors @ self._labels[kind.name].T
         if kind.mode == "one":
@@ -169,7 +171,7 @@ def _positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
-def _kind(file: str, name: str, table: Any) -> Kind:
+def _kind(file: str, name: str, table: Any) -> TagKind:
     if not isinstance(table, dict):
         raise EngineError(f"In the vocabulary {file}, {name} must be a table such as [{name}], not {table!r}.")
     mode = table.get("mode")
@@ -186,7 +188,7 @@ def _kind(file: str, name: str, table: Any) -> Kind:
         raise _wrong(file, name, "threshold", f"must be a probability between 0 and 1, not {threshold!r}")
     if mode == "any" and "background" not in table:
         raise _wrong(file, name, "background", 'is missing; mode "any" compares each label with it')
-    return Kind(
+    return TagKind(
         name=name,
         mode=mode,
         labels={label: _texts(file, f"{name}.labels", label, prompts) for label, prompts in labels.items()},

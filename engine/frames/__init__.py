@@ -2,39 +2,42 @@
 
 from engine.frames import statistics
 from engine.frames.columns import (
-    LONGEST,
     NO_TIME,
     FrameColumns,
     TableWriter,
     Tags,
-    import_companions,
-    join,
-    map_file,
-    most_nbytes,
+    concat_columns,
+    map_bytes,
+    max_file_nbytes,
+    preload_pandas,
     read_columns,
     write_columns,
 )
-from engine.frames.statistics import FIRST_TIME, HOUR, LAST_TIME, hours_of
+from engine.frames.filters import EXCLUSIVE_KINDS, CompiledFilter, both_filters, known_part, split_filter
+from engine.frames.statistics import FIRST_TIME, HOUR, LAST_TIME
 from engine.frames.user_tables import FrameTable, check_table_name, read_table
 
 __all__ = [
+    "EXCLUSIVE_KINDS",
     "FIRST_TIME",
     "HOUR",
     "LAST_TIME",
-    "LONGEST",
     "NO_TIME",
+    "CompiledFilter",
     "FrameColumns",
     "FrameTable",
     "TableWriter",
     "Tags",
+    "both_filters",
     "check_table_name",
-    "hours_of",
-    "import_companions",
-    "join",
-    "map_file",
-    "most_nbytes",
+    "concat_columns",
+    "known_part",
+    "map_bytes",
+    "max_file_nbytes",
+    "preload_pandas",
     "read_columns",
     "read_table",
+    "split_filter",
     "statistics",
     "write_columns",
 ]

@@ -117,16 +117,16 @@ def locate_columns(
     if any(node != (n_rows, 0) for node in nodes):
         raise Malformed("a column has another number of rows, or rows without a value")
     body = content[offset + width : offset + width + nbytes]
-    found: dict[str, NDArray[np.generic]] = {}
+    columns: dict[str, NDArray[np.generic]] = {}
     for i in range(fields):
         name, values = _column(footer, start + 4 * i, body, buffers[2 * i + 1], n_rows, plain, most_name)
-        if name in found:
+        if name in columns:
             raise Malformed("two of its columns have the same name")
-        found[name] = values
-    missing = [name for name in plain if name not in found]
+        columns[name] = values
+    missing = [name for name in plain if name not in columns]
     if missing:
         raise Malformed(f"it has no column {missing[0]}")
-    return found
+    return columns
 
 
 def _footer(content: NDArray[np.uint8]) -> _Table:
@@ -152,10 +152,10 @@ def _fields(footer: _Table, most: int) -> tuple[int, int]:
 
 def _batch(message: bytes, n_rows: int) -> _Table:
     start = 8 if int.from_bytes(message[:4], "little") == _CONTINUED else 4  # Before Arrow 0.15 the length came first.
-    told = _Table(message[start:], int.from_bytes(message[start : start + 4], "little"))
-    if told.number(1, "B") != _RECORD_BATCH:
+    table = _Table(message[start:], int.from_bytes(message[start : start + 4], "little"))
+    if table.number(1, "B") != _RECORD_BATCH:
         raise Malformed("it holds no rows")
-    batch = told.table(2)
+    batch = table.table(2)
     if batch.place(3) is not None:
         raise Malformed("its rows are compressed")
     if batch.number(0, "q") != n_rows:

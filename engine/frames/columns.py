@@ -1,4 +1,4 @@
-"""Frame columns of a segment, and tables of frames as they are written; with `frame_tables`, the only door to PyArrow.
+"""Frame columns of a segment on disk and in memory, and the writer of exported tables.
 
 On disk the columns are one Arrow IPC file, a column per field and a bit-packed boolean column per tag that occurs, so any
 Arrow reader understands them. In memory they are NumPy arrays, mapped from the file where the layout allows.
@@ -21,9 +21,7 @@ from engine.frames.arrow_format import Malformed, locate_columns
 from engine.frames.user_tables import BETWEEN_TAGS as _BETWEEN_TAGS
 from engine.frames.user_tables import NO_TIME as NO_TIME
 from engine.frames.user_tables import read_table as read_table
-from engine.system import FORMULA, MAX_TAG, MAX_TAGS, RESTORE, bounds, shortages
-
-LONGEST = bounds.MAX_SECONDS
+from engine.system import FORMULA_START, MAX_TAG, MAX_TAGS, RESTORE, shortages
 
 _TAG = "tag:"
 _BLOCK = 1 << 22
@@ -47,9 +45,9 @@ class Tags:
     @classmethod
     def of(cls, tags: Sequence[Sequence[str]]) -> Tags:
         """From a list of tags per frame."""
-        names = sorted({name for each in tags for name in each})
+        names = sorted({name for names_of_frame in tags for name in names_of_frame})
         place = {name: i for i, name in enumerate(names)}
-        tag = np.fromiter((place[name] for each in tags for name in each), np.int64)
+        tag = np.fromiter((place[name] for names_of_frame in tags for name in names_of_frame), np.int64)
         row = np.repeat(np.arange(len(tags)), np.fromiter(map(len, tags), np.int64, len(tags)))
         return cls(tuple(names), _packed(tag, row, len(names), len(tags)), len(tags))
 
@@ -73,19 +71,19 @@ class Tags:
 
     def at(self, rows: NDArray[np.intp]) -> list[tuple[str, ...]]:
         """The tags of these frames, sorted."""
-        found: list[list[str]] = [[] for _ in range(len(rows))]
+        tags: list[list[str]] = [[] for _ in range(len(rows))]
         for tag, frame in self._carried(rows):
-            for each, place in zip(tag.tolist(), frame.tolist(), strict=True):
-                found[place].append(self.names[each])
-        return [tuple(each) for each in found]
+            for number, place in zip(tag.tolist(), frame.tolist(), strict=True):
+                tags[place].append(self.names[number])
+        return [tuple(number) for number in tags]
 
     def take(self, rows: NDArray[np.intp]) -> Tags:
-        """The same of these frames, in their order; tags that no longer occur are dropped."""
+        """The tags of some frames, in the order of `rows`; tags that no longer occur are dropped."""
         names: list[str] = []
         bits = [np.empty((0, (len(rows) + 7) // 8), np.uint8)]
         for tag, frame in self._carried(rows):
             occurring, of = np.unique(tag, return_inverse=True)
-            names += [self.names[each] for each in occurring.tolist()]
+            names += [self.names[number] for number in occurring.tolist()]
             bits.append(_packed(of, frame, len(occurring), len(rows)))
         return Tags(tuple(names), np.concatenate(bits), len(rows))
 
@@ -145,11 +143,11 @@ def join_tags(parts: Sequence[Tags]) -> Tags:
         byte, shift = divmod(start, 8)
         width = part.bits.shape[1]
         for first in range(0, len(rows), step := max(1, _BLOCK // max(1, width))):
-            some, mine = part.bits[first : first + step].copy(), rows[first : first + step]
-            some[:, -1:] &= 0xFF >> (-part.n % 8)  # What stands behind the last frame is nobody's.
-            bits[mine, byte : byte + width] |= some << shift
+            some, targets = part.bits[first : first + step].copy(), rows[first : first + step]
+            some[:, -1:] &= 0xFF >> (-part.n % 8)  # Bits behind the last frame may hold anything.
+            bits[targets, byte : byte + width] |= some << shift
             if shift:
-                bits[mine, byte + 1 : byte + 1 + width] |= some >> (8 - shift)
+                bits[targets, byte + 1 : byte + 1 + width] |= some >> (8 - shift)
         start += part.n
     return Tags(tuple(names), np.ascontiguousarray(bits[:, :-1]), n)
 
@@ -193,7 +191,7 @@ _TYPES = {
 }
 
 
-def join(parts: Sequence[FrameColumns]) -> FrameColumns:
+def concat_columns(parts: Sequence[FrameColumns]) -> FrameColumns:
     """All rows of all parts, one after the other."""
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in PLAIN}
     return FrameColumns(**joined, tags=join_tags([part.tags for part in parts]))
@@ -209,7 +207,7 @@ def write_columns(file: BinaryIO, columns: FrameColumns) -> None:
         writer.write_batch(batch)
 
 
-def map_file(path: Path) -> NDArray[np.uint8]:
+def map_bytes(path: Path) -> NDArray[np.uint8]:
     """The bytes of a file, mapped and not writable; no file stays open for it.
 
     Raises
@@ -224,7 +222,7 @@ def map_file(path: Path) -> NDArray[np.uint8]:
         raise OSError(_one_line(error)) from error
 
 
-def most_nbytes(n_rows: int, n_tags: int) -> int:
+def max_file_nbytes(n_rows: int, n_tags: int) -> int:
     """Bytes that the file of so many frames and tags may have, with room to spare; more are not read."""
     return (1 << 16) + n_rows * 64 + n_tags * (n_rows // 8 + 16 * MAX_TAG)
 
@@ -239,22 +237,22 @@ def read_columns(path: Path, n_rows: int, content: bytes | None = None) -> Frame
     """
     try:
         with shortages(f"reading {path.name} in {path.parent.name}"):
-            whole = map_file(path) if content is None else np.frombuffer(content, np.uint8)
-            found = locate_columns(whole, n_rows, _TYPES, MAX_TAGS, len(_TAG) + 4 * MAX_TAG)
+            whole = map_bytes(path) if content is None else np.frombuffer(content, np.uint8)
+            columns = locate_columns(whole, n_rows, _TYPES, MAX_TAGS, len(_TAG) + 4 * MAX_TAG)
     except (Malformed, OSError) as error:
         raise CorruptData(
             f"The frame columns in {path.parent.name} cannot be read ({_one_line(error)}); {RESTORE}."
         ) from error
-    plain = {name: found.pop(name) for name in PLAIN}
-    names = tuple(name.removeprefix(_TAG) for name in found)
-    if any(not name.startswith(_TAG) or len(name) > len(_TAG) + MAX_TAG for name in found):
+    plain = {name: columns.pop(name) for name in PLAIN}
+    names = tuple(name.removeprefix(_TAG) for name in columns)
+    if any(not name.startswith(_TAG) or len(name) > len(_TAG) + MAX_TAG for name in columns):
         raise CorruptData(f"The frame columns in {path.parent.name} hold one that is unknown; {RESTORE}.")
-    tags = Tags(names, np.stack(list(found.values())).view(np.uint8), n_rows) if names else Tags.none(n_rows)
+    tags = Tags(names, np.stack(list(columns.values())).view(np.uint8), n_rows) if names else Tags.none(n_rows)
     return FrameColumns(**plain, tags=tags)  # type: ignore[arg-type]
 
 
-def import_companions() -> None:
-    """Have PyArrow import pandas now, where there is one, as it does when it first turns a column into an array."""
+def preload_pandas() -> None:
+    """Have PyArrow import pandas now, where it is installed, as it otherwise does when it first turns a column into an array."""
     pa.array([0]).to_numpy()
 
 
@@ -317,7 +315,7 @@ class TableWriter:
             **{name: getattr(columns, name) for name in ("frame_id", "frame_index", "seconds", "shot")},
             "video_id": video_ids,
             "captured_at": columns.captured_at.view("datetime64[us]"),
-            "tags": [_BETWEEN_TAGS.join(each) for each in tags] if self._joined else tags,
+            "tags": [_BETWEEN_TAGS.join(array) for array in tags] if self._joined else tags,
             "title": titles,
         }
         arrays = [pa.array(values[field.name], field.type) for field in self._schema]
@@ -325,9 +323,9 @@ class TableWriter:
             import pyarrow.compute as pc
 
             arrays = [
-                pc.replace_substring_regex(each, f"^({FORMULA})", r"'\1", max_replacements=1)
-                if each.type == pa.string()
-                else each
-                for each in arrays
+                pc.replace_substring_regex(array, f"^({FORMULA_START})", r"'\1", max_replacements=1)
+                if array.type == pa.string()
+                else array
+                for array in arrays
             ]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from engine.system import FORMULA, bounds
+from engine.system import FORMULA_START, bounds
 
 TEXTS = ("video_id", "tags", "title")
 """Columns of texts, which are read as a list of different ones."""
 
 
-class Look(Protocol):
-    """Looks at what a file says of itself, and says which of its columns to read."""
+class ExpectColumns(Protocol):
+    """Checks what a file says of its columns and rows before it is read, and names the columns to read."""
 
     known: list[str]
     beside: tuple[Path, int] | None
@@ -36,7 +36,7 @@ _VALUE_NBYTES = 16
 """Bytes that a value may take while it is read, however little of the file it takes."""
 
 
-def parquet_parts(path: Path, look: Look) -> Iterator[Any]:
+def parquet_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
@@ -61,7 +61,7 @@ def parquet_parts(path: Path, look: Look) -> Iterator[Any]:
                 yield pa.Table.from_batches([batch])
 
 
-def csv_parts(path: Path, look: Look) -> Iterator[Any]:
+def csv_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:
     import pyarrow.csv as pc
 
     names, lines, quoted = _csv_lines(path)
@@ -90,7 +90,7 @@ def _with_formulas(table: Any) -> Any:
         if name in TEXTS and pa.types.is_dictionary(column.type):
             column = column.combine_chunks()
             column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-            texts = pc.replace_substring_regex(column.dictionary, f"^'({FORMULA})", r"\1", max_replacements=1)
+            texts = pc.replace_substring_regex(column.dictionary, f"^'({FORMULA_START})", r"\1", max_replacements=1)
             table = table.set_column(at, name, pa.DictionaryArray.from_arrays(column.indices, texts))
     return table
 
@@ -131,7 +131,7 @@ def _csv_lines(path: Path) -> tuple[list[str], int, bool]:
     return names, lines + inside, quoted or b'"' in first
 
 
-def arrow_parts(path: Path, look: Look) -> Iterator[Any]:
+def arrow_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:
     with pa.memory_map(str(path)) as source:
         n_batches = pa.ipc.open_file(source).num_record_batches
         if n_batches > bounds.MAX_TABLE_PARTS:
@@ -171,30 +171,30 @@ def _message_size(message: Any) -> tuple[int, int]:
     """
     if message.body is None:
         return 0, 0
-    told, body = message.metadata.to_pybytes(), message.body
-    header = _field(told, struct.unpack_from("<I", told)[0], 2)
-    batch = header + struct.unpack_from("<I", told, header)[0]
+    metadata, body = message.metadata.to_pybytes(), message.body
+    header = _field(metadata, struct.unpack_from("<I", metadata)[0], 2)
+    batch = header + struct.unpack_from("<I", metadata, header)[0]
     if message.type == "dictionary":
-        data = _field(told, batch, 1)
-        batch = data + struct.unpack_from("<I", told, data)[0]
-    length = _field(told, batch, 0)
-    rows = struct.unpack_from("<q", told, length)[0] if length else 0
-    if not _field(told, batch, 3):
+        data = _field(metadata, batch, 1)
+        batch = data + struct.unpack_from("<I", metadata, data)[0]
+    length = _field(metadata, batch, 0)
+    rows = struct.unpack_from("<q", metadata, length)[0] if length else 0
+    if not _field(metadata, batch, 3):
         return rows, 0  # Not compressed: what is there is mapped.
-    buffers = _field(told, batch, 2)
-    start = buffers + struct.unpack_from("<I", told, buffers)[0]
+    buffers = _field(metadata, batch, 2)
+    start = buffers + struct.unpack_from("<I", metadata, buffers)[0]
     unpacked = 0
-    for i in range(struct.unpack_from("<I", told, start)[0]):
-        offset, nbytes = struct.unpack_from("<qq", told, start + 4 + 16 * i)
+    for i in range(struct.unpack_from("<I", metadata, start)[0]):
+        offset, nbytes = struct.unpack_from("<qq", metadata, start + 4 + 16 * i)
         if nbytes >= 8:
             unpacked += max(0, struct.unpack("<q", body.slice(offset, 8).to_pybytes())[0])
     return rows, unpacked
 
 
-def _field(told: bytes, table: int, number: int) -> int:
+def _field(metadata: bytes, table: int, number: int) -> int:
     """Where a field of a FlatBuffer table stands; 0 where it is left out."""
-    vtable = table - struct.unpack_from("<i", told, table)[0]
-    if 4 + 2 * number >= struct.unpack_from("<H", told, vtable)[0]:
+    vtable = table - struct.unpack_from("<i", metadata, table)[0]
+    if 4 + 2 * number >= struct.unpack_from("<H", metadata, vtable)[0]:
         return 0
-    offset: int = struct.unpack_from("<H", told, vtable + 4 + 2 * number)[0]
+    offset: int = struct.unpack_from("<H", metadata, vtable + 4 + 2 * number)[0]
     return table + offset if offset else 0

@@ -87,7 +87,7 @@ def read_table(path: Path, beside: tuple[Path, int] | None = None) -> FrameTable
     """
     check_table_name(path)
     bounds.check_is_file(path)
-    gathering = _Gathering(path, beside)
+    gathering = _TableGatherer(path, beside)
     read = {".parquet": parquet_parts, ".csv": csv_parts}.get(path.suffix.lower(), arrow_parts)
     try:
         for part in read(path, gathering):
@@ -101,11 +101,11 @@ def read_table(path: Path, beside: tuple[Path, int] | None = None) -> FrameTable
 
 
 def _where(error: Exception) -> str:
-    """The figures of an error of PyArrow's, without what it quotes."""
-    found = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
-    if found is None:
+    """Line and number of columns from an error of PyArrow, without the text that it quotes."""
+    match = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", str(error))
+    if match is None:
         return ""
-    row, wanted, got = found.groups()
+    row, wanted, got = match.groups()
     return f" (line {row or '?'} has {got} columns, and the first line {wanted})".replace("line ?", "a line")
 
 
@@ -113,8 +113,8 @@ _ROW_NBYTES = 40
 """Bytes of a row of a `FrameTable`, without its tags."""
 
 
-class _Gathering:
-    """Takes in a table part by part."""
+class _TableGatherer:
+    """Gathers a table part by part, checking every part."""
 
     def __init__(self, path: Path, beside: tuple[Path, int] | None) -> None:
         self.path = path
@@ -187,7 +187,7 @@ class _Gathering:
         return np.array(numbers, np.int32)[codes] if numbers else np.zeros(0, np.int32)
 
     def _take_titles(self, column: Any, video: NDArray[np.int32]) -> None:
-        """The first one given for each video."""
+        """Keep the first title given for each video."""
         codes, titles = _coded(self.path, "title", column, may_lack=True)
         given = np.flatnonzero(codes >= 0)
         numbers, first = np.unique(video[given], return_index=True)
@@ -228,7 +228,7 @@ class _Gathering:
     def _split(self, text: str) -> list[int]:
         """Numbers of the tags in a text that holds them all."""
         bounds.check_count(f"tags of a frame in {self.path.name}", text.count(BETWEEN_TAGS), bounds.MAX_TAGS_PER_FRAME)
-        return [number for each in text.split(BETWEEN_TAGS) if (number := self._tag(each)) >= 0]
+        return [number for name in text.split(BETWEEN_TAGS) if (number := self._tag(name)) >= 0]
 
     def _tag(self, text: str) -> int:
         name = text.strip()
@@ -249,7 +249,7 @@ class _Gathering:
         )
 
     def table(self) -> FrameTable:
-        """All that was taken in."""
+        """The whole table."""
         self._check_beside(self._n)
 
         def whole(name: str, kind: type[np.generic]) -> NDArray[Any]:

@@ -1,23 +1,21 @@
 """Videos, vectors and archives into a collection."""
 
-from engine.importers.create import filled, from_aic, from_table, from_videos, videos_at
-from engine.importers.vectors import BATCH, ImportReport, check_rows, load_array, quiet, settle
-from engine.importers.videos import SIDECAR, IngestReport, Progress, ingest
+from engine.importers.create import from_aic, from_table, from_videos, open_or_create, videos_at
+from engine.importers.report import ImportReport, Triage
+from engine.importers.vectors import ROWS_PER_BATCH, check_rows, load_npy
+from engine.importers.videos import SIDECAR, ingest
 
 __all__ = [
-    "BATCH",
+    "ROWS_PER_BATCH",
     "SIDECAR",
     "ImportReport",
-    "IngestReport",
-    "Progress",
+    "Triage",
     "check_rows",
-    "filled",
     "from_aic",
     "from_table",
     "from_videos",
     "ingest",
-    "load_array",
-    "quiet",
-    "settle",
+    "load_npy",
+    "open_or_create",
     "videos_at",
 ]

@@ -11,53 +11,45 @@ video/L01_V001.mp4               optional, likewise
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
-import math
-import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
+from engine.importers.aic_files import (
+    MEDIA_INFO_KEYS,
+    Unusable,
+    is_keyframe_number,
+    parse_features,
+    parse_keyframes,
+    parse_media_info,
+    positive_number,
+    read_object_tags,
+)
 from engine.importers.aic_layout import Archive, survey
-from engine.importers.vectors import ImportReport, array_header, check_rows, load_array, quiet, settle
-from engine.storage import PICTURES, Progress, TagBounds, check_video, duplicate_reason, read_image
-from engine.system import ROOTS, bounds, shortages, why
+from engine.importers.report import ImportReport, Triage
+from engine.importers.vectors import check_rows, npy_header
+from engine.storage import PICTURES, TagBounds, check_video, read_image
+from engine.system import ROOTS_VARIABLE, Progress, bounds, no_progress, part_of, shortages
 from engine.types import FrameBatch, NewVideo
 
 GROUP = 65_536
 """Frames stored in one go: what is held in memory, and what a stopped import may lose."""
 GROUP_NBYTES = 96 << 20
 """Bytes of features likewise."""
-SURE = 0.4
-"""Score from which a detected object becomes a tag; lists without scores are taken whole."""
-ABOUT = ("author", "publish_date", "watch_url", "length")
-"""What of the media info is kept beside the title, as text."""
-Read = Callable[[Path, Any], bytes]
-"""Gives what is in a file, after it has been looked at, and takes it into a fingerprint."""
-_TOLD = ("title", *ABOUT)
 _STORED = 0.6
 _BATCH = 32
 """Keyframes embedded at a time, fewer where they are large."""
 _BATCH_NBYTES = 256 << 20
-_MAX_LABELS = 10_000
-"""Objects in a keyframe, sure or not."""
-
-
-class Unusable(Exception):
-    """A video of an archive cannot be stored; the message says why."""
 
 
 def import_aic(
-    collection: Collection, archive: Archive | Path, *, build: bool = True, progress: Progress = quiet
+    collection: Collection, archive: Archive | Path, *, build: bool = True, progress: Progress = no_progress
 ) -> ImportReport:
     """Store the keyframes of an archive. A video whose files are missing or broken is named, and the others go in.
 
@@ -65,7 +57,7 @@ def import_aic(
     that is in already with the same features, map and objects is skipped. One without features is embedded from its
     keyframe images if there are any and the collection's encoder can be loaded, else named.
 
-    Objects become tags such as `object:human_face`; those with a score under `SURE` are left out.
+    Objects become tags such as `object:human_face`; those with a score under `MIN_OBJECT_SCORE` are left out.
 
     Parameters
     ----------
@@ -79,52 +71,39 @@ def import_aic(
     Busy
         If somebody else is writing.
     """
-    started = time.perf_counter()
+    triage = Triage(collection)
     if isinstance(archive, Path):
         archive = survey(archive)
-    added: list[str] = []
-    skipped: list[str] = []
-    refused: list[tuple[str, str]] = []
+    with triage as writer:
+        for group in _groups(collection, archive, triage, part_of(progress, 0.0, _STORED)):
+            videos = [video for video, _ in group]
+            frames = _joined([frames for _, frames in group])
+            writer.store(videos, [frames])
+            triage.add(videos, len(frames))
+        triage.settle(build=build, progress=part_of(progress, _STORED, 1.0))
+    progress("done", 1.0, 1.0)
+    return triage.report(_notes(archive))
+
+
+def _groups(
+    collection: Collection, archive: Archive, triage: Triage, progress: Progress
+) -> Iterator[list[tuple[NewVideo, FrameBatch]]]:
+    """The new videos of an archive, as many together as are stored in one go."""
     group: list[tuple[NewVideo, FrameBatch]] = []
-    n_frames = 0
     names = archive.videos()
-    with collection.writing() as writer:
-        reader = _Reader(collection, archive)
-        stored = {info.video_id for info in collection.videos()}
-
-        def store() -> None:
-            writer.store([video for video, _ in group], [_joined([frames for _, frames in group])])
-            added.extend(video.video_id for video, _ in group)
-            group.clear()
-
-        for i, name in enumerate(names):
-            progress(f"reading {name}", _STORED * i / len(names))
-            try:
-                with shortages(f"reading {name}"):
-                    found = reader.read(name, collection.fingerprint(name) if name in stored else "")
-            except (Unusable, OSError) as error:
-                refused.append((name, str(error)))
-                continue
-            if found is None:
-                writer.trust_media([reader.places(name)])
-                skipped.append(name)
-                continue
-            video, frames = found
-            if group and _is_full([each for _, each in group], frames):
-                store()
-            group.append((video, frames))
-            n_frames += len(frames)
-        if group:
-            store()
-        settle(collection, bool(added), build, _STORED, progress)
-    return ImportReport(
-        tuple(added),
-        tuple(skipped),
-        tuple(refused),
-        _notes(archive),
-        n_frames,
-        time.perf_counter() - started,
-    )
+    for i, name in enumerate(names):
+        progress(f"reading {name}", i, len(names))
+        video = None
+        with triage.refusing(name, Unusable, OSError), shortages(f"reading {name}"):
+            video = _VideoReader(collection, archive, name).read(triage)
+        if video is None:
+            continue
+        if group and _is_full([frames for _, frames in group], video[1]):
+            yield group
+            group = []
+        group.append(video)
+    if group:
+        yield group
 
 
 def _is_full(held: list[FrameBatch], more: FrameBatch) -> bool:
@@ -157,96 +136,81 @@ def _notes(archive: Archive) -> tuple[str, ...]:
     return tuple(notes)
 
 
-class _Reader:
-    """Reads one video of an archive after the other."""
+class _VideoReader:
+    """Reads the files of one video of an archive, and hashes those that make up its content."""
 
-    def __init__(self, collection: Collection, archive: Archive) -> None:
+    def __init__(self, collection: Collection, archive: Archive, name: str) -> None:
         self._collection = collection
         self._archive = archive
-        self._settings = collection.settings
+        self._name = name
+        self._digest = hashlib.blake2b(digest_size=16)
 
-    def read(self, name: str, stored: str) -> tuple[NewVideo, FrameBatch] | None:
-        """A video and its keyframes; None if its content is the one stored.
-
-        Parameters
-        ----------
-        stored : fingerprint of the stored video of this name; empty if there is none
+    def read(self, triage: Triage) -> tuple[NewVideo, FrameBatch] | None:
+        """The video and its keyframes; None if it is not new.
 
         Raises
         ------
         Unusable
-            If one of its files is missing or broken, or other content is stored under its name.
+            If one of its files is missing or broken.
         """
-        archive = self._archive
+        archive, name = self._archive, self._name
         path = archive.maps.get(name)
         if not bounds.is_utf8(f"{name}{archive.films.get(name)}{archive.pictures.get(name)}"):
             raise Unusable("A name of its files is not valid UTF-8, so it cannot be filed; rename it.")
         if path is None:
             raise Unusable(f"There is no map-keyframes/{name}.csv, so the times of its keyframes are not known.")
-        places = self.places(name)
-        digest = hashlib.blake2b(digest_size=16)
-        seconds, frame_index, fps = _keyframes(path, self._bytes(path, digest))
-        images: list[Path] = []
+        video = self._places()
+        keyframes = parse_keyframes(path, self._bytes(path))
+        n = len(keyframes)
         features = archive.features.get(name)
+        images: list[Path] = []
         if features is not None:
-            self._look(features, len(seconds))
-            vectors = _features(features, self._bytes(features, digest, bounds.MAX_FEATURES_NBYTES))
-            self._check(vectors, len(seconds))
+            vectors = self._features(features, n)
         else:
-            images = self._images(name, len(seconds))
+            images = self._images(n)
             for image in images:
-                self._bytes(image, digest, bounds.MAX_IMAGE_NBYTES)
-        tags = self._tags(archive.objects.get(name), len(seconds), digest)
-        if stored == digest.hexdigest():
+                self._bytes(image, bounds.MAX_IMAGE_NBYTES)
+        tags = self._tags(n)
+        video = replace(video, fps=keyframes.fps, fingerprint=self._digest.hexdigest())
+        if not triage.is_new(video):
             return None
-        if stored:
-            raise Unusable(duplicate_reason(name))
         if features is None:
             vectors = self._embed(images)
-        about = _info(archive.infos[name], self._bytes) if name in archive.infos else {}
-        video = NewVideo(
-            name,
-            title=bounds.one_line(about.get("title", "")),
-            source=places.source,
-            duration=_number(about.get("length", "")),
-            fps=fps,
-            fingerprint=digest.hexdigest(),
-            pictures=places.pictures,
-            about={key: bounds.one_line(about[key]) for key in ABOUT if about.get(key)},
-        )
+        video = self._with_media_info(video)
         try:
             check_video(video)
             TagBounds().check(tags)
         except ValueError as error:
             raise Unusable(str(error)) from error
-        return video, FrameBatch(vectors, frame_index, seconds, tags=tags)
+        return video, FrameBatch(vectors, keyframes.frame_index, keyframes.seconds, tags=tags)
 
-    def places(self, name: str) -> NewVideo:
-        """Where the film and the keyframes of a video lie.
+    def _places(self) -> NewVideo:
+        """The video with where its film and its keyframes lie.
 
         Raises
         ------
         Unusable
             If a link leads out of the archive to them, or the film is no file.
         """
-        film, pictures = self._archive.films.get(name), self._archive.pictures.get(name)
+        film, pictures = self._archive.films.get(self._name), self._archive.pictures.get(self._name)
         for path in filter(None, (film, pictures)):
-            self._stays(path)
+            self._check_inside(path)
         if film is not None and not film.is_file():
             raise Unusable(f"{film.name} is not a file; put the film in its place, or remove it.")
-        return NewVideo(name, source=_place(film), pictures=_place(pictures))
+        source, folder = ("" if path is None else str(path.resolve()) for path in (film, pictures))
+        return NewVideo(self._name, source=source, pictures=folder)
 
-    def _stays(self, path: Path) -> None:
+    def _check_inside(self, path: Path) -> None:
         """Raise `Unusable` if a link leads out of the archive: what lies there is not the archive's to show."""
         if not self._archive.holds(path):
             raise Unusable(
                 f"{path.name} in {path.parent.name} leads out of the archive by a link; put it there itself, or name the folder "
-                f"that it leads to in {ROOTS}."
+                f"that it leads to in {ROOTS_VARIABLE}."
             )
 
-    def _bytes(self, path: Path, digest: Any, most: int | None = None) -> bytes:
+    def _bytes(self, path: Path, most: int | None = None) -> bytes:
         """What is in a file of at most so many bytes, which also goes into the fingerprint."""
-        self._stays(path)
+        self._check_inside(path)
         try:
             with shortages(f"reading {path.name}"):
                 content = bounds.read_bounded(path, bounds.MAX_TEXT_NBYTES if most is None else most)
@@ -254,55 +218,57 @@ class _Reader:
             raise Unusable(f"{path} cannot be read ({error.strerror}).") from error
         except ValueError as error:
             raise Unusable(str(error)) from error
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
+        self._digest.update(len(content).to_bytes(8, "little"))
+        self._digest.update(content)
         return content
 
-    def _look(self, path: Path, n: int) -> None:
-        """Compare what the header of features says with the size of the file, the keyframes and the collection, before it is read."""
-        self._stays(path)
+    def _features(self, path: Path, n: int) -> NDArray[np.floating]:
+        """(n, dim) features that can be stored; before they are read, what their header says is compared with the file."""
+        self._check_inside(path)
         try:
             bounds.check_is_file(path)
-            shape, nbytes = array_header(path)
+            shape, nbytes = npy_header(path)
         except ValueError as error:
             raise Unusable(f"{path} cannot be read as features ({error}).") from error
         if len(shape) == 2:
-            self._fits(shape[0], shape[1], n)
+            self._check_shape(shape[0], shape[1], n)
         if nbytes != path.stat().st_size:
             raise Unusable(
                 f"{path} cannot be read as features (its header tells of {nbytes:,} bytes, and it has {path.stat().st_size:,})."
             )
-
-    def _tags(self, path: Path | None, n: int, digest: Any) -> tuple[tuple[str, ...], ...]:
-        """Tags per keyframe; objects of keyframes that the map does not have are passed over."""
-        tags: list[tuple[str, ...]] = [()] * n
-        if path is not None:
-            self._stays(path)
-            for number, found in _objects(path, n, digest, self._bytes):
-                tags[number - 1] = tuple(dict.fromkeys(found))
-        return tuple(tags)
-
-    def _fits(self, n_rows: int, dim: int, n: int) -> None:
-        if n_rows != n:
-            raise Unusable(f"There are {n_rows} rows of features and {n} keyframes in the map; they must go together.")
-        if dim != self._settings.dim:
-            raise Unusable(f"Its features are rows of {dim} numbers; this collection stores {self._settings.dim}.")
-
-    def _check(self, vectors: NDArray[np.floating], n: int) -> None:
-        """Raise `Unusable` unless these are n rows of features that can be stored."""
-        settings = self._settings
-        self._fits(vectors.shape[0], vectors.shape[1], n)
+        vectors = parse_features(path, self._bytes(path, bounds.MAX_FEATURES_NBYTES))
+        self._check_shape(vectors.shape[0], vectors.shape[1], n)
+        settings = self._collection.settings
         try:
             check_rows(vectors, settings.metric, settings.store, "its features")
         except ValueError as error:
             raise Unusable(str(error)) from error
+        return vectors
 
-    def _images(self, name: str, n: int) -> list[Path]:
-        """The keyframe images of a video without features, in order."""
-        folder = self._archive.pictures.get(name)
+    def _check_shape(self, n_rows: int, dim: int, n: int) -> None:
+        if n_rows != n:
+            raise Unusable(f"There are {n_rows} rows of features and {n} keyframes in the map; they must go together.")
+        if dim != self._collection.settings.dim:
+            raise Unusable(
+                f"Its features are rows of {dim} numbers; this collection stores {self._collection.settings.dim}."
+            )
+
+    def _tags(self, n: int) -> tuple[tuple[str, ...], ...]:
+        """Tags per keyframe (n,)."""
+        path = self._archive.objects.get(self._name)
+        if path is None:
+            return ((),) * n
+        self._check_inside(path)
+        return read_object_tags(path, n, self._bytes, self._digest.update)
+
+    def _images(self, n: int) -> list[Path]:
+        """The n keyframe images of a video without features, in order."""
+        folder = self._archive.pictures.get(self._name)
         if folder is None:
             raise Unusable("It has a keyframe map and neither features nor keyframe images.")
-        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and _is_number(path.stem))
+        images = sorted(
+            path for path in folder.iterdir() if path.suffix.lower() in PICTURES and is_keyframe_number(path.stem)
+        )
         images.sort(key=lambda path: int(path.stem))
         if [int(path.stem) for path in images] != list(range(1, n + 1)):
             raise Unusable(
@@ -311,136 +277,31 @@ class _Reader:
         return images
 
     def _embed(self, images: list[Path]) -> NDArray[np.float32]:
+        """(n, dim) vectors of keyframe images."""
         try:
             encoder = self._collection.encoder
         except EncoderError as error:
             raise Unusable(f"It has no features, and its keyframe images cannot be embedded: {error}") from error
         vectors = []
-        some: list[NDArray[np.uint8]] = []
+        batch: list[NDArray[np.uint8]] = []
         for i, path in enumerate(images, 1):
             try:
-                some.append(read_image(path))
+                batch.append(read_image(path))
             except VideoError as error:
                 raise Unusable(str(error)) from error
-            if len(some) == _BATCH or sum(image.nbytes for image in some) > _BATCH_NBYTES or i == len(images):
-                vectors.append(encoder.encode_images(some))
-                some.clear()
+            if len(batch) == _BATCH or sum(image.nbytes for image in batch) > _BATCH_NBYTES or i == len(images):
+                vectors.append(encoder.encode_images(batch))
+                batch.clear()
         return np.concatenate(vectors)
 
-
-def _features(path: Path, content: bytes) -> NDArray[np.floating]:
-    try:
-        vectors: NDArray[np.floating] = load_array(io.BytesIO(content), path, "features")
-    except ValueError as error:
-        raise Unusable(str(error)) from error
-    if not isinstance(vectors, np.ndarray) or vectors.ndim != 2 or vectors.dtype.kind != "f":
-        raise Unusable(f"{path} cannot be read as features (not rows of floating-point numbers).")
-    return vectors
-
-
-def _keyframes(path: Path, content: bytes) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
-    """Seconds (n,), frame index (n,) and frames per second of a keyframe map."""
-    times, places, counts, fps = array("d"), array("q"), True, 0.0
-    try:
-        # Of each line no more is kept than its numbers.
-        for n, row in enumerate(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))), 1):
-            counts = counts and int(row["n"]) == n
-            times.append(float(row["pts_time"]))
-            places.append(int(float(row["frame_idx"])))
-            if n == 1 and row.get("fps"):
-                fps = float(row["fps"])
-    except KeyError as error:
-        raise Unusable(f"{path} has no column {error}; a keyframe map has n, pts_time, fps and frame_idx.") from error
-    except (ValueError, TypeError, OverflowError, csv.Error) as error:  # It may quote what is no keyframe map at all.
-        raise Unusable(
-            f"{path} cannot be read as a keyframe map; it needs a number in each column of each line."
-        ) from error
-    if not times:
-        raise Unusable(f"{path} names no keyframes.")
-    if not counts:
-        raise Unusable(f"The column n of {path} does not count 1 to {len(times)}.")
-    seconds, frame_index = np.array(times, np.float64), np.array(places, np.int64)
-    if not (np.isfinite(seconds).all() and (seconds >= 0).all() and (frame_index >= 0).all()):
-        raise Unusable(f"{path} holds a time or a frame that is negative or not a number.")
-    if seconds.max() > bounds.MAX_SECONDS:
-        raise Unusable(f"{path} holds a time of more than thirty years.")
-    return seconds, frame_index, fps if math.isfinite(fps) and fps > 0 else 0.0
-
-
-def _objects(path: Path, n: int, digest: Any, read: Read) -> Iterator[tuple[int, list[str]]]:
-    """Number of the keyframe, 1 to n, and tags, from one file for all keyframes or a folder with a file for each."""
-    if path.is_dir():
-        for file in sorted(path.glob("*.json")):
-            if _is_number(file.stem):
-                digest.update(file.stem.encode())
-                told = _json(file, read(file, digest))
-                if 1 <= int(file.stem) <= n:
-                    yield int(file.stem), _labels(file, told)
-        return
-    told = _json(path, read(path, digest))
-    if not isinstance(told, dict) or not all(_is_number(key) for key in told):
-        raise Unusable(f"{path} does not list objects by the number of the keyframe.")
-    for key, value in told.items():
-        if 1 <= int(key) <= n:
-            yield int(key), _labels(path, value)
-
-
-def _labels(path: Path, value: object) -> list[str]:
-    """Tags for a list of labels, or for labels with scores."""
-    labels, scores = value, None
-    if isinstance(value, dict):
-        labels, scores = value.get("detection_class_entities"), value.get("detection_scores")
-    try:
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise Unusable(f"{path} does not list objects (no list of labels).")
-        if len(labels) > _MAX_LABELS:
-            raise Unusable(f"{path} does not list objects (more than {_MAX_LABELS:,} labels).")
-        if not bounds.is_utf8("".join(labels)):
-            raise Unusable(f"{path} does not list objects (a label is not valid text).")
-        if scores is not None:
-            labels = [label for label, score in zip(labels, scores, strict=True) if float(score) >= SURE]
-    except (ValueError, TypeError) as error:
-        raise Unusable(f"{path} does not list objects, or not a score for each ({why(error)}).") from error
-    return [f"object:{'_'.join(label.lower().split())}" for label in labels if label.strip()]
-
-
-def _info(path: Path, read: Read) -> dict[str, str]:
-    """The media info as text: what is neither text nor a number is left out."""
-    told = _json(path, read(path, hashlib.blake2b()))
-    if not isinstance(told, dict):
-        raise Unusable(f"{path} does not hold one object of media info.")
-    texts = {
-        str(key): str(value) for key, value in told.items() if key in _TOLD and isinstance(value, str | int | float)
-    }
-    if not bounds.is_utf8("".join(texts.values())):
-        raise Unusable(f"{path} holds text that is not valid.")
-    return texts
-
-
-def _json(path: Path, content: bytes) -> Any:
-    try:
-        return json.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise Unusable(f"{path} is not valid JSON ({why(error)}).") from error
-
-
-def _is_utf8(*texts: object) -> bool:
-    """Whether all of them can be stored: names of files need not be UTF-8."""
-    return bounds.is_utf8("".join(str(text) for text in texts))
-
-
-def _is_number(text: str) -> bool:
-    """Whether it is the number of a keyframe, such as 001."""
-    return text.isdecimal() and len(text) < 10
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return 0.0
-    return value if math.isfinite(value) and value >= 0 else 0.0
-
-
-def _place(path: Path | None) -> str:
-    return "" if path is None else str(path.resolve())
+    def _with_media_info(self, video: NewVideo) -> NewVideo:
+        path = self._archive.infos.get(self._name)
+        if path is None:
+            return video
+        info = parse_media_info(path, self._bytes(path))
+        return replace(
+            video,
+            title=bounds.one_line(info.get("title", "")),
+            duration=positive_number(info.get("length", "")),
+            about={key: bounds.one_line(info[key]) for key in MEDIA_INFO_KEYS if info.get(key)},
+        )

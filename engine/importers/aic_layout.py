@@ -1,6 +1,6 @@
 """Where the files of an archive in the AI Challenge layout are, by their names. A link may not lead out of the archive.
 
-`aic` says what the files are and reads them.
+`aic_files` says what is in them, and `aic` imports them.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def survey(folder: Path, features: Path | None = None) -> Archive:
         raise ValueError(f"There is no folder {folder}.")
     given = features
     if features is None:
-        found = sorted(path for path in folder.glob("clip-features*") if path.is_dir())
-        if len(found) > 1:
+        folders = sorted(path for path in folder.glob("clip-features*") if path.is_dir())
+        if len(folders) > 1:
             raise ValueError(
-                f"{folder} has several folders of features ({', '.join(path.name for path in found)}); say which one with --features."
+                f"{folder} has several folders of features ({', '.join(path.name for path in folders)}); give one of them as the features."
             )
-        features = found[0] if found else None
+        features = folders[0] if folders else None
     elif not features.is_dir():
         raise ValueError(f"There is no folder {features} with features.")
     roots = () if given is None else (given,)
@@ -110,24 +110,24 @@ def _named(folder: Path, start: str) -> list[Path]:
 
 def _files(folders: list[Path], suffix: str, ours: Ours) -> dict[str, Path]:
     """What has this ending below some folders and is no folder, by its stem; what it is instead is told when it is to be read."""
-    found = sorted(
+    paths = sorted(
         place / name
         for folder in folders
         for place, _, names in _walk(folder, ours)
         for name in names
         if name.endswith(suffix)
     )
-    return {path.stem: path for path in found if not path.name.startswith(".")}
+    return {path.stem: path for path in paths if not path.name.startswith(".")}
 
 
 def _folders(above: list[Path], names: set[str], ours: Ours) -> dict[str, Path]:
     """Folders of these names below some folders; what is inside them is not looked at."""
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for folder in above:
         for place, inside, _ in _walk(folder, ours):
-            found |= {name: place / name for name in inside if name in names}
+            by_name |= {name: place / name for name in inside if name in names}
             inside[:] = sorted(name for name in inside if name not in names)
-    return found
+    return by_name
 
 
 def _walk(folder: Path, ours: Ours) -> Iterator[tuple[Path, list[str], list[str]]]:

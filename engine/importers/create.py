@@ -1,4 +1,4 @@
-"""Making a collection out of videos, vectors or an archive, or adding to one: the same for the command line and the app."""
+"""Imports into a collection that is made first if need be; the command line and the app call these."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
-from engine.importers import videos as ingesting
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
-from engine.importers.vectors import ImportReport, import_table, open_vectors, quiet
-from engine.importers.videos import IngestReport
+from engine.importers.report import ImportReport
+from engine.importers.vectors import import_table, open_vectors
+from engine.importers.videos import ingest
 from engine.media import check_every
-from engine.storage import Progress, Settings, discard_collection
-from engine.system import ROOTS, stays_within
+from engine.storage import Settings, discard_collection
+from engine.system import ROOTS_VARIABLE, Progress, no_progress, stays_within
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 """Files of a folder that are taken for videos."""
-Asked = Mapping[str, Any]
+RequestedSettings = Mapping[str, Any]
 """Settings that were asked for, as `Collection.create` takes them; a collection that is there already must agree."""
 
 
 def from_videos(
     into: Path,
     videos: Sequence[Path],
-    asked: Asked,
+    asked: RequestedSettings,
     *,
     every: float = 1.0,
     shots: bool = False,
     build: bool = True,
-    progress: Callable[[ingesting.Progress], None] = lambda now: None,
-) -> IngestReport:
+    progress: Progress = no_progress,
+) -> ImportReport:
     """Store frames of videos in the collection at `into`, which is made if need be; see `ingest`.
 
     Raises
@@ -46,26 +46,26 @@ def from_videos(
     from engine.embedding import SHIPPED, load_encoder
 
     check_every(every)
-    if is_collection(into):
-        collection = existing(into, asked)
+    if _is_collection(into):
+        collection = open_existing(into, asked)
     else:
         asked = {"encoder": SHIPPED} | dict(asked)
         encoder = load_encoder(asked["encoder"])
         collection = Collection.create(into, dim=encoder.dim, **asked)
         collection.use_encoder(encoder)
     with collection:
-        return ingesting.ingest(collection, videos, every=every, shots=shots, build=build, progress=progress)
+        return ingest(collection, videos, every=every, shots=shots, build=build, progress=progress)
 
 
 def from_table(
     into: Path,
     vectors: Path,
     frames: Path,
-    asked: Asked,
+    asked: RequestedSettings,
     *,
     queries: NDArray[np.floating] | None = None,
     build: bool = True,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> ImportReport:
     """Store vectors with the table of their frames in the collection at `into`, which is made if need be; see `import_table`.
 
@@ -73,7 +73,7 @@ def from_table(
     ----------
     queries : (m, dim) that the router is fitted on
     """
-    with filled(into, asked, lambda: int(open_vectors(vectors).shape[1])) as collection:
+    with open_or_create(into, asked, lambda: int(open_vectors(vectors).shape[1])) as collection:
         if queries is not None:
             collection.use_queries(queries)
         return import_table(collection, vectors, frames, build=build, progress=progress)
@@ -82,29 +82,29 @@ def from_table(
 def from_aic(
     into: Path,
     folder: Path,
-    asked: Asked,
+    asked: RequestedSettings,
     *,
     features: Path | None = None,
     queries: NDArray[np.floating] | None = None,
     build: bool = True,
-    progress: Progress = quiet,
+    progress: Progress = no_progress,
 ) -> ImportReport:
     """Store an archive in the AI Challenge layout in the collection at `into`, which is made if need be; see `import_aic`."""
     archive = survey(folder, features)
 
     def dim() -> int:
-        found = archive.dim()
-        if found is not None:
-            return found
+        length = archive.dim()
+        if length is not None:
+            return length
         if not asked.get("encoder"):
             raise ValueError(
-                f"{folder} holds no features that can be read; name an --encoder to embed its keyframe images."
+                f"{folder} holds no features that can be read; name an encoder to embed its keyframe images."
             )
         from engine.embedding import load_encoder
 
         return load_encoder(asked["encoder"]).dim
 
-    with filled(into, asked, dim) as collection:
+    with open_or_create(into, asked, dim) as collection:
         if queries is not None:
             collection.use_queries(queries)
         return import_aic(collection, archive, build=build, progress=progress)
@@ -124,24 +124,24 @@ def videos_at(path: Path) -> list[Path]:
         if path.exists():
             raise ValueError(f"{path} is not a file; give the path of a video or of a folder with videos.")
         raise ValueError(f"There is no file or folder {path}; give the path of a video or of a folder with videos.")
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_ENDINGS)
-    away = next((file for file in found if not stays_within(file, [path])), None)
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_ENDINGS)
+    away = next((file for file in files if not stays_within(file, [path])), None)
     if away is not None:
         raise ValueError(
-            f"{away.name} is a link that leads out of {path}; give the video that it leads to, or name the folder of that in {ROOTS}."
+            f"{away.name} is a link that leads out of {path}; give the video that it leads to, or name the folder of that in {ROOTS_VARIABLE}."
         )
-    if not found:
+    if not files:
         raise ValueError(
             f"There is no video in {path} (files that end in {', '.join(VIDEO_ENDINGS[:5])} and the like); give another folder."
         )
-    return found
+    return files
 
 
 @contextmanager
-def filled(into: Path, asked: Asked, dim: Callable[[], int]) -> Iterator[Collection]:
+def open_or_create(into: Path, asked: RequestedSettings, dim: Callable[[], int]) -> Iterator[Collection]:
     """The collection to import into; one that is made for it goes again if the import fails with nothing stored."""
-    if is_collection(into):
-        with existing(into, asked) as collection:
+    if _is_collection(into):
+        with open_existing(into, asked) as collection:
             yield collection
         return
     was_there = into.exists()
@@ -159,11 +159,11 @@ def filled(into: Path, asked: Asked, dim: Callable[[], int]) -> Iterator[Collect
             raise
 
 
-def is_collection(path: Path) -> bool:
+def _is_collection(path: Path) -> bool:
     return (path / "catalog.sqlite").is_file()
 
 
-def existing(path: Path, asked: Asked) -> Collection:
+def open_existing(path: Path, asked: RequestedSettings) -> Collection:
     """An existing collection, if it is what was asked for."""
     collection = Collection.open(path)
     try:
@@ -175,14 +175,14 @@ def existing(path: Path, asked: Asked) -> Collection:
     return collection
 
 
-def _agree(path: Path, settings: Settings, asked: Asked) -> None:
+def _agree(path: Path, settings: Settings, asked: RequestedSettings) -> None:
     for name in ("encoder", "metric", "store"):
         if name in asked and asked[name] != getattr(settings, name):
             raise ValueError(
-                f"{path} was made with the {name} {getattr(settings, name)!r}; leave --{name} out or use another folder."
+                f"{path} was made with the {name} {getattr(settings, name)!r}; leave the {name} out or use another folder."
             )
     for name, value in asked.items():
         if value != getattr(settings, name):
             raise ValueError(
-                f"{path} has {name}={getattr(settings, name)}, not {value}; change that with `python -m engine build`."
+                f"{path} has {name}={getattr(settings, name)}, not {value}; leave that out, and build the collection anew with it."
             )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -16,41 +14,22 @@ from numpy.typing import NDArray
 from engine.collection import Collection
 from engine.errors import EngineError
 from engine.frames import NO_TIME, FrameTable, read_table, statistics
+from engine.importers.report import ImportReport, Triage
 from engine.layout import alike
-from engine.storage import LARGEST, Progress, duplicate_reason
-from engine.system import bounds, check_is_file, shortages
+from engine.storage import LARGEST
+from engine.system import Progress, bounds, check_is_file, no_progress, part_of, shortages
 from engine.types import FrameBatch, NewVideo
 
-BATCH = 16_384
+ROWS_PER_BATCH = 16_384
 """Rows read from the vectors at a time."""
 _READ, _STORED = 0.2, 0.6
 """Shares of the time after which everything has been looked at, and stored."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportReport:
-    """What came of an import."""
-
-    added: tuple[str, ...]
-    skipped: tuple[str, ...]
-    """Videos that were in already."""
-    refused: tuple[tuple[str, str], ...]
-    """Video and one sentence why; nothing of these is stored."""
-    notes: tuple[str, ...]
-    """What was passed over, one sentence each."""
-    n_frames: int
-    seconds: float
-    """Wall time."""
-
-
-def quiet(what: str, fraction: float) -> None:
-    """Tell nobody how far an import is."""
-
-
-def load_array(
+def load_npy(
     source: Path | BinaryIO, path: Path, what: str = "a NumPy array", mmap_mode: Literal["r"] | None = None
 ) -> Any:
-    """What NumPy finds in a .npy file, or in the bytes of one that `path` names. Pickled objects are refused.
+    """The array in a .npy file, or in the bytes of one that `path` names. Pickled objects are refused.
 
     Raises
     ------
@@ -67,7 +46,7 @@ def load_array(
         raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error
 
 
-def array_header(path: Path) -> tuple[tuple[int, ...], int]:
+def npy_header(path: Path) -> tuple[tuple[int, ...], int]:
     """The shape that an .npy file claims, and the bytes that it must have for that.
 
     Raises
@@ -94,7 +73,7 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
         In one sentence, if it is not a .npy file of rows of floating-point numbers.
     """
     check_is_file(path)
-    mapped: NDArray[np.floating] = load_array(path, path, mmap_mode="r")
+    mapped: NDArray[np.floating] = load_npy(path, path, mmap_mode="r")
     if not isinstance(mapped, np.memmap):
         raise ValueError(f"{path} holds several arrays; give one .npy file.")
     if mapped.ndim != 2 or not mapped.shape[1]:
@@ -113,7 +92,7 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
 
 
 def import_table(
-    collection: Collection, vectors: Path, frames: Path, *, build: bool = True, progress: Progress = quiet
+    collection: Collection, vectors: Path, frames: Path, *, build: bool = True, progress: Progress = no_progress
 ) -> ImportReport:
     """Store vectors with the table of their frames: all new videos or, on an error, none.
 
@@ -136,7 +115,7 @@ def import_table(
     Busy
         If somebody else is writing.
     """
-    started = time.perf_counter()
+    triage = Triage(collection)
     rows = open_vectors(vectors)
     table = read_table(frames, (vectors, len(rows)))
     settings = collection.settings
@@ -144,40 +123,19 @@ def import_table(
         raise ValueError(f"{vectors} has no rows, so there is nothing to import.")
     if rows.shape[1] != settings.dim:
         raise ValueError(f"{vectors} has rows of {rows.shape[1]} numbers; this collection stores {settings.dim}.")
-    with collection.writing() as writer:
-        stored = {info.video_id for info in collection.videos()}
-        prints = _fingerprints(rows, table, settings.metric, settings.store, vectors, progress)
-        new: list[int] = []
-        skipped: list[str] = []
-        refused: list[tuple[str, str]] = []
-        for i, name in enumerate(table.video_ids):
-            if name not in stored:
-                new.append(i)
-            elif collection.fingerprint(name) == prints[i]:
-                skipped.append(name)
-            else:
-                refused.append((name, duplicate_reason(name)))
-        place = np.full(len(table.video_ids), -1, np.int32)
-        place[new] = np.arange(len(new), dtype=np.int32)
-        if new:
-            writer.store(_videos(table, new, prints), _batches(rows, table, place, progress))
-        settle(collection, bool(new), build, _STORED, progress)
-    return ImportReport(
-        added=tuple(table.video_ids[i] for i in new),
-        skipped=tuple(skipped),
-        refused=tuple(refused),
-        notes=_notes(frames, table.unknown),
-        n_frames=int((place[table.video] >= 0).sum()),
-        seconds=time.perf_counter() - started,
-    )
-
-
-def settle(collection: Collection, added: bool, build: bool, done: float, progress: Progress) -> None:
-    """See `Collection.settle`; it is told as what is left after a share `done` of the whole import."""
-    collection.settle(
-        added=added, build=build, progress=lambda what, fraction: progress(what, done + (1 - done) * fraction)
-    )
-    progress("done", 1.0)
+    with triage as writer:
+        prints = _fingerprints(rows, table, settings.metric, settings.store, vectors, part_of(progress, 0.0, _READ))
+        videos = _videos(table, prints)
+        chosen = [i for i, video in enumerate(videos) if triage.is_new(video)]
+        place = np.full(len(videos), -1, np.int32)
+        place[chosen] = np.arange(len(chosen), dtype=np.int32)
+        if chosen:
+            new = [videos[i] for i in chosen]
+            writer.store(new, _batches(rows, table, place, part_of(progress, _READ, _STORED)))
+            triage.add(new, int((place[table.video] >= 0).sum()))
+        triage.settle(build=build, progress=part_of(progress, _STORED, 1.0))
+    progress("done", 1.0, 1.0)
+    return triage.report(_notes(frames, table.unknown))
 
 
 def check_rows(rows: NDArray[np.floating], metric: str, store: str, what: str, first_row: int = 0) -> None:
@@ -203,21 +161,21 @@ def _fingerprints(
 ) -> list[str]:
     """A hash per video over its rows as given, frame indices and times; checks every row on the way."""
     digests = [hashlib.blake2b(rows.dtype.str.encode(), digest_size=16) for _ in table.video_ids]
-    for start in range(0, len(rows), BATCH):
-        progress("reading vectors", _READ * start / len(rows))
-        batch = rows[start : start + BATCH]
+    for start in range(0, len(rows), ROWS_PER_BATCH):
+        progress("reading vectors", start, len(rows))
+        batch = rows[start : start + ROWS_PER_BATCH]
         check_rows(batch, metric, store, str(path), start)
-        video = table.video[start : start + BATCH]
-        for mine in alike(video):
-            digests[video[mine[0]]].update(np.ascontiguousarray(batch[mine]).reshape(-1).view(np.uint8).data)
+        video = table.video[start : start + ROWS_PER_BATCH]
+        for of_video in alike(video):
+            digests[video[of_video[0]]].update(np.ascontiguousarray(batch[of_video]).reshape(-1).view(np.uint8).data)
     # The columns follow the vectors in one piece, so that a hash does not depend on where the batches end.
-    for mine in alike(table.video):
+    for of_video in alike(table.video):
         for column in (table.frame_index, table.seconds):
-            digests[table.video[mine[0]]].update(column[mine].view(np.uint8).data)
+            digests[table.video[of_video[0]]].update(column[of_video].view(np.uint8).data)
     return [digest.hexdigest() for digest in digests]
 
 
-def _videos(table: FrameTable, chosen: Sequence[int], prints: Sequence[str]) -> list[NewVideo]:
+def _videos(table: FrameTable, prints: Sequence[str]) -> list[NewVideo]:
     starts: dict[int, int] = {}
     if table.captured_at is not None:
         known = np.flatnonzero(table.captured_at != NO_TIME)
@@ -227,12 +185,12 @@ def _videos(table: FrameTable, chosen: Sequence[int], prints: Sequence[str]) -> 
         starts = dict(zip(numbers.tolist(), start.tolist(), strict=True))
     return [
         NewVideo(
-            table.video_ids[i],
+            video_id,
             title=table.titles[i],
             captured_at=statistics.wall_clock(starts.get(i, NO_TIME)),
             fingerprint=prints[i],
         )
-        for i in chosen
+        for i, video_id in enumerate(table.video_ids)
     ]
 
 
@@ -243,16 +201,16 @@ def _batches(
     captured = None if table.captured_at is None else table.captured_at.view("datetime64[us]")
     if captured is None:
         captured = np.full(len(table), "NaT", "datetime64[us]")
-    for start in range(0, len(rows), BATCH):
-        progress("storing frames", _READ + (_STORED - _READ) * start / len(rows))
-        video = place[table.video[start : start + BATCH]]
-        mine = np.flatnonzero(video >= 0)
-        at = start + mine
+    for start in range(0, len(rows), ROWS_PER_BATCH):
+        progress("storing frames", start, len(rows))
+        video = place[table.video[start : start + ROWS_PER_BATCH]]
+        chosen = np.flatnonzero(video >= 0)
+        at = start + chosen
         yield FrameBatch(
-            vectors=rows[start : start + BATCH][mine],
+            vectors=rows[start : start + ROWS_PER_BATCH][chosen],
             frame_index=table.frame_index[at],
             seconds=table.seconds[at],
-            video=video[mine],
+            video=video[chosen],
             captured_at=captured[at],
             shot=None if table.shot is None else table.shot[at],
             tags=table.tags(at) if len(at) else (),

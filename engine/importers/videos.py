@@ -1,15 +1,13 @@
-"""Videos into a collection: decode, embed, tag, store. Runs over the public face of `Collection`."""
+"""Videos into a collection: decoded, embedded, tagged and stored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
@@ -21,46 +19,17 @@ from numpy.typing import NDArray
 from engine.collection import Collection
 from engine.embedding import Encoder, Tagger
 from engine.errors import DuplicateVideo, VideoError
-from engine.media import Sample, check_every, probe, sample, thumbnail
+from engine.importers.report import ImportReport, Triage
+from engine.media import Sample, check_every, encode_thumbnail, probe, sample
 from engine.storage import check_video
-from engine.system import bounds
+from engine.system import Progress, bounds, no_progress, part_of, staged
 from engine.types import FrameBatch, NewVideo
 
-BATCH = 32
+_BATCH = 32
 """Frames embedded at a time."""
 SIDECAR = "videos.json"
 """Beside the videos: a list of {"file", "video_id", "title", "captured_at"}, all but the first optional."""
 _INGEST_SHARE = 0.85
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an ingest is."""
-
-    stage: str
-    """`ingest` or `build`."""
-    video: str
-    video_number: int
-    """From 1."""
-    n_videos: int
-    fraction: float
-    """Of everything, 0 to 1."""
-    frames: int
-    """Stored so far."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestReport:
-    """What came of an ingest."""
-
-    added: tuple[str, ...]
-    skipped: tuple[str, ...]
-    """Videos that were in already."""
-    refused: tuple[tuple[str, str], ...]
-    """Path and one sentence why; nothing of these is stored."""
-    n_frames: int
-    seconds: float
-    """Wall time."""
 
 
 def ingest(
@@ -70,8 +39,8 @@ def ingest(
     every: float = 1.0,
     shots: bool = False,
     build: bool = True,
-    progress: Callable[[Progress], None] = lambda now: None,
-) -> IngestReport:
+    progress: Progress = no_progress,
+) -> ImportReport:
     """Store frames of videos; each video is in whole or not at all, and one that is in already is skipped.
 
     Parameters
@@ -90,59 +59,38 @@ def ingest(
         If the collection's encoder cannot be loaded.
     """
     check_every(every)
-    started = time.perf_counter()
+    triage = Triage(collection)
     encoder = collection.encoder
     tagger = Tagger(encoder)
-    added: list[str] = []
-    skipped: list[str] = []
-    refused: list[tuple[str, str]] = []
-    n_frames: list[int] = []
     share = _INGEST_SHARE if build and not collection.built else 1.0
-    with collection.writing() as writer:
-        known = {info.video_id for info in collection.videos()}
+    with triage as writer:
         for i, path in enumerate(videos):
-
-            def tell(fraction: float, i: int = i, name: str = path.name) -> None:
-                done = share * (i + fraction) / len(videos)
-                progress(Progress("ingest", name, i + 1, len(videos), done, sum(n_frames)))
-
-            tell(0.0)
-            try:
-                video = describe(path, every, shots)
-                if video.video_id in known and _same(collection, video):
-                    writer.trust_media([video])
-                    skipped.append(video.video_id)
-                    continue
-                frames = embed(path, encoder, tagger, every=every, shots=shots, duration=video.duration, tell=tell)
-                writer.add(video, frames)
-            except (VideoError, DuplicateVideo) as error:
-                refused.append((str(path), str(error)))
-                continue
-            known.add(video.video_id)
-            added.append(video.video_id)
-            n_frames.append(len(frames))
-
-        def tell_build(what: str, fraction: float) -> None:
-            done = share + (1 - share) * fraction
-            progress(Progress("build", what, len(videos), len(videos), done, sum(n_frames)))
-
-        collection.settle(added=bool(added), build=build, progress=tell_build)
-    progress(Progress("build", "", len(videos), len(videos), 1.0, sum(n_frames)))
-    return IngestReport(tuple(added), tuple(skipped), tuple(refused), sum(n_frames), time.perf_counter() - started)
+            whole = part_of(progress, share * i / len(videos), share * (i + 1) / len(videos))
+            of_video = staged(whole, f"ingest {path.name}")
+            of_video("", 0.0, 1.0)
+            with triage.refusing(str(path), VideoError, DuplicateVideo):
+                video = read_video_info(path, every, shots)
+                if triage.is_new(video, str(path), _why_taken):
+                    frames = embed_video(
+                        path, encoder, tagger, every=every, shots=shots, duration=video.duration, progress=of_video
+                    )
+                    writer.add(video, frames)
+                    triage.add([video], len(frames))
+        rest = part_of(progress, share, 1.0)
+        triage.settle(build=build, progress=lambda stage, done, total: rest(f"build {stage}", done, total))
+    progress("build", 1.0, 1.0)
+    return triage.report()
 
 
-def _same(collection: Collection, video: NewVideo) -> bool:
-    """Whether the stored video of this id has this content."""
-    if collection.fingerprint(video.video_id) == video.fingerprint:
-        return True
-    raise DuplicateVideo(
-        f"A video called {video.video_id!r} with other content or another sampling is stored already; "
+def _why_taken(video_id: str) -> str:
+    return (
+        f"A video called {video_id!r} with other content or another sampling is stored already; "
         "delete it first or rename the file."
     )
 
 
-def describe(path: Path, every: float, shots: bool) -> NewVideo:
-    """What the container and the sidecar say of a video.
+def read_video_info(path: Path, every: float, shots: bool) -> NewVideo:
+    """A video as its container and the sidecar describe it.
 
     Raises
     ------
@@ -156,15 +104,15 @@ def describe(path: Path, every: float, shots: bool) -> NewVideo:
     except UnicodeEncodeError as error:
         raise VideoError(f"The name of {path!a} is not valid UTF-8, so it cannot be filed; rename it.") from error
     file = probe(path)
-    told = _sidecar(path)
-    captured_at = told.get("captured_at")
+    entry = _sidecar(path)
+    captured_at = entry.get("captured_at")
     digest = hashlib.blake2b(f"{every if not shots else 'shots'}".encode(), digest_size=16)
     with path.open("rb") as source:
         while chunk := source.read(1 << 20):
             digest.update(chunk)
     video = NewVideo(
-        video_id=told.get("video_id", path.stem).strip(),
-        title=bounds.one_line(told.get("title", path.stem.replace("_", " ").replace("-", " "))),
+        video_id=entry.get("video_id", path.stem).strip(),
+        title=bounds.one_line(entry.get("title", path.stem.replace("_", " ").replace("-", " "))),
         source=str(path.resolve()),
         duration=file.duration,
         fps=file.fps,
@@ -184,10 +132,10 @@ def _sidecar(path: Path) -> dict[str, str]:
     if not os.path.lexists(sidecar):
         return {}
     try:
-        told = sidecar.stat()
-        found: dict[str, object] = _entries(sidecar, (told.st_mtime_ns, told.st_size)).get(path.name, {})
-        if "captured_at" in found:
-            datetime.fromisoformat(str(found["captured_at"]))
+        status = sidecar.stat()
+        entry: dict[str, object] = _entries(sidecar, (status.st_mtime_ns, status.st_size)).get(path.name, {})
+        if "captured_at" in entry:
+            datetime.fromisoformat(str(entry["captured_at"]))
     except OSError as error:
         raise VideoError(f"{sidecar} cannot be read ({error.strerror}); mend or remove it.") from error
     except bounds.TooLarge as error:
@@ -197,7 +145,7 @@ def _sidecar(path: Path) -> dict[str, str]:
         raise VideoError(
             f"{sidecar} is not a list of entries with a file name each, or a time in it is none; mend or remove it."
         ) from error
-    return {str(name): str(value) for name, value in found.items()}
+    return {str(name): str(value) for name, value in entry.items()}
 
 
 @lru_cache(maxsize=1)
@@ -207,7 +155,7 @@ def _entries(sidecar: Path, _version: tuple[int, int]) -> dict[str, dict[str, ob
     return {entry["file"]: entry for entry in reversed(listed)}
 
 
-def embed(
+def embed_video(
     path: Path,
     encoder: Encoder,
     tagger: Tagger,
@@ -215,7 +163,7 @@ def embed(
     every: float,
     shots: bool,
     duration: float,
-    tell: Callable[[float], None] = lambda fraction: None,
+    progress: Progress = no_progress,
 ) -> FrameBatch:
     """Decode a video once and turn the sampled frames into vectors, tags and thumbnails.
 
@@ -225,31 +173,31 @@ def embed(
         If decoding fails; frames decoded before that are not returned.
     """
     vectors: list[NDArray[np.float32]] = []
-    kept: list[tuple[int, float, int]] = []
+    places: list[tuple[int, float, int]] = []
     pictures: list[bytes] = []
     samples = sample(path, every=every, shots=shots)
     # Encoding runs beside decoding: both leave the interpreter, and two batches on the way bound the memory.
     with ThreadPoolExecutor(1, "encode") as worker:
         on_the_way: deque[Future[NDArray[np.float32]]] = deque()
         for batch in _batches(samples):
-            on_the_way.append(worker.submit(encoder.encode_images, [each.image for each in batch]))
-            pictures.extend(thumbnail(each.image) for each in batch)
-            kept.extend((each.frame_index, each.seconds, each.shot) for each in batch)
-            tell(min(1.0, kept[-1][1] / duration) if duration else 0.0)
+            on_the_way.append(worker.submit(encoder.encode_images, [sampled.image for sampled in batch]))
+            pictures.extend(encode_thumbnail(sampled.image) for sampled in batch)
+            places.extend((sampled.frame_index, sampled.seconds, sampled.shot) for sampled in batch)
+            progress("embedding frames", min(1.0, places[-1][1] / duration) if duration else 0.0, 1.0)
             if len(on_the_way) > 1:
                 vectors.append(on_the_way.popleft().result())
         vectors.extend(future.result() for future in on_the_way)
     matrix = np.concatenate(vectors)
     return FrameBatch(
         vectors=matrix,
-        frame_index=np.array([index for index, _, _ in kept], np.int64),
-        seconds=np.array([seconds for _, seconds, _ in kept], np.float64),
-        shot=np.array([shot for _, _, shot in kept], np.int32),
+        frame_index=np.array([index for index, _, _ in places], np.int64),
+        seconds=np.array([seconds for _, seconds, _ in places], np.float64),
+        shot=np.array([shot for _, _, shot in places], np.int32),
         tags=tuple(tagger.tag(matrix)),
         thumbnails=tuple(pictures),
     )
 
 
 def _batches(samples: Iterator[Sample]) -> Iterator[list[Sample]]:
-    while batch := list(islice(samples, BATCH)):
+    while batch := list(islice(samples, _BATCH)):
         yield batch

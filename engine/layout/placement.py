@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.frames import HOUR, NO_TIME, FrameColumns, hours_of
+from engine.frames import HOUR, NO_TIME, FrameColumns
 from engine.layout.grouping import CLASSES, OTHER, class_of, cut_videos, group_cells
 from engine.system import bounds
-from engine.types import DAYPARTS
+from engine.types import DAYPARTS, daypart_hours
 from engine.vectors import Cells, Floats
 
 Shards = NDArray[np.int32]
@@ -27,7 +27,7 @@ HYBRID_SPARE = 0.25
 HYBRID_FILL = 1.1
 """Multiple of the mean up to which they take later videos: they are full by then, and little should still find its home."""
 
-_DAYPART_HOURS = [[part, sorted(hours_of([part]))] for part in DAYPARTS]
+_DAYPART_HOURS = [[part, list(daypart_hours(part))] for part in DAYPARTS]
 _SHORTEST = 1e-9
 """Minutes of a chunk; all videos shorter than that are one moment."""
 
@@ -361,12 +361,14 @@ def _listed(classes: Mapping[str, Sequence[str]]) -> list[list[Any]]:
 
 def _check_by(value: Any) -> None:
     if value not in ("daypart", "hour"):
-        raise ValueError(f"The option by must be daypart or hour, not {bounds.brief(value)}.")
+        raise ValueError(f"The option by must be daypart or hour, not {bounds.short_repr(value)}.")
 
 
 def _check_minutes(value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100_000:
-        raise ValueError(f"The option minutes must be a number above 0 and at most 100,000, not {bounds.brief(value)}.")
+        raise ValueError(
+            f"The option minutes must be a number above 0 and at most 100,000, not {bounds.short_repr(value)}."
+        )
     if value < _SHORTEST:
         raise ValueError(f"The option minutes is {value:g}; give {_SHORTEST:g} or more.")
 
@@ -374,18 +376,18 @@ def _check_minutes(value: Any) -> None:
 def _check_classes(value: Any) -> None:
     if not isinstance(value, Mapping) or not value:
         raise ValueError(
-            f"The option classes must name one class or more with the tags of each, not {bounds.brief(value)}."
+            f"The option classes must name one class or more with the tags of each, not {bounds.short_repr(value)}."
         )
     bounds.check_count("classes", len(value), bounds.MAX_CLASSES)
     for name, tags in value.items():
         if not isinstance(name, str) or not name.strip() or name == OTHER:
             raise ValueError(
-                f"The option classes cannot name a class {bounds.brief(name)}; {OTHER} is kept for all other frames."
+                f"The option classes cannot name a class {bounds.short_repr(name)}; {OTHER} is kept for all other frames."
             )
-        bounds.check_text(f"the name of the class {bounds.shown(name)}", name, bounds.MAX_TAG)
+        bounds.check_text(f"the name of the class {bounds.excerpt(name)}", name, bounds.MAX_TAG)
         if not isinstance(tags, list | tuple) or not tags or not all(isinstance(tag, str) and tag for tag in tags):
             raise ValueError(
-                f"The class {name} must be a list of tags such as object:car or object:*, not {bounds.brief(tags)}."
+                f"The class {name} must be a list of tags such as object:car or object:*, not {bounds.short_repr(tags)}."
             )
         bounds.check_count(f"tags in the class {name}", len(tags), bounds.MAX_CLASS_TAGS)
         for tag in tags:

@@ -1,7 +1,16 @@
 """Videos: decoding, sampling, shots, clips; the only door to PyAV."""
 
-from engine.media import sampling
 from engine.media.clips import Clip, cut_clip
-from engine.media.sampling import MAX_WIDTH, Sample, check_every, grab, probe, sample, thumbnail
+from engine.media.sampling import SAMPLE_WIDTH, Sample, check_every, encode_thumbnail, grab, probe, sample
 
-__all__ = ["MAX_WIDTH", "Clip", "Sample", "check_every", "cut_clip", "grab", "probe", "sample", "sampling", "thumbnail"]
+__all__ = [
+    "SAMPLE_WIDTH",
+    "Clip",
+    "Sample",
+    "check_every",
+    "cut_clip",
+    "encode_thumbnail",
+    "grab",
+    "probe",
+    "sample",
+]

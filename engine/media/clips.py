@@ -16,7 +16,7 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from engine.errors import StorageFull, VideoError
-from engine.media.decode import SLACK, Converter, Timed, between, decoded_from, duration
+from engine.media.decode import SLACK, Converter, TimedFrame, decoded_from, frames_on_display, header_duration
 from engine.system import shortage
 
 MAX_CLIP_HEIGHT = 720
@@ -74,14 +74,14 @@ def cut_clip(
     part = out.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with decoded_from(path, start) as (container, stream, frames):
-            length = duration(container, stream)
+            length = header_duration(container, stream)
             if length and seconds > length + SLACK:
                 raise VideoError(
                     f"{path.name} ends at {length:.1f} s, before {seconds:.1f} s; choose an earlier moment."
                 )
             picture = Converter(stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
             stop = min(seconds + after, length or math.inf)
-            lasts = _encode(between(frames, start, seconds + after), picture, stream, part, start, stop)
+            lasts = _encode(frames_on_display(frames, start, seconds + after), picture, stream, part, start, stop)
         part.replace(out)
     except (OSError, FFmpegError, MemoryError) as error:
         short = shortage(f"cutting the clip {out.name}", error)
@@ -100,7 +100,7 @@ def cut_clip(
 
 
 def _encode(
-    frames: Iterable[Timed], picture: Converter, stream: VideoStream, part: Path, start: float, stop: float
+    frames: Iterable[TimedFrame], picture: Converter, stream: VideoStream, part: Path, start: float, stop: float
 ) -> float:
     """Write frames to `part`, times counted from `start`, the last on display until `stop`; returns the clip's length."""
     rate, clock = stream.average_rate or Fraction(25), _CLOCK

@@ -1,4 +1,4 @@
-"""Decoding by presentation time; with `clip`, the only door to PyAV.
+"""Decoding by presentation time.
 
 All times are presentation times in seconds from the start of the stream, from its pts; none is an index divided by a
 frame rate. Every failure is a `VideoError` of one sentence.
@@ -44,7 +44,7 @@ _MAX_THREADS = 16
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,ivf,mxf,rm,wtv,dv"
 
 
-class Timed(NamedTuple):
+class TimedFrame(NamedTuple):
     """A decoded frame with its time."""
 
     number: int
@@ -61,7 +61,7 @@ with suppress(
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The container and its moving picture, closed again at the end."""
     if path.is_dir():
         raise VideoError(f"{path.name} is a folder; give a video file.")
@@ -124,13 +124,13 @@ def _bound(stream: VideoStream) -> None:
 
 
 def _raise_shortage(path: Path, error: BaseException) -> None:
-    """A shortage is no fault of the video: raised as what it is, so that nobody takes the file for a broken one."""
+    """Raise a shortage as one, so that the file is not taken for a broken one."""
     short = shortage(f"reading {path.name}", error)
     if short is not None:
         raise short from error
 
 
-def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole: bool = True) -> Iterator[Timed]:
+def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole: bool = True) -> Iterator[TimedFrame]:
     """All frames in order of presentation; at least one where the `whole` video is read.
 
     Frames without a pts take their dts, or follow the one before by the mean distance. Packets that fail ahead of the
@@ -169,7 +169,7 @@ def decode(path: Path, container: InputContainer, stream: VideoStream, *, whole:
                     )
                 _check_size(path, frame.width, frame.height)
                 stop = seconds + (frame.duration or 0) * base
-                yield Timed(index, seconds, frame)
+                yield TimedFrame(index, seconds, frame)
                 index += 1
     except FFmpegError as error:
         _raise_shortage(path, error)
@@ -187,13 +187,13 @@ def _broken(path: Path, seconds: float) -> str:
 
 
 @contextmanager
-def decoded_from(path: Path, seconds: float) -> Iterator[tuple[InputContainer, VideoStream, Iterator[Timed]]]:
+def decoded_from(path: Path, seconds: float) -> Iterator[tuple[InputContainer, VideoStream, Iterator[TimedFrame]]]:
     """Frames from at or before `seconds` on, at least one; `number` counts from the first one given.
 
     Decoding starts at a key frame near `seconds`, or at the start where the container cannot seek there.
     """
     for lead in (0.0, 10.0, math.inf):
-        with opened(path) as (container, stream):
+        with open_video(path) as (container, stream):
             seek = lead < seconds
             if seek and not _seek(container, stream, seconds - lead):
                 continue
@@ -233,14 +233,14 @@ def _claimed(stream: VideoStream) -> float:
     return max(0.0, end - float((stream.start_time or 0) * (stream.time_base or 0)))
 
 
-def duration(container: InputContainer, stream: VideoStream) -> float:
+def header_duration(container: InputContainer, stream: VideoStream) -> float:
     """Seconds of the video by its header; 0 where that does not tell."""
     return _claimed(stream) or (container.duration or 0) / 1e6
 
 
-def between(frames: Iterable[Timed], start: float, stop: float) -> Iterator[Timed]:
+def frames_on_display(frames: Iterable[TimedFrame], start: float, stop: float) -> Iterator[TimedFrame]:
     """The frame on display at `start` and all later ones up to `stop`."""
-    shown: Timed | None = None
+    shown: TimedFrame | None = None
     for timed in frames:
         if shown is not None and timed.seconds > stop:
             break

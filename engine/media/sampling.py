@@ -1,4 +1,4 @@
-"""Videos as the engine wants them: what a file says about itself, sampled frames, thumbnails.
+"""Metadata of video files, sampled frames, and thumbnails.
 
 All times are presentation times in seconds from the start of the stream. Every failure is a `VideoError` of one sentence.
 """
@@ -16,10 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.media.decode import TOLERANCE, Converter, Sketch, Timed, between, decode, decoded_from, duration, opened
-from engine.media.shots import middles, number_shots
+from engine.media.decode import (
+    TOLERANCE,
+    Converter,
+    Sketch,
+    TimedFrame,
+    decode,
+    decoded_from,
+    frames_on_display,
+    header_duration,
+    open_video,
+)
+from engine.media.shots import middle_frames, number_shots
 
-MAX_WIDTH = 640
+SAMPLE_WIDTH = 640
 """Pixels; wide enough for a thumbnail on a dense screen and for every encoder's input."""
 _TALLEST = 4
 """Multiple of the width up to which an image may be high; a taller one is scaled down further."""
@@ -69,12 +79,12 @@ def probe(path: Path | str) -> VideoFile:
         If the file is missing, empty, a folder, damaged, or holds no moving picture.
     """
     path = Path(path)
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         width, height = Converter(stream).size(next(decode(path, container, stream)).frame)
         rate = stream.average_rate or stream.guessed_rate
         return VideoFile(
             path=path,
-            duration=duration(container, stream),
+            duration=header_duration(container, stream),
             fps=float(rate) if rate else 0.0,
             width=width,
             height=height,
@@ -88,7 +98,7 @@ def sample(
     *,
     every: float | None = 1.0,
     shots: bool = False,
-    width: int | None = MAX_WIDTH,
+    width: int | None = SAMPLE_WIDTH,
     on_time: Callable[[float], None] | None = None,
 ) -> Iterator[Sample]:
     """Decode a video once and pick frames.
@@ -134,25 +144,25 @@ class _Seen(NamedTuple):
 
     number: int
     seconds: float
-    held: Timed | NDArray[np.uint8]
+    held: TimedFrame | NDArray[np.uint8]
 
 
 def _sample(
     path: Path, every: float | None, shots: bool, width: int | None, on_time: Callable[[float], None] | None
 ) -> Iterator[Sample]:
-    with opened(path) as (container, stream):
+    with open_video(path) as (container, stream):
         sketch, converter = Sketch(), Converter(stream, width, None if width is None else _TALLEST * width)
 
-        def seen(timed: Timed) -> _Seen:
+        def seen(timed: TimedFrame) -> _Seen:
             # Sixteen frames may be held: as they are, those beyond 4K would take gigabytes.
             large = width is not None and timed.frame.width * timed.frame.height > _LARGE
             return _Seen(timed.number, timed.seconds, converter.rgb(timed.frame) if large else timed)
 
         timed_frames = _reporting(decode(path, container, stream), on_time)
         numbered = number_shots((seen(timed), sketch(timed.frame)) for timed in timed_frames)
-        for one, shot in middles(numbered) if shots else _ticks(numbered, every):
-            image = converter.rgb(one.held.frame) if isinstance(one.held, Timed) else one.held
-            yield Sample(one.number, one.seconds, shot, image)
+        for seen_frame, shot in middle_frames(numbered) if shots else _ticks(numbered, every):
+            image = converter.rgb(seen_frame.held.frame) if isinstance(seen_frame.held, TimedFrame) else seen_frame.held
+            yield Sample(seen_frame.number, seen_frame.seconds, shot, image)
 
 
 def grab(path: Path | str, seconds: float, width: int | None = None) -> NDArray[np.uint8]:
@@ -166,11 +176,11 @@ def grab(path: Path | str, seconds: float, width: int | None = None) -> NDArray[
         As `probe`.
     """
     with decoded_from(Path(path), seconds) as (_, stream, frames):
-        shown = next(between(frames, seconds + 1e-3, math.inf))
+        shown = next(frames_on_display(frames, seconds + 1e-3, math.inf))
         return Converter(stream, width, None if width is None else _TALLEST * width).rgb(shown.frame)
 
 
-def thumbnail(image: NDArray[np.uint8], width: int = 320) -> bytes:
+def encode_thumbnail(image: NDArray[np.uint8], width: int = 320) -> bytes:
     """A JPEG of a (height, width, 3) uint8 RGB image, scaled down to at most `width` pixels across."""
     picture = Image.fromarray(image)
     if picture.width > width:
@@ -181,7 +191,7 @@ def thumbnail(image: NDArray[np.uint8], width: int = 320) -> bytes:
     return buffer.getvalue()
 
 
-def _reporting(frames: Iterable[Timed], on_time: Callable[[float], None] | None) -> Iterator[Timed]:
+def _reporting(frames: Iterable[TimedFrame], on_time: Callable[[float], None] | None) -> Iterator[TimedFrame]:
     due = 0.0
     for timed in frames:
         if on_time is not None and timed.seconds >= due:

@@ -1,6 +1,6 @@
 """Shots of a video: where hard cuts are, and which frame stands for a shot.
 
-Works on sketches, so that it need not know how videos are decoded, and on streams, so that a video of any length fits.
+Works on small samples of frames as they come, so that neither decoding nor the length of a video matters.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _NEIGHBOURS = 3
 _KEPT = 8
 
 
-class Timed(Protocol):
+class HasSeconds(Protocol):
     """Anything with a presentation time."""
 
     @property
     def seconds(self) -> float: ...
 
 
-T = TypeVar("T")
-TimedT = TypeVar("TimedT", bound=Timed)
+_T = TypeVar("_T")
+_TimedT = TypeVar("_TimedT", bound=HasSeconds)
 
 
-class _Seen(NamedTuple, Generic[T]):
-    frame: T
+class _Seen(NamedTuple, Generic[_T]):
+    frame: _T
     sketch: NDArray[np.int16]
     change: float
 
 
-def number_shots(sketched: Iterable[tuple[T, NDArray[np.int16]]]) -> Iterator[tuple[T, int]]:
+def number_shots(sketched: Iterable[tuple[_T, NDArray[np.int16]]]) -> Iterator[tuple[_T, int]]:
     """Give each frame the number of its shot, from 0. Frames come out up to eight behind the ones that go in.
 
     A hard cut is a frame that differs from the one before it far more than its neighbours do from theirs. Dissolves are
@@ -58,7 +58,7 @@ def number_shots(sketched: Iterable[tuple[T, NDArray[np.int16]]]) -> Iterator[tu
     it is stored) is no cut; a third of the picture must change, so that a screen in a room that changes its picture is
     none; and the change must be to something new and last, so that a flash is none.
     """
-    window: deque[_Seen[T]] = deque()
+    window: deque[_Seen[_T]] = deque()
     place = shot = 0
     for frame, sketch in sketched:
         change = _difference(sketch, window[-1].sketch) if window else 0.0
@@ -74,12 +74,12 @@ def number_shots(sketched: Iterable[tuple[T, NDArray[np.int16]]]) -> Iterator[tu
         yield window[rest].frame, shot
 
 
-def middles(numbered: Iterable[tuple[TimedT, int]]) -> Iterator[tuple[TimedT, int]]:
+def middle_frames(numbered: Iterable[tuple[_TimedT, int]]) -> Iterator[tuple[_TimedT, int]]:
     """The frame nearest to the middle of each shot; of long shots, of each stretch of `LONG_SHOT` seconds.
 
     Holds eight frames at most: when they are full, every other one goes, and from then on half as many are kept.
     """
-    kept: list[tuple[TimedT, int]] = []
+    kept: list[tuple[_TimedT, int]] = []
     stride, count, opens, last = 1, 0, True, 0.0
     for item in numbered:
         frame, shot = item
@@ -96,7 +96,7 @@ def middles(numbered: Iterable[tuple[TimedT, int]]) -> Iterator[tuple[TimedT, in
     yield from _middle(kept, last, opens)
 
 
-def _middle(kept: list[tuple[TimedT, int]], last: float, opens: bool) -> Iterator[tuple[TimedT, int]]:
+def _middle(kept: list[tuple[_TimedT, int]], last: float, opens: bool) -> Iterator[tuple[_TimedT, int]]:
     """The middle one; none for the short rest of a long shot."""
     if kept and (opens or last - kept[0][0].seconds >= LONG_SHOT / 3):
         middle = (kept[0][0].seconds + last) / 2
@@ -108,7 +108,7 @@ def _difference(one: NDArray[np.int16], other: NDArray[np.int16]) -> float:
     return float(np.abs(one - other).mean()) * len(one)
 
 
-def _is_cut(window: deque[_Seen[T]], place: int) -> bool:
+def _is_cut(window: deque[_Seen[_T]], place: int) -> bool:
     change = window[place].change
     if place == 0 or change < _FLOOR:
         return False

@@ -18,7 +18,7 @@ import numpy as np
 from engine.errors import CorruptData
 from engine.reports.shard_sizes import ID_NBYTES, STORES
 from engine.storage import ByteLRU, Residency, Segment, Settings, ShardView, Snapshot
-from engine.system import Resident, memory, shortages
+from engine.system import ResidentMemory, mapped_files, readable_bytes, resident_memory, shortages
 from engine.vectors import PER_MAPPED_LIST, Lists
 
 _FRESH_NS = 2_000_000_000
@@ -105,7 +105,7 @@ class MemoryAccount:
     """Of the cache."""
     open_nbytes: int
     """In the cache once every shard is open."""
-    process: Resident | None
+    process: ResidentMemory | None
     """The whole process, including encoder, libraries and other collections; None where the system does not tell."""
     shards: tuple[ShardMemory, ...]
 
@@ -128,7 +128,7 @@ def format_account(account: MemoryAccount) -> str:
     """A few lines for a terminal."""
 
     def size(nbytes: int | None) -> str:
-        return "not known here" if nbytes is None else f"{nbytes / 1e6:,.1f} MB"
+        return "not known here" if nbytes is None else readable_bytes(nbytes)
 
     disk = asdict(account.disk) | {"in shards": account.disk.shards}
     parts = ", ".join(f"{size(disk[name])} {name}" for name in ("in shards", "cells", "router", "pictures", "other"))
@@ -152,7 +152,7 @@ def _disk_document(disk: DiskUsage) -> dict[str, int]:
 def memory_account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], residency: Residency) -> MemoryAccount:
     """Count the bytes of one generation, and of all files in the collection's folder."""
     settings = snapshot.settings
-    mapped = memory.mapped(path)
+    mapped = mapped_files(path)
     arrays = _ArrayCounter()
     shards = tuple(_shard(shard, settings, cache, residency, mapped, arrays) for shard in snapshot.shards)
     arrays.add_all(snapshot)
@@ -166,7 +166,7 @@ def memory_account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], reside
         arrays_nbytes=arrays.nbytes,
         budget=cache.stats().budget,
         open_nbytes=sum(shard.open_nbytes for shard in shards),
-        process=memory.resident(),
+        process=resident_memory(),
         shards=shards,
     )
 

@@ -122,7 +122,7 @@ def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> 
 
 def _labels(tags: Mapping[str, int], kind: str) -> dict[str, int]:
     """Counts of the tags of one kind, by readable label, most frequent first."""
-    return {statistics.label(tag): count for tag, count in tags.items() if tag.startswith(f"{kind}:")}
+    return {statistics.tag_label(tag): count for tag, count in tags.items() if tag.startswith(f"{kind}:")}
 
 
 def _summary(tags: Mapping[str, int], n_rows: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.embedding import Encoder
 from engine.routing.prompts import fingerprint, read_prompts
+from engine.system import Progress
 from engine.vectors import Floats
 
 LEAST_TEXTS = 32
@@ -87,7 +88,7 @@ def readable_source(source: str) -> str:
     return re.sub(r" \[\w+\]", "", source)
 
 
-def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[float], None]) -> Bank | None:
+def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Progress) -> Bank | None:
     """The shipped prompts as the encoder sees them, and past queries (n, dim).
 
     Only prompts of which the encoder knows all words: with a word left out, many would be alike. None if these are too few.
@@ -97,7 +98,7 @@ def of_prompts(encoder: Encoder, source: str, past: Floats, progress: Callable[[
         return None
     vectors = [past]
     for start in range(0, len(known), _BATCH):
-        progress(start / len(known))
+        progress("embedding prompts", start, len(known))
         vectors.append(encoder.encode_text(known[start : start + _BATCH]))
     joined = f"{source}, and {len(past):,} past queries" if len(past) else source
     return Bank.of(np.concatenate(vectors), joined)

@@ -12,7 +12,7 @@ from engine.errors import ShardFailed
 from engine.search.failures import FAULTS, shard_failure
 from engine.search.shard_selection import Probe, ShardProbes
 from engine.storage import ByteLRU, Residency, ShardView
-from engine.system import work_off
+from engine.system import map_on_pool
 from engine.vectors import Floats, Found, Lists, lists
 
 ShardCache = ByteLRU[Lists]
@@ -56,7 +56,7 @@ class Prober:
         """Search each shard, side by side if there is an executor. A fault is kept with the answer."""
         if self.executor is None or len(opened) <= 1:
             return [self._search_shard(shard, queries, depth) for shard in opened]
-        return work_off(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), opened)
+        return map_on_pool(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), opened)
 
     @lists.one_thread()
     def _in_thread(self, opened: ShardProbes, queries: Floats, depth: Depth) -> ShardAnswer:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ShardFailed
-from engine.frames import statistics
+from engine.frames import CompiledFilter
 from engine.search.failures import FAULTS, shard_failure
 from engine.search.trace import ShardTrace
 from engine.storage import CellMap, Segment, SegmentView, ShardView, Snapshot
@@ -119,14 +119,15 @@ def filter_shards(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> 
 
 
 def _filtered(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> FilteredShards:
-    numbers = None
+    compiled = None
     if where is not None:
-        numbers = snapshot.numbers_of(where.videos) if where.videos else None
-        snapshot.check_tags((*where.tags_any, *where.tags_all, *where.tags_none))
+        snapshot.numbers_of(where.videos)
+        snapshot.check_tags(where.tags)
+        compiled = CompiledFilter(where, snapshot.numbers)
     shards, pruned, broken = [], {}, []
     for shard in snapshot.shards:
         try:
-            candidates, reason = _candidates(shard, where, numbers, routed=routed)
+            candidates, reason = _candidates(shard, compiled, routed=routed)
         except ShardFailed as failure:
             broken.append((shard, failure))
             continue
@@ -137,9 +138,7 @@ def _filtered(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> Filt
     return FilteredShards(tuple(shards), pruned, tuple(broken))
 
 
-def _candidates(
-    shard: ShardView, where: Filter | None, numbers: set[int] | None, *, routed: bool
-) -> tuple[list[Candidate], Reason]:
+def _candidates(shard: ShardView, where: CompiledFilter | None, *, routed: bool) -> tuple[list[Candidate], Reason]:
     """The segments that may hold matching rows; if none does, why."""
     candidates = []
     reason = Reason(ReasonCode.EMPTY)
@@ -147,7 +146,7 @@ def _candidates(
         if not view.n_live:
             reason = Reason(ReasonCode.DELETED)
             continue
-        why = None if where is None else statistics.why_no_match(view.segment.row.stats, where, numbers)
+        why = None if where is None else where.why_none(view.segment.row.stats)
         if why is not None:
             reason = Reason(ReasonCode.RULED_OUT, (why,))
             continue
@@ -155,7 +154,7 @@ def _candidates(
             if where is None:
                 candidate = Candidate(view, view.alive, view.n_live, view.cell_rows if routed else _NO_CELLS)
             else:
-                mask = statistics.mask_of(view.segment.columns, where, numbers)
+                mask = where.mask(view.segment.columns)
                 if view.alive is not None:
                     mask &= view.alive
                 matches = view.count(mask) if routed else _NO_CELLS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.storage import ByteLRU, Catalog, Generations, ShardView, Snapshot, place_of
+from engine.system import Progress
 from engine.vectors import FlatRows, Floats, Rows, startable_threads
 
 TIES = 64
@@ -67,7 +68,7 @@ class Truth:
     metric: str
 
     @classmethod
-    def of(cls, snapshot: Snapshot, queries: Floats, k: int, report: Callable[[int, int], None]) -> Truth:
+    def of(cls, snapshot: Snapshot, queries: Floats, k: int, progress: Progress) -> Truth:
         """Compare every query (m, dim) with every live frame."""
         m, done = len(queries), 0
         ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
@@ -81,7 +82,7 @@ class Truth:
                 order = np.argsort(-scores, axis=1, kind="stable")[:, : k + TIES]
                 ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
                 done += len(some)
-                report(done, snapshot.n_live)
+                progress("comparing every frame", done, snapshot.n_live)
         return cls(ids, scores, k, snapshot.metric)
 
     def right(self, i: int) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
-from engine.storage.build import TRAIN_NBYTES, Progress, draw_blueprint, learn_placement, place_frames
+from engine.storage.build import TRAIN_NBYTES, draw_blueprint, learn_placement, place_frames
 from engine.storage.cache import ByteLRU
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import discard_collection, place_of
@@ -38,7 +38,6 @@ __all__ = [
     "Gathered",
     "Generations",
     "LayoutRow",
-    "Progress",
     "Residency",
     "Routing",
     "Segment",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +14,10 @@ from engine.storage import gather
 from engine.storage.gather import Gathered
 from engine.storage.manifest import LayoutRow, Settings
 from engine.storage.snapshot import Snapshot
+from engine.system import Progress
 from engine.vectors import Cells, Rows, choose_n_cells
 from engine.vectors import cells as cells_module
 
-Progress = Callable[[str, float], None]
-"""Called with what is being done and the fraction done, 0 to 1."""
 TRAIN_NBYTES = 768 << 20
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
 
@@ -107,7 +105,7 @@ def _train(
 ) -> tuple[Cells, Gathered]:
     """New cells, and the frames in them."""
     n_cells = min(settings.n_cells or choose_n_cells(len(frames)), len(frames))
-    progress("training cells", 0.1)
+    progress("training cells", 0.1, 1.0)
     wanted = min(len(frames), n_cells * cells_module.TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
     picked = np.sort(np.random.default_rng(0).choice(len(frames), wanted, replace=False))
     cells = cells_module.train(
@@ -120,7 +118,7 @@ def _train(
     )
     cell = np.empty(len(frames), np.int32)
     for start in range(0, len(frames), gather.GATHER_STEP):
-        progress("assigning frames to cells", 0.4 + 0.15 * start / len(frames))
+        progress("assigning frames to cells", 0.4 + 0.15 * start / len(frames), 1.0)
         step = np.arange(start, min(start + gather.GATHER_STEP, len(frames)))
         cell[step] = cells.assign(frames.floats(step))
     columns = frames.columns.with_values(cell=cell)
@@ -136,7 +134,7 @@ def _fit(frames: Gathered, cells: Cells, bank: Bank, next_frame: int, progress: 
     def with_progress(blocks: Blocks) -> Blocks:
         done = 0
         for block in blocks:
-            progress("fitting the router", 0.55 + 0.2 * done / n)
+            progress("fitting the router", 0.55 + 0.2 * done / n, 1.0)
             yield block
             done += len(block[0])
 

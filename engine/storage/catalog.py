@@ -99,7 +99,7 @@ class Catalog:
         """
         if not os.path.lexists(path):
             raise NotACollection(
-                f"There is no collection in {path.parent}; make one with `python -m engine ingest`, or give another folder."
+                f"There is no collection in {path.parent}; make one, or give another folder.", hint="ingest"
             )
         check_files(path.parent)
         try:

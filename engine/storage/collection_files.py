@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from engine.system import reading, real_files, real_folder, remove_named, remove_numbered
+from engine.system import read_errors, real_files, real_folder, remove_named, remove_numbered
 
 CATALOG = "catalog.sqlite"
 WRITE_LOCK = "write.lock"
@@ -39,7 +39,7 @@ def place_of(path: str | os.PathLike[str]) -> Path:
 def check_files(folder: Path) -> None:
     """Raise `Untrusted` if anything that belongs to a collection is a link, or another kind of thing than it should be."""
     folder = place_of(folder)
-    with reading(folder / CATALOG):
+    with read_errors(folder / CATALOG):
         real_files(folder, FILES)
         for name in (*NUMBERED, *RENDERED):
             real_folder(folder / name)

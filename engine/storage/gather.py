@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import FrameColumns, join
+from engine.frames import FrameColumns, concat_columns
 from engine.routing import Blocks
 from engine.storage.manifest import Settings
 from engine.storage.segment import max_rows
@@ -35,7 +35,9 @@ class Gathered:
     def of(cls, views: Sequence[SegmentView]) -> Gathered:
         """All live frames of at least one segment, whose columns are read and checked anew: they are to be written again."""
         rows = [view.live_rows() for view in views]
-        columns = join([view.segment.read_columns().take(live) for view, live in zip(views, rows, strict=True)])
+        columns = concat_columns(
+            [view.segment.read_columns().take(live) for view, live in zip(views, rows, strict=True)]
+        )
         view_of = np.repeat(np.arange(len(views), dtype=np.int32), [len(live) for live in rows])
         return cls(columns, tuple(views), view_of, np.concatenate(rows))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.errors import ReadOnly
-from engine.system import FileLock, is_real_file, numbered, remove_folder
+from engine.system import FileLock, is_real_file, numbered_names, remove_folder
 
 
 def lease_path(collection: Path, generation: int) -> Path:
@@ -37,7 +37,7 @@ def take_lease(collection: Path, generation: int) -> FileLock | None:
 def held_generations(collection: Path, current: int) -> list[int]:
     """The current generation and those before it that a reader holds. The leases of all others are removed."""
     held = [current]
-    for generation in map(int, numbered(collection / "leases")):
+    for generation in map(int, numbered_names(collection / "leases")):
         if generation < current:
             path = lease_path(collection, generation)
             if not is_real_file(path):  # No reader holds that.

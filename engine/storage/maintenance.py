@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.errors import CollectionError, ResourceExhausted, StorageFull
 from engine.routing import REFIT_AT, Bank, grown
-from engine.storage.build import Progress, draw_blueprint
+from engine.storage.build import draw_blueprint
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import check_files
 from engine.storage.gather import Gathered, frames_since
@@ -24,7 +24,7 @@ from engine.storage.segment import CODED_FROM
 from engine.storage.settings import check_shards
 from engine.storage.snapshot import Snapshot
 from engine.storage.views import SegmentView
-from engine.system import remove_numbered, storage_errors
+from engine.system import Progress, readable_bytes, remove_numbered, storage_errors
 from engine.vectors import Cells
 
 MERGE_AT = 8
@@ -97,7 +97,7 @@ class Maintenance:
             first = 0.75 if keep is None else 0.0
             n_shards = len(blueprint.layout.names)
             for shard in range(n_shards):
-                progress("writing shards", first + (1 - first) * shard / n_shards)
+                progress("writing shards", first + (1 - first) * shard / n_shards, 1.0)
                 new.write_shard(shard, blueprint.frames, blueprint.of(shard), blueprint.cells)
             if keep is None and blueprint.router is not None:
                 new.write_router(blueprint.router)
@@ -105,7 +105,7 @@ class Maintenance:
                 for view in blueprint.frames.views:
                     change.end_segment(view.segment.row.segment_id)
         self._sweep_if_possible()
-        progress("done", 1.0)
+        progress("done", 1.0, 1.0)
 
     def _check_room(self, snapshot: Snapshot, what: str) -> None:
         """Raise `StorageFull` before hours of work that could not be written."""
@@ -113,7 +113,7 @@ class Maintenance:
         free = shutil.disk_usage(self._path).free
         if free < needed:
             raise StorageFull(
-                f"The {what} writes every segment again beside the old ones, about {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB "
+                f"The {what} writes every segment again beside the old ones, about {readable_bytes(needed)}, and {readable_bytes(free)} "
                 "are free; the collection is as before. Free some space and try again."
             )
 

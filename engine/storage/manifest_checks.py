@@ -13,13 +13,23 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from engine.frames import FIRST_TIME, LAST_TIME, LONGEST
+from engine.frames import FIRST_TIME, LAST_TIME
 from engine.layout import PLACEMENTS, check_options, make_placement
 from engine.routing import Calibration
 from engine.storage.checksums import StoredRows
 from engine.storage.manifest import CellsRow, DeleteRow, LayoutRow, Manifest, RouterRow, SegmentRow, Settings, VideoRow
 from engine.storage.settings import check_settings
-from engine.system import MAX_CELLS, MAX_DIM, MAX_SEGMENTS, MAX_SHARDS, MAX_STORED_TEXT, MAX_TAG, MAX_TAGS, MAX_VIDEOS
+from engine.system import (
+    MAX_CELLS,
+    MAX_DIM,
+    MAX_SEGMENTS,
+    MAX_SHARDS,
+    MAX_STORED_TEXT,
+    MAX_TAG,
+    MAX_TAGS,
+    MAX_VIDEOS,
+    bounds,
+)
 
 COUNTERS = {
     "frame": 1 << 60,
@@ -247,7 +257,7 @@ def _check_stats(stats: Any, n_rows: int) -> None:
         raise ValueError("a segment has too many tags, or counts that cannot be")
     if max(map(len, tags), default=0) > MAX_TAG:
         raise ValueError("a segment has a tag that is too long")
-    if not _is_range(stats["seconds"], 0, LONGEST) or type(stats["seconds"]) is not list:
+    if not _is_range(stats["seconds"], 0, bounds.MAX_SECONDS) or type(stats["seconds"]) is not list:
         raise ValueError("a segment has times that cannot be")
     if captured is not None and not (_is_range(captured, FIRST_TIME, LAST_TIME) and _are_ints(captured)):
         raise ValueError("a segment has recording times that cannot be")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from engine.errors import CollectionError, NotFound, ResourceExhausted, Untrusted, VideoError
-from engine.media import MAX_WIDTH, Clip, cut_clip, grab, thumbnail
+from engine.media import SAMPLE_WIDTH, Clip, cut_clip, encode_thumbnail, grab
 from engine.storage.collection_files import is_rendered
 from engine.storage.manifest import VideoRow
 from engine.storage.snapshot import Snapshot
@@ -99,7 +99,7 @@ def render_picture(unrendered: Unrendered, trust: Trust) -> Path | None:
         path = _picture_path(unrendered.collection, unrendered.video.number, unrendered.frame_id)
         part = path.with_name(f".{uuid.uuid4().hex}.part")
         try:
-            part.write_bytes(thumbnail(image, _WIDTH))
+            part.write_bytes(encode_thumbnail(image, _WIDTH))
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -166,7 +166,7 @@ def _from_film(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:
     if source is None or not source.is_file():
         return None
     try:
-        return grab(source, seconds, width=MAX_WIDTH)
+        return grab(source, seconds, width=SAMPLE_WIDTH)
     except VideoError:
         return None
 
@@ -223,7 +223,8 @@ def render_clip(collection: Path, video: VideoInfo, seconds: float, before: floa
     if video.source and source is None:
         raise Untrusted(
             f"The film of {video.video_id} lies outside this collection, and nobody on this machine has allowed it to be shown; "
-            "its owner can do so with `python -m engine trust COLLECTION --media`."
+            "its owner can allow it.",
+            hint="trust COLLECTION --media",
         )
     if source is None or not source.is_file():
         where = f"expected at {video.source}" if source else "only its frames were stored"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import LONGEST, NO_TIME, FrameColumns, Tags, statistics
+from engine.frames import NO_TIME, FrameColumns, Tags, statistics
 from engine.storage.segment import row_checksums
 from engine.system import bounds
 from engine.types import FrameBatch, NewVideo
@@ -26,7 +26,7 @@ _STEP = 4096
 
 def check_video(video: NewVideo) -> None:
     """Raise `ValueError` if a value of a new video cannot be kept: too long, not text, or not a number that can be."""
-    name = bounds.shown(video.video_id)
+    name = bounds.excerpt(video.video_id)
     bounds.check_id(video.video_id)
     bounds.check_text(f"the title of {name}", video.title, bounds.MAX_TITLE)
     for what, place in (("path of the video file", video.source), ("folder of pictures", video.pictures)):
@@ -84,7 +84,7 @@ def prepare_rows(frames: FrameBatch, dim: int, metric: str, store: str, *, first
         raise ValueError("A frame's time is negative or not a number; give seconds from the start of the video.")
     if (np.asarray(frames.frame_index) < 0).any():
         raise ValueError("A frame's number in its video is negative; count from 0.")
-    if len(vectors) and np.asarray(frames.seconds).max() > LONGEST:
+    if len(vectors) and np.asarray(frames.seconds).max() > bounds.MAX_SECONDS:
         raise ValueError("A frame's time is more than thirty years into its video; give seconds from its start.")
     stored: NDArray[np.floating] = np.empty(vectors.shape, np.float16 if store == "fp16" else np.float32)
     for start in range(0, len(vectors), _STEP):

@@ -25,18 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData, Untrusted
-from engine.frames import FrameColumns, map_file, most_nbytes, read_columns, statistics
+from engine.frames import FrameColumns, map_bytes, max_file_nbytes, read_columns, statistics
 from engine.storage.manifest import SegmentRow
 from engine.system import (
     MAX_CELLS,
     OPEN_FILES,
     RESTORE,
-    Watched,
+    WatchedFile,
     check_bytes,
     check_file,
     load_array,
+    read_errors,
     read_header,
-    reading,
     real_file,
     real_files,
 )
@@ -135,9 +135,9 @@ class Segment:
         self._asked_since = -math.inf
         self._lock = threading.Lock()
         self._vectors_path = folder / "vectors.npy"
-        self._mapped = Watched(self._vectors_path)
-        self._verified = Watched(self._vectors_path)
-        self._columns_file = Watched(folder / "frames.arrow")
+        self._mapped = WatchedFile(self._vectors_path)
+        self._verified = WatchedFile(self._vectors_path)
+        self._columns_file = WatchedFile(folder / "frames.arrow")
         self._mapping: _Record
         self._columns: FrameColumns
         self._reader = object()
@@ -165,18 +165,18 @@ class Segment:
 
     def _check_size(self, path: Path) -> None:
         """Look at the size of the columns before they are read whole, for a hash that may be right."""
-        with reading(path):
+        with read_errors(path):
             nbytes = path.stat().st_size
-        if nbytes > most_nbytes(self.n_rows, len(self.row.stats["tags"])):
+        if nbytes > max_file_nbytes(self.n_rows, len(self.row.stats["tags"])):
             raise CorruptData(f"{path.name} in {self.folder.name} is larger than its frames need; {RESTORE}.")
 
     @property
     def columns(self) -> FrameColumns:
         """The frame columns, mapped; checked whole on first use, and again once the file has changed."""
-        if not self._columns_file.stands_still:
-            with self._lock, reading(self.folder / "frames.arrow"):
-                if not self._columns_file.stands_still:  # Another thread may have been faster.
-                    state = self._columns_file.look()
+        if not self._columns_file.is_unchanged:
+            with self._lock, read_errors(self.folder / "frames.arrow"):
+                if not self._columns_file.is_unchanged:  # Another thread may have been faster.
+                    state = self._columns_file.state()
                     self._columns = self._fitting(read_columns(self._check("frames.arrow"), self.n_rows))
                     self._columns_file.trust(state)
         return self._columns
@@ -184,7 +184,7 @@ class Segment:
     def read_columns(self) -> FrameColumns:
         """The frame columns, read and checked now whatever was checked before: for what is to be written again."""
         path = self.folder / "frames.arrow"
-        with reading(path):
+        with read_errors(path):
             self._check_size(path)
             content = real_file(path).read_bytes()
         check_bytes(path, content, self.row.files[path.name])
@@ -242,10 +242,10 @@ class Segment:
     @property
     def _record(self) -> _Record:
         """The stored rows, mapped, and mapped anew once the file has changed. Check rows with `stored`, or all with `verify`."""
-        if not self._mapped.stands_still:
-            with self._lock, reading(self._vectors_path):
-                if not self._mapped.stands_still:
-                    state = self._mapped.look()
+        if not self._mapped.is_unchanged:
+            with self._lock, read_errors(self._vectors_path):
+                if not self._mapped.is_unchanged:
+                    state = self._mapped.state()
                     self._mapping = self._map()
                     self._mapped.trust(state)
         return self._mapping
@@ -255,7 +255,7 @@ class Segment:
         # The rows have checksums, but read as numbers of another type they would pass them.
         with real_file(self._vectors_path).open("rb") as file:
             header = read_header(file, name, ("<f2", "<f4"), shape, RESTORE)
-        content = map_file(self._vectors_path)
+        content = map_bytes(self._vectors_path)
         if len(content) != header.nbytes + self.n_rows * self._dim * header.dtype.itemsize:
             raise CorruptData(f"{name} changed while it was opened; ask again.")
         return _Record(content[header.nbytes :].view(header.dtype).reshape(shape), header.nbytes, self._metric)
@@ -267,13 +267,13 @@ class Segment:
 
     def verify(self) -> int:
         """Check all stored rows before a scan, unless the file stands as it did when they were last; returns the bytes read for it."""
-        if self._verified.stands_still:
+        if self._verified.is_unchanged:
             return 0
         _ = self._record  # Whose size is looked at before it is read whole.
-        with self._lock, reading(self._vectors_path):
-            if self._verified.stands_still:
+        with self._lock, read_errors(self._vectors_path):
+            if self._verified.is_unchanged:
                 return 0
-            state = self._verified.look()
+            state = self._verified.state()
             self._check("vectors.npy")
             self._verified.trust(state)
             return state.identity[2]
@@ -296,7 +296,7 @@ class Segment:
         There, each would make the process hold the pages around it as well, and a file that is cut short would end the process.
         """
         first, width, dtype = self._place_of_rows
-        with reading(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
+        with read_errors(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
             if len(rows) <= _GATHERED:
                 read: bytes | bytearray = b"".join(
                     [os.pread(handle, width, first + row * width) for row in rows.tolist()]
@@ -326,7 +326,7 @@ class Segment:
             return
         self._asked[new] = True
         first, width, _ = self._place_of_rows
-        with reading(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
+        with read_errors(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
             for row in new.tolist():
                 os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
 
@@ -344,9 +344,9 @@ class Segment:
             form.check(self.folder / "codes.faiss")
             return read_lists(self._check("codes.faiss"), form)
         path = self.folder / "codes.faiss"
-        watched = Watched(path)
-        with reading(path):
-            state = watched.look()
+        watched = WatchedFile(path)
+        with read_errors(path):
+            state = watched.state()
             actual = header(path, self.row.stats["header"][0])
         if actual != self.row.stats["header"]:
             raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
@@ -383,7 +383,7 @@ class Segment:
         """Bytes that `scan` would read now, where so many rows pass a mask; None for no mask."""
         if n_passing is not None and self.are_few(n_passing):
             return n_passing * self._place_of_rows[1]
-        return 0 if self._verified.stands_still else self._vectors_path.stat().st_size
+        return 0 if self._verified.is_unchanged else self._vectors_path.stat().st_size
 
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
         self.ask_for(rows)

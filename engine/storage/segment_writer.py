@@ -67,7 +67,7 @@ def write_segment(
             seen.append(_sample(rows, columns.cell[start : start + STEP], len(columns)))
     with synced(folder / "frames.arrow") as file:
         write_columns(file, columns)
-    described = statistics.describe(columns)
+    described = statistics.segment_statistics(columns)
     table = np.zeros(len(occupied), CELL)
     table["cell"], table["rows"] = occupied, counts
     if lists is not None:

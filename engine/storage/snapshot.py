@@ -19,7 +19,7 @@ from engine.storage.manifest import Manifest, SegmentRow, Settings, VideoRow
 from engine.storage.segment import Segment
 from engine.storage.snapshot_routing import Routing
 from engine.storage.views import SegmentView, ShardView
-from engine.system import BoundedCache, FileLock, shown
+from engine.system import BoundedCache, FileLock, excerpt
 from engine.types import Frame
 from engine.vectors import Cells, Floats, Metric, Rows, Training, metric_of, read_cells
 
@@ -178,7 +178,8 @@ class Snapshot:
         missing = [name for name in wanted if name not in self.numbers]
         if missing:
             raise NotFound(
-                f"There is no video '{shown(missing[0])}' in this collection; `python -m engine stats` lists those there are."
+                f"There is no video '{excerpt(missing[0])}' in this collection; choose one that it has.",
+                hint="stats COLLECTION",
             )
         return {self.numbers[name] for name in wanted}
 
@@ -187,7 +188,8 @@ class Snapshot:
         for tag in tags:
             if not any(tag in view.segment.row.stats["tags"] for view in self.views()):
                 raise NotFound(
-                    f"No frame in this collection carries the tag '{shown(tag)}'; `python -m engine stats` lists tags."
+                    f"No frame in this collection carries the tag '{excerpt(tag)}'; choose one that it has.",
+                    hint="stats COLLECTION",
                 )
 
     def locate(self, frame_id: int) -> tuple[ShardView, SegmentView, int]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import Busy, CorruptData, EngineError, ReadOnly, StorageFull
-from engine.system import RESTORE, lacks_locks, may_write, no_locks, short_now, shortage
+from engine.system import RESTORE, current_shortage, may_write, no_locks_sentence, shortage, why_no_locks
 
 _BRIEF = 200
 """Characters of SQLite's reason that a message quotes."""
@@ -57,16 +57,16 @@ def _refusal(path: Path, error: sqlite3.OperationalError) -> EngineError:
     folder = path.parent
     extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     code = extended & 0xFF
-    short = short_now() or (MemoryError() if extended == sqlite3.SQLITE_IOERR_NOMEM else None)
+    short = current_shortage() or (MemoryError() if extended == sqlite3.SQLITE_IOERR_NOMEM else None)
     short_error = None if short is None else shortage(_USING, short)
     if short_error is not None:
         return short_error
     if code == sqlite3.SQLITE_FULL or "full" in str(error) or _no_room(folder):
         return StorageFull("The disk is full, so the collection is as before; free some space and try again.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL) or extended in _LOCK_FAULTS:
-        lacking = lacks_locks(folder)
+        lacking = why_no_locks(folder)
         if lacking is not None or code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return ReadOnly(no_locks(lacking or short_reason(error)))
+            return ReadOnly(no_locks_sentence(lacking or short_reason(error)))
         return Busy(f"The catalog {path} stays locked by another program; try again later.")
     if path.exists() and not os.access(path, os.R_OK):
         return ReadOnly(

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import CorruptData, Untrusted
-from engine.system import reading
+from engine.system import read_errors
 
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 """How a rollback journal starts, and how it ends where it names another file."""
@@ -36,7 +36,7 @@ def check_sqlite_files(path: Path) -> None:
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(journal.lstat().st_mode):
             raise Untrusted(f"{journal.name} beside the catalog is a link or a pipe; remove it.")
-        with reading(journal), journal.open("rb") as file:
+        with read_errors(journal), journal.open("rb") as file:
             nbytes = file.seek(0, os.SEEK_END)
             file.seek(max(0, nbytes - len(_JOURNAL_MAGIC)))
             names_another = nbytes > 16 and file.read() == _JOURNAL_MAGIC

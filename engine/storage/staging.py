@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import FrameColumns, join
+from engine.frames import FrameColumns, concat_columns
 from engine.layout import alike
 from engine.storage.manifest import VideoRow
 from engine.storage.rows import Fingerprint, TagBounds, check_video, columns_of, prepare_rows
@@ -155,4 +155,4 @@ def _cut(portion: Portion, limit: int) -> list[Portion]:
 def _joined(held: Sequence[Portion]) -> Portion:
     if len(held) == 1:
         return held[0]
-    return np.concatenate([vectors for vectors, _ in held]), join([columns for _, columns in held])
+    return np.concatenate([vectors for vectors, _ in held]), concat_columns([columns for _, columns in held])

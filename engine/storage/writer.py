@@ -21,7 +21,7 @@ from engine.storage.next_generation import NextGeneration, vectors_of
 from engine.storage.rows import Fingerprint, prepare_rows
 from engine.storage.snapshot import Snapshot
 from engine.storage.staging import Staging
-from engine.system import Trust, shown, storage_errors
+from engine.system import Trust, excerpt, storage_errors
 from engine.types import FrameBatch, NewVideo
 
 
@@ -132,7 +132,7 @@ class Writer:
         snapshot = self._generations.newest()
         number = snapshot.numbers.get(video_id)
         if number is None:
-            raise NotFound(f"There is no video '{shown(video_id)}' in this collection, so nothing was deleted.")
+            raise NotFound(f"There is no video '{excerpt(video_id)}' in this collection, so nothing was deleted.")
         n_deleted = 0
         new = NextGeneration(self._path, self._catalog, snapshot.manifest)
         with storage_errors(f"deleting {video_id}"), new.commit("delete") as change:

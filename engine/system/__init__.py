@@ -1,6 +1,6 @@
-"""The operating system, made dependable: files, locks, memory, processes, and how large input may be."""
+"""Files, locks, memory, processes, progress and units: what every other room needs from the operating system."""
 
-from engine.system import bounds, memory, shipped
+from engine.system import bounds, shipped
 from engine.system.bounded import BoundedCache
 from engine.system.bounds import (
     MAX_CELLS,
@@ -19,9 +19,9 @@ from engine.system.bounds import (
     MAX_VISITORS,
     check_is_file,
     check_text,
-    shown,
+    excerpt,
 )
-from engine.system.escape import FORMULA, cell, visible, why
+from engine.system.escape import FORMULA_START, reason_unreadable, spreadsheet_cell, visible
 from engine.system.files import (
     RESTORE,
     check_bytes,
@@ -29,8 +29,8 @@ from engine.system.files import (
     file_hash,
     load_array,
     load_shape,
+    read_errors,
     read_real,
-    reading,
     save_array,
     save_arrays,
     sync_folder,
@@ -38,15 +38,30 @@ from engine.system.files import (
     write_files,
     write_header,
 )
-from engine.system.locks import FileLock, lacks_locks, no_locks
-from engine.system.memory import Resident
+from engine.system.locks import FileLock, no_locks_sentence, why_no_locks
+from engine.system.memory import (
+    ResidentMemory,
+    can_drop_page_cache,
+    drop_page_cache,
+    free_memory,
+    mapped_files,
+    release_mapped_pages,
+    resident_memory,
+)
 from engine.system.npy import read_header
-from engine.system.open_files import OPEN_FILES, Watched
-from engine.system.process import Terminated, answer_signals, check_addresses, open_streams, raise_limits
+from engine.system.open_files import OPEN_FILES, WatchedFile
+from engine.system.process import (
+    Terminated,
+    check_address_space,
+    open_standard_streams,
+    raise_on_signals,
+    raise_open_file_limit,
+)
+from engine.system.progress import Progress, no_progress, part_of, staged
 from engine.system.real_paths import (
     is_number,
     is_real_file,
-    numbered,
+    numbered_names,
     real_file,
     real_files,
     real_folder,
@@ -55,21 +70,21 @@ from engine.system.real_paths import (
     remove_numbered,
 )
 from engine.system.system_errors import (
-    can_start,
+    can_start_threads,
     check_writable,
+    current_shortage,
+    map_on_pool,
     may_write,
-    short_now,
     shortage,
     shortages,
     storage_errors,
-    work_off,
 )
-from engine.system.trust import ROOTS, Kind, Named, Trust, stays_within
+from engine.system.trust import ROOTS_VARIABLE, NamedPath, Trust, TrustKind, stays_within
 from engine.system.units import parse_bytes, parse_count, readable_bytes
-from engine.system.worker import Apart, Handler, Report, serve
+from engine.system.worker import Handler, WorkerProcess, serve
 
 __all__ = [
-    "FORMULA",
+    "FORMULA_START",
     "MAX_CELLS",
     "MAX_CLIP_NBYTES",
     "MAX_DIM",
@@ -86,67 +101,75 @@ __all__ = [
     "MAX_VISITORS",
     "OPEN_FILES",
     "RESTORE",
-    "ROOTS",
-    "Apart",
+    "ROOTS_VARIABLE",
     "BoundedCache",
     "FileLock",
     "Handler",
-    "Kind",
-    "Named",
-    "Report",
-    "Resident",
+    "NamedPath",
+    "Progress",
+    "ResidentMemory",
     "Terminated",
     "Trust",
-    "Watched",
-    "answer_signals",
+    "TrustKind",
+    "WatchedFile",
+    "WorkerProcess",
     "bounds",
-    "can_start",
-    "cell",
-    "check_addresses",
+    "can_drop_page_cache",
+    "can_start_threads",
+    "check_address_space",
     "check_bytes",
     "check_file",
     "check_is_file",
     "check_text",
     "check_writable",
+    "current_shortage",
+    "drop_page_cache",
+    "excerpt",
     "file_hash",
+    "free_memory",
     "is_number",
     "is_real_file",
-    "lacks_locks",
     "load_array",
     "load_shape",
+    "map_on_pool",
+    "mapped_files",
     "may_write",
-    "memory",
-    "no_locks",
-    "numbered",
-    "open_streams",
+    "no_locks_sentence",
+    "no_progress",
+    "numbered_names",
+    "open_standard_streams",
     "parse_bytes",
     "parse_count",
-    "raise_limits",
+    "part_of",
+    "raise_on_signals",
+    "raise_open_file_limit",
+    "read_errors",
     "read_header",
     "read_real",
     "readable_bytes",
-    "reading",
     "real_file",
     "real_files",
     "real_folder",
+    "reason_unreadable",
+    "release_mapped_pages",
     "remove_folder",
     "remove_named",
     "remove_numbered",
+    "resident_memory",
     "save_array",
     "save_arrays",
     "serve",
     "shipped",
-    "short_now",
     "shortage",
     "shortages",
-    "shown",
+    "spreadsheet_cell",
+    "staged",
     "stays_within",
     "storage_errors",
     "sync_folder",
     "synced",
     "visible",
-    "why",
-    "work_off",
+    "why_no_locks",
     "write_files",
     "write_header",
 ]

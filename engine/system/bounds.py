@@ -1,7 +1,4 @@
-"""What input may be: how large, how long, how many. The one place for such limits, and the sentences that say so.
-
-Every limit is looked at before the memory or the time is paid for.
-"""
+"""Limits of input: sizes, lengths, counts; and the checks that refuse what is beyond them, before it is read or computed."""
 
 from __future__ import annotations
 
@@ -73,7 +70,7 @@ MAX_PARAMETERS = 20_000_000_000
 """Numbers in the weights of a model."""
 MAX_LAYERS = 128
 """Layers of one tower of a model, or of one stage of it."""
-MAX_WIDTH = 8_192
+MAX_LAYER_WIDTH = 8_192
 MAX_HEADS = 256
 MAX_CONTEXT = 4_096
 """Tokens of a text that a model reads."""
@@ -116,23 +113,23 @@ def check_length(what: str, text: str, most: int) -> None:
 def check_text(what: str, text: str, most: int) -> None:
     """Raise `ValueError` for a text that is too long, or holds what is not to be printed: control characters, halves of characters."""
     check_length(what, text, most)
-    found = _CONTROL.search(text)
-    if found:
-        raise ValueError(f"{_capital(what)} holds a control character (U+{ord(found[0]):04X}); leave it out.")
+    match = _CONTROL.search(text)
+    if match:
+        raise ValueError(f"{_capital(what)} holds a control character (U+{ord(match[0]):04X}); leave it out.")
 
 
 def check_id(text: str) -> None:
     """Raise `ValueError` unless it can be the id of a video: not empty, no blanks around it, nothing that hides or turns letters around."""
     if not text.strip():
         raise ValueError("A video has no id; give one.")
-    what = f"the id {shown(text)}"
+    what = f"the id {excerpt(text)}"
     check_text(what, text, MAX_ID)
     if text != text.strip():
         raise ValueError(f"{_capital(what)} has blanks around it; leave them out.")
-    found = _TURNING.search(text)
-    if found:
+    match = _TURNING.search(text)
+    if match:
         raise ValueError(
-            f"{_capital(what)} holds a character that turns text around (U+{ord(found[0]):04X}); leave it out."
+            f"{_capital(what)} holds a character that turns text around (U+{ord(match[0]):04X}); leave it out."
         )
 
 
@@ -140,22 +137,22 @@ def check_tag(text: str) -> None:
     """Raise `ValueError` unless it can be a tag."""
     if not text.strip():
         raise ValueError("A tag is empty; leave it out.")
-    check_text(f"the tag {shown(text)}", text, MAX_TAG)
+    check_text(f"the tag {excerpt(text)}", text, MAX_TAG)
 
 
-def shown(text: str) -> str:
-    """The start of a text, fit to stand in a message."""
+def excerpt(text: str) -> str:
+    """The start of a text for a message, with what is not printable escaped."""
     return ascii(text[:40])[1:-1] + "..." * (len(text) > 40) if not text.isprintable() or len(text) > 40 else text
 
 
-def brief(value: object) -> str:
-    """A value that somebody gave, as it stands in a message: its start, where it is long."""
-    told = (
+def short_repr(value: object) -> str:
+    """The `repr` of a value for a message, cut where it is long."""
+    text = (
         repr(value)
         if not isinstance(value, Sized) or len(value) <= 100
         else f"{type(value).__name__} of {len(value):,}"
     )
-    return told if len(told) <= 200 else f"{told[:200]}..."
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def one_line(text: str) -> str:
@@ -234,11 +231,11 @@ def read_bounded(path: Path, most: int) -> bytes:
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
-        told = os.fstat(handle)
-        if not stat.S_ISREG(told.st_mode):
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path.name} is not a file; put a file in its place.")
-        if told.st_size > most:
-            raise TooLarge(f"{path.name} has {told.st_size:,} bytes; at most {most:,} are read.")
+        if status.st_size > most:
+            raise TooLarge(f"{path.name} has {status.st_size:,} bytes; at most {most:,} are read.")
         content = file.read(most + 1)
     if len(content) > most:
         raise TooLarge(f"{path.name} grew past {most:,} bytes while it was read.")

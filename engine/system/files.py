@@ -1,4 +1,4 @@
-"""Files that survive a crash: written, hashed and synced before anything refers to them, and checked when they are read."""
+"""Stored files: written and synced before anything refers to them, and checked against their hash when they are read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 from engine.errors import CorruptData, ReadOnly
 from engine.system.bounds import read_bounded
 from engine.system.npy import Shape, array_of, array_shape, read_header
-from engine.system.real_paths import odd, real_file
-from engine.system.system_errors import shortage, work_off
+from engine.system.real_paths import real_file, wrong_kind
+from engine.system.system_errors import map_on_pool, shortage
 
 _CHUNK = 1 << 20
 _SYNCS = 16
@@ -28,8 +28,8 @@ RESTORE = "stop the app, restore the file from a copy beside it, and rename that
 
 
 @contextmanager
-def reading(path: Path, remedy: str = RESTORE) -> Iterator[None]:
-    """Translate what may happen when a stored file is opened and read: a shortage is not damage, and neither is a closed door.
+def read_errors(path: Path, remedy: str = RESTORE) -> Iterator[None]:
+    """Translate the errors of opening and reading a stored file; a shortage and missing permission are not damage.
 
     Raises
     ------
@@ -48,11 +48,11 @@ def reading(path: Path, remedy: str = RESTORE) -> Iterator[None]:
         if short is not None:
             raise short from error
         if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            raise odd(path, "a link", "a file") from error
+            raise wrong_kind(path, "a link", "a file") from error
         if isinstance(error, PermissionError):
             raise ReadOnly(f"{name} may not be read by this user; ask its owner for permission to read it.") from error
-        told = error.strerror if isinstance(error, OSError) else str(error)
-        raise CorruptData(f"{name} cannot be read ({told}); {remedy}.") from error
+        cause = error.strerror if isinstance(error, OSError) else str(error)
+        raise CorruptData(f"{name} cannot be read ({cause}); {remedy}.") from error
 
 
 @contextmanager
@@ -70,14 +70,14 @@ def write_files(files: Iterable[tuple[Path, bytes]]) -> None:
     Side by side, because a file system takes many syncs that wait together in one go.
     """
 
-    def write(each: tuple[Path, bytes]) -> Path:
-        path, content = each
+    def write(file_and_content: tuple[Path, bytes]) -> Path:
+        path, content = file_and_content
         with synced(path) as file:
             file.write(content)
         return path.parent
 
     with ThreadPoolExecutor(_SYNCS, "sync") as pool:
-        for folder in set(work_off(pool, _SYNCS, write, list(files))):
+        for folder in set(map_on_pool(pool, _SYNCS, write, list(files))):
             sync_folder(folder)
 
 
@@ -107,8 +107,9 @@ def save_arrays(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, s
 def load_array(
     path: Path, hashes: Mapping[str, str], dtype: DTypeLike, shape: Shape, *, finite: bool = False
 ) -> NDArray[Any]:
-    """One of them, checked whole, and of the type and shape that it must have; read into memory: mapped, it would be trusted for longer
-    than its bytes stand still.
+    """An array that `save_arrays` wrote, checked against its hash, type and shape.
+
+    It is read into memory: a mapped file may change after it was checked.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def load_array(
         If the file is missing, differs from what was written, or holds something else than it must.
     """
     name = f"{path.name} in {path.parent.name}"
-    with reading(path), real_file(path).open("rb") as file:
+    with read_errors(path), real_file(path).open("rb") as file:
         read_header(file, name, (dtype,), shape, RESTORE)  # Before it is read whole, for a hash that may be right.
         file.seek(0)
         content = file.read()
@@ -125,8 +126,8 @@ def load_array(
 
 
 def load_shape(path: Path, dtype: DTypeLike, n_axes: int) -> tuple[int, ...]:
-    """What one of them measures, as its header says; which is looked at again when it is loaded."""
-    with reading(path):
+    """The shape of such an array as its header says; `load_array` checks it again."""
+    with read_errors(path):
         return array_shape(real_file(path), dtype, n_axes, RESTORE)
 
 
@@ -156,13 +157,13 @@ def file_hash(path: Path) -> str:
 
 def check_file(path: Path, expected: str) -> None:
     """Raise `CorruptData` unless the file's hash is `expected`, and `Untrusted` unless it is a file of the collection's own."""
-    with reading(path):
+    with read_errors(path):
         actual = file_hash(real_file(path))
     _compare(path, actual, expected)
 
 
 def check_bytes(path: Path, content: bytes, expected: str) -> None:
-    """The same for what was read of it."""
+    """Raise `CorruptData` unless the hash of `content` is `expected`; `path` is for the message."""
     _compare(path, hashlib.blake2b(content, digest_size=16).hexdigest(), expected)
 
 
@@ -181,7 +182,7 @@ def read_real(path: Path, most: int) -> bytes:
     Untrusted, CorruptData, ReadOnly, ResourceExhausted
         If it is not a file of the collection's own, or cannot be read, or has more.
     """
-    with reading(path):
+    with read_errors(path):
         try:
             return read_bounded(real_file(path), most)
         except ValueError as error:

@@ -11,10 +11,10 @@ from types import TracebackType
 
 from engine.errors import ReadOnly
 from engine.system.real_paths import real_file
-from engine.system.system_errors import CLOSED, NO_LOCKS, read_only, storage_errors
+from engine.system.system_errors import NO_ACCESS, NO_LOCKS, read_only, storage_errors
 
 
-def lacks_locks(folder: Path) -> str | None:
+def why_no_locks(folder: Path) -> str | None:
     """Why no file in this folder can be locked; None where it can. The folder itself is tried, which nobody else locks."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -29,8 +29,8 @@ def lacks_locks(folder: Path) -> str | None:
     return None
 
 
-def no_locks(why: str) -> str:
-    """What to say of a file system that cannot keep two writers apart."""
+def no_locks_sentence(why: str) -> str:
+    """The sentence for a file system on which two writers cannot exclude each other."""
     return (
         f"This file system has no locks ({why}), so nothing can be written safely; copy the collection to a local disk."
     )
@@ -56,7 +56,7 @@ class FileLock:
                 real_file(path)
                 self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             except OSError as error:
-                if error.errno not in CLOSED:
+                if error.errno not in NO_ACCESS:
                     raise
                 # A file that another user made can be locked all the same.
                 with suppress(OSError):
@@ -79,7 +79,7 @@ class FileLock:
             return False
         except OSError as error:
             if error.errno in NO_LOCKS:
-                raise ReadOnly(no_locks(error.strerror or str(error))) from error
+                raise ReadOnly(no_locks_sentence(error.strerror or str(error))) from error
             if error.errno == errno.EBADF:  # Some network file systems lock only what is open for writing.
                 raise read_only("taking a lock", os.strerror(errno.EACCES)) from error
             with storage_errors("taking a lock"):

@@ -1,4 +1,4 @@
-"""What a process occupies in memory, and how files are made to leave the page cache. Linux tells; elsewhere little is known."""
+"""Memory that a process occupies, and dropping files from the page cache; known on Linux only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
+class ResidentMemory:
     """Memory of a process, bytes."""
 
     anonymous: int
@@ -24,15 +24,15 @@ class Resident:
     """Pages of mapped files, which the system may take back."""
 
 
-def resident() -> Resident | None:
-    """What this process occupies now; None where the system does not tell."""
-    told = _fields(_STATUS)
-    if "RssAnon" not in told:
+def resident_memory() -> ResidentMemory | None:
+    """Memory of this process now; None where the system does not tell."""
+    fields = _fields(_STATUS)
+    if "RssAnon" not in fields:
         return None
-    return Resident(told["RssAnon"], told["RssFile"])
+    return ResidentMemory(fields["RssAnon"], fields["RssFile"])
 
 
-def mapped(folder: Path) -> dict[Path, int] | None:
+def mapped_files(folder: Path) -> dict[Path, int] | None:
     """Resident bytes of the mapped files under a folder, by file; None where the system does not tell.
 
     A file that is mapped several times shares its pages, so for each part of it the map with the most of them counts. Files that
@@ -52,10 +52,10 @@ def mapped(folder: Path) -> dict[Path, int] | None:
             words = line.split(maxsplit=5)
             name = words[5].removesuffix(" (deleted)") if len(words) == 6 else ""
             current = (Path(name), words[2]) if name.startswith(inside) else None
-    found: dict[Path, int] = {}
+    by_file: dict[Path, int] = {}
     for (path, _), nbytes in most.items():
-        found[path] = found.get(path, 0) + nbytes
-    return found
+        by_file[path] = by_file.get(path, 0) + nbytes
+    return by_file
 
 
 def free_memory() -> int | None:
@@ -73,14 +73,14 @@ def _fields(path: Path) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in split}
 
 
-def can_drop() -> bool:
+def can_drop_page_cache() -> bool:
     """Whether files can be dropped from the page cache here."""
     return hasattr(os, "posix_fadvise") and _MAPS.exists()
 
 
-def drop(folder: Path) -> None:
+def drop_page_cache(folder: Path) -> None:
     """Drop the files under a folder from the page cache, except pages that another process has mapped and touched."""
-    let_go(folder)
+    release_mapped_pages(folder)
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -90,8 +90,8 @@ def drop(folder: Path) -> None:
                 os.close(handle)
 
 
-def let_go(folder: Path) -> None:
-    """Let go of the touched pages of all read-only maps of files under a folder; they are read again when next touched."""
+def release_mapped_pages(folder: Path) -> None:
+    """Release the pages of all read-only maps of files under a folder; they are read again when they are next used."""
     inside = f"{folder.resolve()}{os.sep}"
     madvise = ctypes.CDLL(None).madvise
     for line in _MAPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():

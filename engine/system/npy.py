@@ -38,7 +38,7 @@ Shape = Sequence[int | None]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before the values of an .npy file."""
+    """The header of an .npy file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -85,7 +85,7 @@ def read_header(file: BinaryIO, name: str, dtypes: Sequence[DTypeLike], shape: S
 
 
 def array_shape(path: Path, dtype: DTypeLike, n_axes: int, remedy: str) -> tuple[int, ...]:
-    """What the array in a file measures, none of its axes being longer than `LONGEST_AXIS`.
+    """The shape of the array in a file; no axis may be longer than `LONGEST_AXIS`.
 
     Raises
     ------

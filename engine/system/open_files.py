@@ -1,4 +1,4 @@
-"""Stored files that are in use: whether they still stand as they did when they were checked, and how many are open."""
+"""Stored files in use: whether they have changed since they were checked, and how many are held open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNSETTLED_NS = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What the system says of a file."""
+    """Place, size and times of a file."""
 
     identity: tuple[int, ...]
     """Its place, size and times of change."""
@@ -29,15 +29,15 @@ class FileState:
     """Whether any later change will show in it: false for a file that has changed within the same tick of the clock."""
 
 
-class Watched:
-    """A stored file whose bytes are trusted for as long as the system says that they stand still."""
+class WatchedFile:
+    """A stored file that was checked, and counts as unchanged while its place, size and times of change stay the same."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._right: tuple[int, ...] | None = None
 
-    def look(self) -> FileState:
-        """What the system says of the file now; to be asked *before* it is read.
+    def state(self) -> FileState:
+        """The state of the file now; to be taken *before* the file is read.
 
         Raises
         ------
@@ -49,20 +49,20 @@ class Watched:
         return FileState(identity, max(identity[3:]) < clock)
 
     def trust(self, state: FileState) -> None:
-        """Remember a state in which the file was found right."""
+        """Remember a state in which the file was checked."""
         self._right = state.identity if state.settled else None
 
     @property
-    def stands_still(self) -> bool:
-        """Whether the file is as it was when it was found right."""
+    def is_unchanged(self) -> bool:
+        """Whether the file is as it was when it was checked."""
         try:
             return self._right is not None and self._identity() == self._right
         except OSError:
             return False
 
     def _identity(self) -> tuple[int, ...]:
-        told = self._path.stat()
-        return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns
+        status = self._path.stat()
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class OpenFiles:
@@ -116,7 +116,7 @@ class OpenFiles:
         self._unwanted.append(owner)
 
     def _close_unwanted(self) -> None:
-        """Close what nobody wants any more; the caller has the lock."""
+        """Close the files of owners who have gone; the caller has the lock."""
         while self._unwanted:
             entry = self._handles.pop(self._unwanted.popleft(), None)
             if entry is not None and not entry[1]:

@@ -1,4 +1,4 @@
-"""What a program of ours asks of its process: limits, streams that are open, and an orderly end. Not for libraries, which are guests."""
+"""Limits, standard streams and signals of a process that runs a program of this package; nothing here is for use as a library."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from engine.errors import ResourceExhausted
+from engine.system.units import readable_bytes
 
 _OPEN_FILES = 65_536
 """Files that a program of ours asks to be let open at once."""
@@ -17,7 +18,7 @@ _ADDRESSES = 750 << 20
 """Bytes of addresses, most of them never used, below which FAISS and PyArrow do not load."""
 
 
-def raise_limits() -> None:
+def raise_open_file_limit() -> None:
     """Let this process open as many files as the system allows it, up to 65,536: shells start programs with 1,024.
 
     For programs, not for libraries: whoever imports us decides on his own process.
@@ -29,18 +30,18 @@ def raise_limits() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def check_addresses() -> None:
+def check_address_space() -> None:
     """Raise `ResourceExhausted` where this process may have so few addresses that the libraries crash or hang while they load."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY and soft < _ADDRESSES:
         raise ResourceExhausted(
-            f"There is not enough memory: this process may take {soft / 1e6:,.0f} MB, and the libraries alone ask for "
-            f"{_ADDRESSES / 1e6:,.0f} MB of addresses; raise `ulimit -v`."
+            f"There is not enough memory: this process may take {readable_bytes(soft)}, and the libraries alone ask for "
+            f"{readable_bytes(_ADDRESSES)} of addresses; raise `ulimit -v`."
         )
 
 
 class Terminated(BaseException):
-    """Somebody asked the process to end, as `kill` does: everything under way is let go of in order."""
+    """The process was asked to end, as `kill` does; blocks on the way out clean up."""
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
@@ -48,14 +49,14 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
 
 
-def answer_signals() -> None:
-    """Raise `Terminated` and `KeyboardInterrupt` from now on; what whoever started us told us to pass over stays passed over."""
+def raise_on_signals() -> None:
+    """Raise `Terminated` on SIGTERM and `KeyboardInterrupt` on SIGINT from now on; signals that are ignored stay ignored."""
     for number, handler in ((signal.SIGTERM, _terminate), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, handler)
 
 
-def open_streams() -> None:
+def open_standard_streams() -> None:
     """Open the standard streams that are closed: the next file would be given their place, and hold what libraries print."""
     for handle in range(3):
         try:

@@ -1,4 +1,4 @@
-"""Files and folders that are what their names say: no links, pipes or devices in their place; and removing them without touching others."""
+"""Files and folders of a collection that must be no links, pipes or devices; and removing them without following links."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def _check_kind(path: Path, right: Callable[[int], bool], wanted: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     if not right(mode):
-        raise odd(path, next((name for test, name in _KINDS if test(mode)), "a device"), wanted)
+        raise wrong_kind(path, next((name for test, name in _KINDS if test(mode)), "a device"), wanted)
 
 
-def odd(path: Path, kind: str, wanted: str) -> Untrusted:
-    """What to say of something that has the name of a file or folder of ours and is another kind of thing."""
+def wrong_kind(path: Path, kind: str, wanted: str) -> Untrusted:
+    """The error for something that has the name of a stored file or folder and is another kind of thing."""
     what = f"{path.name} in {path.parent.name}"
     if kind == "a link":
         return Untrusted(
@@ -89,7 +89,7 @@ def is_number(name: str) -> bool:
     return _NUMBER.fullmatch(name) is not None
 
 
-def numbered(folder: Path) -> list[str]:
+def numbered_names(folder: Path) -> list[str]:
     """The names in a folder of ours that are numbers, for no other is ours; none where a link or nothing is in its place."""
     try:
         handle = os.open(folder, _FOLDER)

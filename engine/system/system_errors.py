@@ -1,4 +1,4 @@
-"""What a system refuses, told as what it is: a shortage is not damage, and neither is a door that is closed."""
+"""Errors of the operating system as errors of the engine: shortages, a full disk, folders that may not be written to."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _SAYS = {
     ),
     errno.EAGAIN: (os.strerror(errno.EAGAIN), "start new thread"),
 }
-"""How libraries word it that hand on no error number: FAISS, PyArrow, torch, the loader of shared libraries."""
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""What the system says of a door that is closed to this user, or to all."""
+"""Words for the same in errors without a number: of FAISS, PyArrow, torch and the loader of shared libraries."""
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Error numbers for what this user, or nobody, may open or write."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
-"""What file systems without locks say when they are asked for one."""
+"""Error numbers that file systems without locks give."""
 
 
 def shortage(what: str, error: BaseException) -> ResourceExhausted | None:
@@ -58,8 +58,8 @@ def _short_of(error: BaseException) -> int | None:
     if isinstance(number, int):
         return number if number in SHORT_OF else None
     if isinstance(error, Exception) and not isinstance(error, (EngineError, ValueError, LookupError, TypeError)):
-        told = str(error)
-        return next((number for number, texts in _SAYS.items() if any(text in told for text in texts)), None)
+        message = str(error)
+        return next((number for number, texts in _SAYS.items() if any(text in message for text in texts)), None)
     return None
 
 
@@ -86,7 +86,7 @@ def storage_errors(what: str) -> Iterator[None]:
             raise short from error
         if not isinstance(error, OSError):
             raise
-        if error.errno in CLOSED:
+        if error.errno in NO_ACCESS:
             raise read_only(what, error.strerror or str(error)) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(
@@ -103,7 +103,7 @@ def read_only(what: str, why: str) -> ReadOnly:
     )
 
 
-def short_now() -> OSError | None:
+def current_shortage() -> OSError | None:
     """The error that opening a file gives now, where the system is short of something: some libraries only say that they could not."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
@@ -141,8 +141,8 @@ def _is_read_only_disk(path: Path) -> bool:
         return False
 
 
-def can_start(n_threads: int) -> bool:
-    """Whether the system starts so many threads more; they are started and end again."""
+def can_start_threads(n_threads: int) -> bool:
+    """Whether the system starts this many more threads; they are started, and end at once."""
     go_on = threading.Event()
     started: list[threading.Thread] = []
     try:
@@ -159,8 +159,8 @@ def can_start(n_threads: int) -> bool:
     return True
 
 
-def work_off(pool: Executor, workers: int, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """Do the same with every item, side by side on the threads of a pool, or here if the system has no more threads to give.
+def map_on_pool(pool: Executor, workers: int, work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Call `work` on every item on the threads of a pool, or in this thread if the system starts no more.
 
     The results stand in the order of the items; the first fault is raised when all threads have ended.
     """
@@ -184,6 +184,6 @@ def work_off(pool: Executor, workers: int, work: Callable[[T], R], items: Sequen
             raise
         work_on()
     wait(started)
-    for each in started:
-        each.result()
+    for future in started:
+        future.result()
     return [results[i] for i in range(len(items))]

@@ -1,8 +1,8 @@
-"""What outside a collection its owner named: the films and pictures it may show, the encoder it may load.
+"""Films, pictures and encoders outside a collection that its owner allowed it to open.
 
-A catalog may come from somebody else, and the paths in it are then no more than what he wrote there. So those that the owner's
-own acts name are noted outside the collection, in a file per collection below `$XDG_STATE_HOME/framesearch/trust` (by default
-`~/.local/state`), a line of JSON each. Others are opened by nobody, until the owner allows them with `python -m engine trust`.
+A catalog may come from somebody else, and so may the paths in it. Those that the owner names by importing them are noted
+outside the collection, in a file per collection below `$XDG_STATE_HOME/framesearch/trust` (by default
+`~/.local/state`), a line of JSON each. Others are opened by nobody, until the owner allows them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from engine.errors import EncoderError
 from engine.system import shipped
 from engine.system.system_errors import shortages
 
-ROOTS = "FRAMESEARCH_ROOTS"
+ROOTS_VARIABLE = "FRAMESEARCH_ROOTS"
 """Environment variable that names folders whose films, pictures and encoders every collection may use, as servers need it."""
-MAX_NBYTES = 64 << 20
+_MAX_NBYTES = 64 << 20
 """Bytes of such a file that are written and read."""
-Kind = Literal["film", "pictures", "encoder", "root"]
+TrustKind = Literal["film", "pictures", "encoder", "root"]
 """A film, a folder of pictures, an encoder, or a folder in which all films and pictures are allowed that the collection names."""
 _KINDS = ("film", "pictures", "encoder", "root")
 _CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors")
@@ -34,10 +34,10 @@ _SHIPPED = "town"
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NamedPath:
     """Something outside a collection that its catalog names."""
 
-    kind: Kind
+    kind: TrustKind
     path: str
     """As the catalog has it."""
     allowed: bool
@@ -49,18 +49,18 @@ class Trust:
     def __init__(self, collection: Path) -> None:
         self._collection = collection
 
-    def allow(self, kind: Kind, paths: Iterable[str | Path]) -> bool:
+    def allow(self, kind: TrustKind, paths: Iterable[str | Path]) -> bool:
         """Note that the owner named these himself; returns whether that will be known after this process, too.
 
         Where it cannot be written down it is remembered in memory.
         """
         places = {str(real) for real in map(_resolved, paths) if real is not None}
         with _lock:
-            kept = _file(self._place)
-            new = sorted(places - kept.paths[kind] - kept.memory[kind])
-            if new and not kept.append([{"collection": str(self._place), kind: place} for place in new]):
-                kept.memory[kind].update(new)
-            return not places & kept.memory[kind]
+            file = _file(self._place)
+            new = sorted(places - file.paths[kind] - file.memory[kind])
+            if new and not file.append([{"collection": str(self._place), kind: place} for place in new]):
+                file.memory[kind].update(new)
+            return not places & file.memory[kind]
 
     def allow_encoder(self, name: str) -> bool:
         """The same for the encoder of a collection, where that is a path."""
@@ -82,35 +82,36 @@ class Trust:
         if path is not None and (real is None or not self._allows("encoder", real)):
             raise EncoderError(
                 "This collection names a folder or file as its encoder that nobody on this machine has allowed, so it is not loaded; "
-                "`python -m engine trust COLLECTION` shows it and allows it, or open the collection with an encoder of your own."
+                "look at it and allow it, or open the collection with an encoder of your own.",
+                hint="trust COLLECTION",
             )
 
-    def review(self, films: Iterable[str], pictures: Iterable[str], encoder: str = "") -> Iterator[Named]:
+    def review(self, films: Iterable[str], pictures: Iterable[str], encoder: str = "") -> Iterator[NamedPath]:
         """What a catalog names outside the collection, each once, and whether that is allowed."""
-        named: tuple[tuple[Kind, Iterable[str]], ...] = (("film", films), ("pictures", pictures))
+        named: tuple[tuple[TrustKind, Iterable[str]], ...] = (("film", films), ("pictures", pictures))
         for kind, names in named:
             for name in dict.fromkeys(filter(None, names)):
                 real = _resolved(name)
                 if real is None or not _within(real, (self._place, shipped.DATA)):
-                    yield Named(kind, name, real is not None and self._allows(kind, real))
+                    yield NamedPath(kind, name, real is not None and self._allows(kind, real))
         path = encoder_path(encoder)
         if path is not None:
             real = _resolved(path)
             if real is None or not _within(real, (shipped.DATA,)):
-                yield Named("encoder", encoder, real is not None and self._allows("encoder", real))
+                yield NamedPath("encoder", encoder, real is not None and self._allows("encoder", real))
 
     def lacks(self, films: Iterable[str], pictures: Iterable[str]) -> bool:
         """Whether any of these may not be opened."""
-        return any(not each.allowed for each in self.review(films, pictures))
+        return any(not named.allowed for named in self.review(films, pictures))
 
-    def _allows(self, kind: Kind, real: Path) -> bool:
+    def _allows(self, kind: TrustKind, real: Path) -> bool:
         if _within(real, (shipped.DATA, *_roots())) or (kind != "encoder" and _within(real, (self._place,))):
             return True
         with _lock:
-            kept = _file(self._place)
-            if str(real) in kept.paths[kind] or str(real) in kept.memory[kind]:
+            file = _file(self._place)
+            if str(real) in file.paths[kind] or str(real) in file.memory[kind]:
                 return True
-            return kind != "encoder" and _within(real, map(Path, kept.paths["root"] | kept.memory["root"]))
+            return kind != "encoder" and _within(real, map(Path, file.paths["root"] | file.memory["root"]))
 
     @property
     def _place(self) -> Path:
@@ -119,7 +120,7 @@ class Trust:
 
 
 def stays_within(path: Path, folders: Iterable[Path]) -> bool:
-    """Whether a path leads nowhere else, by whatever links, than into these folders or those that `ROOTS` names."""
+    """Whether a path leads nowhere else, by whatever links, than into these folders or those that `ROOTS_VARIABLE` names."""
     real = _resolved(path)
     places = [place for place in map(_resolved, folders) if place is not None]
     return real is not None and _within(real, (*places, *_roots()))
@@ -155,7 +156,7 @@ def _resolved(path: str | Path) -> Path | None:
 
 
 def _roots() -> list[Path]:
-    named = os.environ.get(ROOTS, "").split(os.pathsep)
+    named = os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep)
     return [real for real in (_resolved(root) for root in named if Path(root).is_absolute()) if real is not None]
 
 
@@ -184,15 +185,15 @@ class _File:
         try:
             # A shortage must not pass for nothing being allowed.
             with shortages("reading what is allowed"), _opened(self.path, os.O_RDONLY) as handle:
-                told = os.fstat(handle)
-                if _state(told) == self.state:
+                status = os.fstat(handle)
+                if _state(status) == self.state:
                     return
                 with os.fdopen(os.dup(handle), "rb") as file:
-                    content = file.read(MAX_NBYTES)
+                    content = file.read(_MAX_NBYTES)
         except OSError:
             self.state, content = (), b""
         else:
-            self.state = _state(told)
+            self.state = _state(status)
         self.paths = {kind: set() for kind in _KINDS}
         for line in content.splitlines():
             with suppress(ValueError, RecursionError):
@@ -209,7 +210,7 @@ class _File:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _opened(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as handle:
                 before = os.fstat(handle)
-                if before.st_size + len(data) > MAX_NBYTES or os.write(handle, data) != len(data):
+                if before.st_size + len(data) > _MAX_NBYTES or os.write(handle, data) != len(data):
                     return False
                 after = os.fstat(handle)
         except OSError:
@@ -261,13 +262,13 @@ def _opened(path: Path | None, flags: int) -> Iterator[int]:
         raise FileNotFoundError
     handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
-        told = os.fstat(handle)
-        if not stat.S_ISREG(told.st_mode) or told.st_uid != os.geteuid() or told.st_mode & 0o022:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise PermissionError(f"{path.name} is not this user's own")
         yield handle
     finally:
         os.close(handle)
 
 
-def _state(told: os.stat_result) -> tuple[int, ...]:
-    return told.st_ino, told.st_size, told.st_mtime_ns
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns

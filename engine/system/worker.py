@@ -1,6 +1,6 @@
-"""Work in a process of its own: both ends of its pipes, a line of JSON for each question, report and answer.
+"""A worker process and the side that asks it: a line of JSON for each question, each progress and each answer.
 
-The process ends with the one that started it, however that one ends: then its input ends.
+The worker ends when its input ends, as it does when the process that started it has ended.
 """
 
 from __future__ import annotations
@@ -17,23 +17,18 @@ from typing import Any
 
 from engine.errors import BenchError, EngineError
 from engine.system import shipped
+from engine.system.progress import Progress, no_progress
 from engine.system.system_errors import shortages
 
-Report = Callable[[int, int], None]
-"""Takes how much is done, and of how much."""
 Handler = Callable[..., Any]
-"""Takes a `Report` and the values of a question; returns what JSON can hold."""
+"""Takes a `Progress` and the values of a question; returns what JSON can hold."""
 _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _PATIENCE = 5.0
 """Seconds that a process gets to end when told to."""
 
 
-def unheard(done: int, total: int) -> None:
-    """A report that nobody listens to."""
-
-
-class Apart:
-    """A module of ours running as a process, from the side that asks it."""
+class WorkerProcess:
+    """A module of this package that runs as a process of its own, from the side that asks it."""
 
     def __init__(self, module: str, name: str, threads: int, *arguments: str) -> None:
         """Start it with so many threads for FAISS and NumPy; `name` is what messages call it.
@@ -59,7 +54,7 @@ class Apart:
     def pid(self) -> int:
         return self._process.pid
 
-    def ask(self, do: str, report: Report = unheard, **values: Any) -> Any:
+    def ask(self, do: str, progress: Progress = no_progress, **values: Any) -> Any:
         """Have something done, and wait for the answer.
 
         Raises
@@ -77,12 +72,12 @@ class Apart:
         for line in self._process.stdout:
             if not line.endswith("\n"):  # It was ended in the middle of an answer.
                 break
-            told = json.loads(line)
-            if "error" in told:
-                raise (ValueError if told["mistake"] else BenchError)(told["error"])
-            if "result" in told:
-                return told["result"]
-            report(*told["report"])
+            message = json.loads(line)
+            if "error" in message:
+                raise (ValueError if message["mistake"] else BenchError)(message["error"])
+            if "result" in message:
+                return message["result"]
+            progress(*message["progress"])
         status = self._process.wait()
         why = "most likely for want of memory" if status == -9 else f"with status {status}"
         raise BenchError(f"{self.name} ended before it had answered, {why}; leave it out or give it more room.")
@@ -92,7 +87,7 @@ class Apart:
         self._process.kill()
 
     def end(self) -> None:
-        """End it and let go of its pipes."""
+        """End it, and close its pipes."""
         self._process.terminate()
         try:
             self._process.wait(_PATIENCE)
@@ -106,7 +101,7 @@ class Apart:
 
 
 def serve(handlers: Mapping[str, Handler], abandoned: Callable[[], None]) -> None:
-    """Answer questions until the process is ended; if the one that asks is gone, clean up with `abandoned` and leave."""
+    """Answer questions until the process is ended; if the process that asks has ended, call `abandoned` and exit."""
     # What libraries print is not part of the conversation.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -130,7 +125,7 @@ def serve(handlers: Mapping[str, Handler], abandoned: Callable[[], None]) -> Non
         handler = handlers[question.pop("do")]
         try:
             with shortages("the comparison"):
-                result = handler(lambda done, total: tell(report=[done, total]), **question)
+                result = handler(lambda stage, done, total: tell(progress=[stage, done, total]), **question)
         except (EngineError, ValueError, OSError) as error:
             tell(error=str(error), mistake=isinstance(error, ValueError))
         else:

@@ -1,7 +1,7 @@
 """What the English words of a query ask for."""
 
 from engine.text.hints import Hint, HintReader
-from engine.text.to_filter import as_filter, both, can_act
-from engine.text.unknown_words import unheard
+from engine.text.to_filter import can_filter, hints_to_filter
+from engine.text.unknown_words import find_unknown_words
 
-__all__ = ["Hint", "HintReader", "as_filter", "both", "can_act", "unheard"]
+__all__ = ["Hint", "HintReader", "can_filter", "find_unknown_words", "hints_to_filter"]

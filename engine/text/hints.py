@@ -2,7 +2,7 @@
 
 Words stand for tags. Which tags there are comes from the vocabulary that ingest tags with, and from what a collection carries;
 other words for them, and what "no" looks like, are in `data/words.toml`. The longest match wins: "living room" is a scene, and
-"hot dog" no dog. A hint is a guess at what the words mean. It says nothing about frames until something is made of it.
+"hot dog" no dog. A hint is a guess at what the words mean; nothing is filtered by it until it is made a filter.
 
 "No", "not" and their kin turn the next hint into its opposite, and with it what is listed beside it: "without snow or rain" is
 without both, "no people in the street" leaves the street. In "no red car" both words turn.
@@ -18,7 +18,7 @@ from functools import cache
 from engine.embedding import Vocabulary, load_vocabulary
 from engine.system import bounds
 from engine.text.lexicon import Token, make_lexicon, tokens_of
-from engine.text.times import Found, When, find_times, plain
+from engine.text.times import FoundTime, When, find_times, plain_text
 
 _FAR = 8
 """Words between a negation and its hint at most."""
@@ -66,10 +66,10 @@ class HintReader:
             If the text is longer than a query may be.
         """
         bounds.check_length("the query", text, bounds.MAX_QUERY)
-        lowered = plain(text)
+        lowered = plain_text(text)
         tokens = tokens_of(lowered)
         times = _longest_times(lowered)
-        found: list[Hint] = []
+        hints: list[Hint] = []
         places: list[tuple[int, int]] = []
         at = 0
         while at < len(tokens):
@@ -82,16 +82,16 @@ class HintReader:
             if time is not None and time.stop >= (stop if count else 0):
                 behind = bisect_left(tokens, time.stop, at, key=lambda token: token.start)
                 hint = Hint(time.kind, start, time.stop, text[start : time.stop], "", time.when, time.negated)
-            elif tag := self._tag(phrase, tokens, at, behind, found):
+            elif tag := self._tag(phrase, tokens, at, behind, hints):
                 denied = phrase in self._lexicon.denials
                 hint = Hint(tag.partition(":")[0], start, stop, text[start:stop], tag, negated=denied)
             if hint is not None:
-                found.append(hint)
+                hints.append(hint)
                 places.append((at, behind))
             at = behind
-        return self._related(lowered, tokens, found, places)
+        return self._related(lowered, tokens, hints, places)
 
-    def _tag(self, phrase: str, tokens: Sequence[Token], at: int, behind: int, found: Sequence[Hint]) -> str:
+    def _tag(self, phrase: str, tokens: Sequence[Token], at: int, behind: int, hints: Sequence[Hint]) -> str:
         """What a phrase means at this place; empty for nothing."""
         if phrase in self._lexicon.denials:
             return self._lexicon.denials[phrase]
@@ -108,7 +108,7 @@ class HintReader:
             noun = after[0][:1].isalnum() and after[0] not in self._lexicon.links
             thing = ahead in self._lexicon.articles and not noun and not listed
         else:
-            somebody = bool(found) and found[-1].tag == "object:person" and found[-1].stop == tokens[at - 1].stop
+            somebody = bool(hints) and hints[-1].tag == "object:person" and hints[-1].stop == tokens[at - 1].stop
             thing = not (somebody or after[0] in self._lexicon.articles or ahead in ("is", "are", "was", "were"))
         return next((tag for tag in tags if (tag.partition(":")[0] == kind) != thing), "")
 
@@ -165,12 +165,12 @@ def read_hints(text: str, vocabulary: Vocabulary | None = None, tags: Iterable[s
     return (_shipped() if vocabulary is None and not tags else HintReader(vocabulary, tags)).read(text)
 
 
-def _longest_times(text: str) -> dict[int, Found]:
-    """By where they start."""
-    longest: dict[int, Found] = {}
-    for found in find_times(text):
-        if found.start not in longest or found.stop > longest[found.start].stop:
-            longest[found.start] = found
+def _longest_times(text: str) -> dict[int, FoundTime]:
+    """The longest time that starts at each place, by that place."""
+    longest: dict[int, FoundTime] = {}
+    for time in find_times(text):
+        if time.start not in longest or time.stop > longest[time.start].stop:
+            longest[time.start] = time
     return longest
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from engine.embedding import Vocabulary
 from engine.errors import EngineError
 from engine.system import shipped, shortages
-from engine.text.times import plain
+from engine.text.times import plain_text
 from engine.types import DAYPARTS
 
 WORDS = shipped.DATA / "words.toml"
@@ -67,7 +67,7 @@ class Lexicon:
 
 
 def tokens_of(text: str) -> list[Token]:
-    """Words and marks of a text that `plain` made. Spaces and hyphens only part words; a possessive 's belongs to none."""
+    """Words and marks of a text that `plain_text` made. Spaces and hyphens only part words; a possessive 's belongs to none."""
     tokens = []
     for match in _TOKEN.finditer(text):
         word = match.group().removesuffix("'s")
@@ -86,19 +86,19 @@ def make_lexicon(vocabulary: Vocabulary, carried: Iterable[str] = ()) -> Lexicon
     EngineError
         If `data/words.toml` is missing or not what it should be.
     """
-    told = _read_words()
-    no, doubtful = told["negation"], told["doubtful"]
+    words = _read_words()
+    no, doubtful = words["negation"], words["doubtful"]
     tags = dict.fromkeys(carried)
     known = set(tags)
     tags |= dict.fromkeys(f"{kind.name}:{label}" for kind in vocabulary.kinds for label in kind.labels)
-    tags |= dict.fromkeys(f"{kind}:{label}" for kind in ALWAYS for label in told[kind])
+    tags |= dict.fromkeys(f"{kind}:{label}" for kind in ALWAYS for label in words[kind])
     tags |= dict.fromkeys(f"time:{part}" for part in DAYPARTS)
     meant: dict[str, list[tuple[bool, int, str]]] = {_phrase(phrase): [] for phrase in doubtful["phrases"]}
     for tag in tags:
         kind, _, label = tag.partition(":")
         name = _phrase(label)
-        others = told.get(kind, {}).get(name, []) if kind not in ("negation", "doubtful") else []
-        spellings = [(1, _phrase(other)) for other in others]
+        others = words.get(kind, {}).get(name, []) if kind not in ("negation", "doubtful") else []
+        spellings = [(1, _phrase(spelling)) for spelling in others]
         if label not in doubtful["bare"]:
             spellings += [(0, name), *([(1, _plural(name))] if kind in _PLURALS else [])]
         for rank, phrase in spellings:
@@ -136,7 +136,7 @@ def little_words() -> frozenset[str]:
 def _read_words() -> dict[str, dict[str, Any]]:
     try:
         with shortages(f"reading {WORDS.name}"):
-            told = tomllib.loads(WORDS.read_text(encoding="utf-8"))
+            tables = tomllib.loads(WORDS.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise EngineError(f"The words for tags in {WORDS} cannot be read ({error}); put the file back.") from error
     wanted = {
@@ -144,20 +144,20 @@ def _read_words() -> dict[str, dict[str, Any]]:
         "doubtful": {"bare", "articles", "links", "phrases", *ALWAYS},
     }
     for table, keys in wanted.items():
-        if set(told.get(table, {})) != keys:
+        if set(tables.get(table, {})) != keys:
             raise EngineError(f"In {WORDS}, table [{table}] must have the keys {', '.join(sorted(keys))}.")
-    for kind, labels in told.items():
+    for kind, labels in tables.items():
         for label, words in labels.items() if isinstance(labels, dict) else [("", labels)]:
             fine = list if label != "denials" else dict
             if not isinstance(words, fine) or not all(isinstance(word, str) for word in words):
                 raise EngineError(
                     f"In {WORDS}, table [{kind}], {label or 'it'} must be a list of words, not {words!r}."
                 )
-    return told
+    return tables
 
 
 def _phrase(label: str) -> str:
-    return " ".join(token.word for token in tokens_of(plain(label.replace("_", " "))))
+    return " ".join(token.word for token in tokens_of(plain_text(label.replace("_", " "))))
 
 
 def _plural(phrase: str) -> str:

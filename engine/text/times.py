@@ -24,7 +24,7 @@ _LATE = 13 * 60
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """A time in the video, told in one of three ways, or hours and days of the wall clock."""
+    """A time in the video, given in one of three ways, or hours and days of the wall clock."""
 
     seconds: tuple[float | None, float | None] = (None, None)
     """Time in the video, seconds: from (included) and to (excluded); None leaves that end open."""
@@ -55,7 +55,7 @@ class When:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTime:
     """A time and where it stands in the text."""
 
     kind: str
@@ -69,7 +69,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Time:
-    """One time as written; what is not told is None."""
+    """One time as written; None for what is not given."""
 
     number: float | None = None
     """Without a unit: the other end of the range tells what it counts."""
@@ -156,41 +156,35 @@ _DAY_AHEAD = re.compile(rf"\b{_NAMED}s?(?:\s{{1,3}}(?:{'|'.join(DAYPARTS)}))?[\s
 _DAY_BEHIND = re.compile(rf"[\s,]{{0,3}}(?:on\s{{1,3}})?(?:(?:a|the)\s{{1,3}})?{_NAMED}")
 
 
-def plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """The text in lower case with plain dashes and apostrophes, letter for letter, so that places in it stay what they are."""
     lowered = "".join(low if len(low := letter.lower()) == 1 else letter for letter in text)
     return lowered.translate(_PLAIN)
 
 
-def hours_of_part(part: str) -> tuple[int, ...]:
-    """The hours (0-23) of a part of the day, by `DAYPARTS`."""
-    start, stop = DAYPARTS[part]
-    return tuple(range(start, stop)) if start < stop else (*range(stop), *range(start, 24))
-
-
-def find_times(text: str) -> Iterator[Found]:
-    """The times in a text that `plain` made, in no order; they may overlap."""
+def find_times(text: str) -> Iterator[FoundTime]:
+    """The times in a text that `plain_text` made, in no order; they may overlap."""
     for pattern in (_RANGE, _BOUND, _POINT, _BARE):
         for match in pattern.finditer(text):
-            found = _spoken(match, text)
-            if found is not None:
-                yield found
+            time = _spoken(match, text)
+            if time is not None:
+                yield time
     for pattern, read in ((_FIRST, _first), (_SHARE, _share)):
         for match in pattern.finditer(text):
             part = read(match)
             if part is not None:
-                yield Found(MOMENT, *match.span(), *part)
+                yield FoundTime(MOMENT, *match.span(), *part)
     for match in _PIECE.finditer(text):
-        yield Found(MOMENT, *match.span(), When(share=_PIECES[match["of"] or match["bare"]]))
+        yield FoundTime(MOMENT, *match.span(), When(share=_PIECES[match["of"] or match["bare"]]))
     for match in _DAYS.finditer(text):
-        yield Found(CLOCK, *match.span(), _days(match))
+        yield FoundTime(CLOCK, *match.span(), _days(match))
 
 
-def _spoken(match: re.Match[str], text: str) -> Found | None:
+def _spoken(match: re.Match[str], text: str) -> FoundTime | None:
     """A range, a bound or a point; None where the numbers make no time."""
-    told = match.groupdict()
-    relation = " ".join((told.get("rel") or "").split())
-    times = [_time(told[name]) for name in ("one", "two") if name in told]
+    groups = match.groupdict()
+    relation = " ".join((groups.get("rel") or "").split())
+    times = [_time(groups[name]) for name in ("one", "two") if name in groups]
     one, two = times[0], times[-1]
     if one is None or two is None:
         return None
@@ -199,20 +193,20 @@ def _spoken(match: re.Match[str], text: str) -> Found | None:
         time is not None and time.minutes is not None and (time.seconds is None or beside or time.minutes >= _LATE)
         for time in times
     )
-    if "two" in told:
-        if (relation, told["to"]) in _NO_RANGES:
+    if "two" in groups:
+        if (relation, groups["to"]) in _NO_RANGES:
             return None
         if not relation and not clock and (one.minutes is None or two.minutes is None):
             return None  # "5 to 10 minutes"
         when = _clock_range(one, two) if clock else _video_range(one, two)
     else:
-        if not relation and not (one.alone or (beside and clock) or (told["into"] and one.seconds is not None)):
+        if not relation and not (one.alone or (beside and clock) or (groups["into"] and one.seconds is not None)):
             return None
         if not relation and _ASIDE.search(text, max(0, match.start() - 8), match.start()):
             return None  # "quarter to 7 pm" is not 7 pm
         relation = _BOUNDS.get(relation, relation or "at")
         when = _clock_time(relation, one) if clock else _video_time(relation, one)
-    return None if when is None else Found(CLOCK if clock else MOMENT, *match.span(), when)
+    return None if when is None else FoundTime(CLOCK if clock else MOMENT, *match.span(), when)
 
 
 def _number(word: str) -> float:
@@ -224,39 +218,41 @@ def _time(written: str) -> _Time | None:
     """One time; None if there is no such."""
     match = _READ.fullmatch(written)
     assert match is not None
-    told = match.groupdict()
-    if told["a"]:
-        a, b, c = int(told["a"]), int(told["b"]), int(told["c"] or 0)
+    groups = match.groupdict()
+    if groups["a"]:
+        a, b, c = int(groups["a"]), int(groups["b"]), int(groups["c"] or 0)
         if b > 59 or c > 59:
             return None
-        if told["half"]:
-            return None if told["c"] else _of_clock(a, b, told["half"])
-        if told["c"]:
+        if groups["half"]:
+            return None if groups["c"] else _of_clock(a, b, groups["half"])
+        if groups["c"]:
             return _Time(seconds=float(a * 3600 + b * 60 + c))
         return _Time(seconds=float(a * 60 + b), minutes=a * 60 + b if a < 24 else None, both=1 <= a <= 12)
-    if told["hour"]:
-        hour, _, minute = told["hour"].partition(".")
+    if groups["hour"]:
+        hour, _, minute = groups["hour"].partition(".")
         return (
-            None if len(minute) == 1 or minute > "59" else _of_clock(_number(hour), int(minute or 0), told["hour_half"])
+            None
+            if len(minute) == 1 or minute > "59"
+            else _of_clock(_number(hour), int(minute or 0), groups["hour_half"])
         )
-    if told["name"]:
-        return _Time(minutes=720 if told["name"] == "noon" else 0)
-    if told["m"]:
-        return _Time(seconds=float(int(told["m"]) * 60 + int(told["s"])), width=5.0)
-    if told["counted"]:
-        unit, _ = _UNITS[told["counted"][0]]
-        return _Time(seconds=_number(told["count"]) * unit, unit=unit, width=0.0, alone=told["counted"] == "minute")
-    if told["number"]:
-        return _Time(number=_number(told["number"]))
-    unit, width = _UNITS[told["unit"][0]]
-    seconds = _number(told["n"]) * unit
-    if told["n"] == "a" and unit == 1:
+    if groups["name"]:
+        return _Time(minutes=720 if groups["name"] == "noon" else 0)
+    if groups["m"]:
+        return _Time(seconds=float(int(groups["m"]) * 60 + int(groups["s"])), width=5.0)
+    if groups["counted"]:
+        unit, _ = _UNITS[groups["counted"][0]]
+        return _Time(seconds=_number(groups["count"]) * unit, unit=unit, width=0.0, alone=groups["counted"] == "minute")
+    if groups["number"]:
+        return _Time(number=_number(groups["number"]))
+    unit, width = _UNITS[groups["unit"][0]]
+    seconds = _number(groups["n"]) * unit
+    if groups["n"] == "a" and unit == 1:
         return None  # "after a second car"
-    if told["n2"]:
-        smaller, width = _UNITS[told["unit2"][0]]
+    if groups["n2"]:
+        smaller, width = _UNITS[groups["unit2"][0]]
         if smaller >= unit:
             return None
-        seconds += _number(told["n2"]) * smaller
+        seconds += _number(groups["n2"]) * smaller
     return _Time(seconds=seconds, unit=unit, width=width)
 
 
@@ -291,13 +287,13 @@ def _video_range(one: _Time, two: _Time) -> When | None:
     return When(seconds=(start, stop))
 
 
-def _hours(spans: Iterable[tuple[int, int]], *told: _Time) -> When:
+def _hours(spans: Iterable[tuple[int, int]], *times: _Time) -> When:
     """The hours that these minutes of the day touch; a span that ends before it starts goes over midnight."""
     hours: set[int] = set()
     for start, stop in spans:
         stop += _DAY if stop <= start else 0
         hours.update(hour % 24 for hour in range(start // 60, math.ceil(stop / 60)))
-    return When(hours=tuple(sorted(hours)), rounded=any((time.minutes or 0) % 60 for time in told))
+    return When(hours=tuple(sorted(hours)), rounded=any((time.minutes or 0) % 60 for time in times))
 
 
 def _readings(time: _Time) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What hints come to as a filter, and what a filter cannot say of them."""
+"""Hints of a query as a filter, and notes on what a filter cannot express."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import math
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import TypeVar
 
+from engine.frames import EXCLUSIVE_KINDS
 from engine.text.hints import Hint
-from engine.text.times import CLOCK, When, hours_of_part
-from engine.types import DAYPARTS, Filter
-
-T = TypeVar("T", float, datetime)
-ALTERNATIVES = ("scene", "time", "weather")
-"""Kinds of which a frame has one label: several that are chosen are alternatives."""
+from engine.text.times import CLOCK, When
+from engine.types import DAYPARTS, Filter, daypart_hours
 
 
 @dataclass(frozen=True, slots=True)
-class Narrowed:
-    """What hints come to as a filter."""
+class HintFilter:
+    """The filter that hints stand for."""
 
     where: Filter
     notes: tuple[str, ...] = ()
     """What the filter leaves out or only comes near to, one sentence each."""
 
 
-def can_act(hint: Hint, tags: Container[str], *, clock: bool) -> bool:
+def can_filter(hint: Hint, tags: Container[str], *, clock: bool) -> bool:
     """Whether a hint can tell the frames of a collection apart.
 
     Parameters
@@ -40,7 +35,9 @@ def can_act(hint: Hint, tags: Container[str], *, clock: bool) -> bool:
     return hint.tag in tags or (clock and _daypart(hint) is not None)
 
 
-def as_filter(hints: Iterable[Hint], tags: Container[str] | None = None, duration: float | None = None) -> Narrowed:
+def hints_to_filter(
+    hints: Iterable[Hint], tags: Container[str] | None = None, duration: float | None = None
+) -> HintFilter:
     """The filter that lets pass what all of these hints ask for.
 
     Tags of one list ("dogs or cats") are alternatives, and so are several scenes, kinds of weather or times of day, since a
@@ -69,12 +66,12 @@ def as_filter(hints: Iterable[Hint], tags: Container[str] | None = None, duratio
             if part is None:
                 notes.append(f"No frame carries {hint.tag}: {_told([hint])} is left out.")
             elif hint.negated:
-                hours.append(replace(hint, when=When(hours=hours_of_part(part))))
+                hours.append(replace(hint, when=When(hours=daypart_hours(part))))
             else:
                 dayparts.append(part)
     any_of, all_of, none_of = _tag_fields(looks, notes)
     wanted = _hours(hours, notes)
-    if dayparts and wanted is not None and not wanted & {hour for part in dayparts for hour in hours_of_part(part)}:
+    if dayparts and wanted is not None and not wanted & {hour for part in dayparts for hour in daypart_hours(part)}:
         raise ValueError(
             f"No hour is both in the {' or '.join(dayparts)} and at the other times asked for; choose one."
         )
@@ -87,89 +84,7 @@ def as_filter(hints: Iterable[Hint], tags: Container[str] | None = None, duratio
         tags_all=all_of,
         tags_none=none_of,
     )
-    return Narrowed(where, tuple(notes))
-
-
-def both(one: Filter, two: Filter) -> Filter:
-    """The filter that lets pass what both let pass.
-
-    Raises
-    ------
-    ValueError
-        If they contradict each other, so that no frame could pass, or if no one filter can say both.
-    """
-    none_of = tuple(dict.fromkeys((*one.tags_none, *two.tags_none)))
-    any_of, all_of = _either(one.tags_any, two.tags_any)
-    all_of = tuple(dict.fromkeys((*one.tags_all, *two.tags_all, *all_of)))
-    against = next((tag for tag in all_of if tag in none_of), "")
-    if against:
-        raise ValueError(f"{against} is both asked for and ruled out; choose one.")
-    for kind in ALTERNATIVES:
-        labels = [tag for tag in all_of if tag.startswith(f"{kind}:")]
-        if len(labels) > 1:
-            raise ValueError(f"No frame is both {labels[0]} and {labels[1]}; choose one.")
-        if labels and any_of and all(tag.startswith(f"{kind}:") for tag in any_of):
-            if labels[0] not in any_of:
-                raise ValueError(f"No frame is both {labels[0]} and {' or '.join(any_of)}; choose one.")
-            any_of = ()
-    hours = tuple(hour for hour in one.hours if hour in two.hours) if one.hours and two.hours else one.hours + two.hours
-    dayparts = _common(one.dayparts, two.dayparts, "parts of the day")
-    if (one.hours and two.hours and not hours) or (
-        dayparts and hours and not {hour for part in dayparts for hour in hours_of_part(part)} & set(hours)
-    ):
-        raise ValueError("No hour of the day is left by the two together; choose one.")
-    return Filter(
-        videos=_common(one.videos, two.videos, "videos"),
-        seconds=_span(one.seconds, two.seconds, "time in the video"),
-        captured=_span(one.captured, two.captured, "recording time"),
-        dayparts=dayparts,
-        hours=hours,
-        tags_any=any_of,
-        tags_all=all_of,
-        tags_none=none_of,
-    )
-
-
-def _either(one: tuple[str, ...], two: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Two lists of alternatives as one list of which any must hold, and tags that must."""
-    if not one or not two:
-        return one or two, ()
-    common = tuple(tag for tag in one if tag in two)
-    kinds = {tag.partition(":")[0] for tag in (*one, *two)}
-    if len(kinds) == 1 and kinds <= set(ALTERNATIVES):  # A frame has one of each.
-        if not common:
-            raise ValueError(f"No frame is both {' or '.join(one)} and {' or '.join(two)}; choose one.")
-        return (common, ()) if len(common) > 1 else ((), common)
-    if set(one) <= set(two):
-        return one, ()
-    if set(two) <= set(one):
-        return two, ()
-    if len(one) == 1 or len(two) == 1:
-        single, other = (one, two) if len(one) == 1 else (two, one)
-        return other, single
-    raise ValueError(
-        f"A filter holds one list of alternatives: {' or '.join(one)}, and {' or '.join(two)}, are two; choose one."
-    )
-
-
-def _common(one: tuple[str, ...], two: tuple[str, ...], what: str) -> tuple[str, ...]:
-    """What is in both lists, each of which may be empty for all."""
-    if not one or not two:
-        return one or two
-    common = tuple(each for each in one if each in two)
-    if not common:
-        raise ValueError(f"The filters name different {what}, so that no frame could pass; choose one.")
-    return common
-
-
-def _span(one: tuple[T | None, T | None], two: tuple[T | None, T | None], what: str) -> tuple[T | None, T | None]:
-    """The time that is in both."""
-    starts = [start for start in (one[0], two[0]) if start is not None]
-    stops = [stop for stop in (one[1], two[1]) if stop is not None]
-    start, stop = max(starts, default=None), min(stops, default=None)
-    if start is not None and stop is not None and start >= stop:
-        raise ValueError(f"No {what} is left by the two together; choose one.")
-    return start, stop
+    return HintFilter(where, tuple(notes))
 
 
 def _tag_fields(hints: Sequence[Hint], notes: list[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -184,7 +99,7 @@ def _tag_fields(hints: Sequence[Hint], notes: list[str]) -> tuple[tuple[str, ...
                 f"{hint.tag} is both asked for and ruled out, by {_told((hint, ruled_out[hint.tag]))}; choose one."
             )
         key: object = hint.tag if hint.either is None else hint.either
-        groups.setdefault(hint.kind if hint.kind in ALTERNATIVES else key, []).append(hint)
+        groups.setdefault(hint.kind if hint.kind in EXCLUSIVE_KINDS else key, []).append(hint)
     every: list[str] = []
     some: list[str] = []
     for group in groups.values():

@@ -1,4 +1,4 @@
-"""Words of a query that its encoder never saw in training, and whether any other is left to go by."""
+"""Words of a query that its encoder never saw in training, and whether any word that counts is left."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dataclasses import dataclass
 from engine.embedding import Encoder
 from engine.system import bounds
 from engine.text.lexicon import little_words, tokens_of
-from engine.text.times import plain
+from engine.text.times import plain_text
 
 
 @dataclass(frozen=True, slots=True)
-class Unheard:
-    """What an encoder cannot make of a query."""
+class UnknownWords:
+    """Words of a query that its encoder does not know."""
 
     words: tuple[str, ...]
     alone: bool
     """True if nothing else is left but little words such as "a" and "in", so that the order of the frames is by chance."""
 
-    def told(self, shown: Callable[[str], str] = str) -> str:
-        """One sentence, or "" if every word is known; `shown` makes a word fit for where the sentence goes."""
+    def sentence(self, show: Callable[[str], str] = str) -> str:
+        """One sentence, or "" if every word is known; `show` makes a word fit for where the sentence goes."""
         if not self.words:
             return ""
-        quoted = [f"“{shown(word)}”" for word in self.words]
+        quoted = [f"“{show(word)}”" for word in self.words]
         named = quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
         if self.alone:
             return f"The encoder has never seen {named}, so the order of the frames is by chance; describe it in other words."
         return f"The encoder has never seen {named} and went by the other words."
 
 
-def unheard(encoder: Encoder, text: str) -> Unheard:
+def find_unknown_words(encoder: Encoder, text: str) -> UnknownWords:
     """The words of a text that the encoder never saw; none for an encoder that cannot tell, as those trained on everything.
 
     Little words are only named where nothing else is there: without them a text means the same.
@@ -43,12 +43,12 @@ def unheard(encoder: Encoder, text: str) -> Unheard:
     bounds.check_length("the query", text, bounds.MAX_QUERY)
     words: tuple[str, ...] = getattr(encoder, "unknown_words", lambda _: ())(text)
     if not words:
-        return Unheard((), alone=False)
+        return UnknownWords((), alone=False)
     strange, said = _tokens(" ".join(words)), _tokens(text)
     alone = said - strange <= little_words()
     telling = tuple(word for word in words if not _tokens(word) <= little_words())
-    return Unheard(telling or (words if alone else ()), alone)
+    return UnknownWords(telling or (words if alone else ()), alone)
 
 
 def _tokens(text: str) -> set[str]:
-    return {token.word for token in tokens_of(plain(text)) if token.word[0].isalnum()}
+    return {token.word for token in tokens_of(plain_text(text)) if token.word[0].isalnum()}

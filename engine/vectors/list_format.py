@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.system import reading, real_file
+from engine.system import read_errors, real_file
 
 _ANEW = "run a build to make it anew"
 _KINDS = {"sq8": 0, "sq4": 1, "fp16": 4, "fp32": None}
@@ -57,7 +57,7 @@ class ListsForm:
         """Raise `CorruptData` unless a file has this form; its lists are not looked at."""
         before, width, behind = self._header(self.occupied[1])
         expected = len(before) + width + len(behind) + len(self.cell) * (row_nbytes(self.dim, self.codec) + 8)
-        with reading(path, _ANEW), real_file(path).open("rb") as file:
+        with read_errors(path, _ANEW), real_file(path).open("rb") as file:
             told = file.read(len(before)), file.read(width), file.read(len(behind))
             nbytes = file.seek(0, 2)
         if (told[0], told[2], nbytes) != (before, behind, expected):

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.system import Watched, can_start, reading, shortages, synced
+from engine.system import WatchedFile, can_start_threads, read_errors, shortages, synced
 from engine.vectors.clustering import NOT_FINITE
 from engine.vectors.list_format import ListsForm, malformed, row_nbytes
 
@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 def startable_threads() -> Iterator[None]:
     """Keep FAISS to one thread in the calling thread meanwhile where the system starts no others: OpenMP would end the process."""
     wanted = faiss.omp_get_max_threads() - 1
-    if can_start(wanted):
+    if can_start_threads(wanted):
         yield
     else:
         with one_thread():
@@ -217,7 +217,7 @@ class FlatRows:
     @classmethod
     def read(cls, path: Path, metric: Metric) -> FlatRows:
         """Read a file that `write` made whole into memory."""
-        with reading(path), path.open("rb") as file:
+        with read_errors(path), path.open("rb") as file:
             code = file.read(4)
         if code not in (b"IxSQ", b"IxFI", b"IxF2"):
             raise CorruptData(f"{path.name} in {path.parent.name} is not a file of rows; write it anew.")
@@ -263,7 +263,7 @@ class Lists:
         *,
         exact: bool,
         checksums: NDArray[np.uint32] | None = None,
-        watched: Watched | None = None,
+        watched: WatchedFile | None = None,
         belongs: tuple[NDArray[np.int64], Callable[[], NDArray[np.int32]]] | None = None,
     ) -> None:
         """Take an index; with `checksums` each list is compared with its own the first time it is read.
@@ -286,7 +286,7 @@ class Lists:
     @property
     def sound(self) -> bool:
         """Whether the lists may be used: False once the file that they are mapped from has changed, and they must be opened anew."""
-        return self._watched is None or self._watched.stands_still
+        return self._watched is None or self._watched.is_unchanged
 
     def search(
         self, queries: Floats, lists: Rows, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
@@ -470,7 +470,7 @@ def read_lists(
     form: ListsForm,
     *,
     checksums: NDArray[np.uint32] | None = None,
-    watched: Watched | None = None,
+    watched: WatchedFile | None = None,
     cell_of_row: Callable[[], NDArray[np.int32]] | None = None,
 ) -> Lists:
     """Open an inverted file: in memory, or mapped where the `checksums` of its lists are given.

@@ -622,7 +622,7 @@ class TestImport:
         (tmp_path / "archive" / "map-keyframes" / "a.csv").write_text("n,pts_time,fps,frame_idx\n1,0,25,0\n")
         status, out, err = run("import-aic", "--into", tmp_path / "c", tmp_path / "archive")
         assert (status, out) == (2, "")
-        assert "name an --encoder" in err
+        assert "name an encoder" in err
         assert not (tmp_path / "c").exists()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engine import Collection, Filter
-from engine.datasets.large_town import expected, make_large_town
+from engine.datasets.large_town import expected_cost, make_large_town
 from engine.datasets.queries import QUERIES
 from engine.datasets.sample_town import sample_collection
 from engine.errors import Stopped, StorageFull
@@ -106,8 +106,8 @@ def test_the_same_frames_are_made_again(large: Collection, sample: Collection, t
 
 
 def test_one_that_is_stopped_leaves_nothing_behind(sample: Collection, tmp_path: Path) -> None:
-    def stop(what: str, fraction: float) -> None:
-        if fraction > 0.5:
+    def stop(stage: str, done: float, total: float) -> None:
+        if done / total > 0.5:
             raise Stopped("It was stopped.")
 
     with pytest.raises(Stopped):
@@ -137,7 +137,7 @@ def test_a_disk_without_room_is_said_before_anything_is_written(
 
 
 def test_what_it_takes_is_told_beforehand(large: Collection) -> None:
-    disk, seconds = expected(N)
+    disk, seconds = expected_cost(N)
     real = sum(path.stat().st_size for path in large.path.rglob("*") if path.is_file())
     assert real <= disk <= 4 * real
     assert seconds > 0

@@ -11,8 +11,8 @@ import pytest
 from engine.cli.main import main
 from engine.collection import Collection
 from engine.datasets.synthetic import World, write_synthetic
-from engine.datasets.synthetic_space import KINDS, TAGS
-from engine.importers.vectors import BATCH
+from engine.datasets.synthetic_space import LABELS, TAGS
+from engine.importers.vectors import ROWS_PER_BATCH
 from engine.types import DAYPARTS, Filter
 from engine.vectors.clustering import kmeans
 
@@ -80,7 +80,7 @@ class TestFrames:
 
     def test_batches_are_bounded_and_hold_as_many_frames_as_asked_for(self, batches, frames):
         assert len(batches) > 1
-        assert max(len(batch) for batch in batches) <= BATCH
+        assert max(len(batch) for batch in batches) <= ROWS_PER_BATCH
         assert frames.shape == (N, DIM)
         assert frames.dtype == np.float32
 
@@ -111,7 +111,7 @@ class TestFrames:
     def test_every_tag_is_a_known_one_and_each_kind_occurs(self, batches):
         found = {tag for batch in batches for each in batch.tags for tag in each}
         assert found <= set(TAGS)
-        assert {tag.split(":")[0] for tag in found} == set(KINDS)
+        assert {tag.split(":")[0] for tag in found} == set(LABELS)
 
     def test_times_rise_and_fit_the_frame_rate_of_the_video(self, world, batches, video):
         seconds = np.concatenate([batch.seconds for batch in batches])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
-from engine.frames.columns import NO_TIME, FrameColumns, Tags, join, read_columns, write_columns
+from engine.frames.columns import NO_TIME, FrameColumns, Tags, concat_columns, read_columns, write_columns
 from engine.system.files import synced
 
 
@@ -75,7 +75,7 @@ def test_taking_rows_drops_tags_that_no_longer_occur():
 
 
 def test_joining_parts_with_other_tags_gives_every_row_its_own():
-    both = join([columns(2, (("a",), ())), columns(2, (("b",), ("a",)))])
+    both = concat_columns([columns(2, (("a",), ())), columns(2, (("b",), ("a",)))])
     assert carried(both) == [("a",), (), ("b",), ("a",)]
     assert len(both) == 4
 

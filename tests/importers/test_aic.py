@@ -149,7 +149,7 @@ class TestWhatGoesIn:
 
     def test_several_folders_of_features_have_to_be_told_apart(self, layout, collection):
         layout.features("L01_V001", where="clip-features-b16", dim=DIM)
-        with pytest.raises(ValueError, match=r"clip-features-32, clip-features-b16.*--features"):
+        with pytest.raises(ValueError, match=r"clip-features-32, clip-features-b16\).*as the features"):
             import_aic(collection, layout.folder)
         archive = survey(layout.folder, layout.folder / "clip-features-b16")
         assert import_aic(collection, archive).added == ("L01_V001",)

@@ -13,7 +13,7 @@ import pytest
 
 from engine.collection import Collection
 from engine.frames.user_tables import read_table
-from engine.importers.vectors import BATCH, import_table
+from engine.importers.vectors import ROWS_PER_BATCH, import_table
 from engine.types import Filter, FrameBatch, NewVideo
 from testing.worlds import DIM, Flat, assert_answers, fill, flip, make_video, queries
 
@@ -163,11 +163,11 @@ class TestImport:
                 assert_answers(collection.search(query, 10, exact=True).hits, flat, query, 10)
 
     def test_more_rows_than_a_batch_come_through_in_order(self, empty, files):
-        n = BATCH + 1000
+        n = ROWS_PER_BATCH + 1000
         columns = plain(n, video_id=[f"v{i % 7}" for i in range(n)])
         import_table(empty, files.vectors(vectors_of(n).astype(np.float16)), files.table(columns), build=False)
         assert empty.n_frames == n
-        for i in (0, BATCH - 1, BATCH, n - 1):
+        for i in (0, ROWS_PER_BATCH - 1, ROWS_PER_BATCH, n - 1):
             assert (empty.frame(i).video_id, empty.frame(i).frame_index) == (f"v{i % 7}", i * 5)
 
     def test_columns_that_mean_nothing_are_named_and_left_out(self, empty, files):
@@ -182,7 +182,7 @@ class TestImport:
             empty,
             files.vectors(vectors_of(50)),
             files.table(plain(50)),
-            progress=lambda what, fraction: seen.append(fraction),
+            progress=lambda stage, done, total: seen.append(done / total),
         )
         assert seen == sorted(seen)
         assert seen[-1] == 1.0
@@ -215,7 +215,7 @@ class TestWhatIsInAlready:
         np.testing.assert_allclose(empty.vector(20), rows[20] / np.linalg.norm(rows[20]), atol=1e-3)
 
     def test_a_video_is_known_again_wherever_it_stands_in_another_file(self, empty, files):
-        n = BATCH + 10
+        n = ROWS_PER_BATCH + 10
         rows = vectors_of(n + 500)
         columns = plain(n, video_id=["a"] * n)
         import_table(empty, files.vectors(rows[500:]), files.table(columns), build=False)
@@ -300,7 +300,7 @@ class TestWhatDoesNotFit:
         assert (empty.n_frames, empty.videos()) == (0, [])
 
     def test_a_bad_row_beyond_the_first_batch_and_behind_skipped_ones_has_its_own_number(self, empty, files):
-        n = BATCH + 20
+        n = ROWS_PER_BATCH + 20
         rows, columns = vectors_of(n), plain(n)
         import_table(empty, files.vectors(rows), files.table(columns), build=False)
         rows = np.concatenate([rows, vectors_of(2)])

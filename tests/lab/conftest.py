@@ -10,7 +10,8 @@ from engine import Collection
 from engine.lab.tuning import measure
 from engine.lab.tuning import tuner as tuning
 from engine.lab.tuning.measure import prepare_tuner, with_cells_tried
-from testing.tuned import QUERIES, made, quiet, tuner_of
+from engine.system import no_progress
+from testing.tuned import QUERIES, made, tuner_of
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +43,7 @@ def tried(tuned, tmp_path_factory):
     """A collection whose other cells have been tried, and its tuner."""
     path = tmp_path_factory.mktemp("tried") / "c"
     shutil.copytree(tuned[0], path)
-    return path, with_cells_tried(path, tuner_of(path), quiet)
+    return path, with_cells_tried(path, tuner_of(path), no_progress)
 
 
 @pytest.fixture

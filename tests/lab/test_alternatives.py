@@ -15,7 +15,8 @@ from engine.lab.tuning.evaluation import evaluate
 from engine.lab.tuning.measure import measure_layout, with_cells_tried
 from engine.lab.tuning.tuner import LayoutSetting
 from engine.search.ground_truth import reading
-from testing.tuned import QUERIES, quiet, tuner_of, tuner_small
+from engine.system import no_progress
+from testing.tuned import QUERIES, tuner_of, tuner_small
 from testing.worlds import FEW, fill, flip
 
 
@@ -43,7 +44,7 @@ class TestCells:
         changing.build(n_shards=4, n_cells=128)
         with reading(changing.path) as snapshot:
             found = measure_layout(
-                snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), LayoutSetting(4, "semantic", 0.9)
+                snapshot, evaluate(snapshot, QUERIES, "text", 10, no_progress), LayoutSetting(4, "semantic", 0.9)
             )
         assert told.recall.value == pytest.approx(found.recall.value, abs=0.03)
         assert told.vectors_scanned == pytest.approx(found.vectors_scanned, rel=0.1)
@@ -78,7 +79,7 @@ class TestCells:
         assert sorted(known) == [16, 32, 128, 256]
 
     def test_it_ends_when_it_is_told_to(self, small):
-        def stop(fraction, what):
+        def stop(what, fraction, total):
             raise Stopped("It was stopped.")
 
         collection, tuner = small
@@ -87,14 +88,14 @@ class TestCells:
 
     def test_without_a_fitted_router_it_says_what_to_do(self, tmp_path):
         with fill(tmp_path / "c", FEW) as collection, pytest.raises(EngineError, match="build it with queries"):
-            with_cells_tried(collection.path, tuner_small(collection.path), quiet)
+            with_cells_tried(collection.path, tuner_small(collection.path), no_progress)
 
 
 class TestCodecs:
     def test_more_bits_keep_more_of_the_answers(self, tuned):
         path, tuner = tuned
         with reading(path) as snapshot:
-            codecs = alternatives.try_codecs(snapshot, tuner.evaluation, quiet)
+            codecs = alternatives.try_codecs(snapshot, tuner.evaluation, no_progress)
         right = tuner.evaluation.right
         assert set(codecs) == {"sq4", "fp16"}
         assert codecs["fp16"].kept.all()

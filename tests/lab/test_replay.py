@@ -155,14 +155,14 @@ class TestReplay:
         many.search(queries(1)[0], 5, n_probe=4)
         before = many.cache.stats()
         replay = ask(many)
-        replay.run(lambda done, total: replay.set_budget(done * 100))
+        replay.run(lambda stage, done, total: replay.set_budget(done * 100))
         assert many.cache.stats() == before
 
     def test_a_budget_that_shrinks_while_it_runs_is_kept_at_once(self, many):
         replay = ask(many, budget=1 << 30, n=60)
         small = round(replay.open_nbytes / 5)
 
-        def progress(done: int, total: int) -> None:
+        def progress(stage: str, done: float, total: float) -> None:
             assert total == 60
             if done == 30:
                 assert replay.so_far().nbytes[-1] > small
@@ -180,7 +180,7 @@ class TestReplay:
         replay, seen = ask(many, n=50), []
         assert replay.so_far().steps == 0
         assert replay.so_far().hit_rate is None
-        replay.run(lambda done, total: seen.append(replay.so_far()))
+        replay.run(lambda stage, done, total: seen.append(replay.so_far()))
         assert [each.steps for each in seen] == list(range(1, 51))
         assert (seen[9].held == seen[-1].held[:10]).all()
         assert seen[9].n == 50
@@ -188,7 +188,7 @@ class TestReplay:
     def test_progress_may_end_it_and_what_was_seen_stays(self, many):
         replay = ask(many)
 
-        def progress(done: int, total: int) -> None:
+        def progress(stage: str, done: float, total: float) -> None:
             if done == 7:
                 raise Stopped("enough")
 
@@ -199,7 +199,7 @@ class TestReplay:
     def test_a_wait_between_two_searches_ends_when_it_is_woken(self, many):
         replay, stopped, begun = ask(many, pace=60.0), threading.Event(), threading.Event()
 
-        def progress(done: int, total: int) -> None:
+        def progress(stage: str, done: float, total: float) -> None:
             begun.set()
             if stopped.is_set():
                 raise Stopped("enough")
@@ -221,7 +221,7 @@ class TestReplay:
         with fill(tmp_path / "c", VIDEOS) as collection:
             replay = ask(collection, n=20)
             with pytest.raises(CollectionError, match="start the replay again"):
-                replay.run(lambda done, total: collection.build() if done == 5 else None)
+                replay.run(lambda stage, done, total: collection.build() if done == 5 else None)
             assert replay.so_far().steps == 5
 
     def test_a_shard_that_cannot_be_read_is_named(self, tmp_path):

@@ -18,7 +18,8 @@ from engine.lab.tuning.simulate import simulate, simulate_cache
 from engine.lab.tuning.tuner import LayoutSetting
 from engine.layout.placement import PLACEMENTS
 from engine.search.ground_truth import reading
-from testing.tuned import QUERIES, WORLD, made, quiet, tuner_of, tuner_small
+from engine.system import no_progress
+from testing.tuned import QUERIES, WORLD, made, tuner_of, tuner_small
 from testing.worlds import FEW, fill, folders
 
 
@@ -182,7 +183,7 @@ class TestTheTuner:
     def test_a_collection_with_nothing_to_tune_says_so(self, tmp_path, videos, said):
         fill(tmp_path / "c", videos, built=False).close()
         with reading(tmp_path / "c") as snapshot, pytest.raises(EngineError, match=said):
-            evaluate(snapshot, np.ones((2, 8), np.float32), "text", 10, quiet)
+            evaluate(snapshot, np.ones((2, 8), np.float32), "text", 10, no_progress)
 
 
 class TestPreparing:
@@ -203,7 +204,7 @@ class TestPreparing:
         assert slow > fast
 
     def test_it_ends_when_its_progress_says_so(self, tuned):
-        def stop(fraction, what):
+        def stop(what, fraction, total):
             if what.startswith("Timing"):
                 raise Stopped("It was stopped.")
 
@@ -218,7 +219,7 @@ class TestPreparing:
         assert told.how == "needs a rebuild"
         collection.build(n_shards=2, codec="sq4")
         with reading(collection.path) as snapshot:
-            found = measure_layout(snapshot, evaluate(snapshot, QUERIES, "text", 10, quiet), setting)
+            found = measure_layout(snapshot, evaluate(snapshot, QUERIES, "text", 10, no_progress), setting)
         assert told.nbytes == pytest.approx(found.nbytes, rel=0.02)
         assert told.recall.value == pytest.approx(found.recall.value, abs=0.05)
 
@@ -228,7 +229,7 @@ class TestApplying:
         collection, tuner = small
         with Collection.open(collection.path) as reader:
             before = reader.generation
-            applied = apply.apply_setting(collection.path, tuner, LayoutSetting(3, "round_robin", 0.9), quiet)
+            applied = apply.apply_setting(collection.path, tuner, LayoutSetting(3, "round_robin", 0.9), no_progress)
             # Whoever has the collection open goes on with what is new.
             assert reader.generation > before
             assert len(reader.stats().shards) == 3
@@ -245,7 +246,7 @@ class TestApplying:
         collection, tuner = small
         before, kept = collection.generation, {name: folders(collection, name) for name in ("segments", "cells")}
 
-        def stop(fraction, what):
+        def stop(what, fraction, total):
             if what == at:
                 raise Stopped("It was stopped.")
 
@@ -260,7 +261,7 @@ class TestApplying:
         collection, tuner = small
         before = collection.generation
 
-        def stop(fraction, what):
+        def stop(what, fraction, total):
             if what == "Measuring it":
                 raise Stopped("It was stopped.")
 
@@ -272,14 +273,14 @@ class TestApplying:
         collection, tuner = small
         before = collection.generation
         today = tuner.today.setting
-        applied = apply.apply_setting(collection.path, tuner, replace(today, recall=0.8), quiet)
+        applied = apply.apply_setting(collection.path, tuner, replace(today, recall=0.8), no_progress)
         assert collection.generation == before
         assert applied.measured.setting.recall == 0.8
         assert applied.predicted.recall.value == pytest.approx(applied.measured.recall.value, abs=0.02)
 
     def test_another_codec_builds_anew(self, small):
         collection, tuner = small
-        applied = apply.apply_setting(collection.path, tuner, LayoutSetting(2, "semantic", codec="sq4"), quiet)
+        applied = apply.apply_setting(collection.path, tuner, LayoutSetting(2, "semantic", codec="sq4"), no_progress)
         assert collection.settings.codec == "sq4"
         assert applied.predicted.how == "needs a rebuild"
         assert applied.measured.how == "measured"
@@ -289,7 +290,7 @@ class TestApplying:
         collection, tuner = small
         collection.delete(collection.videos()[0].video_id)
         with pytest.raises(EngineError, match="changed by somebody else"):
-            apply.apply_setting(collection.path, tuner, replace(tuner.today.setting, recall=0.8), quiet)
+            apply.apply_setting(collection.path, tuner, replace(tuner.today.setting, recall=0.8), no_progress)
 
 
 class TestTheCommandLine:

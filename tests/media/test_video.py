@@ -18,7 +18,7 @@ from PIL import Image
 
 from engine.errors import VideoError
 from engine.media.clips import cut_clip
-from engine.media.sampling import Sample, grab, probe, sample, thumbnail
+from engine.media.sampling import Sample, encode_thumbnail, grab, probe, sample
 from testing.clips import SIZE, flat, make_clip, make_sound, pan, read_number, snow
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "videos"
@@ -162,12 +162,12 @@ class TestPictures:
         assert read_number(np.rot90(grab(found.path, found.offset), -1)) == 13
 
     def test_a_thumbnail_is_a_small_jpeg(self, clip: Path) -> None:
-        picture = Image.open(io.BytesIO(thumbnail(grab(clip, 0), width=120)))
+        picture = Image.open(io.BytesIO(encode_thumbnail(grab(clip, 0), width=120)))
         assert (picture.format, picture.size) == ("JPEG", (120, 68))
 
     def test_a_thumbnail_is_never_scaled_up(self) -> None:
         small = np.zeros((20, 30, 3), np.uint8)
-        assert Image.open(io.BytesIO(thumbnail(small))).size == (30, 20)
+        assert Image.open(io.BytesIO(encode_thumbnail(small))).size == (30, 20)
 
 
 class TestShots:

@@ -332,7 +332,7 @@ def test_the_memory_that_a_refusal_asks_for_is_enough(ram, n, dim, kind, workers
         ({"codec": "fp32", "store": "fp16"}, "The codec fp32 needs store='fp32'"),
         ({"store": ""}, "Unknown store ''; use fp16, fp32"),
         ({"shard_bytes": 0}, "holds nothing"),
-        ({"shard_bytes": 9 * GB}, "9 GB is larger than the memory, 8 GB"),
+        ({"shard_bytes": 9 * GB}, "9.7 GB is larger than the memory, 8.6 GB"),
         ({"shard_bytes": 100}, "does not hold one vector of 768 dimensions"),
         ({"shard_bytes": 4 * GB, "workers": 4, "n_vectors": 10**7}, "4 open shards"),
         ({"ram": 64 * MB}, "cannot hold .* of centroids and columns and an open shard"),
@@ -348,11 +348,11 @@ def test_what_cannot_be_planned_is_refused_in_one_sentence(changed, message):
 
 def test_a_description_names_shards_memory_and_disk():
     lines = format_plan(plan_shards(8 * GB, 3_000_000, 768)).splitlines()
-    assert lines[0] == "shards  19 of 157,895 vectors, 124 MB each when open"
-    assert lines[1].startswith("memory  2.7 GB of 8 GB: 19 of 19 shards, ")
-    assert lines[2].startswith("disk    7.2 GB: 4.3 GB stored rows, 2.2 GB sq8 codes, ")
+    assert lines[0] == "shards  19 of 157,895 vectors, 130 MB each when open"
+    assert lines[1].startswith("memory  2.9 GB of 8.6 GB: 19 of 19 shards, ")
+    assert lines[2].startswith("disk    7.7 GB: 4.6 GB stored rows, 2.3 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
-    assert lines[3].startswith("build   2.1 GB of memory")
+    assert lines[3].startswith("build   2.3 GB of memory")
     assert len(lines) == 5
     bare = format_plan(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
     assert "build" not in bare

@@ -18,7 +18,7 @@ from engine.storage.segment import Residency
 from engine.system import memory as system_memory
 from testing.worlds import DIM, FEW, VIDEOS, fill, flip, make_video, queries, segment_files
 
-needs_smaps = pytest.mark.skipif(system_memory.mapped(Path("/")) is None, reason="the system does not tell")
+needs_smaps = pytest.mark.skipif(system_memory.mapped_files(Path("/")) is None, reason="the system does not tell")
 
 
 def files_nbytes(folder: Path) -> int:
@@ -165,7 +165,7 @@ class TestMemory:
             told = collection.memory()
             assert 0 < sum(shard.mapped_nbytes for shard in told.shards) == told.mapped_nbytes
             assert all(shard.mapped_nbytes >= 4096 for shard in told.shards if shard.n_frames)
-            system_memory.let_go(collection.path)
+            system_memory.release_mapped_pages(collection.path)
             assert collection.memory().mapped_nbytes == 0
 
     @needs_smaps

@@ -477,7 +477,7 @@ def test_the_progress_of_a_build_never_falls(tmp_path, with_router):
     with fill(tmp_path / "c", SMALL, built=False, n_cells=16) as collection:
         if with_router:
             collection.use_queries(BANK)
-        collection.build(progress=lambda what, fraction: told.append((what, fraction)))
+        collection.build(progress=lambda stage, done, total: told.append((stage, done / total)))
     fractions = [fraction for _, fraction in told]
     assert fractions == sorted(fractions)
     assert 0 <= fractions[0] < fractions[-1] == 1

@@ -7,6 +7,7 @@ import pytest
 
 from engine.routing.prompts import read_prompts
 from engine.routing.query_bank import FOLDS, LEAST_TEXTS, MOST_TEXTS, Bank, of_prompts, prompts_source, unit
+from engine.system import no_progress
 from testing.worlds import queries
 
 DIM = 12
@@ -140,7 +141,7 @@ class TestQueryMetric:
 class TestPrompts:
     def test_those_whose_words_an_encoder_knows_make_a_bank(self):
         encoder, told = Words(lambda text: "dog" not in text), []
-        bank = of_prompts(encoder, "source", NONE, told.append)
+        bank = of_prompts(encoder, "source", NONE, lambda stage, done, total: told.append(done / total))
         assert bank is not None
         assert bank.source == "source"
         assert len(encoder.seen) == MOST_TEXTS
@@ -152,19 +153,19 @@ class TestPrompts:
 
     def test_an_encoder_that_cuts_long_texts_is_not_asked_for_them(self):
         encoder = Words(longest=20)
-        of_prompts(encoder, "source", NONE, lambda fraction: None)
+        of_prompts(encoder, "source", NONE, no_progress)
         assert encoder.seen
         assert max(len(text) for text in encoder.seen) <= 20
 
     def test_an_encoder_that_does_not_tell_is_taken_at_its_word(self):
         encoder = Words()
         encoder.unknown_words = encoder.too_long = None
-        assert of_prompts(encoder, "source", NONE, lambda fraction: None) is not None
+        assert of_prompts(encoder, "source", NONE, no_progress) is not None
 
     def test_an_encoder_that_knows_too_few_of_them_gives_no_bank(self):
         known = set(read_prompts()[: LEAST_TEXTS - 1])
         encoder = Words(known.__contains__)
-        assert of_prompts(encoder, "source", NONE, lambda fraction: None) is None
+        assert of_prompts(encoder, "source", NONE, no_progress) is None
         assert not encoder.seen
 
     def test_a_bank_of_prompts_is_named_after_the_prompts_and_the_encoder(self):

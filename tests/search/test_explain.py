@@ -14,6 +14,7 @@ from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CollectionError
 from engine.search.explain import Cause, Missed
 from engine.search.ground_truth import Truth
+from engine.system import no_progress
 from engine.types import Filter, FrameBatch, NewVideo, Reason, ReasonCode, ShardState
 from testing.worlds import DIM, FEW, VIDEOS, fill, make_video, queries
 from tests.search.test_preview import filters
@@ -30,7 +31,7 @@ def learned(tmp_path_factory):
         path = tmp_path_factory.mktemp("learned") / "c"
         with Collection.create(path, dim=24, n_shards=8, route="routed", codec="sq4") as collection:
             collection.use_queries(world.text_queries(600, seed=2))
-            write_synthetic(collection, world, 6000, build=True, progress=lambda what, fraction: None)
+            write_synthetic(collection, world, 6000, build=True)
             yield collection, world.text_queries(40, seed=1)
 
 
@@ -48,7 +49,7 @@ def learned(tmp_path_factory):
 def test_missed_and_found_together_are_the_exact_answer(learned, how):
     collection, asked = learned
     with collection._generations.reading() as snapshot:
-        truth = Truth.of(snapshot, asked, 10, lambda done, total: None)
+        truth = Truth.of(snapshot, asked, 10, no_progress)
     for i, query in enumerate(asked):
         result = collection.search(query, 10, **how)
         missed = collection.missed(query, result, **how)

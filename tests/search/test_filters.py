@@ -16,23 +16,12 @@ ROUTED = {"n_probe": 10**6, "max_shards": 10**6}
 
 
 FILTERS = [
-    Filter(videos=("v1",)),
     Filter(videos=("v0", "v3")),
-    Filter(seconds=(10.0, None)),
-    Filter(seconds=(None, 10.0)),
-    Filter(seconds=(20.0, 22.0)),
-    Filter(captured=(datetime(2024, 5, 1, 9, 0, 30), None)),
-    Filter(captured=(None, datetime(2024, 5, 1, 9, 0, 30))),
-    Filter(dayparts=("morning",)),
-    Filter(dayparts=("night", "evening")),
-    Filter(hours=(9, 14)),
     Filter(hours=(4, 5, 6, 7, 8), dayparts=("night",)),
-    Filter(tags_any=("object:dog", "weather:snow")),
-    Filter(tags_all=("object:dog", "scene:beach")),
-    Filter(tags_none=("object:dog",)),
     Filter(videos=("v0", "v1", "v4"), seconds=(4.0, 40.0), tags_any=TAGS[:3], tags_none=("weather:snow",)),
     Filter(dayparts=("night",), tags_all=("object:cat",), captured=(datetime(2024, 5, 1), None)),
 ]
+"""What each field means is kept by `tests/frames/test_filters.py`; here, that searches keep to it."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +50,7 @@ class TestFilters:
             assert len(routed.hits) == min(8, mask.sum())
 
     @pytest.mark.usefixtures("coded")
-    @pytest.mark.parametrize("where", FILTERS[::3], ids=range(len(FILTERS[::3])))
+    @pytest.mark.parametrize("where", FILTERS[2:], ids=range(2))
     def test_codes_are_searched_under_a_filter_too(self, tmp_path, flat, where, monkeypatch):
         monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", 0)
         with fill(tmp_path / "c", VIDEOS) as collection:
@@ -71,14 +60,17 @@ class TestFilters:
                     assert_answers(found.hits, flat, query, 8, flat.passes(where))
 
     @pytest.mark.parametrize("exact", [True, False])
-    @pytest.mark.parametrize("where", FILTERS, ids=range(len(FILTERS)))
-    def test_a_pruned_shard_never_holds_a_match(self, striped, flat, where, exact):
-        matching = set(flat.frame_id[flat.passes(where)].tolist())
-        trace = striped.search(queries(1)[0], 5, exact=exact, where=where).trace
-        for shard in trace.shards:
-            if shard.state is ShardState.PRUNED:
-                assert shard.reason
-                assert not [i for i in matching if i % STRIPES == shard.shard]
+    def test_a_pruned_shard_never_holds_a_match(self, striped, flat, exact):
+        n_pruned = 0
+        for where in FILTERS:
+            matching = set(flat.frame_id[flat.passes(where)].tolist())
+            trace = striped.search(queries(1)[0], 5, exact=exact, where=where).trace
+            n_pruned += trace.count(ShardState.PRUNED)
+            for shard in trace.shards:
+                if shard.state is ShardState.PRUNED:
+                    assert shard.reason
+                    assert not [i for i in matching if i % STRIPES == shard.shard]
+        assert n_pruned
 
     def test_shards_are_pruned_by_their_statistics_alone(self, tmp_path):
         with fill(tmp_path / "c", VIDEOS, built=False) as collection:
@@ -117,7 +109,7 @@ class TestFilters:
 class TestCost:
     """Scoring all that passes, or routing to it, whichever costs less; the answer of an exact search is always the same."""
 
-    @pytest.mark.parametrize("where", FILTERS[::2], ids=range(len(FILTERS[::2])))
+    @pytest.mark.parametrize("where", FILTERS[2:], ids=range(2))
     @pytest.mark.parametrize("matches", [0, 10**6])
     @pytest.mark.parametrize("scattered", [0.0, 10**6])
     def test_what_it_thinks_things_cost_never_changes_the_answer_of_exact(
@@ -153,13 +145,13 @@ class TestCost:
 
 
 class TestHours:
-    @pytest.mark.parametrize("hour", range(24))
-    def test_every_hour_of_the_day_finds_exactly_what_was_filmed_in_it(self, town, flat, hour):
-        where = Filter(hours=(hour,))
-        mask = flat.passes(where)
-        result = town.search(queries(1)[0], N, exact=True, where=where)
-        assert {hit.frame_id for hit in result.hits} == set(flat.frame_id[mask].tolist())
-        assert bool(result.trace.warnings) == (not mask.any())
+    def test_every_hour_of_the_day_finds_exactly_what_was_filmed_in_it(self, town, flat):
+        for hour in range(24):
+            where = Filter(hours=(hour,))
+            mask = flat.passes(where)
+            result = town.search(queries(1)[0], N, exact=True, where=where)
+            assert {hit.frame_id for hit in result.hits} == set(flat.frame_id[mask].tolist())
+            assert bool(result.trace.warnings) == (not mask.any())
 
     def test_shards_filmed_at_other_hours_are_ruled_out_in_words(self, tmp_path):
         with fill(tmp_path / "c", VIDEOS, placement="time_of_day", options={"by": "hour"}, n_shards=24) as collection:

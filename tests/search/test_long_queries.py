@@ -16,8 +16,8 @@ from engine.cli.main import main
 from engine.embedding.encoder import OpenClipEncoder
 from engine.system import bounds
 from engine.text.hints import HintReader
-from engine.text.to_filter import as_filter
-from engine.text.unknown_words import unheard
+from engine.text.to_filter import hints_to_filter
+from engine.text.unknown_words import find_unknown_words
 from testing.worlds import DIM, VIDEOS, fill
 from ui.compare import comparison
 from ui.search import link
@@ -91,11 +91,11 @@ def seconds(work: Callable[[], object]) -> float:
 def test_the_longest_query_is_read_within_20_ms(name: str, encoder: OpenClipEncoder, reader: HintReader) -> None:
     def hints() -> None:
         with suppress(ValueError):  # They may contradict each other.
-            as_filter(reader.read(text))
+            hints_to_filter(reader.read(text))
 
     text = LONG[name]
     assert seconds(hints) < 0.02
-    assert seconds(lambda: unheard(encoder, text)) < 0.02
+    assert seconds(lambda: find_unknown_words(encoder, text)) < 0.02
     assert seconds(lambda: encoder.too_long(text)) < 0.02
 
 
@@ -107,7 +107,7 @@ def test_a_caption_with_a_word_of_any_length_is_tokenized_in_time_in_line_with_i
 def test_hints_are_made_a_filter_in_time_in_line_with_their_number(reader: HintReader) -> None:
     hints = [hint for _ in range(100) for hint in reader.read(LONG["a list"])]
     assert len(hints) == 10_000
-    assert seconds(lambda: as_filter(hints)) < 0.5
+    assert seconds(lambda: hints_to_filter(hints)) < 0.5
 
 
 class TestEngine:
@@ -163,7 +163,7 @@ class TestEngine:
     def test_readers_of_words_refuse_what_is_longer_than_a_query(
         self, reader: HintReader, encoder: OpenClipEncoder
     ) -> None:
-        for read in (reader.read, lambda text: unheard(encoder, text)):
+        for read in (reader.read, lambda text: find_unknown_words(encoder, text)):
             with pytest.raises(ValueError, match="The query has 501 characters; give at most 500"):
                 read("x" * (N + 1))
 

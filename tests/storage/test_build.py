@@ -15,15 +15,12 @@ from engine.storage.build import draw_blueprint
 from engine.storage.gather import Gathered
 from engine.storage.rows import prepare_rows
 from engine.storage.views import SegmentView
+from engine.system import no_progress
 from engine.vectors import cells as cells_module
 from testing.worlds import DIM, Flat, fill, make_video, snapshot_of
 
 VIDEOS = [make_video(i, 12) for i in range(4)]
 FLAT = Flat.of(VIDEOS)
-
-
-def quiet(what: str, fraction: float) -> None:
-    """Nobody watches."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +82,7 @@ class TestDraw:
     @pytest.mark.parametrize("placement", PLACEMENTS)
     def test_every_frame_has_one_cell_and_one_shard(self, snapshot, placement):
         drawn = draw_blueprint(
-            snapshot, replace(snapshot.settings, placement=placement, n_shards=3), 4, 5, quiet, keep=None
+            snapshot, replace(snapshot.settings, placement=placement, n_shards=3), 4, 5, no_progress, keep=None
         )
         assert (drawn.cells.cells_id, drawn.layout.layout_id, drawn.layout.placement) == (4, 5, placement)
         shards = [drawn.of(shard) for shard in range(len(drawn.layout.names))]
@@ -95,8 +92,8 @@ class TestDraw:
         assert drawn.cells.two_level == (placement == "hierarchical")
 
     def test_cells_that_are_kept_keep_every_frame_where_it_is(self, snapshot):
-        first = draw_blueprint(snapshot, replace(snapshot.settings, n_shards=3), 1, 2, quiet, keep=None)
-        again = draw_blueprint(snapshot, replace(snapshot.settings, n_shards=3), 9, 2, quiet, keep=first.cells)
+        first = draw_blueprint(snapshot, replace(snapshot.settings, n_shards=3), 1, 2, no_progress, keep=None)
+        again = draw_blueprint(snapshot, replace(snapshot.settings, n_shards=3), 9, 2, no_progress, keep=first.cells)
         assert again.cells is first.cells
         # These segments were never in cells: what is stored with them counts.
         assert set(again.frames.columns.cell.tolist()) == {0}
@@ -110,15 +107,15 @@ class TestDraw:
         settings = replace(snapshot.settings, n_cells=10)
         for nbytes in (10**9, 4 * DIM * 20, 1):
             monkeypatch.setattr(build_module, "TRAIN_NBYTES", nbytes)
-            draw_blueprint(snapshot, settings, 1, 1, quiet, keep=None)
+            draw_blueprint(snapshot, settings, 1, 1, no_progress, keep=None)
         assert seen == [48, 20, 10]
 
     def test_more_cells_than_frames_are_as_many_as_frames(self, snapshot):
-        drawn = draw_blueprint(snapshot, replace(snapshot.settings, n_cells=1000), 1, 1, quiet, keep=None)
+        drawn = draw_blueprint(snapshot, replace(snapshot.settings, n_cells=1000), 1, 1, no_progress, keep=None)
         assert len(drawn.cells) == 48
 
     def test_it_is_drawn_the_same_every_time(self, snapshot):
-        one, other = (draw_blueprint(snapshot, snapshot.settings, 1, 1, quiet, keep=None) for _ in range(2))
+        one, other = (draw_blueprint(snapshot, snapshot.settings, 1, 1, no_progress, keep=None) for _ in range(2))
         np.testing.assert_array_equal(one.shard_of, other.shard_of)
         np.testing.assert_array_equal(one.cells.centroids, other.cells.centroids)
 

@@ -150,7 +150,7 @@ class TestReshard:
 
     def test_progress_rises_from_zero_to_one(self, collection):
         seen: list[float] = []
-        collection.reshard(n_shards=5, progress=lambda what, fraction: seen.append(fraction))
+        collection.reshard(n_shards=5, progress=lambda stage, done, total: seen.append(done / total))
         assert seen == sorted(seen)
         assert seen[-1] == 1
 

@@ -196,7 +196,7 @@ class TestBuild:
 
     def test_progress_rises_from_zero_to_one(self, collection):
         seen: list[float] = []
-        collection.build(progress=lambda what, fraction: seen.append(fraction))
+        collection.build(progress=lambda stage, done, total: seen.append(done / total))
         assert seen[0] == 0
         assert seen == sorted(seen)
         assert seen[-1] == 1

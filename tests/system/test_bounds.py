@@ -14,7 +14,7 @@ from engine.datasets.synthetic import World
 from engine.errors import VideoError
 from engine.frames.columns import Tags, join_tags
 from engine.importers.aic import import_aic
-from engine.importers.videos import describe
+from engine.importers.videos import read_video_info
 from engine.reports.capacity import plan_shards
 from engine.system import bounds
 from engine.types import Filter, FrameBatch, NewVideo
@@ -313,7 +313,7 @@ class TestSidecars:
         make_clip(path, seconds=0.3, size=(64, 36), shots=("red",))
         (tmp_path / "videos.json").write_text(json.dumps([{"file": "a.mp4"} | told]))
         with pytest.raises(VideoError, match=why) as caught:
-            describe(path, 1.0, False)
+            read_video_info(path, 1.0, False)
         assert "secret" not in str(caught.value)
 
     def test_it_is_read_bounded_and_follows_its_changes(self, tmp_path, monkeypatch):
@@ -321,12 +321,12 @@ class TestSidecars:
         make_clip(path, seconds=0.3, size=(64, 36), shots=("red",))
         for title, kept in (("One\ntwo", "One two"), ("Three", "Three")):
             sidecar.write_text(json.dumps([{"file": "a.mp4", "title": title}, {"file": "a.mp4", "title": "later"}]))
-            assert describe(path, 1.0, False).title == kept
+            assert read_video_info(path, 1.0, False).title == kept
         for content in ("[" * 100_000, '[{"file": {}}]', "[1]", "{}x"):
             sidecar.write_text(content)
             with pytest.raises(VideoError, match="is not a list of entries"):
-                describe(path, 1.0, False)
+                read_video_info(path, 1.0, False)
         monkeypatch.setattr(bounds, "MAX_TEXT_NBYTES", 10)
         sidecar.write_text(json.dumps([{"file": "a.mp4"}]))
         with pytest.raises(VideoError, match="at most 10 are read"):
-            describe(path, 1.0, False)
+            read_video_info(path, 1.0, False)

@@ -19,7 +19,7 @@ from engine.cli.trust import allow
 from engine.datasets.sample_town import VIDEOS
 from engine.embedding.encoder import SHIPPED_FOLDER
 from engine.errors import EncoderError, NotFound, ReadOnly, Untrusted
-from engine.importers.create import existing
+from engine.importers.create import open_existing
 from engine.importers.videos import ingest
 from engine.system import trust
 from engine.system.trust import Trust, encoder_path
@@ -241,7 +241,7 @@ class TestNotes:
         assert shown(tmp_path / "c") == (False, True)
 
     def test_they_do_not_grow_without_bound(self, tmp_path, state, monkeypatch):
-        monkeypatch.setattr(trust, "MAX_NBYTES", 500)
+        monkeypatch.setattr(trust, "_MAX_NBYTES", 500)
         one = Trust(tmp_path / "c")
         assert [one.allow("film", [f"/{i}" + "x" * 100]) for i in range(4)] == [True, True, False, False]
         (note,) = state.rglob("*.jsonl")
@@ -345,7 +345,7 @@ class TestEncoders:
         with Collection.open(tmp_path / "c") as collection:
             collection.build()
         shelf = Shelf(None, tmp_path / "town", tmp_path)  # type: ignore[arg-type]
-        opened = shelf._open(Place("folder-c", "c", "folder", tmp_path / "c"), lambda fraction, note: None)
+        opened = shelf._open(Place("folder-c", "c", "folder", tmp_path / "c"), lambda stage, done, total: None)
         opened.collection.close()
         assert "is not loaded" in opened.textless
         assert loads == []
@@ -363,7 +363,7 @@ class TestEncoders:
     def test_saying_it_again_allows_it(self, tmp_path, loads, town_encoder):
         (tmp_path / "model").mkdir()
         self.make(tmp_path / "c", town_encoder, str(tmp_path / "model")).rename(tmp_path / "d")
-        existing(tmp_path / "d", {"encoder": str(tmp_path / "model")}).close()
+        open_existing(tmp_path / "d", {"encoder": str(tmp_path / "model")}).close()
         self.search(tmp_path / "d")
         assert len(loads) == 1
 

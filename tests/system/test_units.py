@@ -1,4 +1,4 @@
-"""Sizes and counts as people write and read them."""
+"""Sizes and counts, as people write and read them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from hypothesis import strategies as st
 
 from engine.system.units import parse_bytes, parse_count, readable_bytes
 
-MB, GB = 1 << 20, 1 << 30
-
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("8G", 8 * GB),
-        ("8GB", 8 * GB),
-        ("8 GiB", 8 * GB),
-        (" 8gb ", 8 * GB),
-        ("1.5 GB", 3 * GB // 2),
-        ("512MB", 512 * MB),
-        ("64k", 64 << 10),
-        ("2TB", 2 << 40),
+        ("8G", 8 * 10**9),
+        (" 8gb ", 8 * 10**9),
+        ("1.5 GB", 1_500_000_000),
+        ("512MB", 512 * 10**6),
+        ("64k", 64_000),
+        ("2TB", 2 * 10**12),
+        ("8 GiB", 8 << 30),
+        ("512mi", 512 << 20),
         ("100 B", 100),
         ("1000000", 1_000_000),
         ("0", 0),
@@ -32,7 +30,7 @@ def test_sizes_are_read_as_people_write_them(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "GB", "eight GB", "-8GB", "8 XB", "8GBs", "1e9", "8,5GB", ".5GB", "8G B", "9" * 400]
+    "text", ["", "GB", "eight GB", "-8GB", "8 XB", "8GBs", "8 iB", "1e9", "8,5GB", ".5GB", "8G B", "9" * 400]
 )
 def test_what_is_not_a_size_is_refused_by_name(text):
     with pytest.raises(ValueError, match="is not a size") as caught:
@@ -44,21 +42,20 @@ def test_what_is_not_a_size_is_refused_by_name(text):
     ("nbytes", "expected"),
     [
         (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KB"),
-        (512 * MB, "512 MB"),
-        (GB - 1, "1 GB"),
-        (8 * GB, "8 GB"),
-        (2_588_396_592, "2.4 GB"),
-        (3 << 50, "3072 TB"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (512 * 10**6, "512 MB"),
+        (10**9 - 1, "1 GB"),
+        (2_588_396_592, "2.6 GB"),
+        (3 * 10**15, "3000 TB"),
     ],
 )
-def test_bytes_are_shown_with_two_or_three_digits_and_a_unit(nbytes, expected):
+def test_bytes_are_written_with_two_or_three_digits_and_a_unit(nbytes, expected):
     assert readable_bytes(nbytes) == expected
 
 
-@given(st.integers(1, 1 << 50))
-def test_a_shown_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nbytes):
+@given(st.integers(1, 10**15))
+def test_a_written_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nbytes):
     assert parse_bytes(readable_bytes(nbytes)) == pytest.approx(nbytes, rel=0.05)
     assert parse_bytes(readable_bytes(nbytes, up=True)) >= nbytes
 
@@ -68,14 +65,11 @@ def test_a_shown_size_reads_back_within_a_twentieth_and_rounded_up_never_less(nb
     [
         ("3,000,000", 3_000_000),
         ("3 000 000", 3_000_000),
-        ("3000000", 3_000_000),
         ("3 M", 3_000_000),
-        ("3m", 3_000_000),
         (" 3 million ", 3_000_000),
         ("1.5M", 1_500_000),
         ("250k", 250_000),
         ("7", 7),
-        ("1,234", 1_234),
         ("1.000001 M", 1_000_001),
     ],
 )

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.datasets.synthetic_space import KINDS
-from engine.embedding.tagger import Kind, Vocabulary, load_vocabulary
+from engine.datasets.synthetic_space import LABELS
+from engine.embedding.tagger import TagKind, Vocabulary, load_vocabulary
 from engine.errors import EngineError
 from engine.system.bounds import MAX_QUERY
 from engine.text import lexicon
 from engine.text.hints import Hint, HintReader, read_hints
 from engine.text.lexicon import make_lexicon
-from engine.text.times import plain
-from engine.text.to_filter import as_filter, can_act
+from engine.text.times import plain_text
+from engine.text.to_filter import can_filter, hints_to_filter
 from engine.types import DAYPARTS, Filter
 
 WORDS = """no not without never nobody people dog dogs cats or and , . in the a an street red orange eating building snowy
@@ -43,7 +43,7 @@ def spoken(text: str) -> list[str]:
 
 def where(text: str, **options) -> Filter:
     """The filter of all hints in a text, which must hold it without a rest."""
-    narrowed = as_filter(read_hints(text), **options)
+    narrowed = hints_to_filter(read_hints(text), **options)
     assert narrowed.notes == ()
     return narrowed.where
 
@@ -114,11 +114,11 @@ class TestWords:
 
     @pytest.mark.parametrize("kind", ["colour", "action"])
     def test_made_up_colours_and_actions_are_understood(self, kind):
-        for label in KINDS[kind].split():
+        for label in LABELS[kind].split():
             assert tags(f"somebody is {label}")[1:] == [f"{kind}:{label}"]
 
     def test_labels_of_another_vocabulary_are_understood(self):
-        other = Vocabulary((Kind("object", "any", {"hot dog": ("a hot dog",), "pony": ("a pony",)}),))
+        other = Vocabulary((TagKind("object", "any", {"hot dog": ("a hot dog",), "pony": ("a pony",)}),))
         assert tags("hot dogs, a hot dog and ponies near a bus", vocabulary=other) == [
             "object:hot dog",
             "object:hot dog",
@@ -405,7 +405,7 @@ class TestFilter:
         )
 
     def test_one_of_the_alternatives_alone_must_hold(self):
-        assert as_filter(read_hints("dogs or cats")[1:]).where == Filter(tags_all=("object:cat",))
+        assert hints_to_filter(read_hints("dogs or cats")[1:]).where == Filter(tags_all=("object:cat",))
 
     def test_several_scenes_are_alternatives_for_a_frame_has_one(self):
         assert where("a street, then a beach").tags_any == ("scene:street", "scene:beach")
@@ -414,7 +414,7 @@ class TestFilter:
         assert where("a man and a woman").tags_all == ("object:person",)
 
     def test_a_second_list_of_alternatives_is_told_and_left_out(self):
-        narrowed = as_filter(read_hints("dogs or cats in snow or rain"))
+        narrowed = hints_to_filter(read_hints("dogs or cats in snow or rain"))
         assert narrowed.where == Filter(tags_any=("object:dog", "object:cat"))
         assert narrowed.notes == ("A filter holds one list of alternatives: “snow” or “rain” is left out.",)
 
@@ -426,8 +426,8 @@ class TestFilter:
 
     def test_what_depends_on_the_duration_needs_it(self):
         hints = read_hints("last 2 minutes")
-        assert as_filter(hints).where == Filter()
-        assert as_filter(hints).notes == (
+        assert hints_to_filter(hints).where == Filter()
+        assert hints_to_filter(hints).notes == (
             "“last 2 minutes” depends on how long each video is, which a filter cannot say: it is left out.",
         )
         assert where("last 2 minutes", duration=600).seconds == (480, None)
@@ -436,7 +436,7 @@ class TestFilter:
 
     def test_what_a_span_of_time_cannot_say_is_told_and_left_out(self):
         for text in ("not between 1 and 2 minutes", "before 0:30 or after 1:30"):
-            narrowed = as_filter(read_hints(text))
+            narrowed = hints_to_filter(read_hints(text))
             assert narrowed.where == Filter()
             assert len(narrowed.notes) == sum(hint.when is not None for hint in read_hints(text))
 
@@ -446,15 +446,17 @@ class TestFilter:
         assert where("not after 2 am").hours == (0, 1)
 
     def test_days_and_minutes_are_told_and_left_out(self):
-        narrowed = as_filter(read_hints("on Tuesday morning"))
+        narrowed = hints_to_filter(read_hints("on Tuesday morning"))
         assert narrowed.where == Filter(hours=tuple(range(5, 12)))
         assert narrowed.notes == (
             "A filter knows no days of the week: of “on Tuesday morning” only the hours are kept.",
         )
         for text in ("on Sunday", "not on Sunday morning"):
-            assert as_filter(read_hints(text)).where == Filter()
-            assert "is left out" in as_filter(read_hints(text)).notes[0]
-        assert as_filter(read_hints("at 18:30")).notes == ("A filter goes by whole hours, which “at 18:30” does not.",)
+            assert hints_to_filter(read_hints(text)).where == Filter()
+            assert "is left out" in hints_to_filter(read_hints(text)).notes[0]
+        assert hints_to_filter(read_hints("at 18:30")).notes == (
+            "A filter goes by whole hours, which “at 18:30” does not.",
+        )
 
     def test_a_time_of_day_is_how_it_looks_or_else_the_clock(self):
         assert where("at night") == where("at night", tags={"time:night"}) == Filter(tags_all=("time:night",))
@@ -464,12 +466,12 @@ class TestFilter:
         assert where("in the evening before 7 pm", tags=set()) == Filter(dayparts=("evening",), hours=tuple(range(19)))
 
     def test_a_tag_that_no_frame_carries_is_told_and_left_out(self):
-        narrowed = as_filter(read_hints("a red dog"), tags={"object:dog"})
+        narrowed = hints_to_filter(read_hints("a red dog"), tags={"object:dog"})
         assert narrowed.where == Filter(tags_all=("object:dog",))
         assert narrowed.notes == ("No frame carries colour:red: “red” is left out.",)
 
     def test_no_hints_let_everything_pass(self):
-        assert not as_filter([]).where
+        assert not hints_to_filter([]).where
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
@@ -484,23 +486,28 @@ class TestFilter:
     )
     def test_hints_that_contradict_each_other_are_named(self, text, sentence):
         with pytest.raises(ValueError, match="choose one") as caught:
-            as_filter(read_hints(text))
+            hints_to_filter(read_hints(text))
         assert str(caught.value) == sentence
 
     def test_a_part_of_the_day_and_an_hour_outside_it_contradict_each_other(self):
         with pytest.raises(ValueError, match="No hour is both in the morning"):
-            as_filter(read_hints("in the morning, after 7 pm"), tags=set())
+            hints_to_filter(read_hints("in the morning, after 7 pm"), tags=set())
 
     def test_which_hints_can_act_depends_on_what_a_collection_carries(self):
         dog, night, moment, clock = read_hints("a dog at night in the first minute after 7 pm")
         carried = {"object:dog"}
-        assert [can_act(hint, carried, clock=False) for hint in (dog, night, moment, clock)] == [
+        assert [can_filter(hint, carried, clock=False) for hint in (dog, night, moment, clock)] == [
             True,
             False,
             True,
             False,
         ]
-        assert [can_act(hint, set(), clock=True) for hint in (dog, night, moment, clock)] == [False, True, True, True]
+        assert [can_filter(hint, set(), clock=True) for hint in (dog, night, moment, clock)] == [
+            False,
+            True,
+            True,
+            True,
+        ]
 
 
 texts = st.one_of(
@@ -524,7 +531,7 @@ class TestAnyText:
     @given(text=texts, duration=st.none() | st.floats(0.1, 1e5))
     def test_hints_come_to_a_filter_or_to_a_contradiction(self, text, duration):
         try:
-            narrowed = as_filter(read_hints(text), duration=duration)
+            narrowed = hints_to_filter(read_hints(text), duration=duration)
             sentences, hours = narrowed.notes, narrowed.where.hours
         except ValueError as error:
             sentences, hours = (str(error),), ()
@@ -534,12 +541,12 @@ class TestAnyText:
     @settings(max_examples=60)
     @given(text=texts)
     def test_capitals_change_nothing(self, text):
-        if len(text.upper()) == len(text) and plain(text.upper()) == plain(text):
+        if len(text.upper()) == len(text) and plain_text(text.upper()) == plain_text(text):
             assert [(h.start, h.tag) for h in read_hints(text.upper())] == [(h.start, h.tag) for h in read_hints(text)]
 
     @given(text=st.text(max_size=60))
     def test_plain_text_keeps_every_place(self, text):
-        assert len(plain(text)) == len(text)
+        assert len(plain_text(text)) == len(text)
 
     @pytest.mark.parametrize("piece", ["a dog or ", "7", " ", "between 5 and ", "1:20-"])
     def test_a_long_text_is_read_to_its_end_and_a_longer_one_refused(self, piece):

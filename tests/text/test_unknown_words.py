@@ -3,7 +3,7 @@
 import pytest
 
 from engine.embedding.encoder import load_encoder
-from engine.text.unknown_words import Unheard, unheard
+from engine.text.unknown_words import UnknownWords, find_unknown_words
 
 
 class Knows:
@@ -35,24 +35,27 @@ TOWN = Knows("a", "red", "car", "the", "in", "next", "to")
     ],
 )
 def test_they_are_named_and_little_words_do_not_count_as_known(text, words, alone):
-    assert unheard(TOWN, text) == Unheard(words, alone)
+    assert find_unknown_words(TOWN, text) == UnknownWords(words, alone)
 
 
 def test_it_is_said_in_one_sentence():
-    assert Unheard((), alone=False).told() == ""
-    assert Unheard(("yurt",), alone=False).told() == "The encoder has never seen “yurt” and went by the other words."
-    alone = Unheard(("yurt", "*igloo*", "tipi"), alone=True).told(lambda word: word.replace("*", r"\*"))
+    assert UnknownWords((), alone=False).sentence() == ""
+    assert (
+        UnknownWords(("yurt",), alone=False).sentence()
+        == "The encoder has never seen “yurt” and went by the other words."
+    )
+    alone = UnknownWords(("yurt", "*igloo*", "tipi"), alone=True).sentence(lambda word: word.replace("*", r"\*"))
     assert alone.startswith(
         r"The encoder has never seen “yurt”, “\*igloo\*” and “tipi”, so the order of the frames is by chance"
     )
 
 
 def test_an_encoder_that_cannot_tell_knows_every_word():
-    assert unheard(object(), "a quokka") == Unheard((), alone=False)
+    assert find_unknown_words(object(), "a quokka") == UnknownWords((), alone=False)
 
 
 def test_the_town_knows_its_colours_and_nothing_of_quokkas():
     town = load_encoder(device="cpu")
-    assert unheard(town, "a violet bicycle beside a grey cat at night").words == ()
-    assert unheard(town, "a quokka on a zeppelin") == Unheard(("quokka", "zeppelin"), alone=True)
-    assert unheard(town, "a red zeppelin") == Unheard(("zeppelin",), alone=False)
+    assert find_unknown_words(town, "a violet bicycle beside a grey cat at night").words == ()
+    assert find_unknown_words(town, "a quokka on a zeppelin") == UnknownWords(("quokka", "zeppelin"), alone=True)
+    assert find_unknown_words(town, "a red zeppelin") == UnknownWords(("zeppelin",), alone=False)

@@ -23,7 +23,7 @@ def held(gate: threading.Event, order: list[str] | None = None, name: str = "") 
         if order is not None:
             order.append(name)
         while not gate.wait(0.01):
-            report(0.5, "waiting")
+            report("waiting", 0.5, 1.0)
         return name
 
     return work
@@ -33,7 +33,7 @@ def test_a_job_gives_what_its_work_returned_and_says_how_far_it_is(board: Board)
     gate = threading.Event()
     job = board.start("a", held(gate, name="done"))
     assert job is not None
-    while job.note != "waiting":
+    while job.note != "Waiting":
         job.wait(0.01)
     assert job.running
     assert job.fraction == 0.5

@@ -138,7 +138,7 @@ class TestGettingReady:
 
 def _until_stopped(report: Any) -> None:
     while True:
-        report(0.5, "waiting")
+        report("waiting", 0.5, 1.0)
 
 
 CHANGES = [

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from engine import Collection
 from engine.cli import output
 from engine.importers.create import from_table
-from engine.system.escape import cell, visible, why
+from engine.system.escape import reason_unreadable, spreadsheet_cell, visible
 from testing.app import ROOT, served
 from testing.app import visit as open_visit
 from testing.nasty import SNIPPETS, nasty
@@ -150,8 +150,8 @@ class TestWords:
 class TestTables:
     @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "\ta", "\ra", "'=1", "''-1"])
     def test_a_formula_gets_an_apostrophe(self, text: str) -> None:
-        assert cell(text).startswith("'")
-        assert cell("plain -1") == "plain -1"
+        assert spreadsheet_cell(text).startswith("'")
+        assert spreadsheet_cell("plain -1") == "plain -1"
 
     def test_an_export_as_csv_has_no_formula_and_comes_back_as_it_was(self, tmp_path: Path) -> None:
         names = ["=cmd|'/c calc'!A0", "+1", "-abc", "@home", "'=1", "''+1", "'quoted'", "plain"]
@@ -221,4 +221,4 @@ class TestReasons:
         for call in (lambda: int("hunter2"), lambda: np.dtype("hunter2"), lambda: "\udc80hunter2".encode()):
             with pytest.raises((ValueError, TypeError)) as caught:
                 call()
-            assert "hunter2" not in why(caught.value)
+            assert "hunter2" not in reason_unreadable(caught.value)

@@ -17,9 +17,9 @@ from engine import Collection
 from engine.errors import CorruptData, NotACollection, Untrusted, VideoError
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
-from engine.importers.create import filled, videos_at
+from engine.importers.create import open_or_create, videos_at
 from engine.importers.vectors import open_vectors
-from engine.importers.videos import describe
+from engine.importers.videos import read_video_info
 from engine.search.ground_truth import reading
 from engine.storage import pictures as media
 from engine.storage.collection_files import FILES, NUMBERED, RENDERED, discard_collection
@@ -180,7 +180,7 @@ class TestRemoving:
 
     def test_a_failed_import_takes_away_only_what_it_made(self, tmp_path, home):
         def fail(into: Path) -> None:
-            with filled(into, {}, lambda: DIM) as collection:
+            with open_or_create(into, {}, lambda: DIM) as collection:
                 (collection.path / "leases" / "mine.txt").write_text("mine")
                 (collection.path / "clips").symlink_to(home)
                 raise ValueError("no good")
@@ -337,19 +337,19 @@ class TestWhatIsImported:
             open_vectors(tmp_path / "a.npy")
         put(tmp_path / "a.mp4", kind, tmp_path, monkeypatch)
         with pytest.raises(VideoError, match=r"is not a file|is a folder"):
-            describe(tmp_path / "a.mp4", 1.0, False)
+            read_video_info(tmp_path / "a.mp4", 1.0, False)
 
     def test_a_link_to_itself_is_told(self, tmp_path):
         (tmp_path / "a.mp4").symlink_to("a.mp4")
         with pytest.raises(VideoError, match="leads to itself"):
-            describe(tmp_path / "a.mp4", 1.0, False)
+            read_video_info(tmp_path / "a.mp4", 1.0, False)
 
     @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
     def test_a_list_of_videos_that_is_no_file_is_told(self, tmp_path, kind, monkeypatch):
         make_clip(tmp_path / "a.mp4", 0.5)
         put(tmp_path / "videos.json", kind, tmp_path / "gone", monkeypatch)
         with pytest.raises(VideoError, match=r"videos\.json"):
-            describe(tmp_path / "a.mp4", 1.0, False)
+            read_video_info(tmp_path / "a.mp4", 1.0, False)
 
     def test_a_folder_of_videos_with_a_link_out_of_it_is_refused_unless_that_was_named(self, tmp_path, monkeypatch):
         (tmp_path / "in").mkdir()

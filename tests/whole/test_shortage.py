@@ -24,8 +24,8 @@ from engine.errors import Busy, EngineError, ResourceExhausted, VideoError
 from engine.media.sampling import grab, probe
 from engine.storage import catalog, pictures, thumbnails
 from engine.system.files import write_files
-from engine.system.process import check_addresses, raise_limits
-from engine.system.system_errors import can_start, shortage
+from engine.system.process import check_address_space, raise_open_file_limit
+from engine.system.system_errors import can_start_threads, shortage
 from engine.types import FrameBatch, NewVideo, ShardState
 from engine.vectors import lists
 from engine.vectors.clustering import kmeans
@@ -237,7 +237,7 @@ class TestOpenFiles:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, hard), hard))
-            raise_limits()
+            raise_open_file_limit()
             assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, 65_536), hard)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -309,7 +309,7 @@ class TestMemory:
     def test_too_few_addresses_are_told_before_the_libraries_crash(self, monkeypatch):
         monkeypatch.setattr(resource, "getrlimit", lambda which: (500 << 20, 500 << 20))
         with pytest.raises(ResourceExhausted, match=r"524 MB.*ulimit -v"):
-            check_addresses()
+            check_address_space()
 
 
 class TestThreads:
@@ -322,9 +322,9 @@ class TestThreads:
     def test_files_are_written_and_videos_stored_where_none_can_be_started(self, tmp_path):
         with no_threads():
             write_files((tmp_path / f"{i}", b"%d" % i) for i in range(40))
-            assert not can_start(1)
+            assert not can_start_threads(1)
         assert [(tmp_path / f"{i}").read_bytes() for i in range(40)] == [b"%d" % i for i in range(40)]
-        assert can_start(2)
+        assert can_start_threads(2)
         with no_threads(), fill(tmp_path / "c", VIDEOS[:1]) as collection:
             assert collection.built
             assert collection.check() == []
@@ -419,8 +419,8 @@ class TestTheProcess:
             "for handle in range(3):\n"
             "    os.close(handle)\n"
             "sys.stdout = sys.stderr = None\n"
-            "from engine.system.process import open_streams\n"
-            "open_streams()\n"
+            "from engine.system.process import open_standard_streams\n"
+            "open_standard_streams()\n"
             "print('to nobody')\n"
             "with open(sys.argv[1], 'wb') as file:\n"
             "    os._exit(file.fileno())"

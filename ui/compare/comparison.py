@@ -204,23 +204,24 @@ def _name(place: str) -> str:
 def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
     from engine.lab.compare import Benchmark
 
-    report(0.0, "Taking the queries")
+    report("Taking the queries", 0.0, 1.0)
     asked, labels = request(opened.collection, choices)
     bench = Benchmark(asked)
     report.on_stop(bench.stop)
-    progress = _Progress(bench.names)
-    verdict = bench.run(lambda what, done, total: report(*progress(what, done / total)))
+    verdict = bench.run(_Progress(bench.names, report))
     return Comparison(verdict, labels, choices, opened.place.key, opened.name, datetime.now())
 
 
 class _Progress:
-    """Turns what a comparison tells into a share of the whole that never falls, and a few words."""
+    """Turns the stages of a comparison into a share of the whole that never falls, and a few words."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: tuple[str, ...], report: Report) -> None:
+        self._report = report
         self._starts = {name: 0.25 + 0.35 * i / len(names) for i, name in enumerate(names)}
         self._reached = 0.0
 
-    def __call__(self, what: str, share: float) -> tuple[float, str]:
+    def __call__(self, what: str, done: float, total: float) -> None:
+        share = done / total
         name, _, doing = what.partition(": ")
         if name not in self._starts:
             at = (0.03 if "found" in what else 0.15) + 0.1 * share
@@ -231,7 +232,7 @@ class _Progress:
         else:
             at, said = 0.6 + 0.4 * share, f"{share:.0%} of the queries asked, now {CONTENDERS[name].label.lower()}"
         self._reached = max(self._reached, at)
-        return self._reached, said
+        self._report(said, self._reached, 1.0)
 
 
 def runs(place: str) -> list[Comparison]:

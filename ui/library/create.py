@@ -14,14 +14,14 @@ from ui.shared.jobs import Job, Report
 from ui.shared.paths import typed
 from ui.shared.progress import of_another, watch
 from ui.shared.resources import board, shelf, visitor
-from ui.shared.shelf import told
+from ui.shared.shelf import video_progress
 from ui.shared.uncaught import sentence
 from ui.shared.words import count, duration, nbytes, plain
 
 if TYPE_CHECKING:
-    from engine.importers import ImportReport, IngestReport
+    from engine.importers import ImportReport
 
-    Made = IngestReport | ImportReport | None
+    Made = ImportReport | None
 
 MAKING = "making a collection"
 KINDS = ("Large town", "Videos", "Vectors", "AI Challenge")
@@ -71,10 +71,10 @@ def outcome() -> None:
 
 
 def _large(busy: bool) -> None:
-    from engine.datasets import expected
+    from engine.datasets import expected_cost
 
     size = st.select_slider("Frames", SIZES, value=100_000, format_func=lambda n: f"{n:,}", key="making_size")
-    disk, seconds = expected(size)
+    disk, seconds = expected_cost(size)
     path = shelf().large_path(size)
     there = (path / "catalog.sqlite").is_file()
     st.caption(
@@ -129,23 +129,19 @@ def _from_videos(into: Path, source: Path, asked: dict[str, Any], every: float) 
     from engine.importers import from_videos, videos_at
 
     videos = videos_at(source)
-    return lambda report: from_videos(
-        into, videos, asked, every=every, progress=lambda now: report(now.fraction, told(now))
-    )
+    return lambda report: from_videos(into, videos, asked, every=every, progress=video_progress(report, len(videos)))
 
 
 def _from_table(into: Path, vectors: Path, frames: Path, asked: dict[str, Any]) -> Work:
     from engine.importers import from_table
 
-    return lambda report: from_table(
-        into, vectors, frames, asked, progress=lambda what, done: report(done, what.capitalize())
-    )
+    return lambda report: from_table(into, vectors, frames, asked, progress=report)
 
 
 def _from_aic(into: Path, folder: Path, asked: dict[str, Any]) -> Work:
     from engine.importers import from_aic
 
-    return lambda report: from_aic(into, folder, asked, progress=lambda what, done: report(done, what.capitalize()))
+    return lambda report: from_aic(into, folder, asked, progress=report)
 
 
 def _start(work: Work) -> None:
@@ -172,5 +168,5 @@ def _ended(job: Job[Made]) -> None:
             f"Stored {count(report.n_frames, 'frame')} of {count(len(report.added), 'video')} in "
             f"{duration(report.seconds)}: choose the collection in the sidebar."
         )
-    for note in getattr(report, "notes", ()):
+    for note in report.notes:
         st.info(plain(note))

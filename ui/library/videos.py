@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
-from engine.system import cell, visible
+from engine.system import spreadsheet_cell, visible
 from engine.types import VideoInfo
 from ui.shared import filters, frames
 from ui.shared.jobs import Job, Report
 from ui.shared.paths import typed
 from ui.shared.progress import of_another, watch
 from ui.shared.resources import board, visitor
-from ui.shared.shelf import Opened, told
+from ui.shared.shelf import Opened, video_progress
 from ui.shared.uncaught import sentence
 from ui.shared.words import count, duration, listed, plain, when
 
 if TYPE_CHECKING:
     from engine.collection import Collection
-    from engine.importers import IngestReport
+    from engine.importers import ImportReport
 
 ADDING = "adding a video"
 PAGE = 48
@@ -73,7 +73,7 @@ def table(collection: Collection) -> None:
 
 def add_form(opened: Opened) -> None:
     """The form that adds a video by path, in a popover; one is added at a time."""
-    job: Job[IngestReport] | None = board().get(ADDING)
+    job: Job[ImportReport] | None = board().get(ADDING)
     if opened.synthetic or opened.textless:  # Nothing could embed its frames, or it would be no likeness any more.
         return
     with (
@@ -94,17 +94,17 @@ def add_form(opened: Opened) -> None:
 def start(collection: Collection, path: Path) -> None:
     """Add the video in the background, unless one is being added already."""
 
-    def work(report: Report) -> IngestReport:
+    def work(report: Report) -> ImportReport:
         from engine.importers import ingest
 
-        return ingest(collection, [path], progress=lambda progress: report(progress.fraction, told(progress)))
+        return ingest(collection, [path], progress=video_progress(report, 1))
 
     board().start(ADDING, work, owner=visitor())
 
 
 def outcome() -> None:
     """The progress of an addition; once the visitor's own has ended, how, in one sentence, until it is dismissed."""
-    job: Job[IngestReport] | None = board().own(ADDING, visitor())
+    job: Job[ImportReport] | None = board().own(ADDING, visitor())
     latest = board().get(ADDING)
     if latest is not None and latest is not job and latest.running:
         of_another(latest, "adding a video")
@@ -121,7 +121,7 @@ def outcome() -> None:
         )
 
 
-def _ended(job: Job[IngestReport]) -> None:
+def _ended(job: Job[ImportReport]) -> None:
     try:
         report = job.value()
     except Stopped:
@@ -158,12 +158,12 @@ def _shards(video: VideoInfo) -> str:
 
 def _row(video: VideoInfo) -> dict[str, object]:
     return {
-        "Video": cell(video.video_id),
-        "Title": cell(video.title),
+        "Video": spreadsheet_cell(video.video_id),
+        "Title": spreadsheet_cell(video.title),
         "Length (s)": round(video.duration, 1),
         "Frames per second": round(video.fps, 2),
         "Recorded": when(video.captured_at) if video.captured_at else "",
         "Frames": video.n_frames,
         "Shards": ", ".join(map(str, video.shards)),
-        "File": cell(video.source),
+        "File": spreadsheet_cell(video.source),
     }

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.system import cell
+from engine.system import spreadsheet_cell
 from ui.memory import figures
 from ui.shared import charts, resources
 from ui.shared.shelf import LARGE, Opened
@@ -107,7 +107,7 @@ def _table(account: MemoryAccount) -> None:
 def _row(name: str, told: dict[str, Any]) -> dict[str, Any]:
     disk = {f"{words[:1].upper()}{words[1:]} (B)": told["disk"][part] for part, words in figures.PARTS.items()}
     return {
-        "Of": cell(name),
+        "Of": spreadsheet_cell(name),
         "Frames": told["n_frames"],
         "As float32 (B)": told["float32_nbytes"],
         "On disk (B)": told["disk"]["total"],

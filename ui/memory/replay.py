@@ -55,7 +55,7 @@ class Player:
         """Find queries, and replay them."""
         from engine.lab.replay import Replay, ReplayRequest
 
-        report(0.0, "Choosing queries")
+        report("Choosing queries", 0.0, 1.0)
         queries, kind = _queries(self._current.collection)
         replay = Replay(ReplayRequest(self.path, queries, self.load, self.n, kind=kind, pace=self._pace))
         with self._lock:
@@ -63,7 +63,7 @@ class Player:
             replay.pace = self._pace
             replay.set_budget(self._budget)
         report.on_stop(replay.wake)
-        return replay.run(lambda done, total: report(done / total, f"Query {done:,} of {total:,}"))
+        return replay.run(report)
 
     def set_budget(self, budget: int) -> None:
         """Give the cache so many bytes from now on."""

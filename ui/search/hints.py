@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from engine.frames import both_filters
 from engine.system import visible
-from engine.text import Hint, HintReader, as_filter, both, can_act
+from engine.text import Hint, HintReader, can_filter, hints_to_filter
 from engine.types import DAYPARTS, Filter
 from ui.components import component
 from ui.shared.words import count, label, plain
@@ -75,13 +76,13 @@ def _filters(
     boost = Filter()
     notes: list[str] = []
     try:
-        only = as_filter(by_mode[ONLY], carried.tags, duration)
-        where = both(where, only.where)
+        only = hints_to_filter(by_mode[ONLY], carried.tags, duration)
+        where = both_filters(where, only.where)
         notes += only.notes
     except ValueError as error:
         st.warning(plain(f"{error} Until then these hints narrow nothing."))
     try:
-        leaning = as_filter(by_mode[PREFER], carried.tags, duration)
+        leaning = hints_to_filter(by_mode[PREFER], carried.tags, duration)
         boost = leaning.where
         notes += leaning.notes
     except ValueError as error:
@@ -100,7 +101,7 @@ def _chip(hint: Hint, carried: Carried) -> str:
     """One hint; returns what is to be made of it, empty where it cannot act here."""
     key = _key(hint)
     name = _name(hint)
-    if not can_act(hint, carried.tags, clock=carried.clock):
+    if not can_filter(hint, carried.tags, clock=carried.clock):
         why = "No recording times are known here." if hint.when else f"No frame here carries {plain(label(hint.tag))}."
         st.popover(plain(name), disabled=True, help=why, key=f"chip_{key}", icon=":material/block:")
         return ""

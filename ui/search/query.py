@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.errors import NotFound
 from engine.system import bounds
-from engine.text import unheard
+from engine.text import find_unknown_words
 from engine.types import Frame
 from ui.shared.shelf import Opened
 from ui.shared.words import clock, plain
@@ -267,9 +267,9 @@ def notes(collection: Collection, text: str) -> None:
     if not text:
         return
     encoder = collection.encoder
-    strange = unheard(encoder, text)
+    strange = find_unknown_words(encoder, text)
     if strange.words:
-        (st.warning if strange.alone else st.info)(strange.told(plain))
+        (st.warning if strange.alone else st.info)(strange.sentence(plain))
     if getattr(encoder, "too_long", lambda _: False)(text):
         st.info("The query is longer than the encoder reads: only its beginning counted. Short sentences find more.")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.system import cell, visible
+from engine.system import spreadsheet_cell, visible
 from engine.types import SEARCHED, ShardState
 from ui.components import component
 from ui.shared.looks import LOOKS
@@ -100,7 +100,7 @@ def _row(shard: ShardTrace) -> dict[str, Any]:
     return {
         "Shard": shard.shard,
         "State": LOOKS[shard.state].label,
-        "Why": cell(shard.reason),
+        "Why": spreadsheet_cell(shard.reason),
         "Predicted": shard.score,
         "Cells": shard.cells,
         "Frames": shard.n_frames,

@@ -21,20 +21,20 @@ _KEPT_OF_ONE = 32
 
 
 class Report:
-    """What a job is told to say how far it is."""
+    """What a job calls to say how much of it is done."""
 
     def __init__(self, job: Job[Any]) -> None:
         self._job = job
 
-    def __call__(self, fraction: float, note: str) -> None:
-        """Say the share done, 0 to 1, and a few words on what is happening.
+    def __call__(self, stage: str, done: float, total: float) -> None:
+        """A `Progress` of the engine: say what is happening, how much of it is done, and of how much.
 
         Raises
         ------
         Stopped
             If somebody asked the job to end.
         """
-        self._job.fraction, self._job.note = min(max(fraction, 0.0), 1.0), note
+        self._job.fraction, self._job.note = min(max(done / total, 0.0), 1.0), stage[:1].upper() + stage[1:]
         self.check()
 
     def check(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import Stopped
-from engine.system import raise_limits, shipped, visible
+from engine.system import raise_open_file_limit, shipped, visible
 from ui.shared import shelf as shelves
 from ui.shared import words
 from ui.shared.jobs import Board
@@ -40,7 +40,7 @@ def board() -> Board:
 @st.cache_resource(show_spinner=False)
 def shelf() -> Shelf:
     """The collections of this server, which may open more files than a shell allows at first."""
-    raise_limits()
+    raise_open_file_limit()
     local = _local()
     town = Path(os.environ.get(FOLDER_SETTING) or local / "town")
     return Shelf(board(), town, Path(os.environ.get(ROOT_SETTING) or local / "collections"))
@@ -195,9 +195,9 @@ def badge(current: Opened) -> None:
 
 def _offer(chosen: Place) -> None:
     """What making the large town takes, and the button that does it."""
-    from engine.datasets import expected
+    from engine.datasets import expected_cost
 
-    disk, seconds = expected(shelves.LARGE_FRAMES)
+    disk, seconds = expected_cost(shelves.LARGE_FRAMES)
     st.title("The large town is not made yet", anchor=False)
     st.markdown(
         "On the few frames of the sample town an exact search is instant, so there is little to see. The large town has "

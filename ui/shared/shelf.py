@@ -18,8 +18,8 @@ from ui.shared.jobs import Board, Job, Report
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.embedding import Encoder
-    from engine.importers import Progress
     from engine.reports import ModalityGap
+    from engine.system import Progress
 
 Kind = Literal["town", "large", "folder"]
 TOWN, LARGE = "town", "large-town"
@@ -195,12 +195,12 @@ class Shelf:
             return self._open_large(place, report)
         from engine.collection import Collection
 
-        report(0.1, "Opening the collection")
+        report("Opening the collection", 0.1, 1.0)
         collection = Collection.open(place.path)
         textless = ""
         name = collection.settings.encoder
         try:
-            report(0.3, f"Loading the encoder {name}" if name else "Reading what is in it")
+            report(f"Loading the encoder {name}" if name else "Reading what is in it", 0.3, 1.0)
             if name:
                 collection.trust.check_encoder(name)
                 collection.use_encoder(self._encoder(name))
@@ -213,15 +213,16 @@ class Shelf:
         return Opened(place, collection, examples, made_up, textless, collection.modality_gap())
 
     def _open_town(self, place: Place, report: Report) -> Opened:
-        from engine.datasets import sample_collection
+        from engine.datasets import sample_collection, sample_videos
+        from engine.system import part_of
 
-        report(0.0, "Loading the encoder")
+        report("Loading the encoder", 0.0, 1.0)
         encoder = self._encoder(self._shipped())
         collection = sample_collection(
-            place.path, lambda progress: report(0.03 + 0.94 * progress.fraction, told(progress)), encoder
+            place.path, part_of(video_progress(report, len(sample_videos())), 0.03, 0.97), encoder
         )
         collection.cache.set_budget(BUDGET)
-        report(0.97, "Trying the examples")
+        report("Trying the examples", 0.97, 1.0)
         return Opened(
             place, collection, _tried(collection), synthetic=False, textless="", gap=collection.modality_gap()
         )
@@ -232,12 +233,12 @@ class Shelf:
 
         town = self.open(self.places()[TOWN])
         while not town.wait(0.3):
-            report(0.0, f"The sample town first: {town.note}")
+            report(f"The sample town first: {town.note}", 0.0, 1.0)
         return make_large_town(
             self.large_path(n_frames),
             town.value().collection,
             n_frames,
-            lambda what, fraction: report(fraction, what.capitalize()),
+            report,
         )
 
     def _open_large(self, place: Place, report: Report) -> Opened:
@@ -262,11 +263,21 @@ class Shelf:
         return SHIPPED
 
 
-def told(progress: Progress) -> str:
-    """A progress report of an ingest in a few words."""
-    if progress.stage == "build":
-        return f"Sorting {progress.frames:,} frames into shards"
-    return f"Looking at {progress.video} ({progress.video_number} of {progress.n_videos})"
+def video_progress(report: Progress, n_videos: int) -> Progress:
+    """Words for people where videos are looked at one by one, and then sorted into shards."""
+    seen: list[str] = []
+
+    def in_words(stage: str, done: float, total: float) -> None:
+        doing, _, name = stage.partition(" ")
+        if doing == "ingest":
+            if name not in seen:
+                seen.append(name)
+            stage = f"Looking at {name} ({len(seen)} of {n_videos})"
+        else:
+            stage = "Sorting the frames into shards"
+        report(stage, done, total)
+
+    return in_words
 
 
 def example_queries() -> list[str]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from engine.system import visible
+from engine.system import readable_bytes, visible
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^])")
 
@@ -79,18 +79,11 @@ def milliseconds(ms: float) -> str:
     return f"{ms:.0f} ms" if ms >= 2 else f"{ms:.1f} ms"
 
 
-def nbytes(number: int) -> str:
-    """`0 B`, `12 kB`, `3.4 MB`; powers of ten."""
-    size = float(number)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit in ("B", "kB") else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+nbytes = readable_bytes
 
 
 def nbytes_of(part: int, whole: int) -> str:
-    """`69 of 612 kB`, `2.4 of 26.0 MB`: both in the unit of the whole; powers of ten."""
+    """`69 of 612 kB`, `2.4 of 26.0 MB`: both in the unit of the whole."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if whole >= size:
             places = 1 if whole < 100 * size else 0

@@ -63,7 +63,7 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
         from engine.datasets import any_queries
         from engine.lab.tuning import N_QUERIES, prepare_tuner
 
-        report(0.0, "Taking test queries")
+        report("Taking test queries", 0.0, 1.0)
         samples, kind = any_queries(collection, N_QUERIES)
         tuners[key] = prepare_tuner(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
 

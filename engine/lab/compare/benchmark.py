@@ -20,10 +20,17 @@ from engine.errors import BenchError, StorageFull
 from engine.importers import check_rows
 from engine.lab.compare.contenders import CONTENDER_NAMES, ROUTED, ContenderSetting
 from engine.lab.compare.report import ComparisonReport
-from engine.lab.compare.runner import ContenderPool, ContenderRunner, Progress
+from engine.lab.compare.runner import ContenderPool, ContenderRunner
 from engine.search import Truth
-from engine.system import bounds
-from engine.system import memory as footprint
+from engine.system import (
+    Progress,
+    bounds,
+    can_drop_page_cache,
+    free_memory,
+    no_progress,
+    readable_bytes,
+    release_mapped_pages,
+)
 from engine.vectors import Floats
 
 QUERY_KINDS = ("text", "image")
@@ -104,7 +111,7 @@ class Benchmark:
         """Make `run` raise `Stopped` at once; from any thread, before or during it."""
         self._pool.stop()
 
-    def run(self, progress: Progress = lambda what, done, total: None) -> ComparisonReport:
+    def run(self, progress: Progress = no_progress) -> ComparisonReport:
         """Compare. Every process has ended and every temporary file is gone when this returns or raises.
 
         Raises
@@ -115,8 +122,8 @@ class Benchmark:
             If a contender fails, or the collection changes meanwhile.
         """
         request = self._request
-        if request.cold and footprint.can_drop():
-            footprint.let_go(request.collection)
+        if request.cold and can_drop_page_cache():
+            release_mapped_pages(request.collection)
         with self._pool as pool:
             pool.progress = progress
             pool.start(self.names)
@@ -178,7 +185,7 @@ class Benchmark:
         limit = request.limit
         if request.cold:
             limit = limit or COLD_QUERIES
-            if not footprint.can_drop():
+            if not can_drop_page_cache():
                 self._notes.append(
                     "This system does not let go of files when asked, so only the engine's own memory was emptied."
                 )
@@ -221,13 +228,13 @@ class Benchmark:
         free = shutil.disk_usage(self.scratch).free
         if self.disk_nbytes and self.disk_nbytes + _DISK_RESERVE > free:
             raise StorageFull(
-                f"The naive loop wants {_gb(self.disk_nbytes)} in {self.scratch} for its files, and {_gb(free)} are free; "
+                f"The naive loop wants {readable_bytes(self.disk_nbytes)} in {self.scratch} for its files, and {readable_bytes(free)} are free; "
                 "give another folder or leave naive out."
             )
-        memory, wanted = footprint.free_memory(), self._stats.n_frames * self._stats.dim * 4
+        memory, wanted = free_memory(), self._stats.n_frames * self._stats.dim * 4
         if "ram_flat" in self.names and memory is not None and wanted > memory:
             raise ValueError(
-                f"ram_flat wants {_gb(wanted)} of memory, and {_gb(memory)} are free; leave it out of the contenders."
+                f"ram_flat wants {readable_bytes(wanted)} of memory, and {readable_bytes(memory)} are free; leave it out of the contenders."
             )
 
     def _opened(self, name: str, truth: Truth) -> ContenderRunner | None:
@@ -307,7 +314,3 @@ def _rising_widths(n_cells: int, *, halves: bool) -> list[int]:
     powers = [1 << i for i in range(n_cells.bit_length())]
     between = [power * 3 // 2 for power in powers if power > 1 and halves]
     return sorted({n for n in (*powers, *between) if n < n_cells} | {n_cells})
-
-
-def _gb(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB"

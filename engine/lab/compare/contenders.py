@@ -16,8 +16,7 @@ from engine.collection import Collection
 from engine.routing import Kind, RouterName
 from engine.search import SearchRequest, Trace, float_rows, reading
 from engine.storage import ShardView
-from engine.system import Report, storage_errors
-from engine.system import memory as footprint
+from engine.system import Progress, drop_page_cache, resident_memory, storage_errors
 from engine.types import SEARCHED
 from engine.vectors import FlatRows, Floats, Rows
 
@@ -75,7 +74,7 @@ class ContenderAnswer:
 class Contender(Protocol):
     """Answers queries (dim,), alone in its process."""
 
-    def open(self, report: Report) -> None:
+    def open(self, progress: Progress) -> None:
         """Load what queries need."""
 
     def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer: ...
@@ -88,11 +87,11 @@ class PeakMemory:
     """Peak memory of this process above what it started with, over the samples taken."""
 
     def __init__(self) -> None:
-        self._first = footprint.resident()
+        self._first = resident_memory()
         self._anonymous = self._file = 0
 
     def sample(self) -> None:
-        now = footprint.resident()
+        now = resident_memory()
         if now is not None and self._first is not None:
             self._anonymous = max(self._anonymous, now.anonymous - self._first.anonymous)
             self._file = max(self._file, now.file - self._first.file)
@@ -103,7 +102,7 @@ class PeakMemory:
         return (None, None) if self._first is None else (self._anonymous, self._file)
 
 
-def write_shards(path: Path, folder: Path, report: Report) -> None:
+def write_shards(path: Path, folder: Path, progress: Progress) -> None:
     """Write the files of the naive loop: per shard a flat float32 index, and the ids of its frames."""
     done = 0
     with reading(path) as snapshot, storage_errors("writing the files of the naive loop"):
@@ -116,7 +115,7 @@ def write_shards(path: Path, folder: Path, report: Report) -> None:
             FlatRows(rows, snapshot.metric).write(folder / f"{shard.shard}.faiss")
             np.save(folder / f"{shard.shard}.npy", ids)
             done += len(ids)
-            report(done, snapshot.n_live)
+            progress("writing files", done, snapshot.n_live)
         about = {"metric": snapshot.metric, "shards": len(snapshot.shards), "generation": snapshot.generation}
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
@@ -138,7 +137,7 @@ class Naive:
         self._memory = memory
         self._sampled = False
 
-    def open(self, report: Report) -> None:
+    def open(self, progress: Progress) -> None:
         about = json.loads((self._folder / "about.json").read_text(encoding="utf-8"))
         self._metric, self._total, self._generation = about["metric"], about["shards"], about["generation"]
         files = sorted(self._folder.glob("*.faiss"), key=lambda file: int(file.stem))
@@ -166,7 +165,7 @@ class Naive:
         return ContenderAnswer(ms, hits, total, opened, n, n, n_bytes, self._generation, steps=steps)
 
     def drop_caches(self) -> None:
-        footprint.drop(self._folder)
+        drop_page_cache(self._folder)
 
 
 class RamFlat:
@@ -175,14 +174,14 @@ class RamFlat:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def open(self, report: Report) -> None:
+    def open(self, progress: Progress) -> None:
         with reading(self._path) as snapshot:
             self._generation, n, done = snapshot.generation, snapshot.n_live, 0
             self._rows, ids = np.empty((n, snapshot.settings.dim), np.float32), [np.empty(0, np.int64)]
             for shard in snapshot.shards:
                 ids.append(_gather(shard, self._rows[done : done + shard.n_live]))
                 done += shard.n_live
-                report(done, n)
+                progress("reading vectors", done, n)
             self._ids = np.concatenate(ids)
             self._index = FlatRows(self._rows, snapshot.metric)
 
@@ -207,7 +206,7 @@ class CollectionContender:
         self._kind = kind
         self._threads = threads
 
-    def open(self, report: Report) -> None:
+    def open(self, progress: Progress) -> None:
         self._collection = Collection.open(self._path, cache_bytes=_UNBOUNDED_CACHE, workers=self._threads)
 
     def ask(self, query: Floats, k: int, setting: ContenderSetting) -> ContenderAnswer:
@@ -235,7 +234,7 @@ class CollectionContender:
     def drop_caches(self) -> None:
         self._collection.cache.drop(lambda key: False)
         gc.collect()
-        footprint.drop(self._path)
+        drop_page_cache(self._path)
 
 
 def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:

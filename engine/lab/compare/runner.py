@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,10 +19,8 @@ from engine.errors import BenchError, Stopped
 from engine.lab.compare.contenders import ContenderAnswer, ContenderSetting
 from engine.lab.compare.report import ContenderResult, MeasuredQuery, percentiles
 from engine.search import Truth
-from engine.system import Apart
+from engine.system import Progress, WorkerProcess, no_progress, staged
 
-Progress = Callable[[str, int, int], None]
-"""Takes the current step (mostly the name of a contender), how much of it is done, and of how much."""
 _WARM_SECONDS = 5.0
 """Longest time to warm up a contender, over all its widths."""
 _STOPPED = "The comparison was stopped."
@@ -32,7 +29,7 @@ _STOPPED = "The comparison was stopped."
 class ContenderRunner:
     """A contender in its process."""
 
-    def __init__(self, name: str, process: Apart, seconds: float) -> None:
+    def __init__(self, name: str, process: WorkerProcess, seconds: float) -> None:
         self.name = name
         self._process = process
         self._seconds = seconds
@@ -122,8 +119,8 @@ class ContenderPool:
         self._opening = {"kind": kind, "threads": threads}
         self._k = k
         self._threads = threads
-        self.progress: Progress = lambda what, done, total: None
-        self._processes: list[Apart] = []
+        self.progress: Progress = no_progress
+        self._processes: list[WorkerProcess] = []
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -148,16 +145,16 @@ class ContenderPool:
             for process in self._processes:
                 process.kill()
 
-    def _start(self, name: str, threads: int) -> Apart:
+    def _start(self, name: str, threads: int) -> WorkerProcess:
         with self._lock:
             if self._stopped:
                 raise Stopped(_STOPPED)
-            process = Apart("engine.lab.compare.worker", name, threads, self._folder.name)
+            process = WorkerProcess("engine.lab.compare.worker", name, threads, self._folder.name)
             self._processes.append(process)
             return process
 
     @contextmanager
-    def _temporary(self, process: Apart) -> Iterator[None]:
+    def _temporary(self, process: WorkerProcess) -> Iterator[None]:
         try:
             yield
         finally:
@@ -179,7 +176,7 @@ class ContenderPool:
         with self._temporary(process):
             for do, what in (("truth", "what should be found"), ("shards", "files for the naive loop")):
                 if shards or do == "truth":
-                    process.ask(do, partial(self.progress, what), **self._location())
+                    process.ask(do, staged(self.progress, what), **self._location())
         return Truth(np.load(folder / "ids.npy"), np.load(folder / "scores.npy"), self._k, metric)
 
     def start(self, names: Iterable[str]) -> None:
@@ -197,10 +194,10 @@ class ContenderPool:
         with self._temporary(process):
             yield self._open(process)
 
-    def _open(self, process: Apart) -> ContenderRunner:
+    def _open(self, process: WorkerProcess) -> ContenderRunner:
         seconds = process.ask(
             "open",
-            partial(self.progress, f"{process.name}: opening"),
+            staged(self.progress, f"{process.name}: opening"),
             name=process.name,
             **self._location(),
             **self._opening,

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.frames import import_companions
+from engine.frames import preload_pandas
 from engine.lab.compare.contenders import SHARDS, ContenderSetting, PeakMemory, make_contender, write_shards
 from engine.routing import Kind
 from engine.search import Truth, reading
-from engine.system import Handler, Report, remove_folder, serve
+from engine.system import Handler, Progress, remove_folder, serve
 from engine.vectors import Floats
 
 _REMOVALS = 200
@@ -37,31 +37,31 @@ class _ContenderServer:
                 return
             time.sleep(0.02)
 
-    def shards(self, report: Report, path: str, k: int) -> None:
+    def shards(self, progress: Progress, path: str, k: int) -> None:
         """Write the files of the naive loop."""
-        write_shards(Path(path), self._folder / SHARDS, report)
+        write_shards(Path(path), self._folder / SHARDS, progress)
 
-    def truth(self, report: Report, path: str, k: int) -> None:
+    def truth(self, progress: Progress, path: str, k: int) -> None:
         """Compute the exact answers, and leave them in the folder."""
         with reading(Path(path)) as snapshot:
-            truth = Truth.of(snapshot, np.load(self._folder / "queries.npy"), k, report)
+            truth = Truth.of(snapshot, np.load(self._folder / "queries.npy"), k, progress)
         np.save(self._folder / "ids.npy", truth.ids)
         np.save(self._folder / "scores.npy", truth.scores)
 
-    def open(self, report: Report, name: str, path: str, kind: Kind, threads: int, k: int) -> float:
+    def open(self, progress: Progress, name: str, path: str, kind: Kind, threads: int, k: int) -> float:
         """Open a contender; returns the seconds it took."""
         self._k = k
         self._queries: Floats = np.load(self._folder / "queries.npy")
         self._contender = make_contender(name, Path(path), self._folder, kind, threads, self._memory)
         started = time.perf_counter()
-        self._contender.open(report)
+        self._contender.open(progress)
         seconds = time.perf_counter() - started
         gc.collect()
         self._memory.sample()
         return seconds
 
     def ask(
-        self, report: Report, which: list[int], setting: dict[str, Any], cold: bool = False, seconds: float = 0.0
+        self, progress: Progress, which: list[int], setting: dict[str, Any], cold: bool = False, seconds: float = 0.0
     ) -> list[dict[str, Any]]:
         """Answer queries by their numbers.
 
@@ -83,13 +83,13 @@ class _ContenderServer:
         self._memory.sample()
         return answers
 
-    def memory(self, report: Report) -> tuple[int | None, int | None]:
+    def memory(self, progress: Progress) -> tuple[int | None, int | None]:
         return self._memory.peak()
 
 
 def serve_contender() -> None:
     """Run this process until its input ends."""
-    import_companions()
+    preload_pandas()
     server = _ContenderServer(Path(sys.argv[1]))
     handlers: dict[str, Handler] = {
         "truth": server.truth,

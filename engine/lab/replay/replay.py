@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from engine.reports import open_nbytes
 from engine.routing import Kind, default_n_probe
 from engine.search import DEFAULT_RECALL, SearchRequest, make_plan, reading
 from engine.storage import CacheJournal, Snapshot
+from engine.system import Progress, no_progress
 from engine.types import CacheStats
 from engine.vectors import Floats
 
@@ -127,12 +127,12 @@ class Replay:
         with self._lock:
             return self._stats if self._collection is None else self._collection.cache.stats()
 
-    def run(self, progress: Callable[[int, int], None] = lambda done, total: None) -> CacheHistory:
+    def run(self, progress: Progress = no_progress) -> CacheHistory:
         """Ask all queries.
 
         Parameters
         ----------
-        progress : takes the searches done and their total after each; may raise to end the replay
+        progress : called after each search; may raise to end the replay
 
         Raises
         ------
@@ -154,7 +154,7 @@ class Replay:
                     self._stats, self._collection = collection.cache.stats(), None
         return self.so_far()
 
-    def _search_all(self, collection: Collection, journal: CacheJournal, progress: Callable[[int, int], None]) -> None:
+    def _search_all(self, collection: Collection, journal: CacheJournal, progress: Progress) -> None:
         request, written = self._request, 0
         for done, which in enumerate(self._order.tolist(), 1):
             started = time.monotonic()
@@ -164,7 +164,7 @@ class Replay:
             events = journal.since(written)
             written = events[-1].number + 1 if events else written
             self._log.add(events, which=which, budget=collection.cache.stats().budget, ms=trace.ms["total"])
-            progress(done, request.n)
+            progress(f"Query {done:,} of {request.n:,}", done, request.n)
             self._awake.wait(max(0.0, started + self.pace - time.monotonic()))
 
 

@@ -15,16 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData, EngineError, Untrusted
-from engine.lab.tuning.evaluation import Evaluation, Progress, kept_by_codes
+from engine.lab.tuning.evaluation import Evaluation, kept_by_codes
 from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Bank, Calibration, Learned, Linear, Ranking
 from engine.storage import Gathered, Routing, Settings, Snapshot, draw_blueprint
 from engine.system import (
     MAX_TEXT_NBYTES,
+    Progress,
     check_writable,
     is_real_file,
     load_array,
     load_shape,
+    no_progress,
     read_real,
     real_files,
     remove_folder,
@@ -70,9 +72,9 @@ def try_codecs(snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -
     usual = _seconds(evaluation, sample, settings.codec, snapshot.cells.trained)
     trials = {}
     for i, name in enumerate(others):
-        progress(i / len(others), f"Trying the codec {name}")
+        progress(f"Trying the codec {name}", i, len(others))
         trained = vectorindex.train_codec(name, sample)
-        kept = kept_by_codes(snapshot, evaluation.queries, evaluation.truth, name, trained, lambda part: None)
+        kept = kept_by_codes(snapshot, evaluation.queries, evaluation.truth, name, trained, no_progress)
         trials[name] = CodecTrial(kept, _seconds(evaluation, sample, name, trained) / usual)
     return trials
 
@@ -116,8 +118,8 @@ def try_cells(path: Path, snapshot: Snapshot, evaluation: Evaluation, progress: 
     trials = {}
     for i, n in enumerate(counts):
 
-        def report(what: str, fraction: float, i: int = i, n: int = n) -> None:
-            progress((i + fraction / 0.75) / len(counts), f"{n:,} cells: {what}")
+        def report(stage: str, done: float, total: float, i: int = i, n: int = n) -> None:
+            progress(f"{n:,} cells: {stage}", i + done / total / 0.75, len(counts))
 
         settings = replace(snapshot.settings, n_cells=n)
         blueprint = draw_blueprint(snapshot, settings, 0, 0, report, keep=None, bank=router.bank)
@@ -127,7 +129,7 @@ def try_cells(path: Path, snapshot: Snapshot, evaluation: Evaluation, progress: 
         _write(
             path / TRIALS_FOLDER / str(n), snapshot, blueprint.cells, blueprint.router, columns.frame_id, columns.cell
         )
-    progress(1.0, "Ready")
+    progress("Ready", 1.0, 1.0)
     return trials
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.errors import EngineError, Stopped
-from engine.lab.tuning.evaluation import Progress, within
 from engine.lab.tuning.measure import measure_layout, prepare_tuner
 from engine.lab.tuning.tuner import LayoutMetrics, LayoutSetting, Tuner
 from engine.search import reading
+from engine.system import Progress, part_of
 
 _WRITTEN = 0.7
 """Share of the progress at which writing ends and measuring starts."""
@@ -52,18 +52,18 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
                 "The collection was changed by somebody else meanwhile; see what it is like now, and apply then."
             )
         if (setting.n_shards, setting.placement) != (current.n_shards, current.placement) or setting.rebuilds:
-            _change(collection, setting, within(progress, 0.0, _WRITTEN))
+            _change(collection, setting, part_of(progress, 0.0, _WRITTEN))
     progress = _ignoring_stop(progress)
     evaluation = tuner.evaluation
     if setting.rebuilds:
-        progress(_WRITTEN, "Measuring it anew")
+        progress("Measuring it anew", _WRITTEN, 1.0)
         layout = LayoutSetting(setting.n_shards, setting.placement)
         fresh = prepare_tuner(
             path,
             evaluation.queries,
             evaluation.kind,
             evaluation.k,
-            within(progress, _WRITTEN, 1.0),
+            part_of(progress, _WRITTEN, 1.0),
             unseen=evaluation.unseen,
         )
         searched = replace(
@@ -71,11 +71,11 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
         )
         with reading(path) as snapshot:
             return TuningResult(predicted, measure_layout(snapshot, fresh.evaluation, searched), fresh)
-    progress(_WRITTEN, "Measuring it")
+    progress("Measuring it", _WRITTEN, 1.0)
     with reading(path) as snapshot:
         fresh = tuner.moved(snapshot)
         measured = measure_layout(snapshot, fresh.evaluation, setting)
-        progress(0.9, "Measuring it")
+        progress("Measuring it", 0.9, 1.0)
         usual = LayoutSetting(setting.n_shards, setting.placement)
         today = measured if setting == usual else measure_layout(snapshot, fresh.evaluation, usual)
     return TuningResult(predicted, measured, replace(fresh, today=today, _known={}))
@@ -84,17 +84,17 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
 def _ignoring_stop(progress: Progress) -> Progress:
     """The change is written by then, so stopping comes too late."""
 
-    def report(fraction: float, what: str) -> None:
+    def report(stage: str, done: float, total: float) -> None:
         with suppress(Stopped):
-            progress(fraction, what)
+            progress(stage, done, total)
 
     return report
 
 
 def _change(collection: Collection, setting: LayoutSetting, progress: Progress) -> None:
-    def report(what: str, fraction: float) -> None:
-        if what != "done":  # The change is committed by then, so stopping comes too late.
-            progress(fraction, what.capitalize())
+    def report(stage: str, done: float, total: float) -> None:
+        if stage != "done":  # The change is committed by then, so stopping comes too late.
+            progress(stage.capitalize(), done, total)
 
     try:
         if setting.rebuilds:

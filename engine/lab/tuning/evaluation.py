@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,17 +12,11 @@ from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Kind, log_of
 from engine.search import Plan, SearchRequest, Truth, choose_cells, float_rows, make_plan, rerank_depth
 from engine.storage import Gathered, Snapshot, prepare_query
+from engine.system import Progress, part_of, staged
 from engine.vectors import Floats, Rows, lists
 
-Progress = Callable[[float, str], None]
-"""Takes the fraction done, 0 to 1, and a few words; may raise to end the work."""
 _KEPT = 24
 """Most routes in the cache."""
-
-
-def within(progress: Progress, first: float, last: float) -> Progress:
-    """Progress of a part of the work, that goes from one fraction to another."""
-    return lambda fraction, what: progress(first + (last - first) * fraction, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +101,8 @@ def evaluate(
     check_built(snapshot)
     dim, metric = snapshot.settings.dim, snapshot.settings.metric
     queries = np.stack([prepare_query(query, dim, metric) for query in queries])
-    truth = Truth.of(snapshot, queries, k, lambda done, of: progress(0.6 * done / of, "Finding the exact answers"))
-    progress(0.6, "Looking where they lie")
+    truth = Truth.of(snapshot, queries, k, staged(part_of(progress, 0.0, 0.6), "Finding the exact answers"))
+    progress("Looking where they lie", 0.6, 1.0)
     columns = Gathered.of(list(snapshot.views())).columns
     places = places_of(columns.frame_id, truth.ids)
     right = truth.all_right()
@@ -121,7 +114,7 @@ def evaluate(
         truth,
         snapshot.settings.codec,
         cells.trained,
-        lambda part: progress(0.6 + 0.4 * part, "Comparing codes"),
+        part_of(progress, 0.6, 1.0),
     )
     planner = LayoutPlanner(columns, cells, snapshot.router, snapshot.settings)
     return Evaluation(snapshot.imagined(), planner, queries, kind, k, truth, places, right, kept, unseen)
@@ -143,7 +136,7 @@ def places_of(frame_id: Rows, ids: Rows) -> Rows:
 
 
 def kept_by_codes(
-    snapshot: Snapshot, queries: Floats, truth: Truth, codec: str, trained: Floats, progress: Callable[[float], None]
+    snapshot: Snapshot, queries: Floats, truth: Truth, codec: str, trained: Floats, progress: Progress
 ) -> NDArray[np.bool_]:
     """(m, depth) which frames of the exact answers their codes rank high enough, among all frames, to be re-scored.
 
@@ -163,5 +156,5 @@ def kept_by_codes(
             best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
             ids, scores = np.take_along_axis(ids, best, 1), np.take_along_axis(scores, best, 1)
             done += len(part_ids)
-            progress(done / snapshot.n_live)
+            progress("Comparing codes", done, snapshot.n_live)
     return np.stack([np.isin(exact, ranked) for exact, ranked in zip(truth.ids, ids, strict=True)])

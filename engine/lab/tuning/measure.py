@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.lab.tuning import alternatives
 from engine.lab.tuning.cost_model import CostModel, SegmentLoad, TimedSearches, Values
-from engine.lab.tuning.evaluation import Evaluation, Progress, check_built, evaluate, within
+from engine.lab.tuning.evaluation import Evaluation, check_built, evaluate
 from engine.lab.tuning.timing import (
     UNBOUNDED_CACHE,
     TimingTask,
@@ -25,6 +25,7 @@ from engine.reports import open_nbytes
 from engine.routing import Kind
 from engine.search import DEFAULT_RECALL, ShardCache, make_plan, reading, sentence
 from engine.storage import Snapshot
+from engine.system import Progress, no_progress, part_of
 from engine.vectors import Floats
 
 N_QUERIES = 200
@@ -91,7 +92,7 @@ def prepare_tuner(
     queries: Floats,
     kind: Kind = "text",
     k: int = K,
-    progress: Progress = lambda fraction, what: None,
+    progress: Progress = no_progress,
     *,
     unseen: bool = True,
     placements: Iterable[str] | None = (),
@@ -112,19 +113,19 @@ def prepare_tuner(
     """
     with reading(path) as snapshot:
         check_built(snapshot)
-        evaluation = evaluate(snapshot, queries, kind, k, within(progress, 0.0, 0.3), unseen=unseen)
+        evaluation = evaluate(snapshot, queries, kind, k, part_of(progress, 0.0, 0.3), unseen=unseen)
         today = current_setting(snapshot)
-        progress(0.3, "Timing searches as the collection is")
+        progress("Timing searches as the collection is", 0.3, 1.0)
         outcome = measure_layout(snapshot, evaluation, today)
-        timed, loads = _timings(snapshot, evaluation, within(progress, 0.35, 0.6))
+        timed, loads = _timings(snapshot, evaluation, part_of(progress, 0.35, 0.6))
         cost = CostModel.fit(timed, loads)
         outcome = replace(outcome, p50_ms=_median(timed[0].ms))
-        codecs = alternatives.try_codecs(snapshot, evaluation, within(progress, 0.6, 0.7))
+        codecs = alternatives.try_codecs(snapshot, evaluation, part_of(progress, 0.6, 0.7))
         tuner = Tuner(evaluation, cost, outcome, alternatives.load_tried(path, snapshot, evaluation), codecs)
     if placements is not None:
         for name in dict.fromkeys((today.placement, *placements)):
-            tuner.lay_out(replace(today, placement=name), within(progress, 0.7, 1.0))
-    progress(1.0, "Ready")
+            tuner.lay_out(replace(today, placement=name), part_of(progress, 0.7, 1.0))
+    progress("Ready", 1.0, 1.0)
     return tuner
 
 
@@ -148,13 +149,13 @@ def _timings(
             if i:
                 placement, n = others[i - 1]
                 name = f"{n} {placement.replace('_', '-')} shards"
-                progress(0.4 * i / len(others), f"Trying {name}")
+                progress(f"Trying {name}", 0.4 * i, len(others))
                 layout = stack.enter_context(temporary_layout(snapshot, placement, n))
             loads += time_loads(layout)
             tasks += _tasks(name, layout, evaluation, n)
         usual = evaluation.request(DEFAULT_RECALL)
         first = replace(tasks[0], queries=evaluation.queries, request=usual, plan=evaluation.plan(usual))
-        return time_in_turns([first, *tasks], within(progress, 0.4, 1.0)), loads
+        return time_in_turns([first, *tasks], part_of(progress, 0.4, 1.0)), loads
 
 
 def _tasks(name: str, layout: Snapshot, evaluation: Evaluation, n: int) -> list[TimingTask]:

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from engine.lab.tuning.cost_model import SearchWork, SegmentLoad, TimedSearches, Values
-from engine.lab.tuning.evaluation import Progress
 from engine.lab.tuning.layouts import LayoutPlanner, ShardLayout
 from engine.search import Plan, Prober, SearchRequest, SearchResult, ShardCache, search
 from engine.storage import Gathered, Segment, SegmentView, ShardView, Snapshot, write_segment
-from engine.system import storage_errors
+from engine.system import Progress, storage_errors
 from engine.vectors import Floats
 
 MAX_LAID_OUT = 65_536
@@ -78,7 +77,7 @@ def time_in_turns(tasks: Sequence[TimingTask], progress: Progress, repeats: int 
     answers: list[list[SearchResult]] = [[] for _ in tasks]
     for i in range(repeats):
         for j, task in enumerate(tasks):
-            progress((i + j / len(tasks)) / repeats, f"Timing searches, round {i + 1} of {repeats}")
+            progress(f"Timing searches, round {i + 1} of {repeats}", i + j / len(tasks), repeats)
             prober = Prober(task.cache)
             for _ in range(2):
                 answers[j] = [

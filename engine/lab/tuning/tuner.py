@@ -12,11 +12,12 @@ from engine.collection import CACHE_BYTES
 from engine.errors import EngineError
 from engine.lab.tuning.alternatives import CodecTrial
 from engine.lab.tuning.cost_model import CostModel, Values
-from engine.lab.tuning.evaluation import Evaluation, Progress
+from engine.lab.tuning.evaluation import Evaluation
 from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
 from engine.search import DEFAULT_RECALL, sentence
 from engine.storage import Snapshot
+from engine.system import Progress, readable_bytes
 
 MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
 SHARD_COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
@@ -109,7 +110,7 @@ class LayoutMetrics:
             f"{self.how}: {self.shards_total} {setting.placement} shards, {', '.join(extras)}: "
             f"recall {self.recall.value:.3f}, {self.shards_opened.value:.1f} shards opened, "
             f"p50 {self.p50_ms.value:.2f} ms ({self.p50_ms.low:.2f}-{self.p50_ms.high:.2f}), "
-            f"{self.vectors_scanned:,.0f} vectors scanned, {self.nbytes / 1e6:.1f} MB in the cache, "
+            f"{self.vectors_scanned:,.0f} vectors scanned, {readable_bytes(self.nbytes)} in the cache, "
             f"{self.in_memory:.0%} of the opened shards found there"
         )
 
@@ -217,7 +218,7 @@ class Tuner:
     def lay_out(self, setting: LayoutSetting, progress: Progress) -> None:
         """Learn a placement for every number of `counts`, so that predictions take no time."""
         for i, n in enumerate(self.counts):
-            progress(i / len(self.counts), f"Laying out {n} {setting.placement.replace('_', '-')} shards")
+            progress(f"Laying out {n} {setting.placement.replace('_', '-')} shards", i, len(self.counts))
             self._evaluation(setting).planner.learn(setting.placement, n)
 
     def _metrics(self, setting: LayoutSetting, simulation: Simulation, pace: float) -> LayoutMetrics:
