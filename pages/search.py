@@ -1,11 +1,11 @@
-"""Search: a sentence in, frames out, and the way the search took between them."""
+"""Search: a query, the frames found, and what the search did with each shard."""
 
 import streamlit as st
 
 from engine.errors import EngineError
 from ui.search import hints, link, missed, query, route, viewer, welcome
 from ui.shared import filters, frames, resources
-from ui.shared.uncaught import sentence
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
 
 asking = st.container(horizontal=True, vertical_alignment="bottom")
@@ -28,13 +28,13 @@ if not asked:
     welcome.show(opened)
     st.stop()
 
-query.notes(town, asked.text)
+query.encoder_notes(town, asked.text)
 where, prefer = hints.row(town, asked.text, where)
 search = query.search(town, asked, chosen, where, prefer)
 try:
     result = query.answer(town, search)
 except (EngineError, ValueError) as error:
-    st.error(plain(sentence(error)))
+    st.error(plain(error_sentence(error)))
     st.stop()
 
 with st.container(horizontal=True):
