@@ -133,8 +133,8 @@ def _tags(collection: Collection) -> None:
         height=_HEIGHT,
     )
     st.caption(
-        "The tags that differ most between shards. If only a few fields of a column are dark, a filter on that tag rules out "
-        "many shards."
+        "The tags that differ most between shards. If only a few fields of a column have a strong colour, a filter on that tag "
+        "rules out many shards."
     )
 
 
@@ -161,7 +161,7 @@ def _times(collection: Collection, preview: Preview) -> None:
                 mode="markers",
                 name=_label(preview, state),
                 marker={
-                    "color": charts.fill(state),
+                    "color": charts.faint() if state is ShardState.SKIPPED else charts.fill(state),
                     "size": [smallest + added * (recording.n_frames / largest) ** 0.5 for recording in drawn],
                     "symbol": _SYMBOLS[state],
                     "opacity": 0.85,
