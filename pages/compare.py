@@ -1,4 +1,4 @@
-"""Compare: the same queries, asked of the naive loop, of an exact search and of the router, each in a process of its own."""
+"""Compare: the same queries with several ways to search, each in its own process."""
 
 import streamlit as st
 
@@ -14,28 +14,28 @@ with st.container(horizontal=True, vertical_alignment="center"):
     pressed = st.button("Compare now", type="primary", icon=":material/play_arrow:", disabled=busy)
 wrong = comparison.wrong(chosen, opened.textless) if pressed else ""
 if pressed and not wrong:
-    comparison.start(opened, chosen)
+    comparison.start_comparison(opened, chosen)
     st.rerun()
 
 if wrong:
     st.error(plain(wrong))
 with st.container(height=46, border=False, vertical_alignment="center"):
-    if busy:
+    if busy and job is not None:
         progress.watch(job)
     else:
         form.estimate(opened, chosen)
 
 runs = comparison.runs(opened.place.key)
-found = comparison.newest(opened.place.key, runs)
-if found is None:
+newest = comparison.newest(opened.place.key, runs)
+if newest is None:
     results.welcome(chosen.contenders)
     st.stop()
 
-results.headline(found, mine=found in runs)
-earlier = form.laid_over([run for run in runs if run is not found])
-figures.times(found, earlier)
-results.notes(found)
-race.show(found)
-results.sweep(found, earlier)
-results.worst(opened.collection, found)
-results.table(found)
+results.headline(newest, mine=newest in runs)
+earlier = form.laid_over([run for run in runs if run is not newest])
+figures.times(newest, earlier)
+results.notes(newest)
+race.show(newest)
+results.sweep(newest, earlier)
+results.worst(opened.collection, newest)
+results.table(newest)

@@ -1,4 +1,4 @@
-"""Library: what is in the collection, how to add to it, and how to make another."""
+"""Library: the videos of the collection, adding a video, and making another collection."""
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ collection = opened.collection
 heading = st.container(horizontal=True, vertical_alignment="center")
 heading.title("Library", anchor=False, width="content")
 with heading:
-    resources.badge(opened)
+    resources.collection_badge(opened)
     videos.add_form(opened)
     create.form()
 videos.outcome()

@@ -1,4 +1,4 @@
-"""Memory: where the bytes are, what fits some memory, and a cache at work under a load of queries."""
+"""Memory: where the bytes are, how many shards fit in some memory, and a cache while queries are replayed."""
 
 import streamlit as st
 

@@ -1,4 +1,4 @@
-"""Search: a sentence in, frames out, and the way the search took between them."""
+"""Search: a query, the frames found, and what the search did with each shard."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import streamlit as st
 from engine.errors import EngineError
 from ui.search import hints, link, missed, query, route, viewer, welcome
 from ui.shared import filters, frames, resources
-from ui.shared.uncaught import sentence
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
 
 asking = st.container(horizontal=True, vertical_alignment="bottom")
@@ -30,13 +30,13 @@ if not asked:
     welcome.show(opened)
     st.stop()
 
-query.notes(town, asked.text)
+query.encoder_notes(town, asked.text)
 where, boost = hints.row(town, asked.text, where)
 search = query.search(town, asked, replace(chosen, where=where, boost=boost))
 try:
     result = query.answer(town, search)
 except (EngineError, ValueError) as error:
-    st.error(plain(sentence(error)))
+    st.error(plain(error_sentence(error)))
     st.stop()
 
 with st.container(horizontal=True):

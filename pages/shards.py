@@ -1,4 +1,4 @@
-"""Shards: what a query or a filter would open, before anything is searched; then the search, and what it missed."""
+"""Shards: what a query or a filter would open, before the search; then the search, and what it missed."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import streamlit as st
 
 from engine.errors import EngineError
 from ui.search import hints, link, missed, query, route, viewer
-from ui.shards import preview
+from ui.shards import inside, preview, views
 from ui.shared import filters, frames, resources
-from ui.shared.uncaught import sentence
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
 
 opened = resources.heading("Shards")
@@ -24,29 +24,29 @@ filters.chips(town)
 query.samples(opened)
 
 asked = query.question(opened, text)
-query.notes(town, asked.text)
+query.encoder_notes(town, asked.text)
 where, boost = hints.row(town, asked.text, where)
 search = query.search(town, asked, replace(chosen, where=where, boost=boost))
 try:
-    told = preview.preview(town, search)
+    opening = preview.preview_of(town, search)
 except (EngineError, ValueError) as error:
-    st.error(plain(sentence(error)))
+    st.error(plain(error_sentence(error)))
     st.stop()
 
-preview.headline(told)
+preview.headline(opening)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     view = preview.switch()
-    go = preview.search_button(told, search)
-number, hit = preview.picked(told), query.hit(town)
+    go = preview.search_button(opening, search)
+number, hit = inside.picked(opening), query.hit(town)
 left, right = st.columns([8, 5]) if hit or number is not None else (st.container(), None)
 with left:
-    preview.draw(town, told, view)
+    views.draw(town, opening, view)
     if go:
         result = query.answer(town, search)
-        st.caption(plain(route.sentence(result.trace)))
+        st.caption(plain(route.route_sentence(result.trace)))
         missed.strip(town, search, result)
         frames.grid(
-            [frames.of_frame(town, found) for found in result.hits],
+            [frames.of_frame(town, frame) for frame in result.hits],
             key="hits",
             label="Frames found, best first",
             on_pick=query.open_hit,
@@ -55,6 +55,6 @@ with left:
 if right:
     with right:
         if number is not None:
-            preview.inside(town, told.shards[number])
+            inside.show(town, number)
         if hit:
             viewer.show(town, hit)

@@ -1,4 +1,4 @@
-"""Tune: what another number of shards, placement, recall, cap, cache, cells or codec would bring, and making it so."""
+"""Tune: what another number of shards, placement, recall, cache, cells or codec would change, and applying it."""
 
 import streamlit as st
 

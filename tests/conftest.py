@@ -11,6 +11,7 @@ import pytest
 from streamlit.runtime.caching.cache_resource_api import clear_session_cache
 
 from testing.app import NoBrowser, chromium, serve, visit
+from testing.towns import copy_unfinished, made_once
 from testing.worlds import FEW, VIDEOS, Flat, fill
 
 
@@ -29,10 +30,12 @@ def _state_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         # The app's shelf is made once in a process, by whichever test comes first.
-        patch.setenv("TOWN_COLLECTION", str(tmp_path_factory.getbasetemp() / "town"))
+        patch.setenv("TOWN_COLLECTION", str(tmp_path_factory.getbasetemp() / "pages" / "town"))
         yield
 
 
+LARGE_FRAMES = 25_000
+"""Frames of the large town in a browser: more than a page takes for few."""
 _visitors: dict[object, str] = {}
 """The sessions of a test's `AppTest`s, by their state."""
 
@@ -86,6 +89,12 @@ def town_encoder():
     return load_encoder()
 
 
+@pytest.fixture(scope="session")
+def sample_town(tmp_path_factory):
+    """Path of the sample town of this run, which no test may change."""
+    return made_once(tmp_path_factory)
+
+
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     """A built collection that only reads are done on."""
@@ -118,11 +127,13 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def address(browser, tmp_path_factory):
-    """A server of the app that has no sample collection yet."""
+def address(browser, sample_town, tmp_path_factory):
+    """A server of the app whose sample collection was not made to its end, and whose large town has fewer frames than usual."""
     folder = tmp_path_factory.mktemp("server")
-    with serve(folder / "town", folder / "log") as url:
-        yield url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LARGE_TOWN_FRAMES", str(LARGE_FRAMES))
+        with serve(copy_unfinished(sample_town, folder / "town"), folder / "log") as url:
+            yield url
 
 
 @pytest.fixture(scope="session")
@@ -134,11 +145,11 @@ def progress(browser, address):
     said = []
     settings = seat.page.get_by_role("button", name="Settings")
     bar = seat.page.get_by_test_id("stProgress")
-    for _ in range(600):
+    for _ in range(1200):
         if settings.is_visible():
             break
         said += bar.all_inner_texts()
-        seat.page.wait_for_timeout(200)
+        seat.page.wait_for_timeout(100)
     seat.check()
     seat.page.context.close()
     return said

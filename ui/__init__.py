@@ -1,1 +1,2 @@
-"""What the pages are made of: the only code that knows both Streamlit and the engine."""
+"""The parts of the pages: a room for each page, what pages share, and browser components. The only code that uses both
+Streamlit and the engine."""

@@ -13,7 +13,7 @@ import pytest
 from engine import Collection, Filter
 from engine.datasets.large_town import expected_cost, make_large_town
 from engine.datasets.queries import QUERIES
-from engine.datasets.sample_town import sample_collection
+from engine.embedding import Encoder
 from engine.errors import Stopped, StorageFull
 from engine.routing.prompts import read_prompts
 
@@ -21,8 +21,9 @@ N = 10_000
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    with sample_collection(tmp_path_factory.getbasetemp() / "town") as collection:
+def sample(sample_town: Path, town_encoder: Encoder) -> Iterator[Collection]:
+    with Collection.open(sample_town) as collection:
+        collection.use_encoder(town_encoder)
         yield collection
 
 

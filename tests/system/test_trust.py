@@ -27,7 +27,8 @@ from engine.types import NewVideo
 from testing.clips import make_clip
 from testing.hostile import run_sql
 from testing.worlds import DIM, fill, make_video
-from ui.shared.shelf import Place, Shelf
+from ui.shared.places import Place
+from ui.shared.shelf import Shelf
 
 
 @pytest.fixture(autouse=True)

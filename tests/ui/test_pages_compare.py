@@ -17,6 +17,7 @@ from engine.cli.main import main
 from engine.lab.compare.benchmark import COLD_QUERIES
 from engine.lab.compare.contenders import CONTENDER_NAMES
 from engine.lab.compare.timeline import QueryTimeline, typical_query
+from testing.app import FRONT_DOOR
 from tests.ui.test_pages import checked, drawn, said
 from ui.compare import comparison
 from ui.compare.comparison import Choices, Comparison
@@ -24,7 +25,6 @@ from ui.shared import resources, words
 from ui.shared.jobs import Job
 from ui.shared.looks import CONTENDERS, LOOKS
 
-PAGE = "pages/compare.py"
 SAME = ("recall", "shards_probed", "shards_total", "fraction_scanned", "work", "bytes_read", "n_probe", "setting")
 
 
@@ -64,14 +64,17 @@ def forget() -> None:
 
 
 @pytest.fixture
-def page(visit: Any) -> Callable[[], AppTest]:
+def page(town: Collection) -> Callable[[], AppTest]:
     """Open the page on the sample town, with few queries to ask and nothing compared by anybody yet."""
     comparison._latest().clear()
     forget()
 
     def opened() -> AppTest:
-        app = checked(visit(collection="town").switch_page(PAGE).run())
-        return checked(app.slider(key="compare_n").set_value(10).run())
+        app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
+        app.switch_page("pages/compare.py")
+        app.query_params["collection"] = "town"
+        app.session_state["compare_n"] = 10
+        return checked(app.run())
 
     return opened
 
@@ -107,8 +110,10 @@ class TestBefore:
 
     def test_on_few_frames_it_offers_the_large_town(self, page: Any, town: Collection) -> None:
         app = page()
-        assert f"With {town.n_frames:,} frames exact search is instant" in " ".join(each.value for each in app.caption)
-        assert "Large town" in press(app, "See more on the large town").selectbox(key="collection").options
+        assert f"With only {town.n_frames:,} frames every search is fast" in " ".join(
+            each.value for each in app.caption
+        )
+        assert "Large town" in press(app, "Use the large town").selectbox(key="collection").options
         assert app.selectbox(key="collection").value == "large-town"
 
     def test_every_number_has_its_bounds(self, page: Any) -> None:
@@ -179,7 +184,7 @@ class TestARun:
         assert second.verdict.k == 3
         assert len(figure(app, "times")["data"]) == 9
         over = app.multiselect(key="compare_over")
-        assert over.options == [made.told]
+        assert over.options == [made.summary]
         checked(over.set_value([made.made.isoformat()]).run())
         assert len(figure(app, "times")["data"]) == 18
 
@@ -247,7 +252,7 @@ class TestChoices:
         app = page()
         checked(app.toggle(key="compare_cold").set_value(True).run())
         assert Choices(n=100, cold=True).n_queries == COLD_QUERIES
-        assert Choices(n=100, cold=True).told == "20 sample texts, 10 hits, recall 0.95, cold"
+        assert Choices(n=100, cold=True).summary == "20 sample texts, 10 hits, recall 0.95, cold"
         checked(app.button_group(key="compare_contenders").set_value(["routed"]).run())
         compared(app)
         verdict = job().value().verdict
@@ -284,12 +289,11 @@ class TestChoices:
 @pytest.mark.parametrize(
     "choices",
     [
-        Choices(n=6, k=7, recall=0.9),
-        Choices(("exact", "centroid", "routed"), "frames", n=5, k=3),
-        Choices(("naive", "routed"), "typed", text="a dog\na red bus\nboats"),
-        Choices(("routed",), n=4, sweep=True),
+        Choices(("exact", "centroid"), "frames", n=5, k=3),
+        Choices(("naive", "routed"), "typed", text="a dog\na red bus\nboats", recall=0.9),
+        Choices(("routed",), n=4, k=7, sweep=True),
     ],
-    ids=lambda choices: choices.told,
+    ids=lambda choices: choices.summary,
 )
 def test_the_page_and_the_command_line_find_the_same(
     choices: Choices,

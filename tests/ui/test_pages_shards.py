@@ -14,7 +14,7 @@ from tests.ui.test_pages import ask, checked, drawn, said
 from ui.search import hints
 from ui.search import query as asking
 from ui.search.missed import SHOWN
-from ui.shards.preview import sentence
+from ui.shards.preview import preview_sentence
 from ui.shared import resources, words
 
 DOG = "a dog in the park on a snowy morning, no people"
@@ -121,7 +121,7 @@ class TestPreview:
     def test_without_a_query_every_shard_may_answer(self, open_page: Any, town: Collection) -> None:
         app = open_page()
         told = town.preview()
-        assert head(app) == sentence(told)
+        assert head(app) == preview_sentence(told)
         assert f"{len(told.shards)} shards, {town.n_frames:,} frames" in head(app)
         tiles = drawn(app, "treemap")["shards"]
         assert sum(tile["weight"] for tile in tiles) == town.n_frames
@@ -141,7 +141,7 @@ class TestPreview:
         told = shared.preview("a red car", 24)
         drawing = drawn(app, "treemap")
         assert {tile["id"]: (tile["state"], tile["score"]) for tile in drawing["shards"]} == {
-            str(shard.shard): (shard.state.value, words.promised(shard.score)) for shard in told.shards
+            str(shard.shard): (shard.state.value, words.predicted(shard.score)) for shard in told.shards
         }
         for tile, shard in zip(drawing["shards"], told.shards, strict=True):
             assert tile["lines"][1].lower() == shard.reason.lower()
@@ -151,7 +151,7 @@ class TestPreview:
     def test_filters_prune_before_anything_is_asked(self, open_page: Any, town: Collection) -> None:
         app = open_page(scene="beach")
         told = town.preview(where=Filter(tags_any=("scene:beach",)))
-        assert head(app) == sentence(told)
+        assert head(app) == preview_sentence(told)
         assert head(app).startswith(f"These filters leave {len(told.searched)} of 12 shards: ")
         pruned = [tile for tile in drawn(app, "treemap")["shards"] if tile["state"] == "pruned"]
         assert len(pruned) == told.count(ShardState.PRUNED) > 0
@@ -302,7 +302,7 @@ def test_shares_never_round_to_all_or_nothing(part: int, whole: int, read: str) 
     ("score", "read"), [(0.271, ".27"), (-0.05, "-.05"), (-0.001, ".00"), (1.3, "1.30"), (None, "")]
 )
 def test_predicted_scores_are_short(score: float | None, read: str) -> None:
-    assert words.promised(score) == read
+    assert words.predicted(score) == read
 
 
 def test_a_search_is_the_same_for_the_engine_wherever_it_is_asked(town: Collection) -> None:

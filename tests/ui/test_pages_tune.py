@@ -34,24 +34,33 @@ def source(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def root(tmp_path, monkeypatch):
-    """The folder whose collections may be chosen; measuring is quick, and nothing is known of them yet."""
-    monkeypatch.setattr(resources.shelf(), "root", tmp_path)
-    monkeypatch.setattr(tuning, "SHARD_COUNTS", (1, 4, 9))
-    monkeypatch.setattr(measure, "_TIMED", 3)
-    monkeypatch.setattr(measure, "_SCANS", 2)
-    monkeypatch.setattr(measure, "N_QUERIES", 20)
-    monkeypatch.setattr("engine.lab.tuning.N_QUERIES", 20)
-    return tmp_path
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """The folder whose collections may be chosen; measuring is quick."""
+    folder = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resources.shelf(), "root", folder)
+        patch.setattr(tuning, "SHARD_COUNTS", (1, 4, 9))
+        patch.setattr(measure, "_TIMED", 3)
+        patch.setattr(measure, "_SCANS", 2)
+        patch.setattr(measure, "N_QUERIES", 20)
+        patch.setattr("engine.lab.tuning.N_QUERIES", 20)
+        yield folder
 
 
 @pytest.fixture
 def path(source, root, request):
-    """A collection of its own name, since pages remember what they know by name."""
+    """A collection to change. It has a name of its own, since pages remember what they know by name."""
     name = f"tune-{abs(hash(request.node.nodeid)) % 10**9}"
-    shutil.copytree(source, root / name)
-    return root / name
+    return shutil.copytree(source, root / name)
+
+
+@pytest.fixture(scope="module")
+def measured(source, root):
+    """A collection that was measured already, for tests that change nothing."""
+    path = shutil.copytree(source, root / "tune-measured")
+    opened(path)
+    return path
 
 
 def key_of(path: Path) -> str:
@@ -74,12 +83,12 @@ def settled(app: AppTest, path: Path, *what: str) -> AppTest:
 
 def entered(path: Path) -> AppTest:
     """The page, as it opens."""
-    app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
-    app.query_params["collection"] = key_of(path)
-    app = checked(app.run())
     shelf = resources.shelf()
     assert shelf.open(shelf.places()[key_of(path)]).wait(60)
-    return checked(app.switch_page("pages/tune.py").run())
+    app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
+    app.switch_page("pages/tune.py")
+    app.query_params["collection"] = key_of(path)
+    return checked(app.run())
 
 
 def opened(path: Path) -> AppTest:
@@ -99,16 +108,16 @@ def said(app: AppTest) -> str:
 class TestGettingReady:
     def test_it_says_what_it_measures_and_goes_on_by_itself(self, path):
         app = entered(path)
-        assert "answers without changing anything" in said(app)
+        assert "answers without changing the collection" in said(app)
         assert not app.select_slider
         app = settled(app, path, "tune measure")
-        assert questions.sentence(tuner_of(path).today) in said(app)
+        assert questions.outcome_sentence(tuner_of(path).today) in said(app)
 
-    def test_two_visitors_share_what_was_measured(self, path):
-        first = opened(path)
-        known = tuner_of(path)
-        assert said(first) == said(opened(path))
-        assert tuner_of(path) is known
+    def test_two_visitors_share_what_was_measured(self, measured):
+        known = tuner_of(measured)
+        assert said(entered(measured)) == said(entered(measured))
+        assert questions.outcome_sentence(known.today) in said(entered(measured))
+        assert tuner_of(measured) is known
 
     def test_stopped_it_can_begin_again(self, path):
         blocked = resources.board().start("tune blocks the lane", lambda report: _until_stopped(report), MEASURE)
@@ -133,7 +142,7 @@ class TestGettingReady:
             collection.delete(collection.videos()[0].video_id)
         app = settled(checked(app.run()), path, "tune measure")
         assert tuner_of(path) is not before
-        assert questions.sentence(tuner_of(path).today) in said(app)
+        assert questions.outcome_sentence(tuner_of(path).today) in said(app)
 
 
 def _until_stopped(report: Any) -> None:
@@ -153,19 +162,19 @@ CHANGES = [
 
 class TestTheControls:
     @pytest.mark.parametrize(("kind", "key", "value", "changed"), CHANGES, ids=[each[1] for each in CHANGES])
-    def test_each_is_answered_with_what_the_engine_foresees(self, path, kind, key, value, changed):
-        app = opened(path)
-        tuner = tuner_of(path)
+    def test_each_is_answered_with_what_the_engine_foresees(self, measured, kind, key, value, changed):
+        app = entered(measured)
+        tuner = tuner_of(measured)
         checked(getattr(app, kind)(key=key).set_value(value).run())
         outcome = tuner.predict(replace(tuner.today.setting, **changed))
-        assert f"[{outcome.how}] {questions.sentence(outcome)}" in said(app)
+        assert f"[{outcome.how}] {questions.outcome_sentence(outcome)}" in said(app)
         assert "Today, measured" in said(app)
         (table,) = app.dataframe
         assert table.value["recall"].tolist() == [round(each.recall.value, 4) for each in (tuner.today, outcome)]
 
-    def test_the_picture_holds_every_value(self, path):
-        app = opened(path)
-        tuner = tuner_of(path)
+    def test_the_picture_holds_every_value(self, measured):
+        app = entered(measured)
+        tuner = tuner_of(measured)
         charts = app.get("plotly_chart")
         assert len(charts) == 4
         drawn = json.loads(charts[1].proto.spec)["data"]
@@ -185,7 +194,7 @@ class TestTheControls:
             assert job.wait(60)
         app = checked(app.run())
         assert "[needs a rebuild]" in said(app)
-        assert "trains cells anew" in said(app)
+        assert "trains new cells" in said(app)
 
 
 def _numbers(told: Any) -> list[float]:
@@ -198,13 +207,13 @@ def _numbers(told: Any) -> list[float]:
 
 
 class TestApplying:
-    def test_nothing_can_be_applied_as_long_as_nothing_is_changed(self, path):
-        assert opened(path).button(key="tune_apply").disabled
+    def test_nothing_can_be_applied_as_long_as_nothing_is_changed(self, measured):
+        assert entered(measured).button(key="tune_apply").disabled
 
     def test_it_says_what_changes_for_whom_and_then_what_came_of_it(self, path):
         app = opened(path)
         checked(app.select_slider(key="tune_shards").set_value(9).run())
-        assert "for everyone who uses it" in said(app)
+        assert "for all visitors" in said(app)
         told = tuner_of(path).predict(LayoutSetting(9, "semantic"))
         checked(app.button(key="tune_apply").click().run())
         app = settled(app, path, "tune apply")
@@ -236,7 +245,7 @@ class TestApplying:
         app = opened(path)
         before = tuner_of(path).generation
         checked(app.select_slider(key="tune_recall").set_value(0.8).run())
-        assert "nothing to write" in said(app)
+        assert "nothing is written" in said(app)
         checked(app.button(key="tune_apply").click().run())
         app = settled(app, path, "tune apply")
         assert "Applied and measured" in said(app)
@@ -251,14 +260,14 @@ class TestApplying:
         assert "Somebody else is writing" in said(app)
 
 
-def test_the_page_and_the_command_line_agree(path, tmp_path, capsys):
-    app = opened(path)
+def test_the_page_and_the_command_line_agree(measured, tmp_path, capsys):
+    app = entered(measured)
     checked(app.selectbox(key="tune_placement").set_value("round_robin").run())
     checked(app.select_slider(key="tune_cap").set_value(3).run())
-    with Collection.open(path) as collection:
+    with Collection.open(measured) as collection:
         np.save(tmp_path / "q.npy", sample_queries(collection, 20).vectors)
     arguments = ["--placement", "round_robin", "--max-shards", "3", "--queries", str(tmp_path / "q.npy"), "--json"]
-    assert main(["tune", str(path), *arguments]) == 0
+    assert main(["tune", str(measured), *arguments]) == 0
     told = json.loads(capsys.readouterr().out)
     row = app.dataframe[0].value.iloc[1]
     assert row["recall"] == round(told["recall"], 4)

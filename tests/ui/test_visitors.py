@@ -55,7 +55,7 @@ def page():
 
 if __name__ == "failing":
     uncaught.escape_log()
-    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=uncaught.show)
+    app = st.App(__file__, middleware=[Middleware(gate.Gate)], on_script_error=uncaught.show_error)
 else:
     with uncaught.shown():
         page()
@@ -132,7 +132,7 @@ class TestWhatGoesWrong:
     def test_a_number_is_the_same_each_time_and_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         error = KeyError("x\x1b[2J")
         with caplog.at_level(logging.ERROR):
-            assert uncaught.sentence(error) == uncaught.sentence(error)
+            assert uncaught.error_sentence(error) == uncaught.error_sentence(error)
         assert len(caplog.records) == 1
         assert "\x1b" not in caplog.text
 
@@ -227,12 +227,12 @@ class TestOthers:
     def test_a_collection_that_goes_while_it_is_looked_at_leaves_a_sentence_and_a_way_back(self, root: Path) -> None:
         app = visit("library")
         (root / "plain").rename(root.parent / "elsewhere")
-        assert "is not there any more; choose another one" in read(app.run())
+        assert "does not exist any more; choose another one" in read(app.run())
         assert app.selectbox(key="collection").value == "town"
 
     def test_a_video_that_goes_while_a_link_names_it_leaves_a_sentence(self, root: Path) -> None:
         app = visit(like="1", hit="1", video="Video 0")
-        assert not app.warning or "not here" not in app.warning[0].value
+        assert not app.warning or "does not have" not in app.warning[0].value
         resources.board().get("open folder-plain").value().collection.delete("v0")
         told = read(visit(like="1", hit="1", video="Video 0"))
         assert "frame “1”" in told
@@ -299,7 +299,7 @@ class TestJobs:
     def test_a_visitor_has_only_so_many_going_at_a_time(self) -> None:
         board, gate = Board(), threading.Event()
         jobs = [board.start(f"me {i}", lambda report: gate.wait(10), owner="me") for i in range(MAX_JOBS)]
-        with pytest.raises(ResourceExhausted, match="things going already"):
+        with pytest.raises(ResourceExhausted, match="jobs running already"):
             board.once("me more", lambda report: None, "me")
         assert board.start("you", lambda report: None, owner="you") is not None
         gate.set()

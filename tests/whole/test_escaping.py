@@ -144,7 +144,7 @@ class TestWords:
         assert words.hypertext("<b>\u202e") == "&lt;b&gt;\\u202e"
 
     def test_a_badge_leaves_brackets_to_streamlit(self) -> None:
-        assert words.badge("[a](b)") == "[a]\\(b\\)"
+        assert words.badge_text("[a](b)") == "[a]\\(b\\)"
 
 
 class TestTables:

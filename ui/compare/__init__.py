@@ -1,1 +1,1 @@
-"""The Compare page: contenders side by side."""
+"""The Compare page: several ways to search, side by side."""

@@ -1,4 +1,4 @@
-"""The Compare page's questions and answers: what to compare, as the engine's request; the job that does it; earlier runs."""
+"""A comparison: the visitor's choices, the request for the engine, the job that runs it, and earlier runs."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from engine.system import bounds
 from ui.shared import resources
 from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.looks import CONTENDERS
-from ui.shared.uncaught import sentence
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import count, listed, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.lab.compare import ComparisonReport, ComparisonRequest
-    from ui.shared.shelf import Opened
+    from ui.shared.places import Opened
 
 Source = Literal["sample", "typed", "frames"]
 SOURCES: dict[Source, str] = {"sample": "Sample texts", "typed": "My own texts", "frames": "Stored frames"}
 USUAL = ("naive", "exact", "routed")
 MOST_LINES = 500
-"""Texts of one's own, at the most."""
+"""Texts of the visitor's own at most."""
 FEW_FRAMES = 20_000
-"""With fewer frames an exact search is instant, so that there is little to compare."""
+"""With fewer frames every search is fast, so there is little to compare."""
 _HELD_BACK = 64
-"""Sample texts on which widths are found where the texts are the visitor's own."""
+"""Sample texts used to find the widths of routers if the visitor typed the queries."""
 _KEPT = 8
-"""Runs of a visitor that are kept."""
+"""Runs of a visitor that are kept at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the visitor wants compared."""
+    """What to compare."""
 
     contenders: tuple[str, ...] = USUAL
     source: Source = "sample"
     n: int = 100
-    """Queries to measure, unless they are the visitor's own."""
+    """Queries to measure, if they are not typed."""
     text: str = ""
-    """The visitor's own, one per line."""
+    """The typed queries, one per line."""
     k: int = 10
     recall: float = 0.95
     cold: bool = False
@@ -52,26 +52,26 @@ class Choices:
 
     @property
     def n_queries(self) -> int:
-        """Queries that will be measured; where files are dropped before each, only the first of them."""
+        """Queries that will be measured; a cold comparison measures only the first `COLD_QUERIES`."""
         from engine.lab.compare import COLD_QUERIES
 
         wanted = len(lines(self.text)) if self.source == "typed" else self.n
         return min(wanted, COLD_QUERIES) if self.cold else wanted
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """`100 sample texts, 10 hits, recall 0.95, warm`."""
-        return f"{self.queries_told}, {self.settings_told}"
+        return f"{self.queries_summary}, {self.settings_summary}"
 
     @property
-    def queries_told(self) -> str:
+    def queries_summary(self) -> str:
         """`100 sample texts`."""
         if self.source == "typed":
             return f"{count(self.n_queries, 'text')} of my own" if self.n_queries else "my own texts"
         return count(self.n_queries, "sample text" if self.source == "sample" else "stored frame")
 
     @property
-    def settings_told(self) -> str:
+    def settings_summary(self) -> str:
         """`10 hits, recall 0.95, warm`."""
         width = "many widths" if self.sweep else f"recall {self.recall:g}"
         return f"{count(self.k, 'hit')}, {width}, {'cold' if self.cold else 'warm'}"
@@ -79,35 +79,35 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A comparison that was made."""
+    """A comparison that has ended."""
 
     verdict: ComparisonReport
     labels: tuple[str, ...]
-    """What each query that was given is called."""
+    """A label for each query that was given."""
     choices: Choices
     place: str
     """Key of the collection."""
     name: str
-    """What people call it."""
+    """Name of the collection."""
     made: datetime
 
     @property
-    def told(self) -> str:
-        """What tells it apart from other runs of a visit."""
-        return f"{self.made:%H:%M:%S}, {self.name}: {self.choices.told}"
+    def summary(self) -> str:
+        """A label that differs from those of other runs."""
+        return f"{self.made:%H:%M:%S}, {self.name}: {self.choices.summary}"
 
     def label(self, query: int) -> str:
-        """What one of the queries measured is called, by its number among them."""
+        """The label of a measured query, by its number."""
         return self.labels[self.verdict.rows[query]]
 
 
 def lines(text: str) -> list[str]:
-    """The texts that were typed or pasted, one per line."""
-    return [line for each in text.splitlines() if (line := " ".join(each.split()))]
+    """The lines that are not empty, without needless spaces."""
+    return [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
 
 
 def wrong(choices: Choices, textless: str) -> str:
-    """Why this cannot be compared, one sentence; empty if it can."""
+    """Why these choices cannot be compared, one sentence; empty if they can."""
     if not choices.contenders:
         return "No contender is chosen; choose at least one."
     if choices.source != "typed":
@@ -116,7 +116,7 @@ def wrong(choices: Choices, textless: str) -> str:
         return textless
     given = len(lines(choices.text))
     if not given:
-        return "There is no text to search for; type or paste at least one line under Queries."
+        return "There is no text to search for. Open the box with the queries, and type or paste at least one line."
     if given > MOST_LINES:
         return f"{given:,} texts are too many; give up to {MOST_LINES}."
     for line in lines(choices.text):
@@ -128,26 +128,26 @@ def wrong(choices: Choices, textless: str) -> str:
 
 
 def unfit(collection: Collection) -> Mapping[str, str]:
-    """Contenders that cannot take part here, and why."""
+    """Contenders that cannot take part with this collection, each with the reason."""
     from engine.lab.compare import unsuitable_contenders
 
     stats = collection.stats()
-    found = unsuitable_contenders(stats.n_cells, stats.metric)
+    reasons = unsuitable_contenders(stats.n_cells, stats.metric)
     if stats.router != "learned":
-        found.setdefault("routed", "this collection has no learned router")
-    return found
+        reasons.setdefault("routed", "this collection has no learned router")
+    return reasons
 
 
 def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest, tuple[str, ...]]:
-    """What the engine is to compare, and what each of the queries is called.
+    """The request for the engine, and a label for each of its queries.
 
-    Of sample queries twice as many are given as are measured: where a contender's width is to be found, that is done on
-    the others. For the visitor's own texts it is done on sample texts.
+    It has twice as many sample queries as are measured: the others are used to find the widths of routers. For typed texts,
+    widths are found on sample texts.
 
     Raises
     ------
     EngineError
-        If there are no such queries, or no encoder for texts.
+        If there are no such queries, or no encoder for typed texts.
     """
     from engine.datasets import sample_queries
     from engine.lab.compare import ComparisonRequest
@@ -160,7 +160,7 @@ def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest
     else:
         samples = sample_queries(collection, 2 * choices.n, "image" if choices.source == "frames" else "text")
         vectors, labels = samples.vectors, samples.labels
-    asked = ComparisonRequest(
+    compared = ComparisonRequest(
         collection.path,
         vectors,
         "image" if choices.source == "frames" else "text",
@@ -172,19 +172,19 @@ def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest
         limit=choices.n_queries,
         calibrate=others,
     )
-    return asked, labels
+    return compared, labels
 
 
 def expected_seconds(collection: Collection, choices: Choices) -> float:
-    """How long that will take, about."""
+    """About how long the comparison takes on an idle server, seconds."""
     from engine.lab.compare import expected_seconds
 
     n, dim = collection.n_frames, collection.settings.dim
     return expected_seconds(choices.contenders, n, dim, choices.n_queries, sweep=choices.sweep, cold=choices.cold)
 
 
-def start(opened: Opened, choices: Choices) -> None:
-    """Have it compared, once the measurements of others have ended."""
+def start_comparison(opened: Opened, choices: Choices) -> None:
+    """Start the comparison; it waits for the measurements of other visitors."""
 
     def work(report: Report) -> Comparison:
         return _compare(opened, choices, report)
@@ -193,7 +193,7 @@ def start(opened: Opened, choices: Choices) -> None:
 
 
 def job(place: str) -> Job[Comparison] | None:
-    """The visitor's comparison on this collection, running or ended."""
+    """The visitor's comparison on this collection, running or ended; None if there is none."""
     return resources.board().get(_name(place))
 
 
@@ -204,7 +204,7 @@ def _name(place: str) -> str:
 def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
     from engine.lab.compare import Benchmark
 
-    report("Taking the queries", 0.0, 1.0)
+    report("Choosing queries", 0.0, 1.0)
     asked, labels = request(opened.collection, choices)
     bench = Benchmark(asked)
     report.on_stop(bench.stop)
@@ -225,18 +225,18 @@ class _Progress:
         name, _, doing = what.partition(": ")
         if name not in self._starts:
             at = (0.03 if "found" in what else 0.15) + 0.1 * share
-            said = what[:1].upper() + what[1:]
+            note = what[:1].upper() + what[1:]
         elif doing:
             at = self._starts[name] + 0.35 / len(self._starts) * (0.5 if "width" in doing else 0.8)
-            said = f"{CONTENDERS[name].label}: {doing}"
+            note = f"{CONTENDERS[name].label}: {doing}"
         else:
-            at, said = 0.6 + 0.4 * share, f"{share:.0%} of the queries asked, now {CONTENDERS[name].label.lower()}"
+            at, note = 0.6 + 0.4 * share, f"{share:.0%} of the queries done, now {CONTENDERS[name].label.lower()}"
         self._reached = max(self._reached, at)
-        self._report(said, self._reached, 1.0)
+        self._report(note, self._reached, 1.0)
 
 
 def runs(place: str) -> list[Comparison]:
-    """Comparisons of this visit, the newest last. One on this collection that has just ended is among them; its fault is shown."""
+    """The comparisons of this visit, the newest last. If one on this collection has just failed, its error is drawn."""
     kept: list[Comparison] = st.session_state.setdefault("comparisons", [])
     ended = job(place)
     if ended is None or ended.running:
@@ -244,11 +244,11 @@ def runs(place: str) -> list[Comparison]:
     try:
         value = ended.value()
     except Stopped:
-        st.info("The comparison was stopped; nothing of it is kept.", icon=":material/stop_circle:")
+        st.info("The comparison was stopped, and its results are not kept.", icon=":material/stop_circle:")
     except Exception as error:
-        st.error(plain(sentence(error)))
+        st.error(plain(error_sentence(error)))
     else:
-        if not any(value is each for each in kept):
+        if not any(value is comparison for comparison in kept):
             kept.append(value)
             del kept[:-_KEPT]
             if value.choices.source != "typed":
@@ -257,17 +257,17 @@ def runs(place: str) -> list[Comparison]:
 
 
 def newest(place: str, made: list[Comparison]) -> Comparison | None:
-    """The newest comparison on this collection: the visitor's, else the last that anybody made on sample queries."""
-    mine = [each for each in made if each.place == place]
+    """The newest comparison on this collection: the visitor's own, else the last one of any visitor without typed texts."""
+    mine = [comparison for comparison in made if comparison.place == place]
     return mine[-1] if mine else _latest().get(place)
 
 
 @st.cache_resource(show_spinner=False)
 def _latest() -> dict[str, Comparison]:
-    """The newest comparison of each collection on this server, by its key; none on texts that a visitor typed."""
+    """The newest comparison of each collection on this server, by its key; never one with typed texts."""
     return {}
 
 
-def names(contenders: tuple[str, ...]) -> str:
+def contender_names(contenders: tuple[str, ...]) -> str:
     """`naive loop, exact and routed`."""
     return listed(CONTENDERS[name].label.lower() for name in contenders)

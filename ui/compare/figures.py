@@ -1,4 +1,4 @@
-"""The Compare page's figures: a dot per query on a scale of milliseconds, and recall against time over many widths."""
+"""The figures of the Compare page: a dot per query on a scale of milliseconds, and recall against time."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from ui.compare.comparison import Comparison
 
 _ROW, _FOOT = 78, 62
-"""Pixels of a contender's row, and of what stands below."""
+"""Height of the row of a contender, and of the axis below, pixels."""
 _GOLDEN = 0.6180339887
-"""Steps of this, modulo one, fill a strip evenly and the same each time."""
+"""The golden ratio: its multiples modulo 1 spread dots evenly, and always in the same way."""
 _FAINT = 0.3
 _TICKS = [base * 10.0**power for power in range(-3, 6) for base in (1, 2, 5)]
 
 
-def colour(name: str) -> str:
-    """A contender's colour in the visitor's theme."""
+def contender_colour(name: str) -> str:
+    """Colour of a contender in the visitor's theme."""
     look = CONTENDERS[name]
     return look.dark if charts.dark() else look.light
 
 
 def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
-    """Draw a row per contender: a dot per query, marks at p50 and p95, earlier runs below in fainter colours."""
+    """Draw a row per contender: a dot per query, marks at p50 and p95, and earlier runs below in faint colours."""
     names = comparison.verdict.names
     figure = charts.figure(showlegend=False)
     runs = [comparison, *earlier]
@@ -42,11 +42,11 @@ def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
                 _strip(figure, run, name, _Strip(row, place, len(runs)))
         _beside(figure, comparison.verdict.result_for(name), row)
     span = [
-        each.ms
+        query.ms
         for run in runs
         for name in names
         if name in run.verdict.names
-        for each in run.verdict.result_for(name).queries
+        for query in run.verdict.result_for(name).queries
     ]
     figure.update_xaxes(
         type="log",
@@ -65,11 +65,11 @@ def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         fixedrange=True,
     )
     figure.update_layout(margin={"l": 120, "r": 178, "t": 4, "b": 44})
-    charts.show(figure, key="times", alt=alt(comparison), height=_FOOT + _ROW * len(names))
+    charts.show(figure, key="times", alt=_alt(comparison), height=_FOOT + _ROW * len(names))
 
 
 class _Strip:
-    """Where the dots of one run lie within a contender's row; rows are one apart, from the top."""
+    """The strip of one run within the row of a contender; rows are 1 apart."""
 
     def __init__(self, row: int, place: int, n: int) -> None:
         self.height = 0.72 / n
@@ -77,21 +77,22 @@ class _Strip:
         self.is_main = place == 0
 
     def at(self, i: int) -> float:
-        """The height of the i-th dot: it means nothing, and keeps dots apart."""
+        """The height of the i-th dot, which has no meaning and only keeps dots apart."""
         return self.middle + (i * _GOLDEN % 1 - 0.5) * self.height * 0.6
 
 
 def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None:
     standing = run.verdict.result_for(name)
     seen = 1.0 if strip.is_main else _FAINT
-    before = "" if strip.is_main else f"<br>run of {hypertext(run.told)}"
+    before = "" if strip.is_main else f"<br>run of {hypertext(run.summary)}"
     figure.add_scatter(
-        x=[each.ms for each in standing.queries],
+        x=[query.ms for query in standing.queries],
         y=[strip.at(i) for i in range(len(standing.queries))],
         mode="markers",
-        marker={"color": colour(name), "size": 7, "opacity": 0.5 * seen, "symbol": CONTENDERS[name].sign},
+        marker={"color": contender_colour(name), "size": 7, "opacity": 0.5 * seen, "symbol": CONTENDERS[name].sign},
         customdata=[
-            [hypertext(run.label(i)[:80]), each.recall, each.shards_probed] for i, each in enumerate(standing.queries)
+            [hypertext(run.label(i)[:80]), query.recall, query.shards_probed]
+            for i, query in enumerate(standing.queries)
         ],
         hovertemplate=(
             f"<b>{CONTENDERS[name].label}</b>: %{{x:.2f}} ms<br>%{{customdata[0]}}<br>"
@@ -118,7 +119,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
 
 
 def _beside(figure: go.Figure, standing: ContenderResult, row: int) -> None:
-    """What a contender found and opened, at the right of its row."""
+    """Write recall and opened shards at the right of a row."""
     figure.add_annotation(
         x=1,
         xref="paper",
@@ -132,23 +133,25 @@ def _beside(figure: go.Figure, standing: ContenderResult, row: int) -> None:
 
 
 def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
-    """Draw recall against p50 milliseconds: a line over the widths of each router, a single mark for who scans everything."""
+    """Draw recall against p50: a line over the widths of each router, and one mark for a contender that scans everything."""
     figure = charts.figure()
     runs = [comparison, *earlier]
     for place, run in enumerate(runs):
         for name in run.verdict.names:
-            widths = sorted((each for each in run.verdict.results if each.name == name), key=lambda each: each.work)
-            asked = [each for each in widths if each.recall_asked is not None]
-            given = [each for each in widths if each.recall_asked is None]
-            _line(figure, name, given, _Line(run, place == 0, CONTENDERS[name].label))
-            _line(figure, name, asked, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", "dash"))
+            widths = sorted((s for s in run.verdict.results if s.name == name), key=lambda standing: standing.work)
+            by_recall = [standing for standing in widths if standing.recall_asked is not None]
+            by_width = [standing for standing in widths if standing.recall_asked is None]
+            _line(figure, name, by_width, _Line(run, place == 0, CONTENDERS[name].label))
+            _line(
+                figure, name, by_recall, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", "dash")
+            )
     figure.add_hline(
         y=comparison.verdict.recall,
         line={"dash": "dot", "color": charts.faint(), "width": 1.5},
         annotation={"text": f"asked for {_share(comparison.verdict.recall)}", "font": {"color": charts.faint()}},
         annotation_position="bottom left",
     )
-    span = [each.p50_ms for run in runs for each in run.verdict.results]
+    span = [standing.p50_ms for run in runs for standing in run.verdict.results]
     figure.update_xaxes(
         type="log",
         tickvals=_TICKS,
@@ -158,13 +161,13 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
     )
     figure.update_yaxes(title="recall", range=[None, 1.03])
     figure.update_layout(margin={"l": 60, "r": 16, "t": 34, "b": 44})
-    what = "; ".join(_told(each) for each in comparison.verdict.results)
+    what = "; ".join(_in_words(standing) for standing in comparison.verdict.results)
     charts.show(figure, key="curve", alt=f"Recall against p50 milliseconds. {what}", height=380)
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """How the widths of one contender in one run are drawn."""
+    """How one line of the curve is drawn."""
 
     run: Comparison
     is_main: bool
@@ -175,19 +178,19 @@ class _Line:
 def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line: _Line) -> None:
     if not widths:
         return
-    before = "" if line.is_main else f"<br>run of {hypertext(line.run.told)}"
+    before = "" if line.is_main else f"<br>run of {hypertext(line.run.summary)}"
     figure.add_scatter(
-        x=[each.p50_ms for each in widths],
-        y=[each.recall for each in widths],
+        x=[standing.p50_ms for standing in widths],
+        y=[standing.recall for standing in widths],
         mode="lines+markers",
         name=line.label,
         showlegend=line.is_main,
         opacity=1.0 if line.is_main else _FAINT,
-        line={"color": colour(name), "width": 2, "dash": line.dash},
+        line={"color": contender_colour(name), "width": 2, "dash": line.dash},
         marker={"size": 9, "symbol": CONTENDERS[name].sign + ("" if line.dash == "solid" else "-open")},
         customdata=[
-            [each.setting or "everything", each.shards_probed, each.shards_total, each.fraction_scanned]
-            for each in widths
+            [standing.setting or "everything", standing.shards_probed, standing.shards_total, standing.fraction_scanned]
+            for standing in widths
         ],
         hovertemplate=(
             f"<b>{CONTENDERS[name].label}</b>, %{{customdata[0]}}<br>recall %{{y:.3f}} at %{{x:.2f}} ms<br>"
@@ -197,13 +200,13 @@ def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line:
     )
 
 
-def alt(comparison: Comparison) -> str:
-    """The first figure in words."""
+def _alt(comparison: Comparison) -> str:
+    """The figure of times in words."""
     picks: Iterable[ContenderResult] = (comparison.verdict.result_for(name) for name in comparison.verdict.names)
-    return "Milliseconds per query. " + "; ".join(_told(each) for each in picks)
+    return "Milliseconds per query. " + "; ".join(map(_in_words, picks))
 
 
-def _told(standing: ContenderResult) -> str:
+def _in_words(standing: ContenderResult) -> str:
     return (
         f"{CONTENDERS[standing.name].label}{f' ({standing.setting})' if standing.setting else ''}: "
         f"p50 {_ms(standing.p50_ms)}, p95 {_ms(standing.p95_ms)}, recall {standing.recall:.3g}, "
@@ -212,12 +215,11 @@ def _told(standing: ContenderResult) -> str:
 
 
 def _log_range(ms: Sequence[float]) -> list[float]:
-
     return [math.log10(min(ms) * 0.8), math.log10(max(ms) * 1.25)]
 
 
 def _share(value: float) -> str:
-    """`.96`, `1`: as short as it reads on a chart."""
+    """`.96`, `1`: short, for a chart."""
     return "1" if value >= 0.9995 else f"{value:.3f}".rstrip("0").lstrip("0") or "0"
 
 

@@ -1,4 +1,4 @@
-"""The Compare page's controls: three small boxes in a row, each named after what is chosen in it."""
+"""The controls of the Compare page: three popovers in a row, each labelled with what is chosen in it."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from ui.compare import comparison
 from ui.compare.comparison import SOURCES, Choices, Comparison, Source
 from ui.shared import resources
 from ui.shared.looks import CONTENDERS
-from ui.shared.shelf import LARGE
+from ui.shared.places import LARGE
 from ui.shared.words import count, duration, plain
 
 if TYPE_CHECKING:
-    from ui.shared.shelf import Opened
+    from ui.shared.places import Opened
 
 _STATE = "compare_"
-"""Begins the names of these controls in the visitor's state."""
+"""Start of the keys of these controls in the session state."""
 
 
 class Kept(TypedDict):
-    """Where a control keeps its value."""
+    """Arguments that make a control keep its value."""
 
     key: str
     persist_state: Literal["session"]
 
 
 def choices(opened: Opened) -> Choices:
-    """Draw the controls; what they say."""
+    """Draw the controls; returns what is chosen."""
     before = _now(opened)
     chosen = before.contenders
-    names = comparison.names(chosen).capitalize() if len(chosen) < 3 else count(len(chosen), "contender")
+    names = comparison.contender_names(chosen).capitalize() if len(chosen) < 3 else count(len(chosen), "contender")
     with st.popover(names or "No contender", icon=":material/groups:"):
         _contenders(opened)
-    with st.popover(before.queries_told.capitalize(), icon=":material/format_quote:"):
+    with st.popover(before.queries_summary.capitalize(), icon=":material/format_quote:"):
         _queries(opened)
-    with st.popover(before.settings_told.capitalize(), icon=":material/tune:"):
+    with st.popover(before.settings_summary.capitalize(), icon=":material/tune:"):
         _settings()
     return _now(opened)
 
 
 def _now(opened: Opened) -> Choices:
-    """The choices as they stand, before or after the controls are drawn."""
+    """The choices at this moment, before or after the controls are drawn."""
     usual, state = Choices(), st.session_state
     unfit = comparison.unfit(opened.collection)
     kept = state.get(f"{_STATE}contenders", [name for name in usual.contenders if name not in unfit])
@@ -60,7 +60,7 @@ def _now(opened: Opened) -> Choices:
 
 
 def _keep(name: str, usual: object) -> Kept:
-    """What a control is told so that it begins with the usual value, and keeps its own while other pages are looked at."""
+    """Arguments for a control that starts with the usual value, and keeps its own while other pages are open."""
     key = f"{_STATE}{name}"
     st.session_state.setdefault(key, usual)
     return {"key": key, "persist_state": "session"}
@@ -98,13 +98,15 @@ def _queries(opened: Opened) -> None:
             max_chars=comparison.MOST_LINES * bounds.MAX_QUERY,
             placeholder="a snowy street at night\na red bus by the harbour",
         )
-        st.caption("Widths of routers that know no recall are found on sample texts.")
+        st.caption(
+            "For routers that cannot be asked for a recall, the number of cells to probe is found on sample texts."
+        )
     else:
         st.slider("Queries to measure", 10, 200, step=10, **_keep("n", usual.n))
         st.caption(
-            "Texts that the router was not fitted on, as far as there are any."
+            "Texts that the router was not trained on, if there are any."
             if source == "sample"
-            else "Vectors of stored frames: how well frames like a given one are found."
+            else "Vectors of stored frames: this measures how well similar frames are found."
         )
 
 
@@ -117,44 +119,44 @@ def _settings() -> None:
         0.99,
         step=0.01,
         **_keep("recall", usual.recall),
-        help="What share of the exact answer those who open some shards only should find.",
+        help="The share of the exact answer that routers should find.",
     )
     st.toggle(
-        "Cold: drop the files from memory before each query",
+        "Cold: remove the files from memory before each query",
         **_keep("cold", usual.cold),
-        help="The contender's cache is emptied too. Only the first 20 queries are asked then, for that takes long.",
+        help="The cache of the contender is emptied too. As this is slow, only the first 20 queries are measured.",
     )
     st.toggle(
-        "Sweep: try the routers at many widths",
+        "Sweep: measure the routers with many numbers of cells",
         **_keep("sweep", usual.sweep),
-        help="Gives the curve of recall against time.",
+        help="Draws the curve of recall against time.",
     )
 
 
 def estimate(opened: Opened, chosen: Choices) -> None:
-    """How long that will take, and where there would be more to see."""
+    """Say how long the comparison takes; on a small collection, offer the large town."""
     seconds = comparison.expected_seconds(opened.collection, chosen)
-    said = f"Takes about {duration(seconds)} on an idle server."
+    time = f"Takes about {duration(seconds)} on an idle server."
     if opened.collection.n_frames >= comparison.FEW_FRAMES:
-        st.caption(said)
+        st.caption(time)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"{said} With {opened.collection.n_frames:,} frames exact search is instant.", width="content")
+        st.caption(f"{time} With only {opened.collection.n_frames:,} frames every search is fast.", width="content")
         if resources.shelf().places().get(LARGE) not in (None, opened.place):
-            st.button("See more on the large town", type="tertiary", on_click=resources.choose, args=(LARGE,))
+            st.button("Use the large town", type="tertiary", on_click=resources.choose, args=(LARGE,))
 
 
 def laid_over(others: list[Comparison]) -> list[Comparison]:
-    """Earlier runs of this visit that are to be drawn as well; the control is there once there are any."""
+    """Draw the choice of earlier runs, if there are any; returns the chosen ones."""
     if not others:
         return []
-    by_time = {each.made.isoformat(): each for each in reversed(others)}
+    by_time = {run.made.isoformat(): run for run in reversed(others)}
     picked = st.multiselect(
-        "Earlier runs to lay over",
+        "Earlier runs to show too",
         list(by_time),
-        format_func=lambda made: visible(by_time[made].told),
+        format_func=lambda made: visible(by_time[made].summary),
         key=f"{_STATE}over",
-        placeholder="Lay earlier runs over, fainter",
+        placeholder="Show earlier runs too, in faint colours",
         label_visibility="collapsed",
         max_selections=3,
     )

@@ -1,9 +1,9 @@
-"""One query of a comparison as a race: each contender's bar fills shard by shard, in slow motion, from its own times."""
+"""One query of a comparison as a race in slow motion: a bar per contender, which fills shard by shard at its measured times."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _RACE = component("race")
 _SECONDS = 6.0
-"""That the slowest contender takes on the screen, at the most."""
+"""Longest time of a race on the screen."""
 _STEPS = [base * 10**power for power in range(4) for base in (1, 2, 5)]
 
 
 def show(comparison: Comparison) -> None:
-    """Draw the race over a query that the visitor may choose; at first a typical one."""
+    """Draw the race, and the choice of its query; at first a typical one."""
     from engine.lab.compare import QueryTimeline, typical_query
 
     verdict = comparison.verdict
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader("The race", anchor=False, width="content")
+        st.subheader("One query as a race", anchor=False, width="content")
         query = st.selectbox(
             "Query of the race",
             range(verdict.n_queries),
@@ -38,23 +38,23 @@ def show(comparison: Comparison) -> None:
             label_visibility="collapsed",
             width=420,
         )
-    heat = QueryTimeline.of(verdict, query)
-    slowdown = max([step for step in _STEPS if step * heat.longest_ms <= _SECONDS * 1000], default=1)
+    timeline = QueryTimeline.of(verdict, query)
+    slowdown = max([step for step in _STEPS if step * timeline.longest_ms <= _SECONDS * 1000], default=1)
     label = visible(comparison.label(query))
     _RACE(
         key="race",
         data={
-            "label": f"Race over the query {label}. {' '.join(_words(each) for each in heat.contenders)}",
-            "said": f"A bar has a cell per shard, which fills while that shard is searched; grey is never opened. {_pace(slowdown)}",
+            "label": f"Race with the query {label}. {' '.join(_words(entrant) for entrant in timeline.contenders)}",
+            "said": f"Each field of a bar is a shard, and fills while the shard is searched. Grey shards are not opened. {_pace(slowdown)}",
             "slowdown": slowdown,
             "stamp": f"{comparison.made.isoformat()} {query}",
             "left": {theme: getattr(LOOKS[ShardState.SKIPPED], theme) for theme in ("light", "dark")},
-            "entrants": [_drawn(each) for each in heat.contenders],
+            "entrants": [_drawn(entrant) for entrant in timeline.contenders],
         },
     )
 
 
-def _drawn(entrant: ContenderTimeline) -> dict[str, Any]:
+def _drawn(entrant: ContenderTimeline) -> dict[str, object]:
     look = CONTENDERS[entrant.name]
     return {
         "name": look.label,
@@ -70,15 +70,15 @@ def _drawn(entrant: ContenderTimeline) -> dict[str, Any]:
 
 def _words(entrant: ContenderTimeline) -> str:
     n = len(entrant.spans) or entrant.shards_total
-    chose = f" {entrant.chosen_ms:.2f} ms of it to choose them," if entrant.chosen_ms else ""
+    choice = f" {entrant.chosen_ms:.2f} ms of it to choose the shards," if entrant.chosen_ms else ""
     return (
         f"{CONTENDERS[entrant.name].label}: {n} of {entrant.shards_total} shards in {entrant.ms:.2f} ms,"
-        f"{chose} recall {entrant.recall:.2g}."
+        f"{choice} recall {entrant.recall:.2g}."
     )
 
 
 def _pace(slowdown: int) -> str:
-    """How much slower than it was."""
+    """How much slower the race is than the search was."""
     if slowdown == 1:
         return "In real time."
     return f"Slow motion: 1 ms takes {f'{slowdown / 1000:g} s' if slowdown >= 1000 else f'{slowdown} ms'}."

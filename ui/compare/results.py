@@ -1,4 +1,4 @@
-"""What a comparison found, below its figures: the sentence, the worst queries with both answers, the table."""
+"""The results of a comparison in words and tables: the sentence, the worst queries with both answers, all figures."""
 
 from __future__ import annotations
 
@@ -19,109 +19,117 @@ if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.lab.compare import AnswerDiff
     from ui.compare.comparison import Comparison
-    from ui.shared.frames import Picture
+    from ui.shared.frames import Picture, Tone
 
 _WORST = 8
-"""Queries offered."""
+"""Worst queries that can be chosen."""
 
 
 def headline(comparison: Comparison, *, mine: bool) -> None:
-    """The engine's sentence, and what it was found on."""
+    """The result in the engine's sentence, and what was compared."""
     verdict = comparison.verdict
-    said = verdict.summary
-    st.subheader(plain(said[:1].upper() + said[1:]), anchor=False)
+    summary = verdict.summary
+    st.subheader(plain(summary[:1].upper() + summary[1:]), anchor=False)
     whose = "" if mine else "The last comparison on this server: "
-    what = f"{count(verdict.n_queries, 'query')}, {comparison.choices.settings_told}"
-    told = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
-    with st.container(height=46, border=False):  # Two lines at 800 pixels, kept free until the text is drawn.
-        st.caption(f"{told[:1].upper()}{told[1:]} A dot is a query; recall is the share of the exact answer.")
+    what = f"{count(verdict.n_queries, 'query')}, {comparison.choices.settings_summary}"
+    line = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
+    with st.container(height=46, border=False):  # Room for two lines, as on a narrow page, so that nothing moves.
+        st.caption(
+            f"{line[:1].upper()}{line[1:]} Each dot is a query. Recall is the share of the exact answer that was found."
+        )
 
 
 def welcome(contenders: Sequence[str]) -> None:
-    """Before the first run: who will be compared, and what will be seen."""
-    st.subheader("The same queries, asked in turn, each contender in a process of its own", anchor=False)
+    """The page before the first comparison: the chosen contenders, and what will be shown."""
+    st.subheader("The same queries, searched in several ways", anchor=False)
     columns = st.columns(max(1, len(contenders)))
     for column, name in zip(columns, contenders, strict=False):
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{CONTENDERS[name].label}**")
             st.caption(CONTENDERS[name].what)
     st.caption(
-        "You will see how long each took for every query, how much of the exact answer it found, how many shards it opened, "
-        "and a race in slow motion. Press “Compare now”."
+        "Each contender runs in its own process. You will see how long it took for every query, how much of the exact answer it "
+        "found, how many shards it opened, and one query as a race in slow motion. Press “Compare now”."
     )
 
 
 def notes(comparison: Comparison) -> None:
-    """What the engine wants said."""
+    """The engine's notes on this comparison."""
     for note in comparison.verdict.notes:
         st.info(plain(note))
 
 
 def sweep(comparison: Comparison, earlier: Sequence[Comparison]) -> None:
-    """Recall against time, where many widths were tried."""
+    """Recall against time, if many widths were measured."""
     st.subheader("Recall against time", anchor=False)
     if comparison.choices.sweep:
         st.caption(
-            "Up and to the left is better. Each mark of a line is a width: more cells probed find more and take longer."
+            "Higher and further left is better. Each mark of a line is a number of cells to probe: more cells find more and take longer."
         )
-        figures.curve(comparison, [each for each in earlier if each.choices.sweep])
+        figures.curve(comparison, [run for run in earlier if run.choices.sweep])
     else:
-        st.caption("Turn on “Sweep” in the settings and compare again to see what more time buys in recall.")
+        st.caption("To see how recall grows with time, turn on “Sweep” in the settings and compare again.")
 
 
 def worst(collection: Collection, comparison: Comparison) -> None:
-    """The queries for which most was missed, with what was found beside what should have been."""
+    """The queries with the lowest recall, each with its answer beside the exact answer."""
     verdict = comparison.verdict
     st.subheader("The worst queries", anchor=False)
-    falling = [name for name in verdict.names if verdict.result_for(name).recall < 1]
-    if not falling:
-        st.caption("Nobody missed anything: every contender found the exact answer to every query.")
+    imperfect = [name for name in verdict.names if verdict.result_for(name).recall < 1]
+    if not imperfect:
+        st.caption("Nothing was missed: every contender found the exact answer to every query.")
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.selectbox(
-            "Contender", falling[::-1], format_func=lambda name: CONTENDERS[name].label, key="worst_of", width=200
+            "Contender", imperfect[::-1], format_func=lambda name: CONTENDERS[name].label, key="worst_of", width=200
         )
-        found = verdict.worst(verdict.result_for(name), _WORST)
-        one = st.selectbox(
+        worst = verdict.worst(verdict.result_for(name), _WORST)
+        number = st.selectbox(
             "Query, worst first",
-            range(len(found)),
-            format_func=lambda i: f"{visible(comparison.label(found[i].query))} · recall {found[i].recall:.2g}",
+            range(len(worst)),
+            format_func=lambda i: f"{visible(comparison.label(worst[i].query))} · recall {worst[i].recall:.2g}",
             key=f"worst_{name}_{comparison.made.isoformat()}",
             width=520,
         )
-    _both(collection, found[one], CONTENDERS[name].label)
+    _both(collection, worst[number], CONTENDERS[name].label)
 
 
 def _both(collection: Collection, fall: AnswerDiff, label: str) -> None:
     left, right = st.columns(2)
     try:
-        got = [_picture(collection, each, "", "not among the best", each in fall.extra) for each in fall.found]
-        should = [_picture(collection, each, "bad", "missed", each in fall.missed) for each in fall.expected]
+        found = [
+            _picture(collection, frame_id, "", "not among the best" if frame_id in fall.extra else "")
+            for frame_id in fall.found
+        ]
+        wanted = [
+            _picture(collection, frame_id, "bad", "missed" if frame_id in fall.missed else "")
+            for frame_id in fall.expected
+        ]
     except NotFound:
-        st.info("Frames of these answers have been deleted since; compare again to see them.")
+        st.info("Some of these frames have been deleted since. Compare again.")
         return
     with left:
         st.markdown(
             f"**{label} found** {count(len(fall.found) - len(fall.extra), 'frame')} of the best {len(fall.expected)}"
         )
-        frames.grid(got, key="worst_found", label=f"What {label.lower()} found", on_pick=_nothing)
+        frames.grid(found, key="worst_found", label=f"What {label.lower()} found", on_pick=_nothing)
     with right:
         st.markdown(f"**The exact answer**: {len(fall.missed)} of {count(len(fall.expected), 'frame')} missed")
-        frames.grid(should, key="worst_wanted", label="What should have been found", on_pick=_nothing)
+        frames.grid(wanted, key="worst_wanted", label="What should have been found", on_pick=_nothing)
 
 
-def _picture(collection: Collection, frame_id: int, tone: str, flag: str, flagged: bool) -> Picture:
+def _picture(collection: Collection, frame_id: int, tone: Tone, flag: str) -> Picture:
     frame = collection.frame(frame_id)
     picture = replace(frames.of_frame(collection, frame), mark=f"shard {frame.shard}")
-    return replace(picture, flag=flag, tone=tone, alt=f"{picture.alt}, {flag}") if flagged else picture
+    return replace(picture, flag=flag, tone=tone, alt=f"{picture.alt}, {flag}") if flag else picture
 
 
 def _nothing(frame_id: str) -> None:
-    """A click says nothing more than the picture."""
+    """For pictures whose click does nothing."""
 
 
 def table(comparison: Comparison) -> None:
-    """All figures, to read and to take away."""
+    """All figures as a table, and as a CSV file to download."""
     from engine.lab.compare import as_csv, table_row
 
     standings = comparison.verdict.results
@@ -132,23 +140,23 @@ def table(comparison: Comparison) -> None:
         )
     share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
-        [table_row(each) for each in standings],
+        [table_row(standing) for standing in standings],
         hide_index=True,
         column_config={
-            "recall": st.column_config.NumberColumn(format="%.3f", help="Share of the k best that were found, mean"),
-            **{name: st.column_config.NumberColumn(format="%.2f") for name in ("p50 ms", "p95 ms", "p99 ms", "open s")},
-            "first ms": st.column_config.NumberColumn(
-                format="%.2f", help="The first query that the process was ever asked"
+            "recall": st.column_config.NumberColumn(
+                format="%.3f", help="Mean share of the k best frames that were found"
             ),
-            "shards": st.column_config.NumberColumn(format="%.1f", help="Opened per query, mean"),
+            **{name: st.column_config.NumberColumn(format="%.2f") for name in ("p50 ms", "p95 ms", "p99 ms", "open s")},
+            "first ms": st.column_config.NumberColumn(format="%.2f", help="The first query of the process"),
+            "shards": st.column_config.NumberColumn(format="%.1f", help="Mean number of shards opened per query"),
             "scanned": share,
             "work": st.column_config.NumberColumn(
-                format="percent", help="Cells scored, frames scanned and frames re-scored, of all frames"
+                format="percent", help="Cells scored, frames scanned and frames re-scored, as a share of all frames"
             ),
-            "read MB": st.column_config.NumberColumn(format="%.1f", help="Read from files per query"),
-            "own MB": st.column_config.NumberColumn(format="%.1f", help="Memory of its own, at the most"),
+            "read MB": st.column_config.NumberColumn(format="%.1f", help="Megabytes read from files per query"),
+            "own MB": st.column_config.NumberColumn(format="%.1f", help="Highest memory of the process itself"),
             "file MB": st.column_config.NumberColumn(
-                format="%.1f", help="Pages of mapped files in memory, at the most"
+                format="%.1f", help="Highest memory taken by pages of mapped files"
             ),
         },
         alt="A row per contender and width",

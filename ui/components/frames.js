@@ -2,13 +2,6 @@
 // Trigger `pick` carries the id of the clicked picture.
 const rendered = new WeakMap()
 
-function element(tag, className, text) {
-  const made = document.createElement(tag)
-  made.className = className
-  if (text) made.textContent = text
-  return made
-}
-
 function card(item) {
   const button = element("button", "card")
   button.type = "button"

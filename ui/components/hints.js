@@ -1,11 +1,4 @@
 // The query with the words marked that hint at something. Data: {label, parts: [{text, mode}]}; mode null for plain words.
-function element(tag, className, text) {
-  const made = document.createElement(tag)
-  made.className = className
-  if (text) made.textContent = text
-  return made
-}
-
 export default function (component) {
   const { data, parentElement } = component
   const root = parentElement.querySelector(".root")

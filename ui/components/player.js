@@ -40,7 +40,7 @@ export default function (component) {
 
   const again = document.createElement("button")
   again.type = "button"
-  again.textContent = "↺ Play from the moment"
+  again.textContent = "↺ Play from this moment"
   again.onclick = () => { toMoment(); play() }
   root.replaceChildren(video, again)
   return release

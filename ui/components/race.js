@@ -3,23 +3,6 @@
 // A bar has a cell per shard, which fills while the contender searches that shard; what it never opens turns grey.
 const raced = new WeakMap()
 
-function element(tag, className, text) {
-  const made = document.createElement(tag)
-  made.className = className
-  if (text) made.textContent = text
-  return made
-}
-
-function isDark(root) {
-  const probe = getComputedStyle(root).getPropertyValue("--st-background-color").trim()
-  const canvas = document.createElement("canvas").getContext("2d")
-  canvas.fillStyle = probe || "#fff"
-  const hex = canvas.fillStyle
-  if (!hex.startsWith("#")) return false
-  const [r, g, b] = [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16))
-  return 0.299 * r + 0.587 * g + 0.114 * b < 128
-}
-
 function shown(ms) {
   return `${ms.toFixed(ms >= 100 ? 0 : ms >= 10 ? 1 : 2)} ms`
 }
@@ -42,7 +25,7 @@ class Lane {
     this.row.append(element("div", "name", entrant.name), this.bar, time)
   }
 
-  // Draw how it stands so many milliseconds after the question.
+  // Draw the state at a time, milliseconds after the query.
   at(now) {
     const { ms, chosen, laps } = this.entrant
     const over = now >= ms
@@ -66,7 +49,7 @@ class Lane {
       : now < chosen
         ? "choosing shards"
         : searching === laps.length && laps.length
-          ? "merging, exact scores"
+          ? "re-scoring and merging"
           : `shard ${searching + 1} of ${n}`
     return over
   }
@@ -91,7 +74,7 @@ export default function (component) {
   const lanes = data.entrants.map(entrant => new Lane(entrant, dark))
   const longest = Math.max(...data.entrants.map(entrant => entrant.ms))
   const first = lanes.reduce((best, lane) => (lane.entrant.ms < best.entrant.ms ? lane : best))
-  const button = element("button", "again", "▶ Run the race")
+  const button = element("button", "again", "▶ Play")
   button.type = "button"
   const head = element("div", "head")
   head.append(button, element("span", "said", data.said))
@@ -110,13 +93,13 @@ export default function (component) {
       const now = Math.max(0, time - started) / data.slowdown
       draw(now)
       if (now < longest) frame = requestAnimationFrame(tick)
-      else button.textContent = "↺ Run it again"
+      else button.textContent = "↺ Play again"
     }
     draw(0)
     frame = requestAnimationFrame(tick)
   }
   button.onclick = run
-  // The end stands there at once; who likes motion sees it run when it comes into view.
+  // The end is drawn at once; unless the visitor prefers no motion, the race runs when it comes into view.
   draw(Infinity)
   const watcher = new IntersectionObserver(entries => {
     if (!entries.some(entry => entry.isIntersecting)) return

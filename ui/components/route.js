@@ -1,38 +1,17 @@
 // The slim shard bar. Data: {label, shards: [{name, state, width, lines}], looks: [{state, label, light, dark, count}]}.
 // Hover, focus or tap a segment to read why it was searched or not.
-function element(tag, className, text) {
-  const made = document.createElement(tag)
-  made.className = className
-  if (text) made.textContent = text
-  return made
-}
-
-function isDark(root) {
-  const probe = getComputedStyle(root).getPropertyValue("--st-background-color").trim()
-  const canvas = document.createElement("canvas").getContext("2d")
-  canvas.fillStyle = probe || "#fff"
-  const hex = canvas.fillStyle
-  if (!hex.startsWith("#")) return false
-  const [r, g, b] = [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16))
-  return 0.299 * r + 0.587 * g + 0.114 * b < 128
-}
-
 export default function (component) {
   const { data, parentElement } = component
   const root = parentElement.querySelector(".root")
   if (!root || !data) return
-  const dark = isDark(root)
-  for (const look of data.looks) root.style.setProperty(`--${look.state}`, dark ? look.dark : look.light)
-
-  const tip = element("div", "tip")
-  tip.setAttribute("role", "tooltip")
+  paint(root, data.looks)
+  const tip = tooltip()
   const bar = element("div", "bar")
   bar.setAttribute("role", "list")
   bar.setAttribute("aria-label", data.label)
 
   const show = segment => {
-    tip.replaceChildren(...segment.shard.lines.map((line, at) => element("div", at ? "line" : "head", line)))
-    tip.classList.add("shown")
+    fill(tip, segment.shard.lines)
     const box = bar.getBoundingClientRect()
     const mine = segment.getBoundingClientRect()
     const middle = mine.left - box.left + mine.width / 2
@@ -64,14 +43,7 @@ export default function (component) {
   }
   bar.append(...segments)
 
-  const legend = element("div", "legend")
-  for (const look of data.looks) {
-    if (!look.count) continue
-    const entry = element("span", "entry")
-    entry.append(element("span", `swatch ${look.state}`), document.createTextNode(`${look.label} ${look.count}`))
-    legend.append(entry)
-  }
   const foot = element("div", "foot")
-  foot.append(element("span", "sentence", data.sentence), legend)
+  foot.append(element("span", "sentence", data.sentence), legendOf(data.looks))
   root.replaceChildren(bar, tip, foot)
 }

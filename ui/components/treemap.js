@@ -3,23 +3,6 @@
 // Trigger `pick` carries the id of the clicked shard. Hover or focus one to read about it.
 const GAP = 2
 
-function element(tag, className, text) {
-  const made = document.createElement(tag)
-  made.className = className
-  if (text) made.textContent = text
-  return made
-}
-
-function isDark(root) {
-  const probe = getComputedStyle(root).getPropertyValue("--st-background-color").trim()
-  const canvas = document.createElement("canvas").getContext("2d")
-  canvas.fillStyle = probe || "#fff"
-  const hex = canvas.fillStyle
-  if (!hex.startsWith("#")) return false
-  const [r, g, b] = [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16))
-  return 0.299 * r + 0.587 * g + 0.114 * b < 128
-}
-
 // The least square of a row of areas laid along a side: the largest ratio of its sides.
 function worst(row, side) {
   const sum = row.reduce((total, area) => total + area, 0)
@@ -89,18 +72,14 @@ export default function (component) {
   const { data, parentElement, setTriggerValue } = component
   const root = parentElement.querySelector(".root")
   if (!root || !data) return
-  const dark = isDark(root)
-  for (const look of data.looks) root.style.setProperty(`--${look.state}`, dark ? look.dark : look.light)
-
-  const tip = element("div", "tip")
-  tip.setAttribute("role", "tooltip")
+  paint(root, data.looks)
+  const tip = tooltip()
   const map = element("div", "map")
   map.style.height = `${data.height}px`
   map.setAttribute("role", "group")
   map.setAttribute("aria-label", data.label)
   const show = tile => {
-    tip.replaceChildren(...tile.shard.lines.map((line, at) => element("div", at ? "line" : "head", line)))
-    tip.classList.add("shown")
+    fill(tip, tile.shard.lines)
     const left = tile.offsetLeft + tile.offsetWidth / 2 - tip.offsetWidth / 2
     tip.style.left = `${Math.min(Math.max(left, 0), map.clientWidth - tip.offsetWidth)}px`
     const above = tile.offsetTop - tip.offsetHeight - 6
@@ -141,15 +120,8 @@ export default function (component) {
   }
   map.append(...tiles, tip)
 
-  const legend = element("div", "legend")
-  for (const look of data.looks) {
-    if (!look.count) continue
-    const entry = element("span", "entry")
-    entry.append(element("span", `swatch ${look.state}`), document.createTextNode(`${look.label} ${look.count}`))
-    legend.append(entry)
-  }
   const foot = element("div", "foot")
-  foot.append(legend, element("span", "note", data.note))
+  foot.append(legendOf(data.looks), element("span", "note", data.note))
   root.replaceChildren(map, foot)
   lay(map, tiles)
   if (focused !== undefined) tiles.find(tile => tile.shard.id === focused)?.focus()

@@ -1,1 +1,1 @@
-"""The Library page: videos of a collection, and making another."""
+"""The Library page: the videos of a collection, and making another collection."""

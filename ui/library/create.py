@@ -1,4 +1,4 @@
-"""The form that makes a collection: the large town, or one from videos, vectors or an archive; and how that went."""
+"""The form that makes a collection (the large town, or from videos, vectors or an archive), and its progress and result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ui.shared.paths import typed
 from ui.shared.progress import of_another, watch
 from ui.shared.resources import board, shelf, visitor
 from ui.shared.shelf import video_progress
-from ui.shared.uncaught import sentence
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import count, duration, nbytes, plain
 
 if TYPE_CHECKING:
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     Made = ImportReport | None
 
 MAKING = "making a collection"
+"""Name of the job."""
 KINDS = ("Large town", "Videos", "Vectors", "AI Challenge")
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
-"""Frames of a large town that can be chosen."""
+"""Sizes of a large town that can be chosen, frames."""
 _ENCODER_HELP = (
-    "An open_clip model as model/pretrained tag, such as ViT-B-32/laion2b_s34b_b79k, a folder with an open_clip model, or "
-    "model/checkpoint-file. Empty: "
+    "An open_clip model: model/pretrained tag, such as ViT-B-32/laion2b_s34b_b79k, a folder with a model, or "
+    "model/checkpoint file. Leave empty for "
 )
 Work = Callable[[Report], "Made"]
 
 
 def form() -> None:
-    """The form, in a popover."""
+    """Draw the form, in a popover."""
     job: Job[Made] | None = board().get(MAKING)
     busy = job is not None and job.running
     with st.popover("New collection", icon=":material/add_circle:", key="making"):
@@ -47,7 +48,7 @@ def form() -> None:
 
 
 def outcome() -> None:
-    """The progress of what is being made; once it has ended, how, until it is dismissed."""
+    """Draw the progress of a collection that is being made, and then its result until the visitor dismisses it."""
     job: Job[Made] | None = board().own(MAKING, visitor())
     latest = board().get(MAKING)
     if latest is not None and latest is not job and latest.running:
@@ -78,9 +79,9 @@ def _large(busy: bool) -> None:
     path = shelf().large_path(size)
     there = (path / "catalog.sqlite").is_file()
     st.caption(
-        "It is there already: choose it in the sidebar."
+        "It exists already. Choose it in the sidebar."
         if there
-        else f"Made from the sample town in about {duration(seconds)}, and {nbytes(disk)} of disk; synthetic."
+        else f"Synthetic frames, made from the sample town. Takes about {duration(seconds)} and {nbytes(disk)} of disk."
     )
     if st.button("Make it", type="primary", disabled=busy or there, key="make_large"):
         _start(lambda report: shelf().make_large(size, report).close())
@@ -91,21 +92,25 @@ def _folder(kind: str, busy: bool) -> None:
         name = st.text_input("Name of the new collection", key="making_name", placeholder="harbour-week")
         asked: dict[str, Any] = {}
         if kind == "Videos":
-            first = st.text_input("Folder with videos, or one video", key="making_path", placeholder="/home/me/videos")
+            first = st.text_input(
+                "Folder with videos, or a video file", key="making_path", placeholder="/home/me/videos"
+            )
             every = st.number_input("Seconds between frames", 0.1, 60.0, 1.0, 0.5, key="making_every")
         elif kind == "Vectors":
             first = st.text_input("Vectors (.npy)", key="making_path", placeholder="/home/me/vectors.npy")
-            second = st.text_input("Table of their frames", key="making_table", placeholder="/home/me/frames.parquet")
+            second = st.text_input("Table of frames", key="making_table", placeholder="/home/me/frames.parquet")
             asked["metric"] = st.segmented_control(
                 "Metric", ("ip", "l2"), default="ip", required=True, key="making_metric"
             )
         else:
             first = st.text_input("Folder of the archive", key="making_path", placeholder="/home/me/aic-2024")
         encoder = st.text_input(
-            "Encoder", key="making_encoder", help=_ENCODER_HELP + ("the demo encoder." if kind == "Videos" else "none.")
+            "Encoder",
+            key="making_encoder",
+            help=_ENCODER_HELP + ("the demo encoder." if kind == "Videos" else "no encoder."),
         )
         asked["n_shards"] = int(st.number_input("Shards", 1, 1000, 12, key="making_shards"))
-        st.caption("Paths are on the computer that the app runs on. Originals stay where they are.")
+        st.caption("Give paths on the computer that runs the app. The original files are not changed.")
         sent = st.form_submit_button("Make it", type="primary", disabled=busy)
     if not sent:
         return
@@ -122,7 +127,7 @@ def _folder(kind: str, busy: bool) -> None:
         else:
             _start(_from_aic(into, source, asked))
     except (EngineError, ValueError, OSError) as error:
-        st.error(plain(sentence(error)))
+        st.error(plain(error_sentence(error)))
 
 
 def _from_videos(into: Path, source: Path, asked: dict[str, Any], every: float) -> Work:
@@ -153,20 +158,20 @@ def _ended(job: Job[Made]) -> None:
     try:
         report = job.value()
     except Stopped:
-        st.info("Stopped. What was stored by then stays; making it again goes on from there.")
+        st.info("Stopped. What was stored so far is kept. To continue, make the collection again.")
         return
     except Exception as error:
-        st.error(plain(sentence(error)))
+        st.error(plain(error_sentence(error)))
         return
     if report is None:
-        st.success("The large town is made: choose it in the sidebar.")
+        st.success("The large town is ready. Choose it in the sidebar.")
         return
     for name, why in report.refused:
         st.error(f"{plain(name)}: {plain(why)}")
     if report.n_frames:
         st.success(
             f"Stored {count(report.n_frames, 'frame')} of {count(len(report.added), 'video')} in "
-            f"{duration(report.seconds)}: choose the collection in the sidebar."
+            f"{duration(report.seconds)}. Choose the collection in the sidebar."
         )
     for note in report.notes:
         st.info(plain(note))

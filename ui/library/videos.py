@@ -1,4 +1,4 @@
-"""The videos of a collection as posters and as a table, and the form that adds one."""
+"""The videos of a collection as posters and as a table, and the form that adds a video."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from engine.types import VideoInfo
 from ui.shared import filters, frames
 from ui.shared.jobs import Job, Report
 from ui.shared.paths import typed
+from ui.shared.places import Opened
 from ui.shared.progress import of_another, watch
 from ui.shared.resources import board, visitor
-from ui.shared.shelf import Opened, video_progress
-from ui.shared.uncaught import sentence
-from ui.shared.words import count, duration, listed, plain, when
+from ui.shared.shelf import video_progress
+from ui.shared.uncaught import error_sentence
+from ui.shared.words import count, duration, plain, shard_names, when
 
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.importers import ImportReport
 
 ADDING = "adding a video"
+"""Name of the job."""
 PAGE = 48
-"""Posters at a time."""
+"""Posters on one page."""
 
 
 def headline(collection: Collection) -> None:
@@ -38,17 +40,17 @@ def headline(collection: Collection) -> None:
         "Click a poster to search in that video only."
     )
     if stats.router:
-        st.caption(plain(f"Text queries are routed by the {stats.router} router: {stats.why_router}"))
+        st.caption(plain(f"Text queries use the {stats.router} router: {stats.why_router}"))
     if collection.lacks_trust:
         st.info(
-            "Some films or pictures of this collection lie outside it and nobody on this machine has allowed them, so they are not shown; "
-            "its owner can do so with `python -m engine trust COLLECTION --media`."
+            "Some videos or pictures of this collection are outside its folder, so they are not shown. The owner of this computer "
+            "can allow them with `python -m engine trust COLLECTION --media`."
         )
 
 
 def posters(collection: Collection) -> None:
-    """A poster for each video; a click goes to the search page, filtered to it."""
-    by_id = {video_id: name for name, video_id in filters.names(collection).items()}
+    """Draw a poster for each video; a click opens the search page with a filter on that video."""
+    by_id = {video_id: name for name, video_id in filters.video_names(collection).items()}
     videos = collection.videos()
     number = st.pagination(-(-len(videos) // PAGE), key="poster_page") if len(videos) > PAGE else 1
     frames.grid(
@@ -63,7 +65,7 @@ def posters(collection: Collection) -> None:
 
 
 def table(collection: Collection) -> None:
-    """The same as a table, one click away."""
+    """Draw the videos as a table, in an expander."""
     with st.expander("As a table", icon=":material/table_rows:", key="table", on_change="rerun") as opened:
         if opened.open:
             st.dataframe(
@@ -72,27 +74,28 @@ def table(collection: Collection) -> None:
 
 
 def add_form(opened: Opened) -> None:
-    """The form that adds a video by path, in a popover; one is added at a time."""
+    """Draw the form that adds a video by its path, in a popover; one video is added at a time."""
     job: Job[ImportReport] | None = board().get(ADDING)
-    if opened.synthetic or opened.textless:  # Nothing could embed its frames, or it would be no likeness any more.
+    # Its frames could not be embedded, or the collection would not be all synthetic any more.
+    if opened.synthetic or opened.textless:
         return
     with (
         st.popover("Add a video", icon=":material/add:", type="primary", key="add"),
         st.form("adding", border=False, clear_on_submit=False),
     ):
         path = st.text_input("Path of the video file on this computer", key="path", placeholder="/home/me/harbour.mp4")
-        st.caption("One frame a second is looked at. The file stays where it is.")
+        st.caption("One frame per second is stored. The file itself is not changed.")
         sent = st.form_submit_button("Add", type="primary", disabled=job is not None and job.running)
     if not sent:
         return
     try:
-        start(opened.collection, typed(path, "the path of a video file"))
+        start_adding(opened.collection, typed(path, "the path of a video file"))
     except (EngineError, ValueError) as error:
-        st.error(plain(sentence(error)))
+        st.error(plain(error_sentence(error)))
 
 
-def start(collection: Collection, path: Path) -> None:
-    """Add the video in the background, unless one is being added already."""
+def start_adding(collection: Collection, path: Path) -> None:
+    """Start adding the video, unless one is being added already."""
 
     def work(report: Report) -> ImportReport:
         from engine.importers import ingest
@@ -103,7 +106,7 @@ def start(collection: Collection, path: Path) -> None:
 
 
 def outcome() -> None:
-    """The progress of an addition; once the visitor's own has ended, how, in one sentence, until it is dismissed."""
+    """Draw the progress of a video that is being added, and then its result until the visitor dismisses it."""
     job: Job[ImportReport] | None = board().own(ADDING, visitor())
     latest = board().get(ADDING)
     if latest is not None and latest is not job and latest.running:
@@ -125,13 +128,13 @@ def _ended(job: Job[ImportReport]) -> None:
     try:
         report = job.value()
     except Stopped:
-        st.info("Stopped; the collection is as it was.")
+        st.info("Stopped. The collection was not changed.")
         return
     except Exception as error:
-        st.error(plain(sentence(error)))
+        st.error(plain(error_sentence(error)))
         return
     for _, why in report.refused:
-        st.error(f"{plain(why)} The collection is as it was.")
+        st.error(f"{plain(why)} The collection was not changed.")
     for video_id in report.skipped:
         st.info(f"{plain(video_id)} is in the collection already.")
     for video_id in report.added:
@@ -153,7 +156,7 @@ def _poster(collection: Collection, video: VideoInfo) -> frames.Picture:
 def _shards(video: VideoInfo) -> str:
     if len(video.shards) > 4:
         return f"{len(video.shards)} shards"
-    return ("shard " if len(video.shards) == 1 else "shards ") + listed(map(str, video.shards))
+    return shard_names(video.shards)
 
 
 def _row(video: VideoInfo) -> dict[str, object]:

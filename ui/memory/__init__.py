@@ -1,1 +1,1 @@
-"""The Memory page: where bytes are, and a cache at work."""
+"""The Memory page: where bytes are, and a cache while queries are replayed."""

@@ -1,4 +1,4 @@
-"""A load of queries replayed against a cache of its own: started here, steered while it runs, drawn as it goes."""
+"""Queries replayed against a cache of their own: the controls, which act while it runs, and the picture of the cache."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import Stopped
-from ui.memory import figures
+from ui.memory import cache_figures
 from ui.shared import charts, progress, resources
 from ui.shared.jobs import MEASURE, Job, Report
-from ui.shared.shelf import Opened
-from ui.shared.uncaught import sentence
+from ui.shared.places import Opened
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
@@ -24,23 +24,24 @@ if TYPE_CHECKING:
     from engine.vectors import Floats
 
 JOB = "replay"
-LOADS = {"uniform": "Uniform", "skewed": "Skewed", "session": "Session-like"}
+LOADS = {"uniform": "Uniform", "skewed": "Skewed", "session": "Sessions"}
 STORIES = {
-    "uniform": "Uniform: every query is as likely as any other, so what was read is seldom what comes next.",
-    "skewed": "Skewed: a few queries are asked again and again (Zipf's law), and most hardly ever.",
-    "session": "Session-like: one searcher refines, a burst of queries like each other, and then moves on.",
+    "uniform": "Uniform: every query is equally likely, so the next query seldom needs the same shards.",
+    "skewed": "Skewed: a few queries are asked very often and most of them rarely (Zipf's law).",
+    "session": "Sessions: someone asks several similar queries in a row, and then turns to another topic.",
 }
-COUNTS = [100, 300, 1000]
-PACES = {"Watch": 0.05, "Faster": 0.01, "As fast as it goes": 0.0}
-"""Seconds from one search to the next."""
+QUERY_COUNTS = [100, 300, 1000]
+PACES = {"Slow": 0.05, "Fast": 0.01, "Full speed": 0.0}
+"""Seconds from the start of one search to the next, at least."""
+_METRICS = ("Queries", "Hits", "Misses", "Hit rate", "Loads", "Loaded", "Evictions", "Held now", "Median query")
 _QUERIES = 200
-"""Different queries to draw from."""
+"""Number of different queries that a replay draws from."""
 _EVERY = 0.5
-"""Seconds between looks at what runs."""
+"""Seconds between two drawings of a running replay."""
 
 
 class Player:
-    """One replay as the page holds it: made in the job's thread, steered from the page's."""
+    """One replay: made in the thread of its job, controlled from the thread of the page."""
 
     def __init__(self, current: Opened, load: str, n: int, budget: int, pace: float) -> None:
         self._current = current
@@ -52,7 +53,7 @@ class Player:
         self._lock = threading.Lock()
 
     def work(self, report: Report) -> CacheHistory:
-        """Find queries, and replay them."""
+        """Choose the queries and replay them."""
         from engine.lab.replay import Replay, ReplayRequest
 
         report("Choosing queries", 0.0, 1.0)
@@ -66,30 +67,30 @@ class Player:
         return replay.run(report)
 
     def set_budget(self, budget: int) -> None:
-        """Give the cache so many bytes from now on."""
+        """Set the budget of the cache, bytes; works while the replay runs."""
         with self._lock:
             self._budget = budget
             if self._replay is not None:
                 self._replay.set_budget(budget)
 
     def set_pace(self, pace: float) -> None:
-        """Leave at least so many seconds from one search to the next."""
+        """Set the time from the start of one search to the next, seconds; works while the replay runs."""
         with self._lock:
             self._pace = pace
             if self._replay is not None:
                 self._replay.pace = pace
 
     def so_far(self) -> CacheHistory | None:
-        """What has happened until now; None before the first query."""
+        """The history until now; None before the first query."""
         return None if self._replay is None else self._replay.so_far()
 
 
 _chosen: dict[Path, tuple[int, Floats, Kind]] = {}
-"""Queries by collection, with the generation that they were chosen in: embedding them takes a second."""
+"""Queries by path of the collection, with its generation when they were chosen; kept, as embedding them takes a second."""
 
 
 def _queries(collection: Collection) -> tuple[Floats, Kind]:
-    """Queries to draw from, the same ones each time: texts, or stored frames where there is neither an encoder nor a stored text."""
+    """The queries to draw from, always the same: texts, or stored frames if there is neither an encoder nor a stored text."""
     from engine.datasets import any_queries
 
     generation = collection.generation
@@ -102,7 +103,7 @@ def _queries(collection: Collection) -> tuple[Floats, Kind]:
 
 
 def show(current: Opened, account: MemoryAccount) -> None:
-    """Controls, running counts and the picture."""
+    """Draw the controls, the counts and the picture."""
     st.subheader("A cache at work", anchor=False)
     player: Player | None = st.session_state.get("player")
     if player is not None and player.path != current.collection.path:
@@ -115,7 +116,7 @@ def show(current: Opened, account: MemoryAccount) -> None:
 
 @st.fragment
 def _controls(current: Opened, account: MemoryAccount) -> None:
-    """What to replay, and the budget, which acts at once on what runs."""
+    """What to replay, and the budget, which acts at once on a running replay."""
     job = resources.board().get(resources.mine(JOB))
     running = job is not None and job.running
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -124,14 +125,14 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
             list(LOADS),
             default="session",
             required=True,
-            format_func=LOADS.get,
+            format_func=LOADS.__getitem__,
             key="replay_load",
             disabled=running,
         )
-        st.segmented_control("Queries", COUNTS, default=300, required=True, key="replay_n", disabled=running)
-        st.segmented_control("Pace", list(PACES), default="Watch", required=True, key="replay_pace", on_change=_hurry)
+        st.segmented_control("Queries", QUERY_COUNTS, default=300, required=True, key="replay_n", disabled=running)
+        st.segmented_control("Pace", list(PACES), default="Slow", required=True, key="replay_pace", on_change=_hurry)
         budget = st.slider(
-            "Budget of its cache, % of all shards open",
+            "Cache budget, % of all shards",
             0,
             110,
             33,
@@ -140,9 +141,9 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
             on_change=_steer,
             args=(account.open_nbytes,),
             width=260,
-            help=f"All shards open take {nbytes(account.open_nbytes)}. Move it while the replay runs: the cache lets go at once.",
+            help=f"All shards together take {nbytes(account.open_nbytes)}. You can change the budget while the replay runs.",
         )
-        if running:
+        if job is not None and job.running:
             st.button(
                 "Stopping" if job.stopping else "Stop",
                 icon=":material/stop_circle:",
@@ -161,29 +162,29 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
                 args=(current, account.open_nbytes),
                 width=120,
             )
-    st.caption(f"{plain(STORIES[load])} Budget: {nbytes(share(budget, account.open_nbytes))}.")
+    st.caption(f"{plain(STORIES[str(load)])} Budget: {nbytes(budget_bytes(budget, account.open_nbytes))}.")
     if st.session_state.pop("replay_started", False):
-        st.rerun()  # The picture is to run again by itself from now on.
+        st.rerun()  # From now on the picture runs again by itself.
 
 
 def _start(current: Opened, open_nbytes: int) -> None:
-    """Begin a replay with what is chosen; for callbacks."""
+    """Start a replay with the chosen settings; for callbacks."""
     state = st.session_state
-    budget = share(state.replay_budget, open_nbytes)
+    budget = budget_bytes(state.replay_budget, open_nbytes)
     player = Player(current, state.replay_load, state.replay_n, budget, PACES[state.replay_pace])
     if resources.board().start(resources.mine(JOB), player.work, MEASURE, resources.visitor()) is not None:
         state.player, state.replay_started = player, True
 
 
-def share(percent: int, open_nbytes: int) -> int:
-    """A budget in bytes."""
+def budget_bytes(percent: int, open_nbytes: int) -> int:
+    """The budget in bytes, from a percentage of all shards opened."""
     return round(open_nbytes * percent / 100)
 
 
 def _steer(open_nbytes: int) -> None:
     player: Player | None = st.session_state.get("player")
     if player is not None:
-        player.set_budget(share(st.session_state.replay_budget, open_nbytes))
+        player.set_budget(budget_bytes(st.session_state.replay_budget, open_nbytes))
 
 
 def _hurry() -> None:
@@ -193,21 +194,21 @@ def _hurry() -> None:
 
 
 def _picture(player: Player | None, job: Job[CacheHistory] | None, n_shards: int) -> None:
-    """Counts and picture of what runs or ran last; runs again by itself while it runs."""
+    """The counts and the picture of the last replay; a fragment that runs again by itself while the replay runs."""
     running = job is not None and job.running
-    told = None if player is None else player.so_far()
+    occupancy = None if player is None else player.so_far()
     _state(job, running)
-    _counts(told)
+    _counts(occupancy)
     charts.show(
-        figures.over_time(told, player.n if player else COUNTS[1], n_shards, exact=not running),
+        cache_figures.over_time(occupancy, player.n if player else QUERY_COUNTS[1], n_shards, exact=not running),
         key="cache_over_time",
-        alt=_alt(told),
-        height=figures.over_time_height(n_shards),
+        alt=_alt(occupancy),
+        height=cache_figures.over_time_height(n_shards),
     )
     st.caption(
-        "A column is a query, a row a shard. Blue is what had to be read, green what was there; a pale band is memory that "
-        "waits for its next use, grey its end. Searches are routed at recall 0.95, 10 frames each, and files are mostly in the "
-        "system's page cache, so times are warm."
+        "Each column is a query and each row a shard. Loaded: read from disk. Hit: found in the cache. Held: kept in the cache, "
+        "but not used by this query. Evicted: removed to make room. Searches are routed for a recall of 0.95 and find 10 frames each. "
+        "Most files are in the system's page cache already, so times are those of a warm system."
     )
     if job is not None and not running and not st.session_state.get("replay_seen_end", True):
         st.session_state.replay_seen_end = True
@@ -216,45 +217,46 @@ def _picture(player: Player | None, job: Job[CacheHistory] | None, n_shards: int
 
 
 def _state(job: Job[CacheHistory] | None, running: bool) -> None:
-    """One line, always there: how far it is, or how it ended."""
+    """One line that is always there: the progress, or how the replay ended."""
     if job is None:
-        st.progress(0.0, text="Press start: queries run against a cache of their own, and you see what it keeps.")
+        st.progress(0.0, text="Press Start to replay queries against a new cache and watch what it keeps.")
     elif running:
         stopping = job.stopping and not job.place
         st.progress(job.fraction, text="Stopping" if stopping else plain(progress.note(job)))
     else:
         try:
             job.value()
-            st.progress(1.0, text="Done. Point at the picture for exact values.")
+            st.progress(1.0, text="Done. Move the pointer over the picture for exact values.")
         except Stopped:
-            st.progress(job.fraction, text="Stopped. Point at the picture for exact values.")
+            st.progress(job.fraction, text="Stopped. Move the pointer over the picture for exact values.")
         except Exception as error:
-            st.error(plain(sentence(error)))
+            st.error(plain(error_sentence(error)))
 
 
-def _counts(told: CacheHistory | None) -> None:
-    """Running counts, in one row."""
-    nothing = told is None or not told.steps
-    values = {
-        "Queries": "–" if nothing else f"{told.steps:,}",
-        "Hits": "–" if nothing else f"{told.hits.sum():,}",
-        "Misses": "–" if nothing else f"{told.misses.sum():,}",
-        "Hit rate": "–" if nothing or told.hit_rate is None else f"{told.hit_rate:.0%}",
-        "Loads": "–" if nothing else f"{told.loads.sum():,}",
-        "Loaded": "–" if nothing else nbytes(int(told.loaded_nbytes.sum())),
-        "Evictions": "–" if nothing else f"{told.evictions.sum():,}",
-        "Held now": "–" if nothing else nbytes(int(told.nbytes[-1])),
-        "Median query": "–" if nothing else milliseconds(told.median_ms),
-    }
+def _counts(occupancy: CacheHistory | None) -> None:
+    """The counts so far in one row; a dash for each before the first query."""
+    values = dict.fromkeys(_METRICS, "–")
+    if occupancy is not None and occupancy.steps:
+        values = {
+            "Queries": f"{occupancy.steps:,}",
+            "Hits": f"{occupancy.hits.sum():,}",
+            "Misses": f"{occupancy.misses.sum():,}",
+            "Hit rate": "–" if occupancy.hit_rate is None else f"{occupancy.hit_rate:.0%}",
+            "Loads": f"{occupancy.loads.sum():,}",
+            "Loaded": nbytes(int(occupancy.loaded_nbytes.sum())),
+            "Evictions": f"{occupancy.evictions.sum():,}",
+            "Held now": nbytes(int(occupancy.nbytes[-1])),
+            "Median query": milliseconds(occupancy.median_ms),
+        }
     with st.container(horizontal=True, gap="small"):
-        for name, value in values.items():
-            st.metric(name, value, width=112)
+        for name in _METRICS:
+            st.metric(name, values[name], width=112)
 
 
-def _alt(told: CacheHistory | None) -> str:
-    if told is None or not told.steps:
-        return "Shards against queries; nothing was replayed yet."
+def _alt(occupancy: CacheHistory | None) -> str:
+    if occupancy is None or not occupancy.steps:
+        return "Shards against queries; nothing has been replayed yet."
     return (
-        f"Shards against {count(told.steps, 'query')}: {told.hits.sum():,} hits, "
-        f"{told.loads.sum():,} loads, {told.evictions.sum():,} evictions; below, bytes in the cache under its budget."
+        f"Shards against {count(occupancy.steps, 'query')}: {occupancy.hits.sum():,} hits, {occupancy.loads.sum():,} loads, "
+        f"{occupancy.evictions.sum():,} evictions; below, the bytes in the cache and its budget."
     )

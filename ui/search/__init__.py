@@ -1,1 +1,1 @@
-"""The Search page: the query, its hints and settings, the route that a search took, a frame beside its clip."""
+"""The Search page: the query, its hints and settings, the answer and how it was found; the Shards page uses these too."""

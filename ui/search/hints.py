@@ -1,10 +1,10 @@
-"""What the words of a query hint at: marked in the text, each to be ignored, preferred, or made a filter."""
+"""Hints in the words of a query: marked in the text, each to be ignored, preferred, or made a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -22,22 +22,22 @@ IGNORE, PREFER, ONLY = "ignore", "prefer", "only"
 MODES = [IGNORE, PREFER, ONLY]
 ICONS = {IGNORE: ":material/visibility_off:", PREFER: ":material/thumb_up:", ONLY: ":material/filter_alt:"}
 _WIDEST = 520
-"""Pixels of the marked text at most."""
+"""Largest width of the marked text, pixels."""
 _TEXT = component("hints")
 _HELP = (
-    "**Prefer** puts such frames first among those with the same score, and their shards first where the number of shards "
-    "is limited. It leaves nothing out. **Only** leaves out all other frames."
+    "**Ignore**: the hint changes nothing. **Prefer**: among frames with the same score, such frames come first; if the number of "
+    "shards is limited, their shards come first. No frame is left out. **Only**: all other frames are left out."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What the frames of a collection can be told apart by."""
+    """What hints can be compared with in a collection."""
 
     tags: Mapping[str, int]
-    """Frames per tag."""
+    """Number of frames with each tag."""
     clock: bool
-    """Whether there are wall-clock times."""
+    """Whether recording times are known."""
 
     @classmethod
     def of(cls, collection: Collection) -> Carried:
@@ -50,9 +50,9 @@ def _reader(tags: tuple[str, ...]) -> HintReader:
 
 
 def row(collection: Collection, text: str, where: Filter) -> tuple[Filter, Filter]:
-    """Draw the hints of a query in one row; returns the filter with the hints that are `only`, and what is preferred.
+    """Draw the hints of a query in one row; returns the filter with the hints set to `only`, and what is preferred.
 
-    Hints that contradict the filter or each other are said in one sentence and left out.
+    Hints that contradict the filter or each other are left out, with a warning.
     """
     if not text:
         return where, Filter()
@@ -60,7 +60,7 @@ def row(collection: Collection, text: str, where: Filter) -> tuple[Filter, Filte
     hints = _reader(tuple(sorted(carried.tags))).read(text)
     duration = next((v.duration for v in collection.videos() if v.video_id in where.videos), None)
     with st.container(key="hints", horizontal=True, vertical_alignment="center", gap="small"):
-        # A width of its own from the start, so that nothing moves when the text is drawn.
+        # A fixed width, so that nothing moves when the text is drawn.
         marked = st.container(width=min(_WIDEST, 122 + 7 * len(text) + 10 * len(hints)))
         once = {_key(hint): hint for hint in reversed(hints)}
         modes = {key: _chip(once[key], carried) for key in dict.fromkeys(map(_key, hints))}
@@ -80,29 +80,29 @@ def _filters(
         where = both_filters(where, only.where)
         notes += only.notes
     except ValueError as error:
-        st.warning(plain(f"{error} Until then these hints narrow nothing."))
+        st.warning(plain(f"{error} Until then these hints are not used as filters."))
     try:
         leaning = hints_to_filter(by_mode[PREFER], carried.tags, duration)
         boost = leaning.where
         notes += leaning.notes
     except ValueError as error:
-        st.warning(plain(f"{error} Until then nothing is preferred."))
+        st.warning(plain(f"{error} Until then these hints are not used."))
     if notes:
         st.caption(plain(" ".join(notes)))
     return where, boost
 
 
 def _key(hint: Hint) -> str:
-    """What a choice is kept by: what is meant, so that it stays when the words change."""
+    """Key of the choice for a hint: its meaning, so that the choice stays when the words change."""
     return f"hint_{'no ' if hint.negated else ''}{hint.tag or hint.text.lower()}"
 
 
 def _chip(hint: Hint, carried: Carried) -> str:
-    """One hint; returns what is to be made of it, empty where it cannot act here."""
+    """Draw one hint; returns its mode, one of `MODES`, or an empty string if it cannot be used here."""
     key = _key(hint)
     name = _name(hint)
     if not can_filter(hint, carried.tags, clock=carried.clock):
-        why = "No recording times are known here." if hint.when else f"No frame here carries {plain(label(hint.tag))}."
+        why = "No recording times are known." if hint.when else f"No frame has the tag {plain(label(hint.tag))}."
         st.popover(plain(name), disabled=True, help=why, key=f"chip_{key}", icon=":material/block:")
         return ""
     mode = st.session_state.get(key) or st.query_params.get(key, PREFER)
@@ -120,7 +120,7 @@ def _name(hint: Hint) -> str:
 
 
 def _meaning(hint: Hint, carried: Carried) -> str:
-    """What the words are taken to mean."""
+    """What the words mean for this collection."""
     if hint.when is not None:
         return "Frames recorded at that time" if hint.kind == "clock" else "Frames at that time in their video"
     if hint.tag in carried.tags:
@@ -131,16 +131,16 @@ def _meaning(hint: Hint, carried: Carried) -> str:
 
 
 def _marked(text: str, hints: list[Hint], modes: Mapping[str, str]) -> None:
-    """The query with its hints marked; text is handed over as text."""
-    parts: list[dict[str, Any]] = []
+    """Draw the query with its hints marked."""
+    parts: list[dict[str, str | None]] = []
     at = 0
     for hint in hints:
         parts.append({"text": text[at : hint.start], "mode": None})
         parts.append({"text": text[hint.start : hint.stop], "mode": modes[_key(hint)] or "off"})
         at = hint.stop
     parts.append({"text": text[at:], "mode": None})
-    said = "Hints in your query" if hints else "No hints in this query"
+    title = "Hints in your query" if hints else "No hints in this query"
     _TEXT(
         key="hint_text",
-        data={"label": said, "parts": [part | {"text": visible(part["text"])} for part in parts if part["text"]]},
+        data={"label": title, "parts": [part | {"text": visible(part["text"])} for part in parts if part["text"]]},
     )

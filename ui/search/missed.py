@@ -1,4 +1,4 @@
-"""What pre-selection missed against the exact answer: frames, each with its reason and a way to have it found."""
+"""Frames that a routed search missed compared with the exact answer, each with the reason and a button to find it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ import streamlit as st
 from engine.errors import Stopped
 from ui.search import query
 from ui.search.query import Search
-from ui.shards.preview import names
 from ui.shared import frames, progress, resources
-from ui.shared.uncaught import sentence
-from ui.shared.words import count, plain
+from ui.shared.uncaught import error_sentence
+from ui.shared.words import count, plain, shard_names
 
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.search import Missed, SearchResult
 
 SHOWN = 12
-"""Missed frames that are shown; more are counted."""
+"""Missed frames that are shown at most."""
 AT_ONCE = 0.3
-"""Seconds that the page waits for an exact answer before it shows progress instead."""
+"""Seconds that the page waits for the exact answer before it shows progress."""
 
 
 def check(search: Search, result: SearchResult) -> None:
-    """The button that compares with the exact answer; the choice holds for this question."""
+    """Draw the button that compares with the exact answer; it holds for this query only."""
     if result.trace.method == "exact":
         return
 
@@ -39,72 +38,72 @@ def check(search: Search, result: SearchResult) -> None:
         type="tertiary",
         key="check",
         on_click=wanted,
-        help="Compare with every frame, and see what this search missed and why.",
+        help="Compare every frame, and see what this search missed and why.",
     )
 
 
 def asked_for(search: Search) -> bool:
-    """Whether the comparison was asked for with this question."""
+    """Whether the button was pressed for this query."""
     return bool(st.session_state.get("checked") == search.question)
 
 
 def strip(collection: Collection, search: Search, result: SearchResult) -> None:
-    """What was missed, in one sentence and as frames."""
+    """Draw what was missed, as a sentence and as frames."""
     if search.request.force_shards:
         st.button(
-            f"Opened too: {names(search.request.force_shards)}",
+            f"Also opened: {shard_names(search.request.force_shards)}",
             key="no_more",
             icon=":material/close:",
             on_click=query.open_no_more,
-            help="Open only what the router chooses",
+            help="Open only the shards that the router chooses",
         )
     if result.trace.method == "exact":
-        st.success("Every frame that passes was compared, so nothing is missed.", icon=":material/check:")
+        st.success("Every frame that passes the filter was compared, so nothing is missed.", icon=":material/check:")
         return
-    found = _compared(collection, search, result)
-    if found is None:
+    missed = _compared(collection, search, result)
+    if missed is None:
         return
-    if not found:
+    if not missed:
         st.success(
             f"Nothing is missed: an exact search finds the same {count(len(result.hits), 'frame')}.",
             icon=":material/check:",
         )
         return
-    st.markdown(f"**{plain(_sentence(found))}**")
+    st.markdown(f"**{plain(_sentence(missed))}**")
     with st.container(key="missed", horizontal=True, gap="medium"):
-        for each in found[:SHOWN]:
-            _card(collection, search, each)
+        for frame in missed[:SHOWN]:
+            _card(collection, search, frame)
 
 
-def _sentence(found: tuple[Missed, ...]) -> str:
-    shards = sorted({each.hit.shard for each in found})
-    more = f" The best {SHOWN} are shown." if len(found) > SHOWN else ""
-    return f"An exact search finds {count(len(found), 'frame')} that this one missed, in {names(shards)}.{more}"
+def _sentence(missed: tuple[Missed, ...]) -> str:
+    shards = sorted({frame.hit.shard for frame in missed})
+    more = f" The best {SHOWN} are shown." if len(missed) > SHOWN else ""
+    return f"An exact search finds {count(len(missed), 'frame')} that this one missed, in {shard_names(shards)}.{more}"
 
 
-def _card(collection: Collection, search: Search, each: Missed) -> None:
-    hit = each.hit
+def _card(collection: Collection, search: Search, missed: Missed) -> None:
+    hit = missed.hit
     with st.container(width=212, gap="small", key=f"missed_{hit.frame_id}"):
         picture = frames.of_frame(collection, hit)
         frames.grid(
-            [replace(picture, mark=f"missed, rank {each.rank}", alt=f"Missed: {picture.alt}, rank {each.rank}")],
+            [replace(picture, mark=f"missed, rank {missed.rank}", alt=f"Missed: {picture.alt}, rank {missed.rank}")],
             key=f"missed_frame_{hit.frame_id}",
             label="A frame that was missed",
             on_pick=query.open_hit,
         )
-        st.caption(plain(f"{each.sentence[:1].upper()}{each.sentence[1:]}"))
+        st.caption(plain(f"{missed.sentence[:1].upper()}{missed.sentence[1:]}"))
         st.button(
-            "Open it too",
+            "Open this shard too",
             key=f"open_{hit.frame_id}",
             icon=":material/add:",
             on_click=query.open_too,
             args=(collection, search, hit.shard),
-            help=f"Compare every frame of shard {hit.shard} as well",
+            help=f"Search again, and compare every frame of shard {hit.shard} too",
         )
 
 
 def _compared(collection: Collection, search: Search, result: SearchResult) -> tuple[Missed, ...] | None:
-    """What was missed; None while that is worked out, with progress shown, or if it cannot be."""
+    """What was missed; None while the exact search runs, with its progress drawn, and if it fails, with the error drawn."""
     value = search.question.value(collection)
     name = resources.mine(f"missed {hash((search, str(collection.path), result.trace.generation))}")
     job = resources.board().once(
@@ -120,5 +119,5 @@ def _compared(collection: Collection, search: Search, result: SearchResult) -> t
         return None
     except Exception as error:
         resources.board().forget(name)
-        st.error(plain(sentence(error)))
+        st.error(plain(error_sentence(error)))
         return None

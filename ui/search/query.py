@@ -1,4 +1,4 @@
-"""What the visitor asks: the box, its examples, the settings. All of it lives in the address bar, so a link repeats it."""
+"""What the visitor asks: the query box, examples and settings. All of it is kept in the address bar, so a link repeats it."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from engine.errors import NotFound
 from engine.system import bounds
 from engine.text import find_unknown_words
 from engine.types import Frame
-from ui.shared.shelf import Opened
+from ui.shared.places import Opened
 from ui.shared.words import clock, plain
 
 if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.search import SearchRequest, SearchResult
 
-COUNTS = ["12", "24", "48", "96"]
+FRAME_COUNTS = ["12", "24", "48", "96"]
 PER_SHOT = ["1", "2", "5", "all"]
 METHODS = ["auto", "routed", "exact"]
-CAPS = ["all", "1", "2", "3", "5", "8"]
+SHARD_CAPS = ["all", "1", "2", "3", "5", "8"]
 SAMPLES = 12
-"""Stored texts, and frames, that are offered where words cannot be asked."""
+"""Number of stored texts, and of frames, offered as queries if words cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is looked for: words, frames like a stored one, or what a stored text vector asks for."""
+    """The query: words, a stored frame whose like is wanted, or a stored text vector; all empty if there is none."""
 
     text: str = ""
     like: int | None = None
     """Id of the frame."""
     stored: int | None = None
-    """Number of the text vector, from 1."""
+    """Number of the text vector, counted from 1."""
 
     def __bool__(self) -> bool:
         return bool(self.text) or self.like is not None or self.stored is not None
 
     def value(self, collection: Collection) -> str | int | NDArray[np.float32]:
-        """As `Collection.search` takes it."""
+        """The query as `Collection.search` takes it."""
         if self.like is not None:
             return self.like
         vectors = collection.stored_texts() if self.stored is not None else None
@@ -59,9 +59,9 @@ class Search:
 
 
 def box() -> str:
-    """The query as it is searched for; the same on all pages. A new one closes the hit that is open.
+    """Draw the query box, the same on all pages; returns its text. A new query closes the open frame.
 
-    What nobody may ask for is said, and counts as no query: nothing behind the box reads more than a query may hold.
+    A text that cannot be a query gives an error message, and counts as no query.
     """
     here = (st.context.url or "").partition("?")[0]
     if st.session_state.get("asked_on", here) != here and "q" not in st.query_params:
@@ -74,7 +74,7 @@ def box() -> str:
         placeholder="Describe a moment, for example: a red car at night",
         icon=":material/search:",
         label_visibility="collapsed",
-        on_change=forget,
+        on_change=clear,
         max_chars=bounds.MAX_QUERY,
     )
     try:
@@ -89,32 +89,32 @@ def box() -> str:
 def ask(text: str) -> None:
     """Put a query into the box; for callbacks."""
     st.session_state.q = text
-    forget()
+    clear()
 
 
 def ask_like(frame_id: int) -> None:
-    """Look for frames like a stored one; for callbacks."""
-    forget()
+    """Search for frames like a stored one; for callbacks."""
+    clear()
     st.session_state.q = ""
     st.query_params["like"] = str(frame_id)
 
 
 def ask_stored(number: int) -> None:
-    """Ask what a stored text vector asks for; for callbacks."""
-    forget()
+    """Search with a stored text vector; for callbacks."""
+    clear()
     st.session_state.q = ""
     st.query_params["stored"] = str(number)
 
 
-def forget() -> None:
-    """Let go of the frame or the stored text that was asked for, and of the hit that is open; for callbacks."""
+def clear() -> None:
+    """Remove the frame or the stored text that is the query, and close the open frame; for callbacks."""
     for name in ("like", "stored"):
         st.query_params.pop(name, None)
     close_hit()
 
 
 def question(opened: Opened, text: str) -> Question:
-    """What is asked, from the box and the address bar; says what is asked if it is not words, and why words do not do if so."""
+    """The query, from the text of the box and from the address bar; draws a button for a query that is not words."""
     collection = opened.collection
     like, stored = (_number(st.query_params.get(name, "")) for name in ("like", "stored"))
     texts = collection.stored_texts() if opened.textless else None
@@ -130,7 +130,7 @@ def question(opened: Opened, text: str) -> Question:
 
 
 def samples(opened: Opened) -> None:
-    """What can be asked where words cannot: stored texts and stored frames, in a menu, and why words cannot."""
+    """If words cannot be used, say why, and draw a menu with stored texts and frames as queries."""
     if not opened.textless:
         return
     st.warning(plain(opened.textless))
@@ -141,8 +141,8 @@ def samples(opened: Opened) -> None:
         choices[f"Stored text {number}"] = (ask_stored, number)
     for frame_id in collection.some_frames(SAMPLES, np.random.default_rng(0)):
         frame = collection.frame(frame_id)
-        told = plain(f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}")
-        choices[told] = (ask_like, frame_id)
+        choice = plain(f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}")
+        choices[choice] = (ask_like, frame_id)
 
     def chosen() -> None:
         act, number = choices.get(st.session_state.samples, (None, 0))
@@ -154,8 +154,8 @@ def samples(opened: Opened) -> None:
 
 
 def _chip(words: str) -> None:
-    """What is asked in place of words; a click lets go of it."""
-    st.button(plain(words), key="asked_for", icon=":material/close:", on_click=forget, help="Ask something else")
+    """Draw a query that is not words; a click removes it."""
+    st.button(plain(words), key="asked_for", icon=":material/close:", on_click=clear, help="Remove this query")
 
 
 def _number(text: str) -> int | None:
@@ -170,7 +170,7 @@ def _frame(collection: Collection, frame_id: int) -> Frame | None:
 
 
 def examples(queries: Sequence[str]) -> None:
-    """A menu of queries to try."""
+    """Draw a menu of queries to try."""
     if queries:
         st.menu_button(
             "Examples",
@@ -182,25 +182,32 @@ def examples(queries: Sequence[str]) -> None:
 
 
 def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
-    """How to search, from a popover; `shots` with a limit on the frames from one shot."""
+    """Draw the popover of settings; returns what is set. `shots`: whether frames from one shot can be limited."""
     from engine import SearchRequest
 
     n_cells = collection.stats().n_cells
     per_shot = "all"
     with st.popover("Settings", icon=":material/tune:", key="settings"):
-        k = st.segmented_control("Frames to show", COUNTS, default="24", required=True, key="k", bind="query-params")
+        k = st.segmented_control(
+            "Frames to show", FRAME_COUNTS, default="24", required=True, key="k", bind="query-params"
+        )
         if shots:
             per_shot = st.segmented_control(
-                "At most from one shot", PER_SHOT, default="2", required=True, key="per_shot", bind="query-params"
+                "Frames from one shot at most",
+                PER_SHOT,
+                default="2",
+                required=True,
+                key="per_shot",
+                bind="query-params",
             )
         method = st.segmented_control(
-            "Search",
+            "Search method",
             METHODS,
             default="auto",
             required=True,
             key="method",
             bind="query-params",
-            help="Routed opens the shards that promise most; exact compares every frame; auto lets the collection choose.",
+            help="Routed opens only the best shards. Exact compares every frame. Auto uses the setting of the collection.",
         )
         probes = None
         if method == "routed" and n_cells > 1:
@@ -211,18 +218,18 @@ def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
                 min(8, n_cells),
                 key="probes",
                 bind="query-params",
-                help="More cells: better recall, more shards opened, more time.",
+                help="More cells find more of the best frames, but open more shards and take more time.",
             )
         cap = "all"
         if method != "exact" and n_cells > 1:
             cap = st.segmented_control(
                 "Shards to open at most",
-                CAPS,
+                SHARD_CAPS,
                 default="all",
                 required=True,
                 key="cap",
                 bind="query-params",
-                help="A cap bounds the time. What you prefer then helps to choose the shards; frames elsewhere are missed.",
+                help="Fewer shards take less time. Frames in other shards are missed. Preferred hints help to choose the shards.",
             )
     return SearchRequest(
         int(k),
@@ -242,40 +249,40 @@ def search(collection: Collection, question: Question, request: SearchRequest) -
 
 
 def open_too(collection: Collection, search: Search, shard: int) -> None:
-    """Open one more shard for this question; for callbacks."""
+    """Open one more shard for this query; for callbacks."""
     asked = (Search(search.question, replace(search.request, force_shards=())), str(collection.path))
     st.session_state.also = (asked, tuple(sorted({*search.request.force_shards, shard})))
 
 
 def open_no_more() -> None:
-    """Open only what the router chooses; for callbacks."""
+    """Open only the shards that the router chooses; for callbacks."""
     st.session_state.pop("also", None)
 
 
 def answer(collection: Collection, asked_for: Search) -> SearchResult:
-    """Search, once for each question of this visitor: opening a hit must not search again and change the trace."""
+    """The answer, kept for this visitor: opening a frame must not search again, as that would change the trace."""
     asked = (asked_for, str(collection.path), collection.generation)
     kept = st.session_state.get("answer")
     if kept is None or kept[0] != asked:
-        found = collection.searcher.search(asked_for.question.value(collection), asked_for.request)
-        st.session_state.answer = kept = (asked, found)
+        result = collection.searcher.search(asked_for.question.value(collection), asked_for.request)
+        st.session_state.answer = kept = (asked, result)
     return kept[1]
 
 
-def notes(collection: Collection, text: str) -> None:
-    """What the encoder cannot make of this query, if anything."""
+def encoder_notes(collection: Collection, text: str) -> None:
+    """Say which words the encoder does not know, and whether the query is too long for it."""
     if not text:
         return
     encoder = collection.encoder
-    strange = find_unknown_words(encoder, text)
-    if strange.words:
-        (st.warning if strange.alone else st.info)(strange.sentence(plain))
+    unknown = find_unknown_words(encoder, text)
+    if unknown.words:
+        (st.warning if unknown.alone else st.info)(unknown.sentence(plain))
     if getattr(encoder, "too_long", lambda _: False)(text):
-        st.info("The query is longer than the encoder reads: only its beginning counted. Short sentences find more.")
+        st.info("The query is too long for the encoder: only its beginning counted. Short sentences work better.")
 
 
 def open_hit(frame_id: str) -> None:
-    """Open a frame beside the grid; for callbacks."""
+    """Open the frame with this id beside the grid; for callbacks."""
     st.query_params["hit"] = frame_id
 
 
@@ -285,6 +292,6 @@ def close_hit() -> None:
 
 
 def hit(collection: Collection) -> Frame | None:
-    """The frame that the address bar names, if the collection has it."""
+    """The open frame, which the address bar names; None if there is none."""
     asked = _number(st.query_params.get("hit", ""))
     return None if asked is None else _frame(collection, asked)

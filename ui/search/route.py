@@ -1,9 +1,9 @@
-"""The way a search took: one sentence and one slim bar with a segment per shard."""
+"""What a search did with each shard: a sentence, a bar with a segment per shard, and a table."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BAR = component("route")
 
 
-def sentence(trace: Trace) -> str:
+def route_sentence(trace: Trace) -> str:
     """`Opened 3 of 12 shards (2 from memory), scanned 410 of 2,160 frames, 6 ms.`"""
     cached = trace.count(ShardState.CACHED)
     memory = "" if not cached else " (all from memory)" if cached == trace.shards_probed else f" ({cached} from memory)"
@@ -32,15 +32,15 @@ def sentence(trace: Trace) -> str:
 
 
 def bar(trace: Trace) -> None:
-    """Draw the sentence and, above it, the shards: width by frames, colour and texture by state."""
-    said = sentence(trace)
+    """Draw a segment per shard, as wide as its number of frames, with colour and texture by state; below it the sentence."""
+    sentence = route_sentence(trace)
     _BAR(
         key="route",
         data={
-            "label": f"Shards of the collection. {said}",
-            "sentence": said,
+            "label": f"Shards of the collection. {sentence}",
+            "sentence": sentence,
             "shards": [
-                {"state": shard.state.value, "width": max(shard.n_frames, 1), "lines": _story(shard)}
+                {"state": shard.state.value, "width": max(shard.n_frames, 1), "lines": _lines(shard)}
                 for shard in trace.shards
             ],
             "looks": [{"state": state.value, "count": trace.count(state)} | asdict(LOOKS[state]) for state in LOOKS],
@@ -49,7 +49,7 @@ def bar(trace: Trace) -> None:
 
 
 def details(result: SearchResult) -> None:
-    """The table behind the bar, one click away."""
+    """Draw the popover with the table of shards."""
     trace = result.trace
     with st.popover("Details", icon=":material/route:", type="tertiary", key="how", on_change="rerun") as opened:
         if not opened.open:
@@ -57,7 +57,7 @@ def details(result: SearchResult) -> None:
         st.markdown(plain(trace.reason))
         st.caption(_method(trace))
         st.caption(
-            f" Probed {trace.n_probe:,} of {count(trace.n_cells, 'cell')}, "
+            f"Probed {trace.n_probe:,} of {count(trace.n_cells, 'cell')}, "
             f"re-scored {count(trace.vectors_rescored, 'frame')}, read {nbytes(trace.bytes_read)} from disk. "
             f"Time: {', '.join(f'{stage} {milliseconds(ms)}' for stage, ms in trace.ms.items() if stage != 'total')}."
         )
@@ -67,24 +67,22 @@ def details(result: SearchResult) -> None:
 
 
 def _method(trace: Trace) -> str:
-    """How cells were ranked, and how much of the answer such searches find."""
+    """How cells were ranked, and how much of the exact answer such searches find."""
     if not trace.router:
-        return "Every frame that passes was compared, so nothing is missed."
-    found = (
-        "how much of the exact answer that finds was not measured"
-        if trace.expected_recall is None
-        else f"such searches find about {trace.expected_recall:.0%} of the exact answer"
-    )
-    return f"Cells ranked by the {trace.router} router; {found}."
+        return "Every frame that passes the filter was compared, so nothing is missed."
+    ranked = f"The {trace.router} router ranked the cells."
+    if trace.expected_recall is None:
+        return f"{ranked} How much of the exact answer such searches find was not measured."
+    return f"{ranked} Such searches find about {trace.expected_recall:.0%} of the exact answer."
 
 
 def warnings(trace: Trace) -> None:
-    """What the engine wants said about this answer."""
-    for said in (*trace.warnings, *trace.missing):
-        st.warning(plain(said))
+    """Draw the warnings of the engine about this answer."""
+    for warning in (*trace.warnings, *trace.missing):
+        st.warning(plain(warning))
 
 
-def _story(shard: ShardTrace) -> list[str]:
+def _lines(shard: ShardTrace) -> list[str]:
     lines = [f"Shard {shard.shard}: {LOOKS[shard.state].label.lower()}", visible(shard.reason)]
     if shard.state in SEARCHED:
         read = f", {nbytes(shard.bytes_read)} read" if shard.bytes_read else ""
@@ -92,11 +90,11 @@ def _story(shard: ShardTrace) -> list[str]:
             f"{shard.vectors_scanned:,} of {count(shard.n_frames, 'frame')} scanned{read}, {milliseconds(shard.ms)}"
         )
     else:
-        lines.append(count(shard.n_frames, "frame") + " not looked at")
+        lines.append(count(shard.n_frames, "frame") + " not compared")
     return lines
 
 
-def _row(shard: ShardTrace) -> dict[str, Any]:
+def _row(shard: ShardTrace) -> dict[str, object]:
     return {
         "Shard": shard.shard,
         "State": LOOKS[shard.state].label,

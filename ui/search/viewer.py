@@ -1,4 +1,4 @@
-"""One frame beside the grid: its clip playing at that moment, where it is from, what to copy, what is around it."""
+"""The open frame beside the grid: its clip, where it comes from, the text to copy, and the frames around it."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from engine.types import Frame
 from ui.components import component
 from ui.search import query
 from ui.shared import frames
-from ui.shared.words import badge, clock, label, plain, when
+from ui.shared.words import badge_text, clock, label, plain, when
 
 if TYPE_CHECKING:
     from engine.collection import Collection
 
 _PLAYER = component("player")
 _STICKY = "<style>div:has(> .st-key-viewer) { position: sticky; top: 4.5rem; align-self: flex-start; }</style>"
-"""Keeps the pane in sight while the grid beside it scrolls."""
+"""Keeps this column in view while the grid beside it scrolls."""
 
 
 def show(collection: Collection, frame: Frame) -> None:
-    """Draw the frame's pane."""
+    """Draw everything about the frame."""
     st.html(_STICKY)
     with st.container(key="viewer", gap="small"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.subheader(plain(frame.title), anchor=False)
             st.button("Close", icon=":material/close:", type="tertiary", key="close", on_click=query.close_hit)
         _clip(collection, frame)
-        moment = f"**{clock(frame.seconds, tenths=True)}** into the video"
+        moment = f"At **{clock(frame.seconds, tenths=True)}** in the video"
         if frame.captured_at:
             moment += f", recorded {plain(when(frame.captured_at))}"
         st.markdown(f"{moment}, shard {frame.shard}")
         if frame.tags:
             with st.container(horizontal=True, gap="small"):
                 for tag in frame.tags:
-                    st.badge(badge(label(tag)), color="gray")
+                    st.badge(badge_text(label(tag)), color="gray")
         st.code(visible(f"{frame.video_id},{frame.frame_index}"), language=None)
         st.button(
             "Find frames like this",
@@ -83,7 +83,7 @@ def _clip(collection: Collection, frame: Frame) -> None:
 
 
 def _still(collection: Collection, frame: Frame) -> None:
-    """The picture of a frame, if there is one. It is decoded here: given its path, the page would take any format for a picture."""
+    """Draw the picture of a frame, if there is one. It is decoded here: given a path, Streamlit would accept any format."""
     from engine.storage import read_image
 
     picture = collection.thumbnail(frame)

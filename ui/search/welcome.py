@@ -1,4 +1,4 @@
-"""What the search page shows before anything is asked."""
+"""The search page before the first query: the size of the collection, and example queries as pictures."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import streamlit as st
 
 from ui.search import query
 from ui.shared import frames, resources
-from ui.shared.shelf import Opened
+from ui.shared.places import Opened
 from ui.shared.words import count
 
 if TYPE_CHECKING:
     from engine.collection import Collection
 
 LIMITS = """
-The demo encoder is a small model that has only ever seen a drawn town. It knows scenes, times of day, weather, the main
-things in a picture (cars, buses, bicycles, trains, boats, balloons, umbrellas, people, dogs, cats, birds, cows), their colours,
-and what people wear and do.
+The demo encoder is a small model that was trained only on drawings of a town. It **knows** scenes, times of day, weather, the
+main things in a picture (cars, buses, bicycles, trains, boats, balloons, umbrellas, people, dogs, cats, birds, cows), their
+colours, and what people wear and do.
 
-It is **weak** at counting, and at sentences about more than two coloured things. It knows no names and no signs, and it cannot
-say “there is no such frame”: it always shows what comes nearest. For real footage, make a collection with a larger encoder.
+It is **weak** at counting, and at sentences about more than two coloured things. It does not know names or written signs. It
+always shows the nearest frames, even if no frame shows what you describe. For real videos, make a collection with a larger
+encoder.
 """
 
 
 def show(opened: Opened) -> None:
-    """Examples as pictures; a click asks."""
-    collection, found = opened.collection, opened.examples
+    """Draw the welcome; a click on an example searches it."""
+    collection, examples = opened.collection, opened.examples
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("What do you want to see?", anchor=False, width="content")
-        resources.badge(opened)
+        resources.collection_badge(opened)
     st.markdown(
-        f"{'Choose a sample query.' if opened.textless else 'Describe a moment in a few words.'} {count(collection.n_frames, 'frame')} "
-        f"of {count(len(collection.videos()), 'video')} are waiting"
-        + ("; or start with one of these." if found else ".")
+        f"{'Choose a sample query' if opened.textless else 'Describe a moment in a few words'} to search "
+        f"{count(collection.n_frames, 'frame')} of {count(len(collection.videos()), 'video')}"
+        + (", or start with one of these examples." if examples else ".")
     )
-    if found:
+    if examples:
         frames.grid(
             [
                 replace(
@@ -47,7 +48,7 @@ def show(opened: Opened) -> None:
                     time="",
                     mark="",
                 )
-                for text, frame in found
+                for text, frame in examples
             ],
             key="welcome",
             label="Examples",
@@ -58,7 +59,7 @@ def show(opened: Opened) -> None:
 
 
 def limits(collection: Collection) -> None:
-    """What the shipped encoder cannot do."""
+    """Draw the popover that says what the shipped encoder can and cannot find."""
     if collection.stats().encoder == "town":
         with st.popover("What this demo can and cannot find", icon=":material/help:", type="tertiary", key="limits"):
             st.markdown(LIMITS)

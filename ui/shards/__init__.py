@@ -1,1 +1,1 @@
-"""The Shards page: what a search would open, and what is inside a shard."""
+"""The Shards page: what a search would open, and what is in a shard."""

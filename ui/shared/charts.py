@@ -1,4 +1,4 @@
-"""How figures look: one font, one grid, one set of colours, in both themes. What is drawn comes from elsewhere."""
+"""The style of figures: font, grid and colours in both themes; and drawing a figure on a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from engine.types import ShardState
 from ui.shared.looks import LOOKS
 
 FONT = "Source Sans, Source Sans Pro, sans-serif"
+MB = 1e6
+"""Bytes; axes of bytes are in megabytes."""
+TITLE = {"size": 13}
+"""Font of the title of an axis."""
 _CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
 
 
@@ -26,11 +30,11 @@ def ink() -> str:
 
 
 def faint() -> str:
-    """Colour of lesser text and of marks that stand back."""
+    """Colour of less important text and marks."""
     return "#97a1b5" if dark() else "#5d6779"
 
 
-def grid() -> str:
+def grid_lines() -> str:
     """Colour of grid lines."""
     return "#2d3648" if dark() else "#d9dee8"
 
@@ -41,20 +45,31 @@ def paper() -> str:
 
 
 def fill(state: ShardState) -> str:
-    """Colour of a shard's state."""
+    """Colour of a state of a shard."""
     look = LOOKS[state]
     return look.dark if dark() else look.light
 
 
+def faded(colour: str, opacity: float) -> str:
+    """A colour such as `#3e63dd`, made transparent; an opacity of 1 leaves it as it is."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
 def marker(state: ShardState) -> dict[str, Any]:
-    """Colour and texture of a shard's state, for bars."""
+    """Colour and texture of a state of a shard, for bars of Plotly."""
     pattern = {"shape": LOOKS[state].pattern, "fgcolor": paper(), "fgopacity": 0.7, "size": 6, "solidity": 0.3}
     return {"color": fill(state), "line": {"color": paper(), "width": 1}, "pattern": pattern}
 
 
 def figure(**layout: Any) -> go.Figure:
-    """An empty figure in our looks; `layout` adds to it."""
-    axis = {"gridcolor": grid(), "zerolinecolor": grid(), "linecolor": grid(), "tickfont": {"color": faint()}}
+    """An empty figure in this style; `layout` is added to its layout."""
+    axis = {
+        "gridcolor": grid_lines(),
+        "zerolinecolor": grid_lines(),
+        "linecolor": grid_lines(),
+        "tickfont": {"color": faint()},
+    }
     made = go.Figure()
     made.update_layout(
         font={"family": FONT, "size": 13, "color": ink()},
@@ -78,17 +93,17 @@ def show(
     alt: str,
     height: int,
     on_select: Callable[[], None] | None = None,
-) -> Any:
+) -> None:
     """Draw a figure.
 
     Parameters
     ----------
-    alt : what it shows, for those who cannot see it
-    height : pixels; fixed, so that nothing below it jumps
+    alt : what it shows, for screen readers
+    height : pixels; fixed, so that nothing below it moves
     on_select : called when something in it is clicked
     """
     figure.update_layout(height=height)
-    return st.plotly_chart(
+    st.plotly_chart(
         figure,
         key=key,
         alt=alt,

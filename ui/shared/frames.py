@@ -1,4 +1,4 @@
-"""Grids of pictures that can be clicked: hits, neighbours, examples, posters."""
+"""Grids of pictures that can be clicked, such as hits, neighbours, examples and posters."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ui.shared.words import clock
 if TYPE_CHECKING:
     from engine.collection import Collection
 
+Tone = Literal["", "good", "bad"]
 _GRID = component("frames")
 
 
@@ -27,20 +28,20 @@ class Picture:
     """One cell of a grid."""
 
     id: str
-    """What a click gives back."""
+    """The value that `on_pick` gets."""
     src: str
-    """The picture as a data URL; empty where there is none."""
+    """The picture as a data URL; empty if there is none."""
     alt: str
     """The picture in words."""
     title: str
     time: str = ""
-    """Small label on the picture."""
+    """Small label in a corner of the picture."""
     mark: str = ""
     """Small label beside the title."""
     flag: str = ""
     """Label across the top of the picture, such as `missed`."""
-    tone: Literal["", "good", "bad"] = ""
-    """How the flag is meant."""
+    tone: Tone = ""
+    """Colour of the flag."""
 
 
 def grid(
@@ -52,7 +53,7 @@ def grid(
     picked: str | None = None,
     size: Literal["large", "medium", "small"] = "medium",
 ) -> None:
-    """Show the pictures; `on_pick` gets the id of one that was clicked, before the page runs again."""
+    """Draw pictures; `on_pick` is called with the id of a clicked one before the page runs again."""
 
     def clicked() -> None:
         on_pick(str(st.session_state[key].pick))
@@ -62,7 +63,7 @@ def grid(
 
 
 def data_url(path: Path | None) -> str:
-    """A JPEG file of a collection as a data URL; empty if there is no such file, or something else has its name."""
+    """A JPEG file of a collection as a data URL; empty if it is not a readable file."""
     from engine.system import is_real_file, read_real
 
     if path is None or not is_real_file(path):
@@ -75,7 +76,7 @@ def data_url(path: Path | None) -> str:
 
 
 def of_frame(collection: Collection, frame: Frame, tenths: bool = False) -> Picture:
-    """The picture of a frame, with its score if it is a hit; `tenths` tells frames of one second apart."""
+    """The picture of a frame, with its score if it is a hit; with `tenths` its time has tenths of a second."""
     score = f"{frame.score:.3f}" if isinstance(frame, Hit) else ""
     time = clock(frame.seconds, tenths)
     return Picture(

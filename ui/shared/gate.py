@@ -1,4 +1,4 @@
-"""What the server of the app lets in, looked at before anything of a request is read."""
+"""Which requests the server of the app answers; checked before a request is read."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _READING = ("GET", "HEAD", "OPTIONS")
-"""All that a browser needs besides its one web socket; nothing is uploaded here."""
+"""Methods that are answered: a browser needs no others besides its web socket, as nothing is uploaded."""
 _CLOSED = ("/_stcore/upload_file", "/_stcore/metrics", "/_stcore/agent")
-"""Parts of Streamlit that no page uses: uploads, figures that cost a walk through all that is held, and its agent interface."""
+"""Parts of Streamlit that no page uses: uploads, metrics (which are slow to count), and its interface for agents."""
 _HERE = ("localhost", "127.0.0.1", "::1")
-"""Names of this machine for itself."""
+"""Names that a computer has for itself."""
 
 
 class Gate:
-    """Answers what is not wanted itself, and passes the rest on.
+    """An ASGI middleware that refuses some requests and passes on the others.
 
-    A server that listens on this machine only is asked for under one of this machine's own names: another name means that a
-    page of somebody else, open in the same browser, has had its name pointed here.
+    A server that listens on localhost only is asked for by a name such as localhost. Another name means that a page of
+    somebody else, open in the same browser, has made its own name point to this computer (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -57,7 +57,7 @@ class Gate:
 
 
 def _refused(scope: Scope) -> tuple[int, str] | None:
-    """Status and sentence for a request that is not served."""
+    """Status and sentence for a request that is refused; None if it is served."""
     if not _expected(scope):
         return 421, "The app answers under the name localhost only."
     if any(part in scope["path"] for part in _CLOSED):
@@ -68,13 +68,13 @@ def _refused(scope: Scope) -> tuple[int, str] | None:
 
 
 def _expected(scope: Scope) -> bool:
-    """Whether the request was meant for this server; one that others may reach leaves that to Streamlit's own options."""
+    """Whether the request was meant for this server. A server that others can reach leaves this to Streamlit's options."""
     if config.get_option("server.address") not in _HERE or config.get_option("server.allowedHosts"):
         return True
     headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    told = {name: value.decode("latin-1") for name, value in headers if name in (b"host", b"origin")}
-    origin = told.get(b"origin")
-    return _host(f"//{told.get(b'host', '')}") in _HERE and (
+    named = {name: value.decode("latin-1") for name, value in headers if name in (b"host", b"origin")}
+    origin = named.get(b"origin")
+    return _host(f"//{named.get(b'host', '')}") in _HERE and (
         scope["type"] == "http" or origin is None or _host(origin) in _HERE
     )
 
@@ -87,7 +87,7 @@ def _host(url: str) -> str:
 
 
 async def _answer(send: Send, status: int, sentence: str) -> None:
-    """A short answer after which the connection is closed, so that the rest of the request is never read."""
+    """Answer and close the connection, so that the rest of the request is never read."""
     body = sentence.encode()
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),

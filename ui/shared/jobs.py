@@ -1,4 +1,4 @@
-"""Long work in threads of its own, looked at by any page script. Threads never call Streamlit."""
+"""Long work in threads, which every page can look at. The threads never call Streamlit."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from engine.system import MAX_JOBS
 
 T = TypeVar("T")
 MEASURE = "measure"
-"""The lane for what measures time or memory: two at once would measure each other."""
+"""Name of the lane for jobs that measure time or memory: two at once would disturb each other."""
 _KEPT = 3600.0
-"""Seconds that an ended job is kept for those who want to know how it ended."""
+"""Seconds that an ended job is kept, so that its outcome can be shown."""
 _KEPT_OF_ONE = 32
-"""Ended jobs of one visitor that are kept."""
+"""Ended jobs of one visitor that are kept at most."""
 
 
 class Report:
-    """What a job calls to say how much of it is done."""
+    """What a job calls to report its progress."""
 
     def __init__(self, job: Job[Any]) -> None:
         self._job = job
@@ -32,27 +32,27 @@ class Report:
         Raises
         ------
         Stopped
-            If somebody asked the job to end.
+            If the job was asked to stop.
         """
         self._job.fraction, self._job.note = min(max(done / total, 0.0), 1.0), stage[:1].upper() + stage[1:]
         self.check()
 
     def check(self) -> None:
-        """Raise `Stopped` if somebody asked the job to end."""
+        """Raise `Stopped` if the job was asked to stop."""
         if self._job.stopping:
             raise Stopped("It was stopped.")
 
     def on_stop(self, callback: Callable[[], None]) -> None:
-        """Have something called at once when the job is asked to end, from another thread."""
+        """Call this from another thread as soon as the job is asked to stop."""
         self._job.on_stop(callback)
 
 
 class Job(Generic[T]):
-    """One piece of work in a daemon thread; it begins when the jobs before it in its lane have ended."""
+    """Work in a daemon thread; in a lane it waits for the jobs before it."""
 
     def __init__(self, work: Callable[[Report], T], lane: Lane | None = None, owner: str = "") -> None:
         self.owner = owner
-        """The visitor who started it, and may stop it and read how it ended; empty where that is everybody's business."""
+        """The visitor who started it; only this visitor may stop it and see its outcome. Empty if everybody may."""
         self.fraction = 0.0
         """Share done, 0 to 1."""
         self.note = ""
@@ -72,23 +72,23 @@ class Job(Generic[T]):
         self._thread = threading.Thread(target=self._run, daemon=True)
         try:
             self._thread.start()
-        except RuntimeError as error:  # The system has no more threads; nobody is to wait for this one.
+        except RuntimeError as error:  # No more threads; the jobs behind it must not wait for it.
             if lane is not None:
                 lane.leave(self)
-            raise ResourceExhausted("There are not enough threads to start this; try again in a while.") from error
+            raise ResourceExhausted("There are not enough threads to start this; try again later.") from error
 
     @property
     def running(self) -> bool:
-        """Whether it has not ended; it may still be waiting for its turn."""
+        """Whether it has not ended; a job that waits for its turn is running too."""
         return self._thread.is_alive()
 
     @property
     def place(self) -> int:
-        """Jobs before it in its lane; 0 once it is at work."""
+        """Number of jobs before it in its lane; 0 once it works."""
         return 0 if self._lane is None else self._lane.before(self)
 
     def stop(self) -> None:
-        """Ask it to end; its value is then the exception `Stopped`."""
+        """Ask it to stop; `value` then raises `Stopped`."""
         with self._lock:
             self.stopping = True
             callbacks, self._callbacks = self._callbacks, []
@@ -106,12 +106,12 @@ class Job(Generic[T]):
         callback()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so long for the end; true if it came."""
+        """Wait for its end, at most so many seconds; true if it has ended."""
         self._thread.join(seconds)
         return not self.running
 
     def value(self) -> T:
-        """What the work gave; its exception if it failed, `RuntimeError` while it runs."""
+        """The result of the work; raises its exception if it failed, and `RuntimeError` while it runs."""
         if self.running:
             raise RuntimeError("The job is still running.")
         if self.error is not None:
@@ -125,7 +125,7 @@ class Job(Generic[T]):
                 self._lane.wait_turn(self)
             report.check()
             self.result = self._work(report)
-        except Exception as error:  # kept whole: `value` raises it again in the script that asks
+        except Exception as error:  # `value` raises it again in the script that asks.
             self.error = error
         finally:
             self.ended = time.monotonic()
@@ -151,7 +151,7 @@ class Lane:
             self._turn.notify_all()
 
     def wake(self) -> None:
-        """Have those who wait look again whether they were asked to end."""
+        """Make waiting jobs check whether they were asked to stop."""
         with self._turn:
             self._turn.notify_all()
 
@@ -165,7 +165,7 @@ class Lane:
 
 
 class Board:
-    """The jobs of this process by name. A name has one job at a time, however many visitors ask."""
+    """The jobs of this process by name; one at a time for each name, however many visitors ask."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job[Any]] = {}
@@ -176,17 +176,17 @@ class Board:
         return self._jobs.get(name)
 
     def own(self, name: str, visitor: str) -> Job[Any] | None:
-        """The job of this name that the visitor started, also after another visitor has started one."""
+        """The job of this name that this visitor started, even if another visitor has started one since."""
         job = self._jobs.get(name)
         return job if job is not None and job.owner == visitor else self._jobs.get(_kept(name, visitor))
 
     def once(self, name: str, work: Callable[[Report], T], owner: str = "") -> Job[T]:
-        """The job of this name: the one there is, running or ended well; else a new one.
+        """The job of this name; starts one if there is none.
 
         Raises
         ------
         ResourceExhausted
-            If its owner has as many going as one visitor may have.
+            If its owner has `MAX_JOBS` running already.
         """
         with self._lock:
             job = self._jobs.get(name)
@@ -196,14 +196,14 @@ class Board:
             return job
 
     def start(self, name: str, work: Callable[[Report], T], lane: str = "", owner: str = "") -> Job[T] | None:
-        """A new job of this name; None if one is still running. In a lane, it waits for those before it.
+        """Start a job of this name; None if one is still running. In a lane it waits for the jobs before it.
 
-        How the one before ended is kept for its owner.
+        The outcome of the previous job is kept for its owner.
 
         Raises
         ------
         ResourceExhausted
-            If its owner has as many going as one visitor may have.
+            If its owner has `MAX_JOBS` running already.
         """
         with self._lock:
             job = self._jobs.get(name)
@@ -218,20 +218,20 @@ class Board:
             return started
 
     def forget(self, name: str) -> None:
-        """Let go of an ended job, so that `once` starts it anew."""
+        """Remove an ended job, so that `once` starts it anew."""
         with self._lock:
             self._forget(name)
 
     def dismiss(self, name: str, visitor: str) -> None:
-        """Let go of the ended job of this name that the visitor started."""
+        """Remove the ended job of this name that this visitor started."""
         with self._lock:
             job = self._jobs.get(name)
             self._forget(name if job is not None and job.owner == visitor else _kept(name, visitor))
 
     def leave(self, visitor: str) -> None:
-        """Stop and let go of all jobs whose name begins with the visitor's: nobody is left to look at them.
+        """Stop and remove the jobs whose names begin with this visitor's: nobody can see them any more.
 
-        What he began that others see too goes on, and anybody may stop it.
+        Jobs that others see too go on, and everybody may stop them.
         """
         with self._lock:
             names = [name for name in self._jobs if name.startswith(visitor)]
@@ -248,7 +248,8 @@ class Board:
             del self._jobs[name]
 
     def _make_room(self, owner: str) -> None:
-        """Let go of jobs that ended long ago; the caller has the lock. What opened a collection is kept by its name."""
+        """Remove jobs that ended long ago, and check the limit of one visitor; the caller holds the lock. Jobs that opened a
+        collection are kept."""
         for name, job in list(self._jobs.items()):
             if not name.startswith("open ") and job.ended is not None and time.monotonic() - job.ended > _KEPT:
                 del self._jobs[name]
@@ -258,12 +259,12 @@ class Board:
         running = [name for name in own if self._jobs[name].running]
         if len(running) >= MAX_JOBS:
             raise ResourceExhausted(
-                f"You have {len(running)} things going already; wait until one of them has ended, or stop one."
+                f"You have {len(running)} jobs running already; wait until one of them has ended, or stop one."
             )
         for name in [name for name in own if name not in running][:-_KEPT_OF_ONE]:
             del self._jobs[name]
 
 
 def _kept(name: str, owner: str) -> str:
-    """Where the ended job of a visitor is kept once another has started one of the same name."""
+    """Name for the ended job of a visitor after another visitor has started one of the same name."""
     return f"{owner} {name}"

@@ -1,4 +1,4 @@
-"""One visual language for what a search does with a shard: the same colour and texture wherever a shard is drawn."""
+"""Colours and textures: of what a search does with a shard, and of the contenders of a comparison; the same on all pages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from engine.types import ShardState
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How one state is drawn. Texture tells the states apart without colour."""
+class ShardLook:
+    """How a state of a shard is drawn. The texture tells states apart without colour."""
 
     label: str
     light: str
@@ -20,18 +20,18 @@ class Look:
     """Plotly's name of the texture; empty for a plain fill."""
 
 
-LOOKS: dict[ShardState, Look] = {
-    ShardState.OPENED: Look("Opened", "#3e63dd", "#6e8bff", ""),
-    ShardState.CACHED: Look("Cached", "#12907f", "#25b09d", "."),
-    ShardState.SKIPPED: Look("Skipped", "#d3d8e2", "#38425a", ""),
-    ShardState.PRUNED: Look("Pruned", "#b7791f", "#d9a441", "/"),
-    ShardState.FAILED: Look("Failed", "#d6453d", "#f0655c", "x"),
+LOOKS: dict[ShardState, ShardLook] = {
+    ShardState.OPENED: ShardLook("Opened", "#3e63dd", "#6e8bff", ""),
+    ShardState.CACHED: ShardLook("Cached", "#12907f", "#25b09d", "."),
+    ShardState.SKIPPED: ShardLook("Skipped", "#d3d8e2", "#38425a", ""),
+    ShardState.PRUNED: ShardLook("Pruned", "#b7791f", "#d9a441", "/"),
+    ShardState.FAILED: ShardLook("Failed", "#d6453d", "#f0655c", "x"),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """How one way to search is drawn in comparisons. The sign tells them apart without colour."""
+class ContenderLook:
+    """How a way to search is drawn in comparisons. The sign tells them apart without colour."""
 
     label: str
     what: str
@@ -42,44 +42,44 @@ class Contender:
     """Plotly's name of its mark."""
 
 
-CONTENDERS: dict[str, Contender] = {
-    "naive": Contender(
+CONTENDERS: dict[str, ContenderLook] = {
+    "naive": ContenderLook(
         "Naive loop",
-        "What a beginner writes: read each shard's file of float32 vectors, compare every row, drop it, take the next.",
+        "The simplest code: read the float32 vectors of one shard, compare every row, free the memory, and read the next shard.",
         "#c2277f",
         "#f286bd",
         "x",
     ),
-    "ram_flat": Contender(
+    "ram_flat": ContenderLook(
         "Flat in memory",
-        "One flat index of all float32 vectors, held in memory: the fastest full scan, and the most memory.",
+        "One flat index of all float32 vectors in memory: the fastest full scan, and the most memory.",
         "#4b5563",
         "#aab4c5",
         "square",
     ),
-    "exact": Contender(
-        "Exact", "Every shard of this collection, scanned from its mapped files.", "#0b7ea8", "#4cc3ea", "diamond"
+    "exact": ContenderLook(
+        "Exact", "Scans every shard of this collection from its mapped files.", "#0b7ea8", "#4cc3ea", "diamond"
     ),
-    "centroid": Contender(
+    "centroid": ContenderLook(
         "Centroid router",
-        "Opens the shards that hold the cells with the nearest centroids.",
+        "Opens the shards with the cells whose centroids are nearest to the query.",
         "#8a5a2b",
         "#cfa274",
         "cross",
     ),
-    "spread": Contender(
+    "spread": ContenderLook(
         "Spread router",
-        "Goes by centroids, and by how widely the frames of a cell are spread around them.",
+        "Uses the centroids, and how widely the frames of each cell are spread around its centroid.",
         "#57831b",
         "#a3d256",
         "triangle-up",
     ),
-    "routed": Contender(
+    "routed": ContenderLook(
         "Routed",
-        "Opens only the shards that hold the cells which are worth it to this query, as the router has learned.",
+        "Opens only the shards with the cells that the learned router predicts to hold the best frames.",
         "#7434c9",
         "#b794f6",
         "circle",
     ),
 }
-"""Ways to search, from the plainest to the best."""
+"""Ways to search, from the simplest to the best."""

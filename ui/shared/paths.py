@@ -1,4 +1,4 @@
-"""Paths on the server that visitors type into forms."""
+"""Checks of the paths on the server that visitors type into forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.system import MAX_TYPED_PATH, check_text
 
 _QUOTES = " \t'\""
-"""What a pasted path may come wrapped in."""
+"""Characters that are removed around a pasted path."""
 _CLOSED = {
     errno.ENAMETOOLONG: "a name in it is too long",
     errno.ELOOP: "a link in it leads back to itself",
@@ -18,16 +18,16 @@ _CLOSED = {
 
 
 def typed(text: str, what: str = "a path") -> Path:
-    """The path that was typed; whether something is there is for others to find out.
+    """The typed path; it need not exist.
 
     Parameters
     ----------
-    what : what is asked for, such as "the path of a video file"
+    what : what the form asks for, such as "the path of a video file"
 
     Raises
     ------
     ValueError
-        In one sentence, if it cannot be one, or leads to a device or a pipe.
+        If it is not a whole path, or leads to a device or a pipe.
     """
     text = text.strip(_QUOTES)
     if not text:
@@ -36,9 +36,11 @@ def typed(text: str, what: str = "a path") -> Path:
     try:
         path = Path(text).expanduser()
     except RuntimeError as error:
-        raise ValueError("There is no such home folder on this computer; give the whole path, from / on.") from error
+        raise ValueError(
+            "There is no such home folder on this computer; give the whole path, starting with /."
+        ) from error
     if not path.is_absolute():
-        raise ValueError("Give the whole path, from / or ~ on.")
+        raise ValueError("Give the whole path, starting with / or ~.")
     try:
         mode = path.stat().st_mode
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A running job on the page: how far it is, how many are before it, and a button that ends it."""
+"""A running job on the page: its progress, the jobs before it, and a button that stops it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from ui.shared.jobs import Job
 from ui.shared.words import count, plain
 
 _EVERY = 0.4
-"""Seconds between looks."""
+"""Seconds between two drawings."""
 
 
 def note(job: Job[Any], waiting: str = "Starting") -> str:
-    """What a running job is at, or how many are before it, in a few words."""
+    """What a running job does, or how many jobs are before it, in a few words."""
     before = job.place
-    return f"Waiting for {count(before, 'measurement')} of other visitors to end" if before else job.note or waiting
+    return f"Waiting for {count(before, 'measurement')} of other visitors" if before else job.note or waiting
 
 
 @st.fragment(run_every=_EVERY)
 def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
-    """Draw a job until it ends, and then run the page again. Only who started it may stop it, as long as he is there."""
+    """Draw a job until it ends, then run the page again. Only the visitor who started it can stop it; once that visitor has
+    left, everybody can."""
     if not job.running:
         st.rerun()
     stop = stop and job.owner in ("", resources.visitor())
@@ -41,7 +42,7 @@ def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
 
 @st.fragment(run_every=_EVERY)
 def of_another(job: Job[Any], doing: str) -> None:
-    """Say that another visitor is doing something until it ends, and then run the page again."""
+    """Say what another visitor is doing until it ends, then run the page again."""
     if not job.running:
         st.rerun()
     st.progress(job.fraction, text=f"Another visitor is {doing} · {time.monotonic() - job.started:.0f} s")

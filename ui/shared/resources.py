@@ -1,6 +1,6 @@
-"""What the visitor uses: a collection of the shelf, chosen in the sidebar, and the jobs of this process.
+"""The visitor's collection, chosen in the sidebar, and the shelf and the jobs of this process.
 
-Heavy imports happen in the loading thread, after the first page can be read.
+Heavy imports happen in the thread that opens a collection, after the first page can be read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import streamlit as st
 
 from engine.errors import Stopped
 from engine.system import raise_open_file_limit, shipped, visible
-from ui.shared import shelf as shelves
 from ui.shared import words
 from ui.shared.jobs import Board
-from ui.shared.shelf import LARGE, TOWN, Opened, Place, Shelf
-from ui.shared.uncaught import sentence
+from ui.shared.places import LARGE, LARGE_FRAMES, TOWN, Opened, Place
+from ui.shared.shelf import Shelf
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import duration, nbytes, plain
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ ROOT_SETTING = "COLLECTIONS"
 
 @st.cache_resource(show_spinner=False)
 def board() -> Board:
-    """The long jobs of this process."""
+    """The jobs of this process."""
     return Board()
 
 
 @st.cache_resource(show_spinner=False)
 def shelf() -> Shelf:
-    """The collections of this server, which may open more files than a shell allows at first."""
+    """The collections of this server. The first call raises the limit of open files."""
     raise_open_file_limit()
     local = _local()
     town = Path(os.environ.get(FOLDER_SETTING) or local / "town")
@@ -61,17 +61,17 @@ def _gone(visitor: str) -> None:
 
 @st.cache_resource(scope="session", on_release=_gone, show_spinner=False)
 def visitor() -> str:
-    """A name for this visitor, as long as the page stays open."""
+    """A name for this visitor, which lasts as long as the page stays open."""
     return uuid.uuid4().hex
 
 
 def mine(name: str) -> str:
-    """A name for a job that is this visitor's own; it is stopped when the visitor leaves."""
+    """A name for a job of this visitor alone; the job is stopped when the visitor leaves."""
     return f"{visitor()} {name}"
 
 
 def enter(*, lab: bool) -> None:
-    """What stands beside every page: the choice of a collection. Pages of the lab begin with the large town, others with the sample."""
+    """Draw the sidebar, with the choice of a collection: at first the large town on pages of the lab, the sample on others."""
     global _entered
     _entered = True
     st.html(_STEADY)
@@ -79,16 +79,16 @@ def enter(*, lab: bool) -> None:
 
 
 _STEADY = "<style>[data-testid=stMain] { scrollbar-gutter: stable; }</style>"
-"""Keeps room for the scroll bar, so that lines do not break anew when a page becomes longer than its window."""
+"""Keeps room for the scroll bar, so that lines are not broken again when a page becomes longer than its window."""
 _entered = False
 """Whether this process has run its front door yet."""
 
 
 def _by_the_front_door() -> None:
-    """Run the front door, and end the page.
+    """Run `streamlit_app.py`, and end the page.
 
-    Beside a folder `pages`, Streamlit runs the very first page that is asked for by itself, as long as nothing has called
-    `st.navigation`: a link to a page of ours would lack all that the front door does.
+    With a folder named `pages`, Streamlit runs a page file directly until the process has called `st.navigation` once. Then
+    the first link to a page would lack the navigation and the sidebar.
     """
     runpy.run_path(str(shipped.APP))
     st.stop()
@@ -100,7 +100,7 @@ def _picker(*, lab: bool) -> None:
     if "picked" not in state and st.query_params.get("collection") in places:
         state.picked = st.query_params["collection"]
     if state.get("picked") not in places and state.pop("picked", None) is not None:
-        st.warning("The collection that you had chosen is not there any more; choose another one in the sidebar.")
+        st.warning("The collection that you chose does not exist any more; choose another one in the sidebar.")
     state.collection = state.get("picked") or (LARGE if lab else TOWN)
     with st.sidebar:
         st.selectbox(
@@ -109,15 +109,15 @@ def _picker(*, lab: bool) -> None:
             format_func=lambda key: visible(places[key].name),
             key="collection",
             on_change=_pick,
-            help="What the pages show. Others see their own choice.",
+            help="All pages show this collection. Other visitors have their own choice.",
         )
-        st.caption("Make or import another one in the library.")
+        st.caption("You can make or import another one on the Library page.")
     if "picked" in state:
         st.query_params["collection"] = state.picked
 
 
 def choose(key: str) -> None:
-    """Choose a collection; for callbacks."""
+    """Choose the collection with this key; for callbacks."""
     st.session_state.collection = key
     _pick()
 
@@ -129,13 +129,13 @@ def _pick() -> None:
 
 
 def place() -> Place:
-    """The collection that the visitor has chosen."""
+    """The collection that the visitor has chosen, which need not be open."""
     places = shelf().places()
     return places.get(st.session_state.get("collection", TOWN), places[TOWN])
 
 
 def opened() -> Opened:
-    """The visitor's collection, ready; until then this shows progress and ends the page."""
+    """The visitor's collection, open; while it is opened this shows progress and ends the page."""
     if not _entered:
         _by_the_front_door()
     chosen = place()
@@ -153,77 +153,82 @@ def opened() -> Opened:
         shelf().again(chosen)
         st.rerun()
     except Exception as error:
-        st.error(plain(sentence(error)), title=plain(f"{chosen.name} could not be opened"))
+        st.error(plain(error_sentence(error)), title=plain(f"{chosen.name} could not be opened"))
         st.button("Try again", icon=":material/refresh:", on_click=lambda: shelf().again(chosen))
         st.stop()
 
 
 def heading(title: str) -> Opened:
-    """The head of a page: its title, and which collection it shows; until that is ready, as `opened`."""
+    """Draw the title of a page and the badge of its collection; returns the collection as `opened` does."""
     if not _entered:
         _by_the_front_door()
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.title(title, anchor=False, width="content")
-        current = opened()
-        badge(current)
+    head = st.container(horizontal=True, vertical_alignment="center")
+    head.title(title, anchor=False, width="content")
+    current = opened()
+    with head:
+        collection_badge(current)
     return current
 
 
 def collection() -> Collection:
-    """The visitor's collection itself; see `opened`."""
+    """The collection of `opened`."""
     return opened().collection
 
 
-def badge(current: Opened) -> None:
-    """Which collection the page shows."""
-    told = ["Choose another collection in the sidebar, at the top left."]
+def collection_badge(current: Opened) -> None:
+    """Draw the name of the collection that the page shows, with notes as help."""
+    notes = ["Choose another collection in the sidebar, at the top left."]
     if current.kind == "large":
-        told.append("These frames were made up: each is one of the sample town, moved about as its likes lie apart.")
+        notes.append("These frames are synthetic: copies of frames of the sample town with small random changes.")
     if current.gap is not None:
-        told.append(
-            f"Modality gap: the means of texts and frames lie {current.gap.distance:.2f} apart, so a text and a frame have a cosine of "
-            f"{current.gap.across:.2f} on average where two frames have {current.gap.within:.2f}."
+        notes.append(
+            f"Modality gap: the mean vectors of texts and frames are {current.gap.distance:.2f} apart. A text and a frame have a "
+            f"cosine of {current.gap.across:.2f} on average, two frames one of {current.gap.within:.2f}."
         )
     st.badge(
-        f"{words.badge(current.name)} · {current.collection.n_frames:,} frames"
+        f"{words.badge_text(current.name)} · {current.collection.n_frames:,} frames"
         + (" · synthetic" if current.synthetic else ""),
         icon=":material/auto_awesome:" if current.synthetic else ":material/video_library:",
         color="violet" if current.synthetic else "gray",
-        help=" ".join(told),
+        help=" ".join(notes),
     )
 
 
 def _offer(chosen: Place) -> None:
-    """What making the large town takes, and the button that does it."""
+    """Say what making the large town takes, and draw the button that does it."""
     from engine.datasets import expected_cost
 
-    disk, seconds = expected_cost(shelves.LARGE_FRAMES)
-    st.title("The large town is not made yet", anchor=False)
+    disk, seconds = expected_cost(LARGE_FRAMES)
+    st.subheader("The large town does not exist yet", anchor=False)
     st.markdown(
-        "On the few frames of the sample town an exact search is instant, so there is little to see. The large town has "
-        f"{shelves.LARGE_FRAMES:,} frames in the same space: each is a sample frame moved about as far as frames with the same "
-        f"tags lie apart. Making it takes about {duration(seconds)} and {nbytes(disk)} of disk. It is synthetic, and says so."
+        "The sample town is so small that every search in it is fast, so this page would show little. The "
+        f"large town has {LARGE_FRAMES:,} synthetic frames: copies of sample frames with random changes as large as the "
+        f"differences between frames with the same tags. Making it takes about {duration(seconds)} and {nbytes(disk)} of disk."
     )
     town = shelf().job(shelf().places()[TOWN])
     gap = town.value().gap if town is not None and not town.running and town.error is None else None
     if gap is not None:
         st.caption(
-            f"The modality gap of the shipped encoder: texts and frames lie {gap.distance:.2f} apart on average (means of unit "
-            "vectors). The large town has it as well, so texts are as hard to route in it as in the sample."
+            f"Modality gap of the shipped encoder: the mean unit vectors of texts and frames are {gap.distance:.2f} apart. The "
+            "large town has the same gap, so texts are as hard to route there as in the sample town."
         )
+
+    def make() -> None:
+        shelf().open(chosen, visitor())
+
     with st.container(horizontal=True):
         st.button(
             "Make the large town",
             type="primary",
             icon=":material/location_city:",
-            on_click=lambda: shelf().open(chosen, visitor()),
+            on_click=make,
         )
         st.button("Use the sample town", on_click=choose, args=(TOWN,))
 
 
 @st.fragment(run_every=0.7)
 def _watch_opening(chosen: Place) -> None:
-    """Progress of the opening. It begins with the second look, when this page is on a screen: its imports are heavy."""
+    """Draw the progress of opening. The job starts at the second run, when the page is on the screen: its imports are slow."""
     job = shelf().job(chosen)
     if job is None and st.session_state.setdefault("seen_opening", False):
         job = shelf().open(chosen)
@@ -234,4 +239,4 @@ def _watch_opening(chosen: Place) -> None:
     if chosen.kind == "large" and job is not None and job.owner in ("", visitor()):
         st.button("Stop", icon=":material/stop_circle:", key="stop_opening", on_click=job.stop)
     else:
-        st.caption("The first start builds the sample collection, once. After that it opens in a few seconds.")
+        st.caption("The first start builds the sample collection. After that it opens in a few seconds.")

@@ -1,4 +1,4 @@
-"""Errors on their way to a visitor: what he can mend is a sentence; all else is a number, and stands under it in the log."""
+"""Errors shown to a visitor: as a sentence if the visitor can do something about it, else as a number that is in the log too."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _NUMBER = "Shown to a visitor as number "
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """Show what goes wrong inside in place of the rest of the page; `st.stop` and `st.rerun` pass."""
+    """Show an error raised inside in place of the rest of the page; `st.stop` and `st.rerun` pass."""
     try:
         yield
-    except FragmentHandledException:  # A part of the page failed, and has said so where it is.
+    except FragmentHandledException:  # A fragment failed, and has shown its error already.
         raise
     except Exception as error:
-        show(error)
+        show_error(error)
 
 
-def show(error: Exception) -> bool:
-    """Tell the visitor what went wrong, in one sentence; true, which tells Streamlit that this is done."""
-    st.error(plain(sentence(error)))
+def show_error(error: Exception) -> bool:
+    """Show an error in one sentence; returns true, which tells Streamlit that it has been handled."""
+    st.error(plain(error_sentence(error)))
     return True
 
 
-def sentence(error: BaseException) -> str:
-    """What a visitor reads of an error: its own words if they were written for him; else no word of it, and a number."""
+def error_sentence(error: BaseException) -> str:
+    """The sentence for a visitor: the error's own words if they were written for people, else a general sentence with a number."""
     if isinstance(error, EngineError) or _is_for_people(error):
         return str(error)
     what = (
@@ -49,13 +49,11 @@ def sentence(error: BaseException) -> str:
         if isinstance(error, OSError)
         else "Something went wrong on our side"
     )
-    return (
-        f"{what} (number {_number(error)}). The person who runs this app finds it in the log; reload the page to go on."
-    )
+    return f"{what} (number {_number(error)}). Reload the page to go on. The details are in the log of the app under this number."
 
 
 def _is_for_people(error: BaseException) -> bool:
-    """Whether this is a `ValueError` of ours: libraries raise them too, with pieces of what they read."""
+    """Whether this is a `ValueError` of this project; libraries raise them too, and may quote what they read."""
     if type(error) is not ValueError or not str(error).endswith("."):
         return False
     frames = traceback.extract_tb(error.__traceback__)
@@ -63,28 +61,28 @@ def _is_for_people(error: BaseException) -> bool:
 
 
 def _number(error: BaseException) -> str:
-    """The number of an error, the same each time it is shown; the first time it is written into the log."""
+    """The number of an error, always the same; the first call writes the error into the log."""
     for note in getattr(error, "__notes__", ()):
         if note.startswith(_NUMBER):
             return str(note.removeprefix(_NUMBER))
     number = secrets.token_hex(2)
     error.add_note(f"{_NUMBER}{number}")
-    _LOG.error("Number %s\n%s", number, _told(error))
+    _LOG.error("Number %s\n%s", number, _traceback(error))
     return number
 
 
-def _told(error: BaseException) -> str:
-    """The traceback; what an error quotes cannot act on the terminal that the log is read on."""
+def _traceback(error: BaseException) -> str:
+    """The traceback, without characters that would act on a terminal."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     return "\n".join(map(visible, lines))
 
 
 def escape_log() -> None:
-    """Have Streamlit, which logs what goes wrong in callbacks and fragments by itself, log it as harmlessly."""
+    """Escape control characters in what Streamlit itself logs about errors in callbacks and fragments."""
 
     def escaped(record: logging.LogRecord) -> bool:
         if record.exc_info and record.exc_info[1] is not None:
-            record.exc_text = _told(record.exc_info[1])
+            record.exc_text = _traceback(record.exc_info[1])
         return True
 
     logging.getLogger("streamlit.error_util").addFilter(escaped)

@@ -1,1 +1,1 @@
-"""The Tune page: what another layout would do."""
+"""The Tune page: what another layout would change, and applying it."""

@@ -1,4 +1,4 @@
-"""Making a tuning so: the button, its progress, and what was measured afterwards; and trying other numbers of cells."""
+"""Applying a setting: the button, the progress, and what was measured afterwards; and trying other numbers of cells."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ui.tune import measuring, questions
 
 if TYPE_CHECKING:
     from engine.lab.tuning import LayoutMetrics, LayoutSetting, Tuner, TuningResult
-    from ui.shared.shelf import Opened
+    from ui.shared.places import Opened
 
 
 def apply(current: Opened, tuner: Tuner, outcome: LayoutMetrics) -> None:
-    """The button that changes the collection, its progress, and what was measured afterwards."""
+    """Draw the button that changes the collection, its progress, and what was measured afterwards."""
     job = measuring.job_of(current, "apply")
     if job is not None and job.running:
         measuring.watch_applying(job)
@@ -39,16 +39,16 @@ def apply(current: Opened, tuner: Tuner, outcome: LayoutMetrics) -> None:
             key="tune_apply",
         )
         if setting == today:
-            st.caption("Nothing to apply: this is how the collection is.", width="content")
+            st.caption("There is nothing to apply: the collection has this setting.", width="content")
         elif writes:
-            how = "trains cells anew and writes" if setting.rebuilds else "writes"
+            how = "trains new cells and writes" if setting.rebuilds else "writes"
             st.caption(
-                f"Changes the collection for everyone who uses it: it {how} {frames} beside the old shards, which serve until it is done.",
+                f"Changes the collection for all visitors. This {how} {frames} into new shards; the old shards are used until then.",
                 width="content",
             )
         else:
             st.caption(
-                "Recall, cap and cache belong to each search, so there is nothing to write: this asks the test queries so.",
+                "Recall, number of shards to open and cache are options of a search, so nothing is written: this only measures the test queries.",
                 width="content",
             )
     if (own := measuring.own(current, "apply")) is not None:
@@ -69,19 +69,24 @@ def _start_applying(current: Opened, tuner: Tuner, setting: LayoutSetting, tuner
 
 
 def _outcome_of(current: Opened, job: Job[Any]) -> None:
-    """Predicted beside measured, or why it did not come to that."""
+    """Draw the predicted and the measured values, or why the setting was not applied."""
     if job.error is not None:
-        measuring.failed(job.error, "It was not applied", measuring.name_of(current, "apply"), own=True)
+        measuring.failed(job.error, "The setting was not applied", measuring.name_of(current, "apply"), own=True)
         return
     applied: TuningResult = job.value()
-    told, found = applied.predicted, applied.measured
     with st.container(border=True):
-        st.markdown(f"**Applied and measured:** {questions.sentence(found)}")
-        st.dataframe([questions.row("Foreseen", told), questions.row("Measured", found)], hide_index=True)
+        st.markdown(f"**Applied and measured:** {questions.outcome_sentence(applied.measured)}")
+        st.dataframe(
+            [
+                questions.outcome_row("Predicted", applied.predicted),
+                questions.outcome_row("Measured", applied.measured),
+            ],
+            hide_index=True,
+        )
 
 
 def cells_to_try(current: Opened, tuner: Tuner) -> None:
-    """Other numbers of cells are trained in memory before they can be chosen."""
+    """Draw the button that trains other numbers of cells in memory, so that they can be chosen."""
     job = measuring.job_of(current, "cells")
     if job is not None and job.running:
         watch(job, waiting="Trying other cells")
@@ -90,9 +95,9 @@ def cells_to_try(current: Opened, tuner: Tuner) -> None:
         return
     with st.expander("Try other numbers of cells", icon=":material/grid_on:"):
         st.markdown(
-            "Cells are trained when a collection is built. This trains half, double, a quarter and four times as many in "
-            "memory, as far as frames go round, and fits a router to each. It takes a few minutes for 100,000 frames, is kept in the collection's "
-            "folder, and changes no answer."
+            "Cells are trained when a collection is built. This trains a quarter, half, twice and four times as many cells in "
+            "memory, if there are enough frames, and a router for each. It takes a few minutes for 100,000 frames. The result is "
+            "kept in the folder of the collection, and no answer changes."
         )
         st.button(
             "Try them",

@@ -1,4 +1,4 @@
-"""Four small pictures side by side: recall, shards opened, time and memory, each by the number of shards."""
+"""Four small figures side by side: recall, shards opened, time and memory, each by the number of shards."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 _HEIGHT = 268
 _WIDTH = 304
-"""Pixels; four stand side by side on a wide page, two on a narrow one."""
+"""Pixels: four fit side by side on a wide page, two on a narrow one."""
 _TICKS = (1, 2, 4, 8, 16, 30, 60)
 
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """What one of them shows."""
+    """What one of the figures shows."""
 
     key: str
     title: str
     band: Callable[[LayoutMetrics], Interval]
-    told: Callable[[float], str]
+    text: Callable[[float], str]
 
 
 def _memory(outcome: LayoutMetrics) -> Interval:
@@ -39,18 +39,18 @@ def _memory(outcome: LayoutMetrics) -> Interval:
     return Interval(size, size, size)
 
 
-PANELS = (
-    _Panel("recall", "Recall", lambda each: each.recall, lambda value: f"{value:.3f}"),
-    _Panel("opened", "Shards opened", lambda each: each.shards_opened, lambda value: f"{value:.1f}"),
-    _Panel("p50", "Median time, ms", lambda each: each.p50_ms, milliseconds),
+_PANELS = (
+    _Panel("recall", "Recall", lambda outcome: outcome.recall, lambda value: f"{value:.3f}"),
+    _Panel("opened", "Shards opened", lambda outcome: outcome.shards_opened, lambda value: f"{value:.1f}"),
+    _Panel("p50", "Median time, ms", lambda outcome: outcome.p50_ms, milliseconds),
     _Panel("memory", "Shards in memory, MB", _memory, lambda value: nbytes(round(value * 1e6))),
 )
 
 
 def multiples(today: LayoutMetrics, chosen: LayoutMetrics, across: Sequence[LayoutMetrics]) -> None:
-    """Draw the four, with today's setting and the chosen one marked in each."""
+    """Draw the four figures, with today's setting and the chosen one marked in each."""
     with st.container(horizontal=True, gap="small"):
-        for panel in PANELS:
+        for panel in _PANELS:
             with st.container(width=_WIDTH):
                 charts.show(
                     _figure(panel, today, chosen, across),
@@ -62,8 +62,8 @@ def multiples(today: LayoutMetrics, chosen: LayoutMetrics, across: Sequence[Layo
 
 def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: Sequence[LayoutMetrics]) -> go.Figure:
     line = charts.fill(ShardState.OPENED)
-    x = [each.setting.n_shards for each in across]
-    bands = [panel.band(each) for each in across]
+    x = [outcome.setting.n_shards for outcome in across]
+    bands = [panel.band(outcome) for outcome in across]
     figure = charts.figure(
         title={"text": panel.title, "font": {"size": 15}, "x": 0.02, "y": 0.97},
         margin={"l": 8, "r": 14, "t": 38, "b": 8},
@@ -72,19 +72,19 @@ def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: 
     )
     figure.add_scatter(
         x=[*x, *x[::-1]],
-        y=[*(each.high for each in bands), *(each.low for each in bands[::-1])],
+        y=[*(band.high for band in bands), *(band.low for band in bands[::-1])],
         fill="toself",
-        fillcolor=_faded(line),
+        fillcolor=charts.faded(line, 0.18),
         line={"width": 0},
         hoverinfo="skip",
     )
     figure.add_scatter(
         x=x,
-        y=[each.value for each in bands],
+        y=[band.value for band in bands],
         mode="lines+markers",
         line={"color": line, "width": 2},
         marker={"size": 5},
-        text=[_hover(panel, each) for each in across],
+        text=[_hover(panel, outcome) for outcome in across],
         hovertemplate="%{text}<extra></extra>",
     )
     for outcome, symbol, name in ((today, "diamond-open", "Today"), (chosen, "circle", "Chosen")):
@@ -101,8 +101,8 @@ def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: 
             text=[f"{name}, {_hover(panel, outcome)}"],
             hovertemplate="%{text}<extra></extra>",
         )
-    most = max([*(each.high for each in bands), panel.band(today).high, panel.band(chosen).high])
-    low = min([*(each.low for each in bands), panel.band(today).low, panel.band(chosen).low])
+    most = max([*(band.high for band in bands), panel.band(today).high, panel.band(chosen).high])
+    low = min([*(band.low for band in bands), panel.band(today).low, panel.band(chosen).low])
     bounds = [max(0.0, low - 0.05), 1.01] if panel.key == "recall" else [0, most * 1.12 or 1]
     figure.update_yaxes(range=bounds, nticks=5, automargin=True)
     figure.update_xaxes(
@@ -117,15 +117,10 @@ def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: 
 
 def _hover(panel: _Panel, outcome: LayoutMetrics) -> str:
     band = panel.band(outcome)
-    between = "" if band.low == band.high else f" ({panel.told(band.low)} to {panel.told(band.high)})"
-    return f"{outcome.how}: {outcome.setting.n_shards} shards<br>{panel.title.split(',')[0]} {panel.told(band.value)}{between}"
+    between = "" if band.low == band.high else f" ({panel.text(band.low)} to {panel.text(band.high)})"
+    return f"{outcome.how}: {outcome.setting.n_shards} shards<br>{panel.title.split(',')[0]} {panel.text(band.value)}{between}"
 
 
 def _alt(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics) -> str:
-    now, then = (panel.told(panel.band(each).value) for each in (today, chosen))
+    now, then = (panel.text(panel.band(outcome).value) for outcome in (today, chosen))
     return f"{panel.title} by the number of shards. Today {now}, measured; chosen {then}, {chosen.how}."
-
-
-def _faded(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"

@@ -1,4 +1,4 @@
-"""Getting ready to tune: measuring a collection and laying out shards, beside the page, and shared by all who look at it."""
+"""Jobs of the Tune page: measuring a collection and laying out shards, once for all visitors."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from engine.errors import Stopped
 from ui.shared import resources
 from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.progress import watch
-from ui.shared.uncaught import sentence
+from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
 
 if TYPE_CHECKING:
     from engine.lab.tuning import LayoutSetting, Tuner
-    from ui.shared.shelf import Opened
+    from ui.shared.places import Opened
 
 
 @st.cache_resource(show_spinner=False)
 def tuners() -> dict[str, Tuner]:
-    """What is known of each collection, by its key; one that has changed since is measured anew."""
+    """The tuner of each measured collection, by its key; measured again after the collection has changed."""
     return {}
 
 
 def ready(current: Opened) -> Tuner:
-    """What answers questions about the collection; until it is there this shows progress and ends the page."""
+    """The tuner of the collection; while the collection is measured this shows progress and ends the page."""
     known = tuners().get(current.place.key)
     if known is not None and known.generation == current.collection.generation:
         return known
@@ -43,27 +43,28 @@ def ready(current: Opened) -> Tuner:
         failed(job.error, "The collection could not be measured", name)
         st.stop()
     st.markdown(
-        "How many shards, laid out how? This page answers without changing anything. It first measures the collection as it "
-        "is: where the exact answers of test queries lie, and what each step of a search costs on this machine. From that "
-        "it works out what other settings would do, with the very code that chooses cells and shards in a search."
+        "How many shards are best, and how should frames be divided among them? This page answers without changing the collection. It first "
+        "measures the collection: in which cells the exact answers of test queries are, and how long each step of a search takes "
+        "on this machine. From that it computes what other settings would do, with the same code that chooses cells and shards in "
+        "a search."
     )
     if job is not None:
         watch(job, waiting="Measuring")
     st.caption(
-        "It takes about half a minute for 100,000 frames, once, and nothing is changed. A few layouts are tried in a temporary folder, to time real searches on them."
+        "This takes about half a minute for 100,000 frames, and is done once. A few layouts are written to a temporary folder, to time real searches on them."
     )
     st.stop()
 
 
 def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], None]:
-    """Measure a collection, in a thread of its own."""
+    """The work of the job that measures a collection."""
     collection, key = current.collection, current.place.key
 
     def work(report: Report) -> None:
         from engine.datasets import any_queries
         from engine.lab.tuning import N_QUERIES, prepare_tuner
 
-        report("Taking test queries", 0.0, 1.0)
+        report("Choosing test queries", 0.0, 1.0)
         samples, kind = any_queries(collection, N_QUERIES)
         tuners[key] = prepare_tuner(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
 
@@ -71,11 +72,11 @@ def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], 
 
 
 def failed(error: Exception, title: str, name: str, *, own: bool = False) -> None:
-    """Why a job did not come to its end, and a button that forgets it; `own` for what others do not wait for."""
+    """Draw why a job failed, and a button that removes it; `own` if only this visitor sees the outcome."""
     if isinstance(error, Stopped):
         st.info("It was stopped; nothing was changed.")
     else:
-        st.error(plain(sentence(error)), title=title)
+        st.error(plain(error_sentence(error)), title=title)
     board = resources.board()
     if own:
         st.button("Dismiss", key=f"forget {name}", on_click=board.dismiss, args=(name, resources.visitor()))
@@ -84,7 +85,7 @@ def failed(error: Exception, title: str, name: str, *, own: bool = False) -> Non
 
 
 def name_of(current: Opened, what: str) -> str:
-    """Name of a job on this collection: visitors who look at the same one share it."""
+    """Name of a job on this collection; visitors of the same collection share it."""
     return f"tune {what} {current.place.key}"
 
 
@@ -93,13 +94,13 @@ def job_of(current: Opened, what: str) -> Job[Any] | None:
 
 
 def own(current: Opened, what: str) -> Job[Any] | None:
-    """The ended job that this visitor started; how it ended is nobody else's business."""
+    """The ended job that this visitor started; others do not see its outcome."""
     job = resources.board().own(name_of(current, what), resources.visitor())
     return None if job is None or job.running else job
 
 
 def wait_for_layouts(current: Opened, tuner: Tuner, setting: LayoutSetting) -> None:
-    """Where cells must be grouped for a placement first, do that beside the page, and end it until then."""
+    """If cells must be grouped for this placement first, do that in a job, show its progress and end the page."""
     if not tuner.slow(setting):
         return
     name = name_of(current, f"lay out {setting.placement} {setting.n_cells}")
@@ -109,7 +110,7 @@ def wait_for_layouts(current: Opened, tuner: Tuner, setting: LayoutSetting) -> N
         st.stop()
     board = resources.board()
     job = board.start(name, lambda report: tuner.lay_out(setting, report), owner=resources.visitor()) or board.get(name)
-    st.caption("This placement is laid out for the first time; after that each setting is answered at once.")
+    st.caption("This placement is prepared for the first time. After that, every setting is answered at once.")
     if job is not None:
         watch(job, stop=False)
     st.stop()
@@ -117,6 +118,4 @@ def wait_for_layouts(current: Opened, tuner: Tuner, setting: LayoutSetting) -> N
 
 def watch_applying(job: Job[Any]) -> None:
     watch(job, waiting="Applying")
-    st.caption(
-        "Searches go on with the old shards until the new ones are written. Stopping before that leaves everything as it is."
-    )
+    st.caption("Searches use the old shards until the new ones are written. If you stop before that, nothing changes.")

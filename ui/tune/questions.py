@@ -1,8 +1,8 @@
-"""What the Tune page asks, and what it says of the outcome. All numbers are the engine's."""
+"""The controls of the Tune page, and the outcome in sentences and a table. All numbers come from the engine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -10,54 +10,54 @@ from ui.shared.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
     from engine.lab.tuning import LayoutMetrics, LayoutSetting, Tuner
-    from ui.shared.shelf import Opened
+    from ui.shared.places import Opened
 
-RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
-CAPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-ALL = "all"
-LABELS = {"measured": "green", "predicted": "blue", "needs a rebuild": "orange"}
-"""Colour of what a value is."""
-BUDGETS = tuple(step * 10**power for power in (6, 7, 8) for step in (1, 2, 5))
-"""Bytes."""
+_RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
+_CAPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+_ALL = "all"
+_COLOURS = {"measured": "green", "predicted": "blue", "needs a rebuild": "orange"}
+"""Colours for the ways in which a value is known."""
+_BUDGETS = tuple(step * 10**power for power in (6, 7, 8) for step in (1, 2, 5))
+"""Cache budgets that can be chosen, bytes."""
 _WIDTHS = (3, 2.2, 2.6, 2.2, 2.6)
-"""Of the columns of controls."""
+"""Relative widths of the columns of controls."""
 
 
 def controls(tuner: Tuner) -> LayoutSetting:
-    """What the visitor wants to know about."""
+    """Draw the controls; returns the chosen setting."""
     from engine.lab.tuning import LayoutSetting
 
     _start_at_today(tuner)
     first = st.columns(_WIDTHS, gap="medium")
     shards = first[0].select_slider(
-        "Shards", tuner.counts, key="tune_shards", help="How many shards the frames lie in."
+        "Shards", tuner.counts, key="tune_shards", help="Into how many shards the frames are divided."
     )
     placement = first[1].selectbox(
         "Placement",
         tuner.placements,
-        format_func=_read,
+        format_func=_placement_name,
         key="tune_placement",
-        help="Which frames lie together. Semantic: what the same queries look for. Round robin: by turns.",
+        help="Which frames are in the same shard. Semantic: frames that the same queries look for. Round robin: frames in turn.",
     )
     recall = first[2].select_slider(
-        "Recall asked for",
-        RECALLS,
+        "Recall to reach",
+        _RECALLS,
         key="tune_recall",
-        format_func=lambda each: f"{each:.0%}",
-        help="Share of the exact answer that a search aims at.",
+        format_func=lambda recall: f"{recall:.0%}",
+        help="The share of the exact answer that a search should find.",
     )
     cap = first[3].select_slider(
-        "Open at most",
-        (*CAPS, ALL),
+        "Shards to open at most",
+        (*_CAPS, _ALL),
         key="tune_cap",
-        help="A cap on opened shards: bounded time, and frames elsewhere are missed.",
+        help="Fewer shards take less time. Frames in other shards are missed.",
     )
     budget = first[4].select_slider(
         "Cache budget",
         _budgets(tuner),
         key="tune_cache",
         format_func=nbytes,
-        help="Memory for opened shards; beyond it the least recently used is dropped and read again.",
+        help="Memory for opened shards. If it is full, the least recently used shard is removed, and read again when needed.",
     )
     second = st.columns(_WIDTHS, gap="medium")
     n_today = len(tuner.evaluation.rows)
@@ -65,37 +65,37 @@ def controls(tuner: Tuner) -> LayoutSetting:
         "Cells (needs a rebuild)" if tuner.cells else "Cells",
         sorted({n_today, *tuner.cells}) if tuner.cells else [n_today, f"{n_today:,} "],
         key="tune_cells",
-        format_func=lambda each: f"{each:,}" if isinstance(each, int) else each,
+        format_func=lambda cells: f"{cells:,}" if isinstance(cells, int) else str(cells),
         disabled=not tuner.cells,
-        help="The coarse partition that all shards share. Only numbers that were tried out can be chosen.",
+        help="Groups of similar frames; a shard holds whole cells. Only numbers that were tried can be chosen.",
     )
     codec_today = tuner.evaluation.planner.settings.codec
     codec = second[1].select_slider(
         "Codec (needs a rebuild)",
         _by_size([codec_today, *tuner.codecs]),
         key="tune_codec",
-        help="How vectors are shortened in shards of 10,000 frames and more; the best are compared again as stored.",
+        help="How vectors are compressed in shards with 10,000 frames or more. The best frames are compared again without compression.",
     )
     return LayoutSetting(
         int(shards),
         str(placement),
         float(recall),
-        None if cap == ALL else int(cap),
+        int(cap) if isinstance(cap, int) else None,
         int(budget),
-        0 if cells == n_today or not tuner.cells else int(cells),
+        int(cells) if isinstance(cells, int) and cells != n_today and tuner.cells else 0,
         "" if codec == codec_today else str(codec),
     )
 
 
 def _start_at_today(tuner: Tuner) -> None:
-    """The controls begin where the collection is, and again after it has changed."""
+    """Set the controls to the setting of the collection, at first and after the collection has changed."""
     today, state = tuner.today.setting, st.session_state
     about = (tuner.evaluation.snapshot.path, tuner.generation)
     fresh = {
         "tune_shards": today.n_shards,
         "tune_placement": today.placement,
         "tune_recall": today.recall,
-        "tune_cap": ALL,
+        "tune_cap": _ALL,
         "tune_cache": today.cache_bytes,
         "tune_cells": len(tuner.evaluation.rows),
         "tune_codec": tuner.evaluation.planner.settings.codec,
@@ -104,14 +104,14 @@ def _start_at_today(tuner: Tuner) -> None:
         state.update(fresh)
         state.tune_about = about
     for key, value in fresh.items():
-        # A control that was not drawn for a while, as on another page, has lost its value.
+        # A control loses its value when another page is open.
         state[key] = state.get(key, value)
 
 
 def _budgets(tuner: Tuner) -> list[int]:
-    """Cache budgets, bytes: up to today's."""
+    """Cache budgets that can be chosen, bytes, up to today's."""
     most = tuner.today.setting.cache_bytes
-    return [*(each for each in BUDGETS if each < most), most]
+    return [*(budget for budget in _BUDGETS if budget < most), most]
 
 
 def _by_size(codecs: list[str]) -> list[str]:
@@ -119,36 +119,28 @@ def _by_size(codecs: list[str]) -> list[str]:
     return sorted(codecs, key=bits.__getitem__)
 
 
-def _read(placement: str) -> str:
+def _placement_name(placement: str) -> str:
     return placement.replace("_", " ")
 
 
 def headline(today: LayoutMetrics, outcome: LayoutMetrics) -> None:
-    """What the setting would bring, and what there is now, in two sentences."""
-    st.markdown(f"#### :{LABELS[outcome.how]}-badge[{outcome.how}] {sentence(outcome)}")
+    """What the chosen setting would do, and what today's does, in two sentences."""
+    st.markdown(f"#### :{_COLOURS[outcome.how]}-badge[{outcome.how}] {outcome_sentence(outcome)}")
     if outcome is not today:
-        st.markdown(f"Today, measured: {_told(today)}.")
+        st.markdown(f"Today, measured: {outcome_sentence(today)}")
     else:
-        st.markdown("This is the collection as it is, measured. Move a control to see what would change.")
+        st.markdown("This is the collection today, measured. Move a control to see what would change.")
 
 
-def sentence(outcome: LayoutMetrics) -> str:
-    """`40 semantic shards would open 3.1 of 40 and find .95 in about 2.4 ms, with 12.0 MB in memory.`"""
+def outcome_sentence(outcome: LayoutMetrics) -> str:
+    """`40 semantic shards would open 3.1 of 40 and find .95 of the exact answer in about 2.4 ms, with 12.0 MB in memory.`"""
     verb = "" if outcome.how == "measured" else "would "
     about = "" if outcome.how == "measured" else "about "
     s = "s" if not verb and outcome.shards_total == 1 else ""
     return (
-        f"{outcome.shards_total} {_read(outcome.setting.placement)} shard{'s' if outcome.shards_total != 1 else ''} "
-        f"{verb}open{s} {_opened(outcome)} and find{s} {_share(outcome.recall.value)} "
+        f"{outcome.shards_total} {_placement_name(outcome.setting.placement)} shard{'s' if outcome.shards_total != 1 else ''} "
+        f"{verb}open{s} {_opened(outcome)} and find{s} {_share(outcome.recall.value)} of the exact answer "
         f"in {about}{milliseconds(outcome.p50_ms.value)}, with {nbytes(outcome.nbytes)} in memory."
-    )
-
-
-def _told(outcome: LayoutMetrics) -> str:
-    placement = _read(outcome.setting.placement)
-    return (
-        f"{outcome.shards_total} {placement} {'shards open' if outcome.shards_total != 1 else 'shard opens'} {_opened(outcome)} "
-        f"and find {_share(outcome.recall.value)} in {milliseconds(outcome.p50_ms.value)}, with {nbytes(outcome.nbytes)} in memory"
     )
 
 
@@ -161,39 +153,42 @@ def _share(value: float) -> str:
 
 
 def caption(current: Opened, tuner: Tuner) -> None:
-    """What the picture shows, and how far it can be trusted."""
+    """What the figures show, and from which queries."""
     queries = count(len(tuner.evaluation.queries), "test query")
     known = (
-        "that the router has not seen"
+        "that the router was not trained on"
         if tuner.evaluation.unseen
-        else "that the router was fitted on, so that others find a little less"
+        else "that the router was trained on, so other queries find a little less"
     )
     of = {"text": "texts", "image": "stored frames"}[tuner.evaluation.kind]
     st.caption(
-        f"Diamond: today, measured. Circle: what you chose. Line: the same with other numbers of shards, predicted; the band holds nine in ten. "
-        f"From {queries}, {of} {known}, for the {tuner.evaluation.k} best frames. Times are of this machine, with one query at a time."
+        "Diamond: today, measured. Circle: your choice. Line: your choice with other numbers of shards, predicted; nine in ten "
+        "values should be inside the band. "
+        f"Based on {queries}: {of} {known}, and their {tuner.evaluation.k} best frames. Times are for this machine and one query at "
+        "a time."
     )
 
 
 def values(today: LayoutMetrics, outcome: LayoutMetrics) -> None:
-    """The table behind the picture."""
+    """Draw the exact values as a table, in an expander."""
     with st.expander("Exact values", icon=":material/table:"):
-        st.dataframe([row("Today", today), row("Chosen", outcome)], hide_index=True)
+        st.dataframe([outcome_row("Today", today), outcome_row("Chosen", outcome)], hide_index=True)
         st.caption(plain(outcome.reason))
 
 
-def row(name: str, each: LayoutMetrics) -> dict[str, Any]:
+def outcome_row(name: str, outcome: LayoutMetrics) -> dict[str, object]:
+    """A row of a table of outcomes."""
     return {
         "": name,
-        "value": each.how,
-        "shards": each.shards_total,
-        "placement": _read(each.setting.placement),
-        "recall": round(each.recall.value, 4),
-        "shards opened": round(each.shards_opened.value, 2),
-        "p50, ms": round(each.p50_ms.value, 3),
-        "vectors scanned": round(each.vectors_scanned, 1),
-        "cells scored": round(each.cells_scored, 1),
-        "in memory, bytes": each.nbytes,
-        "all shards open, bytes": each.all_nbytes,
-        "found in memory": f"{each.in_memory:.0%}",
+        "value": outcome.how,
+        "shards": outcome.shards_total,
+        "placement": _placement_name(outcome.setting.placement),
+        "recall": round(outcome.recall.value, 4),
+        "shards opened": round(outcome.shards_opened.value, 2),
+        "p50, ms": round(outcome.p50_ms.value, 3),
+        "vectors scanned": round(outcome.vectors_scanned, 1),
+        "cells scored": round(outcome.cells_scored, 1),
+        "in memory, bytes": outcome.nbytes,
+        "all shards open, bytes": outcome.all_nbytes,
+        "found in memory": f"{outcome.in_memory:.0%}",
     }
