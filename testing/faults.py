@@ -235,7 +235,7 @@ def folders(collection: Collection) -> dict[str, set[str]]:
 
 def unlisted(collection: Collection) -> list[str]:
     """Folders that the newest generation does not list."""
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         manifest = snapshot.manifest
     listed = {
         "segments": {str(row.segment_id) for row in manifest.segments},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.errors import EngineError
 from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Kind, log_of
-from engine.search import Plan, SearchRequest, Truth, choose_cells, float_rows, make_plan, rerank_depth
+from engine.search import GroundTruth, Plan, SearchRequest, choose_cells, float_rows, make_plan, rerank_depth
 from engine.storage import Gathered, Snapshot, prepare_query
 from engine.vectors import Floats, Rows, lists
 
@@ -49,7 +49,7 @@ class Evaluation:
     """(m, dim) of unit norm for `ip`."""
     kind: Kind
     k: int
-    truth: Truth
+    truth: GroundTruth
     places: Rows
     """(m, depth) rows of the exact answers among the planner's frames."""
     right: NDArray[np.bool_]
@@ -108,7 +108,9 @@ def evaluate(
     check_built(snapshot)
     dim, metric = snapshot.settings.dim, snapshot.settings.metric
     queries = np.stack([prepare_query(query, dim, metric) for query in queries])
-    truth = Truth.of(snapshot, queries, k, lambda done, of: progress(0.6 * done / of, "Finding the exact answers"))
+    truth = GroundTruth.of(
+        snapshot, queries, k, lambda done, of: progress(0.6 * done / of, "Finding the exact answers")
+    )
     progress(0.6, "Looking where they lie")
     columns = Gathered.of(list(snapshot.views())).columns
     places = places_of(columns.frame_id, truth.ids)
@@ -143,7 +145,12 @@ def places_of(frame_id: Rows, ids: Rows) -> Rows:
 
 
 def kept_by_codes(
-    snapshot: Snapshot, queries: Floats, truth: Truth, codec: str, trained: Floats, progress: Callable[[float], None]
+    snapshot: Snapshot,
+    queries: Floats,
+    truth: GroundTruth,
+    codec: str,
+    trained: Floats,
+    progress: Callable[[float], None],
 ) -> NDArray[np.bool_]:
     """(m, depth) which frames of the exact answers their codes rank high enough, among all frames, to be re-scored.
 
