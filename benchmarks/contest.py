@@ -78,7 +78,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class GroundTruth:
     """What an exact search in float32 finds: the score of the k-th best row per query; rows that tie with it count."""
 
     rows: Floats
@@ -87,7 +87,7 @@ class Truth:
     k: int
 
     @classmethod
-    def of(cls, rows: Floats, queries: Floats, k: int, step: int = 16_384) -> Truth:
+    def of(cls, rows: Floats, queries: Floats, k: int, step: int = 16_384) -> GroundTruth:
         """Search rows (n, dim) for queries (m, dim), so many rows at a time."""
         best = np.full((len(queries), k), -np.inf, np.float32)
         for start in range(0, len(rows), step):
@@ -177,7 +177,7 @@ class Result:
 def contest(
     seats: Sequence[Seat],
     settings: dict[str, Sequence[Setting]],
-    truth: Truth,
+    truth: GroundTruth,
     rounds: int,
     block: int,
     say: Callable[[str], None] = lambda line: None,

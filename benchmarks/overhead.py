@@ -58,7 +58,7 @@ def made(folder: Path, n: int, dim: int, shards: int) -> Collection:
 
 def unsharded(collection: Collection) -> faiss.Index:
     """One inverted file over all frames, with the collection's own cells and codec."""
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         cells = snapshot.cells
         views = list(snapshot.views())
         cell = np.concatenate([view.segment.columns.cell for view in views])
@@ -99,7 +99,7 @@ Call = tuple[faiss.Index, np.ndarray, np.ndarray, int]
 
 def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[list[Call], np.ndarray]:
     """Every call that the engine makes for these queries, and the cells that the first of them probes."""
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         request = SearchRequest(K, n_probe=n_probe)
         prepared = PreparedSearch.of(snapshot, request, make_plan(snapshot, request, "text"))
         selection = select_shards(snapshot, queries, prepared, K)
@@ -156,7 +156,7 @@ def main() -> None:
         )
         stats = collection.stats()
         rng = np.random.default_rng(5)
-        with collection._generations.reading() as snapshot:
+        with collection.reading() as snapshot:
             ids = np.concatenate([view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views()])
         picked = rng.choice(ids, options.queries, replace=False).tolist()
         queries = np.stack([collection.vector(frame_id) for frame_id in picked])

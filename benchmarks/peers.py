@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import argument_parser
-from benchmarks.contest import Seat, Truth, built, contest
+from benchmarks.contest import GroundTruth, Seat, built, contest
 from benchmarks.contestants import CONTESTANTS, Floats, cpus, is_installed, version_of
 from benchmarks.peer_report import Contender, Figures, picture, text
 from engine.datasets import World
@@ -85,7 +85,7 @@ def measure(data: Data, names: list[str], work: Path, options: argparse.Namespac
     with ExitStack() as stack:
         seats = [stack.enter_context(Seat(name, work, 1)) for name in names]
         settings = {name: each.settings for name, each in contestants.items()}
-        truth = Truth.of(data.rows, test, K)
+        truth = GroundTruth.of(data.rows, test, K)
         results = contest(seats, settings, truth, options.rounds, options.block, say)
     return Figures(
         about=data.about,

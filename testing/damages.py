@@ -77,7 +77,7 @@ def uses_of(ids: Sequence[int]) -> list[Use]:
 
 
 def _shards_of(path: Path) -> dict[int, frozenset[int]]:
-    with Collection.open(path) as collection, collection._generations.reading() as snapshot:
+    with Collection.open(path) as collection, collection.reading() as snapshot:
         return {
             shard.shard: frozenset(
                 int(i) for view in shard.segments for i in view.segment.columns.frame_id[view.live_rows()]

@@ -148,7 +148,7 @@ class Model:
         """First frame id of each video."""
         self.videos: dict[str, Video] = {}
         self.next_id = 0
-        self._known: Truth | None = None
+        self._known: GroundTruth | None = None
 
     def copy(self) -> Model:
         other = Model()
@@ -169,13 +169,13 @@ class Model:
         return self
 
     @property
-    def truth(self) -> Truth:
+    def truth(self) -> GroundTruth:
         if self._known is None:
-            self._known = Truth(self)
+            self._known = GroundTruth(self)
         return self._known
 
 
-class Truth:
+class GroundTruth:
     """The right answers to `QUERIES`, and what every frame is."""
 
     def __init__(self, model: Model) -> None:
@@ -235,7 +235,7 @@ def folders(collection: Collection) -> dict[str, set[str]]:
 
 def unlisted(collection: Collection) -> list[str]:
     """Folders that the newest generation does not list."""
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         manifest = snapshot.manifest
     listed = {
         "segments": {str(row.segment_id) for row in manifest.segments},

@@ -209,7 +209,7 @@ def assert_ranking(
 @contextmanager
 def snapshot_of(collection: Collection) -> Iterator[Snapshot]:
     """What its readers see now."""
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         yield snapshot
 
 

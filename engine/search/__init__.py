@@ -2,7 +2,7 @@
 
 from engine.search.execute import Prober, ShardCache
 from engine.search.explain import Missed
-from engine.search.ground_truth import Truth, float_rows, reading
+from engine.search.ground_truth import GroundTruth, float_rows, reading
 from engine.search.merge import rerank_depth
 from engine.search.pipeline import search
 from engine.search.plan import DEFAULT_RECALL, Plan, make_plan
@@ -16,6 +16,7 @@ from engine.search.wording import sentence
 
 __all__ = [
     "DEFAULT_RECALL",
+    "GroundTruth",
     "Missed",
     "Plan",
     "Preview",
@@ -30,7 +31,6 @@ __all__ = [
     "ShardPreview",
     "ShardTrace",
     "Trace",
-    "Truth",
     "best_held",
     "best_shards",
     "choose_cells",

@@ -58,7 +58,7 @@ def float_rows(shard: ShardView) -> Iterator[tuple[Rows, Floats]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class GroundTruth:
     """The best frames for m queries, best first."""
 
     ids: Rows
@@ -68,7 +68,7 @@ class Truth:
     metric: str
 
     @classmethod
-    def of(cls, snapshot: Snapshot, queries: Floats, k: int, progress: Progress) -> Truth:
+    def of(cls, snapshot: Snapshot, queries: Floats, k: int, progress: Progress) -> GroundTruth:
         """Compare every query (m, dim) with every live frame."""
         m, done = len(queries), 0
         ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from benchmarks.contest import Point, Seat, Tally, Truth, built, contest, mapped, promising
+from benchmarks.contest import GroundTruth, Point, Seat, Tally, built, contest, mapped, promising
 from benchmarks.contestants import CONTESTANTS, is_installed
 from benchmarks.peer_report import Contender, Figures, better, picture, text, worse
 from benchmarks.peers import made_up
@@ -24,7 +24,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def truth(data):
-    return Truth.of(data.rows, data.test[:30], K)
+    return GroundTruth.of(data.rows, data.test[:30], K)
 
 
 @pytest.mark.filterwarnings("default")  # Warnings of other libraries are theirs.
@@ -54,7 +54,7 @@ def test_two_contestants_in_processes_of_their_own_are_measured_in_turn(data, tm
     assert built("faiss-ivf", tmp_path).seconds > 0
     settings = {"ours": [{"n_probe": 8}, {"n_probe": 4096}], "faiss-ivf": [{"nprobe": 1}]}
     with Seat("ours", tmp_path, 1) as ours, Seat("faiss-ivf", tmp_path, 1) as faiss:
-        results = contest([ours, faiss], settings, Truth.of(data.rows, test, K), rounds=2, block=15)
+        results = contest([ours, faiss], settings, GroundTruth.of(data.rows, test, K), rounds=2, block=15)
     wide = results["ours"].points[-1]
     assert wide.setting == {"n_probe": 4096}
     assert wide.recall > 0.98
@@ -68,7 +68,7 @@ def test_two_contestants_in_processes_of_their_own_are_measured_in_turn(data, tm
 
 def test_truth_counts_rows_that_tie_and_counts_a_row_once():
     rows = np.array([[1, 0], [1, 0], [0.6, 0.8], [0, 1]], np.float32)
-    truth = Truth.of(rows, np.array([[1, 0]], np.float32), k=1, step=3)
+    truth = GroundTruth.of(rows, np.array([[1, 0]], np.float32), k=1, step=3)
     assert truth.hits(0, [0]) == truth.hits(0, [1]) == 1
     assert truth.hits(0, [0, 0, 2]) == 1
     assert truth.hits(0, [2, 3]) == 0
@@ -76,9 +76,9 @@ def test_truth_counts_rows_that_tie_and_counts_a_row_once():
 
 def test_rows_as_float16_cannot_tell_near_duplicates_apart():
     near = np.array([[0.6 + 4e-6 * i, 0.8] for i in np.random.default_rng(0).permutation(100)], np.float32)
-    assert Truth.of(near, np.array([[1, 0]], np.float32), k=5).recall_in_half(step=7) < 1
+    assert GroundTruth.of(near, np.array([[1, 0]], np.float32), k=5).recall_in_half(step=7) < 1
     far = np.eye(8, dtype=np.float32)
-    assert Truth.of(far, far, k=1).recall_in_half(step=3) == 1.0
+    assert GroundTruth.of(far, far, k=1).recall_in_half(step=3) == 1.0
 
 
 def test_a_setting_that_finds_no_more_in_far_more_time_is_dropped():

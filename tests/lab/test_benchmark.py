@@ -42,7 +42,7 @@ from engine.lab.compare.report import (
 )
 from engine.lab.compare.runner import ContenderRunner
 from engine.search import SearchRequest
-from engine.search.ground_truth import TIES, Truth, reading
+from engine.search.ground_truth import TIES, GroundTruth, reading
 from engine.system.memory import can_drop_page_cache, resident_memory
 from engine.system.worker import WorkerProcess
 from testing.worlds import DIM, FEW, VIDEOS, N, fill, queries
@@ -206,7 +206,9 @@ class TestWidths:
         assert len(found.queries) == 3
         width = int(found.setting.removeprefix("n_probe "))
         with Collection.open(path) as collection, reading(path) as snapshot:
-            truth = Truth.of(snapshot, QUERIES / np.linalg.norm(QUERIES, axis=1, keepdims=True), 5, lambda *_: None)
+            truth = GroundTruth.of(
+                snapshot, QUERIES / np.linalg.norm(QUERIES, axis=1, keepdims=True), 5, lambda *_: None
+            )
 
             def recall(n_probe: int) -> float:
                 hits = {i: collection.search(QUERIES[i], 5, n_probe=n_probe, router="spread").hits for i in (0, 2, 4)}
@@ -302,7 +304,7 @@ def test_squared_distances_are_compared_too(tmp_path, scratch):
 class TestTheReference:
     def test_it_is_every_inner_product(self, path):
         with reading(path) as snapshot:
-            truth = Truth.of(snapshot, QUERIES, 3, lambda *_: None)
+            truth = GroundTruth.of(snapshot, QUERIES, 3, lambda *_: None)
             rows = np.concatenate([view.segment.vectors[view.live_rows()] for view in snapshot.views()])
             ids = np.concatenate([view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views()])
         scores = QUERIES @ rows.astype(np.float32).T
@@ -312,7 +314,7 @@ class TestTheReference:
         assert truth.recall(0, [int(ids[best[0, 0]]), -1, -2]) == pytest.approx(1 / 3)
 
     def test_a_frame_as_good_as_the_last_counts_as_well(self):
-        truth = Truth(np.array([[5, 6, 7, 8]]), np.array([[0.9, 0.5, 0.5, 0.4]], np.float32), 2, "ip")
+        truth = GroundTruth(np.array([[5, 6, 7, 8]]), np.array([[0.9, 0.5, 0.5, 0.4]], np.float32), 2, "ip")
         assert truth.recall(0, [5, 7]) == truth.recall(0, [5, 6]) == 1
         assert truth.recall(0, [5, 8]) == 0.5
         assert truth.recall(0, [5, 6, 7]) == 1
@@ -321,7 +323,7 @@ class TestTheReference:
         write_shards(path, scratch / "shards", lambda *_: None)
         unit = QUERIES / np.linalg.norm(QUERIES, axis=1, keepdims=True)
         with reading(path) as snapshot:
-            truth = Truth.of(snapshot, unit, 7, lambda *_: None)
+            truth = GroundTruth.of(snapshot, unit, 7, lambda *_: None)
         for contender in (Naive(scratch / "shards", PeakMemory()), RamFlat(path)):
             contender.open(lambda *_: None)
             for i, query in enumerate(unit):

@@ -22,7 +22,7 @@ class TestOneShard:
         assert sum(town.shard(number).stats.n_frames for number in range(4)) == N
 
     def test_samples_lie_in_it_and_in_different_cells(self, town):
-        with town._generations.reading() as snapshot:
+        with town.reading() as snapshot:
             cell_of = {
                 int(frame_id): int(cell)
                 for view in snapshot.views()

@@ -153,7 +153,7 @@ class TestTracesOfABatch:
                     assert opened == there[: len(opened)]
                     read[number] = sum(shard.bytes_read for shard in mine)
                     assert read[number] == sum(shard.bytes_read for shard in opened)
-                with fresh._generations.reading() as snapshot:
+                with fresh.reading() as snapshot:
                     whole = {
                         shard.shard: sum(view.segment.load_nbytes("loaded") for view in shard.segments if view.n_live)
                         for shard in snapshot.shards

@@ -18,7 +18,7 @@ DOG, CAT = "object:dog", "object:cat"
 
 
 def boosts_of(collection: Collection, boost: Filter) -> Boosts | None:
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         return Boosts.of(snapshot, boost)
 
 

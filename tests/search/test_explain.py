@@ -13,7 +13,7 @@ from engine.collection import Collection
 from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CollectionError
 from engine.search.explain import Cause, Missed
-from engine.search.ground_truth import Truth
+from engine.search.ground_truth import GroundTruth
 from engine.system import no_progress
 from engine.types import Filter, FrameBatch, NewVideo, Reason, ReasonCode, ShardState
 from testing.worlds import DIM, FEW, VIDEOS, fill, make_video, queries
@@ -48,8 +48,8 @@ def learned(tmp_path_factory):
 )
 def test_missed_and_found_together_are_the_exact_answer(learned, how):
     collection, asked = learned
-    with collection._generations.reading() as snapshot:
-        truth = Truth.of(snapshot, asked, 10, no_progress)
+    with collection.reading() as snapshot:
+        truth = GroundTruth.of(snapshot, asked, 10, no_progress)
     for i, query in enumerate(asked):
         result = collection.search(query, 10, **how)
         missed = collection.missed(query, result, **how)
@@ -63,7 +63,7 @@ def test_missed_and_found_together_are_the_exact_answer(learned, how):
 
 def test_each_cause_is_the_true_one(learned):
     collection, asked = learned
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         cell_of = {
             int(frame_id): int(cell)
             for view in snapshot.views()

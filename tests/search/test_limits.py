@@ -100,7 +100,7 @@ class TestLimits:
     def test_under_a_filter_shards_are_ranked_by_cells_that_hold_a_match(self, town, video):
         where = Filter(videos=(video,), seconds=(0.0, 20.0))
         number = town.video(video).number
-        with town._generations.reading() as snapshot:
+        with town.reading() as snapshot:
             spread, shards = snapshot.routing.scorers("text")["spread"], snapshot.shards
         for query in queries(8):
             matching = {}

@@ -31,7 +31,7 @@ class TestTrace:
                 assert trace.ms["total"] >= sum(value for stage, value in trace.ms.items() if stage != "total") - 1e-6
 
     def test_scanned_frames_are_those_of_the_cells_probed(self, town):
-        with town._generations.reading() as snapshot:
+        with town.reading() as snapshot:
             cells, columns = snapshot.cells, [view.segment.columns for view in snapshot.views()]
         for query in queries(5):
             trace = town.search(query, 2, n_probe=3).trace

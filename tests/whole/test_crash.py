@@ -176,7 +176,7 @@ class TestReaders:
             stop = threading.Event()
 
             def note() -> None:
-                with collection._generations.reading() as snapshot:
+                with collection.reading() as snapshot:
                     rows = [view.segment.columns.frame_id[view.live_rows()].tolist() for view in snapshot.views()]
                     live[snapshot.generation] = {i for ids in rows for i in ids}
 
@@ -220,7 +220,7 @@ class TestReaders:
         assert len(known) > 20
 
     def test_what_a_reader_holds_is_kept_and_swept_after(self, collection):
-        with collection._generations.reading() as held:
+        with collection.reading() as held:
             old = {str(row.segment_id) for row in held.manifest.segments}
             collection.build()
             collection.delete("v0")
@@ -235,7 +235,7 @@ class TestReaders:
 
     def test_what_another_process_reads_is_kept_until_it_lets_go(self, collection, kin):
         kin.start(
-            "with Collection.open(path) as c, c._generations.reading() as held:\n"
+            "with Collection.open(path) as c, c.reading() as held:\n"
             "    print(held.generation, flush=True); sys.stdin.readline()\n"
             "    rows = [len(view.segment.gather(np.arange(view.segment.n_rows))) for view in held.views()]\n"
             "    print(sum(rows), len(held.cells), held.generation, flush=True); sys.stdin.readline()",

@@ -89,7 +89,7 @@ def test_columns_with_any_bytes_changed_are_read_right_or_refused(world):
     """Bytes anywhere, in the metadata as in the body: what comes out has the right form, or is refused."""
     place, n_rows = a_segment(world)
     good = (place / "frames.arrow").read_bytes()
-    with Collection.open(world) as collection, collection._generations.reading() as snapshot:
+    with Collection.open(world) as collection, collection.reading() as snapshot:
         (row,) = (row for row in snapshot.manifest.segments if str(row.segment_id) == place.name)
     rng, refused = random.Random(1), 0
     for _ in range(3000):

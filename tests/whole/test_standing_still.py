@@ -108,7 +108,7 @@ def test_a_file_that_is_put_back_by_renaming_is_taken_up_again(world, path, tmp_
 
 
 def test_rows_that_were_harmed_before_they_were_hashed_anew_are_found(tmp_path):
-    with fill(tmp_path / "c", VIDEOS) as collection, collection._generations.reading() as snapshot:
+    with fill(tmp_path / "c", VIDEOS) as collection, collection.reading() as snapshot:
         segment = next(iter(snapshot.views())).segment
         file = segment.folder / "vectors.npy"
         overwrite(file, "rows")

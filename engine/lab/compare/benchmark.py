@@ -21,7 +21,7 @@ from engine.importers import check_rows
 from engine.lab.compare.contenders import CONTENDER_NAMES, ROUTED, ContenderSetting
 from engine.lab.compare.report import ComparisonReport
 from engine.lab.compare.runner import ContenderPool, ContenderRunner
-from engine.search import Truth
+from engine.search import GroundTruth
 from engine.system import (
     Progress,
     bounds,
@@ -237,7 +237,7 @@ class Benchmark:
                 f"ram_flat wants {readable_bytes(wanted)} of memory, and {readable_bytes(memory)} are free; leave it out of the contenders."
             )
 
-    def _opened(self, name: str, truth: Truth) -> ContenderRunner | None:
+    def _opened(self, name: str, truth: GroundTruth) -> ContenderRunner | None:
         """Open and warm up a contender; None if its router does not exist and it was not asked for by name."""
         try:
             settings = self._widths(name, truth)
@@ -251,7 +251,7 @@ class Benchmark:
             return None
         return runner
 
-    def _widths(self, name: str, truth: Truth) -> list[ContenderSetting]:
+    def _widths(self, name: str, truth: GroundTruth) -> list[ContenderSetting]:
         """The widths to measure a contender at."""
         request, n_cells = self._request, self._stats.n_cells
         if name not in ROUTED:
@@ -279,7 +279,7 @@ class Benchmark:
             self._notes.append(f"Asked for a recall of {recall:g}, {runner.name} scans everything: {answer.reason}")
         return bool(answer.router)
 
-    def _least_width(self, runner: ContenderRunner, truth: Truth) -> ContenderSetting:
+    def _least_width(self, runner: ContenderRunner, truth: GroundTruth) -> ContenderSetting:
         """The narrowest width that reaches the recall on the calibration queries."""
         first = len(self._queries)
         which = range(first, first + len(self._others))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from engine.errors import BenchError, Stopped
 from engine.lab.compare.contenders import ContenderAnswer, ContenderSetting
 from engine.lab.compare.report import ContenderResult, MeasuredQuery, percentiles
-from engine.search import Truth
+from engine.search import GroundTruth
 from engine.system import Progress, WorkerProcess, no_progress, staged
 
 _WARM_SECONDS = 5.0
@@ -61,7 +61,7 @@ class ContenderRunner:
         """Generations of the collection that the answers come from."""
         return {answer.generation for answers in self._answers.values() for answer in answers}
 
-    def results(self, truth: Truth, n_frames: int) -> list[ContenderResult]:
+    def results(self, truth: GroundTruth, n_frames: int) -> list[ContenderResult]:
         """A result per width."""
         anonymous, file = self._process.ask("memory")
         results = []
@@ -165,7 +165,7 @@ class ContenderPool:
     def _location(self) -> dict[str, str | int]:
         return {"path": str(self._path), "k": self._k}
 
-    def prepare(self, queries: NDArray[np.float32], metric: str, *, shards: bool) -> Truth:
+    def prepare(self, queries: NDArray[np.float32], metric: str, *, shards: bool) -> GroundTruth:
         """Save the queries (m, dim) for all processes, and compute their exact answers.
 
         With `shards`, the files of the naive loop are written too.
@@ -177,7 +177,7 @@ class ContenderPool:
             for do, what in (("truth", "what should be found"), ("shards", "files for the naive loop")):
                 if shards or do == "truth":
                     process.ask(do, staged(self.progress, what), **self._location())
-        return Truth(np.load(folder / "ids.npy"), np.load(folder / "scores.npy"), self._k, metric)
+        return GroundTruth(np.load(folder / "ids.npy"), np.load(folder / "scores.npy"), self._k, metric)
 
     def start(self, names: Iterable[str]) -> None:
         """Start the processes of contenders that will be opened, so that their imports run side by side."""

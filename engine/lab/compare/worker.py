@@ -14,7 +14,7 @@ import numpy as np
 from engine.frames import preload_pandas
 from engine.lab.compare.contenders import SHARDS, ContenderSetting, PeakMemory, make_contender, write_shards
 from engine.routing import Kind
-from engine.search import Truth, reading
+from engine.search import GroundTruth, reading
 from engine.system import Handler, Progress, remove_folder, serve
 from engine.vectors import Floats
 
@@ -44,7 +44,7 @@ class _ContenderServer:
     def truth(self, progress: Progress, path: str, k: int) -> None:
         """Compute the exact answers, and leave them in the folder."""
         with reading(Path(path)) as snapshot:
-            truth = Truth.of(snapshot, np.load(self._folder / "queries.npy"), k, progress)
+            truth = GroundTruth.of(snapshot, np.load(self._folder / "queries.npy"), k, progress)
         np.save(self._folder / "ids.npy", truth.ids)
         np.save(self._folder / "scores.npy", truth.scores)
 

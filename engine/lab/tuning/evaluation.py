@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from engine.errors import EngineError
 from engine.lab.tuning.layouts import LayoutPlanner
 from engine.routing import Kind, log_of
-from engine.search import Plan, SearchRequest, Truth, choose_cells, float_rows, make_plan, rerank_depth
+from engine.search import GroundTruth, Plan, SearchRequest, choose_cells, float_rows, make_plan, rerank_depth
 from engine.storage import Gathered, Snapshot, prepare_query
 from engine.system import Progress, part_of, staged
 from engine.vectors import Floats, Rows, lists
@@ -42,7 +42,7 @@ class Evaluation:
     """(m, dim) of unit norm for `ip`."""
     kind: Kind
     k: int
-    truth: Truth
+    truth: GroundTruth
     places: Rows
     """(m, depth) rows of the exact answers among the planner's frames."""
     right: NDArray[np.bool_]
@@ -101,7 +101,7 @@ def evaluate(
     check_built(snapshot)
     dim, metric = snapshot.settings.dim, snapshot.settings.metric
     queries = np.stack([prepare_query(query, dim, metric) for query in queries])
-    truth = Truth.of(snapshot, queries, k, staged(part_of(progress, 0.0, 0.6), "Finding the exact answers"))
+    truth = GroundTruth.of(snapshot, queries, k, staged(part_of(progress, 0.0, 0.6), "Finding the exact answers"))
     progress("Looking where they lie", 0.6, 1.0)
     columns = Gathered.of(list(snapshot.views())).columns
     places = places_of(columns.frame_id, truth.ids)
@@ -136,7 +136,7 @@ def places_of(frame_id: Rows, ids: Rows) -> Rows:
 
 
 def kept_by_codes(
-    snapshot: Snapshot, queries: Floats, truth: Truth, codec: str, trained: Floats, progress: Progress
+    snapshot: Snapshot, queries: Floats, truth: GroundTruth, codec: str, trained: Floats, progress: Progress
 ) -> NDArray[np.bool_]:
     """(m, depth) which frames of the exact answers their codes rank high enough, among all frames, to be re-scored.
 
