@@ -69,7 +69,7 @@ class TestChoosing:
         checked(app.switch_page("pages/compare.py").run())
         assert app.selectbox(key="collection").value == "large-town"
         assert [button.label for button in app.button][:2] == ["Make the large town", "Use the sample town"]
-        assert "100,000 frames" in app.markdown[0].value
+        assert "100,000 synthetic frames" in app.markdown[0].value
         assert "of disk" in app.markdown[0].value
 
     def test_a_choice_holds_on_every_page_and_stands_in_the_link(self, visit: Any, bare: Path) -> None:
