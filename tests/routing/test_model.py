@@ -33,18 +33,18 @@ SMALL = [make_video(i, 60) for i in range(5)]
 
 
 def router_of(collection: Collection) -> Learned | None:
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         return snapshot.router
 
 
 def cells_of(collection: Collection) -> Cells | None:
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         return snapshot.cells
 
 
 def brute_best(collection: Collection) -> tuple[Learned, np.ndarray]:
     """The router, and the best score in each cell for each of its queries over all live frames."""
-    with collection._generations.reading() as snapshot:
+    with collection.reading() as snapshot:
         router, n_cells = snapshot.router, len(snapshot.cells)
         best = np.full((n_cells, len(router.bank.vectors)), -np.inf, np.float32)
         for view in snapshot.views():
@@ -377,7 +377,7 @@ class TestGoingOn:
 
     @staticmethod
     def cells(collection):
-        with collection._generations.reading() as snapshot:
+        with collection.reading() as snapshot:
             return snapshot.cells
 
     @staticmethod

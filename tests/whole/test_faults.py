@@ -63,7 +63,7 @@ class TestFaults:
         opened = {"workers": workers, "residency": residency}
         with Collection.open(broken) as collection:
             path = segment_files(collection, name)[1]
-            with collection._generations.reading() as snapshot:
+            with collection.reading() as snapshot:
                 (shard,) = [s for s in snapshot.shards for v in s.segments if v.segment.folder == path.parent]
                 lost = set(shard.segments[0].segment.columns.frame_id.tolist())
         harm(path)
@@ -96,7 +96,7 @@ class TestFaults:
         asked = queries(30)
         with Collection.open(broken) as collection:
             sound = collection.search_many(asked, 1, n_probe=1)
-            with collection._generations.reading() as snapshot:
+            with collection.reading() as snapshot:
                 unit = asked / np.linalg.norm(asked, axis=1, keepdims=True)
                 best = snapshot.routing.scorers("text")["spread"].of_cells(unit).argmax(1)
                 cell = np.bincount(best).argmax()
@@ -143,7 +143,7 @@ class TestFaults:
         with Collection.open(broken) as collection:
             trace = collection.search(query, 1, n_probe=1).trace
             skipped = [shard.shard for shard in trace.shards if shard.state is ShardState.SKIPPED]
-            with collection._generations.reading() as snapshot:
+            with collection.reading() as snapshot:
                 folder = snapshot.shards[skipped[0]].segments[0].segment.folder
         (folder / "codes.faiss").unlink()
         (folder / "frames.arrow").unlink()

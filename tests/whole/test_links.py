@@ -407,7 +407,7 @@ def imported(archive: Path, into: Path):
     with Collection.create(into, dim=DIM) as collection:
         report = import_aic(collection, archive, build=False)
         videos = {video.video_id: video for video in collection.videos()}
-        with collection._generations.reading() as snapshot:
+        with collection.reading() as snapshot:
             pictures = [row.pictures for row in snapshot.manifest.videos]
     return report, videos, pictures
 
