@@ -37,7 +37,148 @@ class Mutant:
     """What is run to catch it: files or folders under `tests/`."""
 
 
-MUTANTS: tuple[Mutant, ...] = ()
+MUTANTS = (
+    Mutant(
+        "a second that a filter excludes passes",
+        "engine/frames/filters.py",
+        "frame.seconds < self.stop)",
+        "frame.seconds <= self.stop)",
+        ("tests/frames",),
+    ),
+    Mutant(
+        "a segment that begins at the end is pruned late",
+        "engine/frames/filters.py",
+        "first >= self.stop)",
+        "first > self.stop + 1)",
+        ("tests/frames", "tests/search"),
+    ),
+    Mutant(
+        "rows are read without their checksum",
+        "engine/storage/segment.py",
+        "if np.array_equal(row_checksums(picked), crc):",
+        "if len(picked) == len(crc):",
+        ("tests/storage", "tests/whole/test_faults.py"),
+    ),
+    Mutant(
+        "a pinned entry leaves the cache",
+        "engine/storage/cache.py",
+        "            entry.pins -= 1",
+        "            entry.pins = 0",
+        ("tests/storage/test_cache.py",),
+    ),
+    Mutant(
+        "readers see what has died",
+        "engine/storage/catalog.py",
+        "(died IS NULL OR died > {generation:d})",
+        "(died IS NULL OR died >= {generation:d})",
+        ("tests/storage",),
+    ),
+    Mutant(
+        "names of new files are not synced",
+        "engine/system/files.py",
+        "        os.fsync(handle)\n    finally:",
+        "        os.fstat(handle)\n    finally:",
+        ("tests/benchmarks/test_durability.py", "tests/system"),
+    ),
+    Mutant(
+        "the worst are merged first",
+        "engine/search/merge.py",
+        "np.lexsort((ids, -scores))",
+        "np.lexsort((ids, scores))",
+        ("tests/search/test_merge.py", "tests/search/test_search.py"),
+    ),
+    Mutant(
+        "a failed shard is dropped in silence",
+        "engine/search/execute.py",
+        "error = shard_failure(opened.shard, probe.segment, fault)",
+        "error = None if fault else error",
+        ("tests/search", "tests/whole/test_faults.py"),
+    ),
+    Mutant(
+        "one hit too many per shot",
+        "engine/search/pipeline.py",
+        ">= request.per_shot",
+        "> request.per_shot",
+        ("tests/search/test_limits.py",),
+    ),
+    Mutant(
+        "one shard too many under a cap",
+        "engine/search/shard_selection.py",
+        "return rank < max_shards",
+        "return rank <= max_shards",
+        ("tests/search/test_limits.py",),
+    ),
+    Mutant(
+        "the least promising cells are probed",
+        "engine/routing/cell_selection.py",
+        "worths >= stop.threshold",
+        "worths <= stop.threshold",
+        ("tests/routing",),
+    ),
+    Mutant(
+        "times count from the file's own clock",
+        "engine/media/decode.py",
+        "max(0.0, (pts - origin) * base)",
+        "max(0.0, pts * base)",
+        ("tests/media",),
+    ),
+    Mutant(
+        "am is read as pm",
+        "engine/text/times.py",
+        'late = half.startswith("p")',
+        'late = half.startswith("a")',
+        ("tests/text",),
+    ),
+    Mutant(
+        "any number of pixels is decoded",
+        "engine/system/bounds.py",
+        "if width * height > MAX_PIXELS:",
+        "if width * height > MAX_PIXELS**2:",
+        ("tests/system/test_bounds.py", "tests/whole/test_sizes.py"),
+    ),
+    Mutant(
+        "removal follows links",
+        "engine/system/real_paths.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        ("tests/whole/test_links.py", "tests/system"),
+    ),
+    Mutant(
+        "control characters reach the terminal",
+        "engine/system/escape.py",
+        '    return _ACTS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)',
+        "    return text",
+        ("tests/whole/test_escaping.py",),
+    ),
+    Mutant(
+        "a repeated import stores everything twice",
+        "engine/importers/report.py",
+        "        if video.video_id not in self._known:\n            return True",
+        "        if video.video_id not in self._known or not name:\n            return True",
+        ("tests/importers",),
+    ),
+    Mutant(
+        "what nobody allowed is opened",
+        "engine/system/trust.py",
+        '            return kind != "encoder" and _within(',
+        '            return kind == "film" or _within(',
+        ("tests/system/test_trust.py",),
+    ),
+    Mutant(
+        "codes are not scored again",
+        "engine/search/merge.py",
+        "max(k, min(RERANKED[codec] * math.ceil(k / 10), 10 * k))",
+        "k",
+        ("tests/search",),
+    ),
+    Mutant(
+        "other hosts are let in",
+        "ui/shared/gate.py",
+        "return _host(f\"//{named.get(b'host', '')}\") in _HERE and (",
+        "return (",
+        ("tests/ui/test_visitors.py",),
+    ),
+)
 
 
 def copy_of_repository(folder: Path) -> Path:
