@@ -25,7 +25,7 @@ from engine.importers.vectors import import_table
 from engine.storage import TRAIN_NBYTES
 from engine.system import readable_bytes
 from engine.types import FrameBatch, NewVideo
-from engine.vectors import cells as cells_module
+from engine.vectors import TRAIN_PER_CELL, unit
 
 PER_VIDEO = 250
 STEP = 16_384
@@ -39,7 +39,7 @@ def make(path: Path, n: int, dim: int) -> None:
     for start in range(0, n, STEP):
         m = min(STEP, n - start)
         x = centres[rng.integers(0, len(centres), m)] + rng.standard_normal((m, dim), np.float32)
-        rows[start : start + m] = x / np.linalg.norm(x, axis=1, keepdims=True)
+        rows[start : start + m] = unit(x)
     rows.flush()
     place = np.arange(n)
     table = pa.table(
@@ -54,7 +54,7 @@ def make(path: Path, n: int, dim: int) -> None:
 
 def n_trained(n: int, dim: int, n_cells: int) -> int:
     """Rows that a build trains on."""
-    return min(n, n_cells * cells_module.TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * dim)))
+    return min(n, n_cells * TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * dim)))
 
 
 def plain(source: Path, folder: Path, n_cells: int) -> None:

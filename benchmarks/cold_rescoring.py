@@ -19,7 +19,7 @@ from benchmarks.common import argument_parser, ms_of
 from engine import Collection
 from engine.storage import Segment
 from engine.system import readable_bytes
-from engine.vectors.lists import scores_of
+from engine.vectors import scores_of
 
 
 def drop(files: list[Path]) -> None:

@@ -35,6 +35,7 @@ from benchmarks.town_questions import COLOURFUL, Facts, drawn, exchanged, querie
 from engine.embedding import load_encoder
 from engine.embedding.encoder import OpenClipEncoder
 from engine.system import shipped
+from engine.vectors import unit
 
 K = 10
 MOST_ANSWERS = 0.05
@@ -146,7 +147,7 @@ def pace(encoders: Sequence[OpenClipEncoder], rounds: int = 9) -> list[float]:
 def prompt_vectors(encoder: OpenClipEncoder, prompts: list[list[str]]) -> Vectors:
     """(labels, dim): the mean of each label's prompts, unit norm."""
     means = np.stack([encoder.encode_text(group).mean(0) for group in prompts])
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    return unit(means)
 
 
 def tagging(encoder: OpenClipEncoder, vectors: Vectors, frames: list[Facts]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.common import argument_parser, on_one_thread, timed
 from engine import Collection, Filter
 from engine.types import FrameBatch, NewVideo
+from engine.vectors import unit
 
 SHARES = (0.0001, 0.001, 0.01, 0.1, 0.5)
 K = 10
@@ -44,7 +45,7 @@ def load(archive: Path, collection: Collection) -> np.ndarray:
     collection.store([NewVideo(path.stem) for path in files], batches())
     collection.build()
     rows = np.concatenate([np.load(path) for path in files]).astype(np.float32)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16).astype(np.float32)
+    return unit(rows).astype(np.float16).astype(np.float32)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from engine.search.plan import PreparedSearch
 from engine.search.shard_selection import select_shards
 from engine.storage import segment as segment_module
 from engine.types import FrameBatch, NewVideo
+from engine.vectors import unit
 
 K = 10
 PER_VIDEO = 250
@@ -161,7 +162,7 @@ def main() -> None:
         picked = rng.choice(ids, options.queries, replace=False).tolist()
         queries = np.stack([collection.vector(frame_id) for frame_id in picked])
         queries += 0.5 * rng.standard_normal(queries.shape).astype(np.float32) / np.sqrt(stats.dim)
-        queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+        queries = unit(queries)
         one = unsharded(collection)
         print(
             f"{stats.n_frames:,} x {stats.dim}, {len(stats.shards)} {stats.placement} shards, {stats.n_cells} cells, {stats.codec}, k={K}, one thread"

@@ -29,6 +29,7 @@ from benchmarks.contestants import CONTESTANTS, Floats, cpus, is_installed, vers
 from benchmarks.peer_report import Contender, Figures, picture, text
 from engine.datasets import World
 from engine.system import readable_bytes
+from engine.vectors import unit
 
 ROOT = Path(__file__).resolve().parent.parent
 FEATURES = ROOT / "../shared/aic-sample/clip-features-32"
@@ -48,20 +49,14 @@ class Data:
     test: Floats
 
 
-def unit(rows: np.ndarray) -> Floats:
-    """Rows of length one."""
-    rows = rows.astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
 def archive(features: Path, texts: Path) -> Data:
     """Frames of an archive and texts of the same space."""
     files = sorted(features.glob("*.npy"))
     if not files:
         raise SystemExit(f"There are no .npy files in {features}; name a folder with --features, or use --synthetic N.")
-    vectors = unit(np.load(texts)["vectors"])
+    vectors = unit(np.load(texts)["vectors"], np.float32)
     drawn = vectors[np.random.default_rng(0).permutation(len(vectors))]
-    rows = unit(np.concatenate([np.load(path) for path in files]))
+    rows = unit(np.concatenate([np.load(path) for path in files]), np.float32)
     return Data(f"keyframes of an AI Challenge archive ({len(files)} videos)", rows, drawn[:N_BANK], drawn[N_BANK:])
 
 

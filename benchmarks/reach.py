@@ -12,23 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.routing import (
-    FRAMES,
-    Bank,
-    Blocks,
+    MAX_BANK_FRAMES,
     Calibration,
-    Kind,
-    Learned,
+    QueryBank,
     Route,
+    RoutingModel,
+    RowBlocks,
     Scorer,
-    by_centroid,
-    by_spread,
-    learn,
-    log_of,
-    unit,
+    centroid_scorer,
+    fit_routing_model,
+    log_counts,
+    spread_scorer,
 )
 from engine.routing.scorer import worth
-from engine.vectors import Cells, Floats, Rows, choose_n_cells
-from engine.vectors import cells as cells_module
+from engine.types import QueryKind
+from engine.vectors import TRAIN_PER_CELL, Cells, Floats, Rows, choose_n_cells, train_cells, unit
 
 K = 10
 N_FIT = 800
@@ -43,14 +41,14 @@ class Built:
     cells: Cells
     cell: NDArray[np.int32]
     rows: Rows
-    learned: Learned | None
+    learned: RoutingModel | None
     """None for plain cells."""
 
-    def scorer(self, name: str, kind: Kind = "text") -> Scorer:
+    def scorer(self, name: str, kind: QueryKind = "text") -> Scorer:
         if name == "centroid":
-            return by_centroid(self.cells, "ip")
+            return centroid_scorer(self.cells, "ip")
         if name == "spread":
-            return by_spread(self.cells, self.rows)
+            return spread_scorer(self.cells, self.rows)
         assert self.learned is not None
         found = self.learned.scorer(self.cells, kind)
         assert found is not None
@@ -126,7 +124,7 @@ class Stopped:
     @classmethod
     def of(cls, route: Route, built: Built, answers: Rows, temperature: float) -> Stopped:
         scores = np.where(built.rows > 0, route.scores, -np.inf)
-        values = worth(scores, log_of(built.rows), temperature)
+        values = worth(scores, log_counts(built.rows), temperature)
         return cls(values, np.take_along_axis(values, built.cell[answers], 1), built.rows, float(route.scored.mean()))
 
     def recall_at(self, share: float) -> float:
@@ -163,15 +161,15 @@ class Searched:
 
     @classmethod
     def of(
-        cls, asked: Asked, built: Built, scorer: Scorer, calibration: Calibration, kind: Kind, recall: float
+        cls, asked: Asked, built: Built, scorer: Scorer, calibration: Calibration, kind: QueryKind, recall: float
     ) -> Searched:
-        setting = calibration.aimed(kind, K, recall)
+        setting = calibration.setting_with_margin(kind, K, recall)
         if setting is None:
             raise SystemExit(f"A recall of {recall} was not calibrated; are these features of {kind}s' own space?")
         stop, _ = setting
         n_groups = stop.n_groups or scorer.n_groups
         route = Route.of(asked.queries, scorer, n_groups)
-        chosen = route.until(stop, built.rows, log_of(built.rows), K)
+        chosen = route.until(stop, built.rows, log_counts(built.rows), K)
         held = [np.isin(mine, cells).mean() for mine, cells in zip(built.cell[asked.answers], chosen, strict=True)]
         scanned = np.where(chosen >= 0, built.rows[chosen], 0).sum(axis=1).mean() / built.rows.sum()
         work = scanned + route.scored.mean() / built.rows.sum()
@@ -188,15 +186,15 @@ class Trial:
         self.frames: Floats = unit(np.concatenate(parts).astype(np.float32)).astype(np.float16).astype(np.float32)
         self.texts: Floats = unit(np.load(texts)["vectors"].astype(np.float32))
         self.n_cells = choose_n_cells(len(self.frames))
-        self.places = np.unique(np.linspace(0, len(self.frames) - 1, FRAMES).round().astype(np.int64))
+        self.places = np.unique(np.linspace(0, len(self.frames) - 1, MAX_BANK_FRAMES).round().astype(np.int64))
         self.split = cache(self._split)
         self.built = cache(self._built)
         self.plain = cache(self._plain)
 
-    def _split(self, seed: int) -> tuple[Bank, Asked]:
+    def _split(self, seed: int) -> tuple[QueryBank, Asked]:
         order = np.random.default_rng(seed).permutation(len(self.texts))
         test = self.texts[order[N_FIT:]]
-        return Bank.of(self.texts[order[:N_FIT]], f"texts, split {seed}"), Asked(test, self.exact(test))
+        return QueryBank.of(self.texts[order[:N_FIT]], f"texts, split {seed}"), Asked(test, self.exact(test))
 
     def _built(self, seed: int, n_cells: int) -> Built:
         """Cells in the metric of a bank, and the router learned from it."""
@@ -204,7 +202,7 @@ class Trial:
         plain = self._train(n_cells, bank.query_metric())
         images = unit(self.frames[self.places])
         n = len(self.frames)
-        learned = learn(bank, plain.cells, plain.rows, self.blocks(plain.cell), images, self.places, n)
+        learned = fit_routing_model(bank, plain.cells, plain.rows, self.blocks(plain.cell), images, self.places, n)
         return Built(plain.cells, plain.cell, plain.rows, learned)
 
     def _plain(self, n_cells: int) -> Built:
@@ -212,12 +210,12 @@ class Trial:
 
     def _train(self, n_cells: int, metric: Floats | None) -> Built:
         n = len(self.frames)
-        some = np.sort(np.random.default_rng(0).choice(n, min(n, n_cells * cells_module.TRAIN_PER_CELL), replace=False))
-        cells = cells_module.train(self.frames[some], n_cells, "sq8", 1, two_level=False, query_metric=metric)
+        some = np.sort(np.random.default_rng(0).choice(n, min(n, n_cells * TRAIN_PER_CELL), replace=False))
+        cells = train_cells(self.frames[some], n_cells, "sq8", 1, two_level=False, query_metric=metric)
         cell = cells.assign(self.frames)
         return Built(cells, cell, np.bincount(cell, minlength=n_cells).astype(np.int64), None)
 
-    def blocks(self, cell: NDArray[np.int32]) -> Blocks:
+    def blocks(self, cell: NDArray[np.int32]) -> RowBlocks:
         for start in range(0, len(cell), _STEP):
             yield self.frames[start : start + _STEP], cell[start : start + _STEP]
 

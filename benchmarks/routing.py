@@ -87,7 +87,7 @@ def shards(trial: Trial) -> None:
     promises = ("stop", "learned", "centroid")
     opened = (f"{name} {share:.0%}" for share in OPENED for name in promises)
     head("recall by share of shards opened whole", (*opened, "largest"), 12)
-    stop = built.calibration.aimed("text", K, 0.95)
+    stop = built.calibration.setting_with_margin("text", K, 0.95)
     assert stop is not None
     values = worth(scores, np.zeros(len(built.rows), np.float32), stop[0].temperature)
     calibrated = {}
@@ -106,8 +106,8 @@ def shards(trial: Trial) -> None:
         for share in OPENED:
             threshold = np.partition(most, -int(share * most.size), axis=None)[-int(share * most.size)]
             found.append(f"{(of_wanted >= threshold).mean():.3f}")
-            for promised in (best, asked.queries @ means.T):
-                rank = np.argsort(np.argsort(-promised, axis=1), axis=1)
+            for predicted in (best, asked.queries @ means.T):
+                rank = np.argsort(np.argsort(-predicted, axis=1), axis=1)
                 found.append(f"{(np.take_along_axis(rank, wanted, 1) < max(1, int(share * n_shards))).mean():.3f}")
         line(f"{n_shards} shards", (*found, f"{sizes.max() / sizes.mean():.2f}"), 12)
         n_opened = [len(np.unique(shard[cells[cells >= 0]])) for cells in search.chosen]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.datasets import World, write_synthetic
-from engine.vectors import Floats
+from engine.vectors import Floats, unit
 
 K = 10
 SHARES = (0.005, 0.01, 0.02, 0.05, 0.125)
@@ -67,10 +67,6 @@ def real(features: Path, texts: Path) -> Data:
     split = len(named) * 2 // 3
     video = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part) for part in parts])
     return Data(frames, video, named[:split], named[split:], unit(images))
-
-
-def unit(x: Floats) -> Floats:
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def exact(data: Data, queries: Floats) -> tuple[Floats, NDArray[np.int64]]:

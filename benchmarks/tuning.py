@@ -26,9 +26,9 @@ from engine.lab.tuning import N_QUERIES, LayoutMetrics, LayoutSetting, Tuner, pr
 from engine.lab.tuning.evaluation import evaluate
 from engine.lab.tuning.measure import K, measure_layout
 from engine.lab.tuning.timing import time_searches
-from engine.routing import Kind
 from engine.search import DEFAULT_RECALL, make_plan, reading
 from engine.system import no_progress
+from engine.types import QueryKind
 from engine.vectors import Floats
 
 _COLUMNS = (
@@ -50,7 +50,7 @@ def parsed(text: str) -> LayoutSetting:
     return replace(setting, cache_bytes=int(float(rest[1]) * 1e6)) if len(rest) > 1 else setting
 
 
-def asked(path: Path, given: Path | None, kind: Kind) -> Floats:
+def asked(path: Path, given: Path | None, kind: QueryKind) -> Floats:
     """Queries for both halves."""
     if given is not None:
         rows: Floats = np.load(given).astype(np.float32)[: 2 * N_QUERIES]

@@ -37,7 +37,7 @@ from engine.reports import (
     video_info,
     video_infos,
 )
-from engine.routing import Bank, of_prompts, prompts_source
+from engine.routing import QueryBank, bank_of_prompts, prompts_source
 from engine.search import (
     Missed,
     Preview,
@@ -113,7 +113,7 @@ class Collection:
         """Likewise for `lacks_trust`."""
         self._write_lock = threading.RLock()
         self._write_depth = 0
-        self._given: Bank | None = None
+        self._given: QueryBank | None = None
 
     # Making and opening
 
@@ -569,9 +569,9 @@ class Collection:
             )
         if self.settings.metric != "ip":
             raise ValueError("A router is fitted for inner products only; leave the queries out.")
-        self._given = Bank.of(np.asarray(queries, np.float32), _GIVEN)
+        self._given = QueryBank.of(np.asarray(queries, np.float32), _GIVEN)
 
-    def _bank(self, progress: Progress) -> Bank | None:
+    def _bank(self, progress: Progress) -> QueryBank | None:
         """Queries to fit the router on: those given, now or for an earlier build, or the shipped prompts; None without an encoder."""
         if self._given is not None:
             return self._given
@@ -589,7 +589,7 @@ class Collection:
             return None
         try:
             past = past_queries(self.path, self.settings.dim)
-            return of_prompts(self.encoder, source, past, part_of(progress, 0.0, 0.1))
+            return bank_of_prompts(self.encoder, source, past, part_of(progress, 0.0, 0.1))
         except EncoderError:
             return None  # The collection may be searched by vectors alone; `stats` says that the router goes by spread.
 

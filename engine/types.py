@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,11 @@ def daypart_hours(part: str) -> tuple[int, ...]:
     start, stop = DAYPARTS[part]
     return tuple(range(start, stop)) if start < stop else (*range(stop), *range(start, 24))
 
+
+QueryKind = Literal["text", "image"]
+"""What a query vector was made from; texts lie farther from the frames than images do."""
+RouterName = Literal["learned", "spread", "centroid"]
+"""How cells are ranked for a query."""
 
 _FAR = 1e300
 """Seconds beyond any video."""

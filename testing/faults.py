@@ -26,7 +26,7 @@ from engine.search import pipeline
 from engine.storage import maintenance, segment, staging
 from engine.storage.catalog import Catalog, Change
 from engine.types import FrameBatch, Hit
-from engine.vectors.lists import one_thread
+from engine.vectors import one_thread
 from testing.powercut import PAGE
 from testing.worlds import DIM, Video, make_video, queries
 

@@ -42,6 +42,7 @@ from engine.storage.catalog import Catalog
 from engine.storage.pictures import read_image
 from engine.system import readable_bytes
 from engine.types import Filter
+from engine.vectors import unit
 from testing import hostile
 from testing.clips import make_clip
 from testing.crowds import processes
@@ -312,8 +313,7 @@ class Stub:
 
     def _unit(self, seeds: list[bytes]) -> NDArray[np.float32]:
         rows = [np.random.default_rng(list(seed)).normal(size=self.dim) for seed in seeds]
-        found = np.array(rows, np.float32).reshape(-1, self.dim)
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
+        return unit(np.array(rows, np.float32).reshape(-1, self.dim))
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from engine.collection import Collection
 from engine.errors import Busy, EngineError
 from engine.storage import next_generation
 from engine.system import readable_bytes
-from engine.vectors.lists import one_thread
+from engine.vectors import one_thread
 from testing.crowds import act, choose, expect, processes
 from testing.faults import (
     EVERYTHING,

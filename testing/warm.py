@@ -24,7 +24,7 @@ import numpy as np
 from engine.collection import Collection
 from engine.errors import EngineError
 from engine.system.files import file_hash
-from engine.vectors.lists import one_thread
+from engine.vectors import one_thread
 from testing.crowds import processes
 from testing.damages import KINDS, uses_of
 from testing.faults import (

@@ -219,8 +219,8 @@ def read_queries(path: Path) -> NDArray[np.floating]:
     """
     import numpy as np
 
-    from engine.importers import load_npy
     from engine.system import bounds
+    from engine.vectors import load_npy
 
     if not path.is_file():
         why = "it is not a file" if path.exists() else "there is no such file"

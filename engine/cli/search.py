@@ -174,9 +174,9 @@ def search_command(
 ) -> int:
     """Find frames by text, vectors or a stored frame."""
     from engine.collection import Collection
-    from engine.importers import check_rows
     from engine.search import SearchRequest
     from engine.text import find_unknown_words
+    from engine.vectors import check_rows
 
     if [text, vector, frame].count(None) != 2:
         raise ValueError("Give either a text or --vector or --frame, and not two of them.")

@@ -17,12 +17,11 @@ import numpy as np
 from engine.collection import Collection
 from engine.errors import StorageFull
 from engine.importers import ROWS_PER_BATCH
-from engine.routing import unit
 from engine.search import reading
 from engine.storage import discard_collection
 from engine.system import Progress, no_progress, part_of, readable_bytes, storage_errors
 from engine.types import Frame, FrameBatch, NewVideo, VideoInfo
-from engine.vectors import Floats
+from engine.vectors import Floats, unit
 
 MIN_FRAMES, DEFAULT_FRAMES, MAX_FRAMES = 10_000, 100_000, 5_000_000
 """Frames of a large town."""

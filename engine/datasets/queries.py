@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.errors import EncoderError, NotFound
-from engine.routing import MOST_TEXTS, Kind, known_to, read_prompts
+from engine.routing import MAX_BANK_TEXTS, known_texts, read_prompts
 from engine.system import shipped
+from engine.types import QueryKind
 
 if TYPE_CHECKING:
     from engine.collection import Collection
@@ -31,7 +32,7 @@ class SampleQueries:
     """Whether the router was fitted without them; False for stored text vectors, of which there are no others."""
 
 
-def sample_queries(collection: Collection, n: int, kind: Kind = "text", seed: int = 0) -> SampleQueries:
+def sample_queries(collection: Collection, n: int, kind: QueryKind = "text", seed: int = 0) -> SampleQueries:
     """Up to n different queries, the same ones for the same seed.
 
     Texts come from the collection's encoder; where it cannot be had, the text vectors that the router was fitted on serve.
@@ -52,7 +53,7 @@ def sample_queries(collection: Collection, n: int, kind: Kind = "text", seed: in
     return _frames(collection, n, rng) if kind == "image" else _texts(collection, n, rng)
 
 
-def any_queries(collection: Collection, n: int) -> tuple[SampleQueries, Kind]:
+def any_queries(collection: Collection, n: int) -> tuple[SampleQueries, QueryKind]:
     """Sample texts, or stored frames where there is neither an encoder nor a stored text; and which of them."""
     try:
         return sample_queries(collection, n), "text"
@@ -69,7 +70,7 @@ def _texts(collection: Collection, n: int, rng: np.random.Generator) -> SampleQu
             raise
         rows = np.sort(rng.permutation(len(stored))[:n])
         return SampleQueries(stored[rows], tuple(f"stored text {row + 1}" for row in rows.tolist()), unseen=False)
-    unseen = known_to(encoder, read_prompts())[MOST_TEXTS:]
+    unseen = known_texts(encoder, read_prompts())[MAX_BANK_TEXTS:]
     # Words that the encoder does not know do not count, as with what people type.
     texts = unseen if len(unseen) >= n else [*unseen, *read_prompts(QUERIES)]
     chosen = [texts[i] for i in np.sort(rng.permutation(len(texts))[:n]).tolist()]

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
-from engine.datasets.synthetic_space import N_LABELS, PLACES, TAGS, Space, make_space, things_in, unit, zipf
+from engine.datasets.synthetic_space import N_LABELS, PLACES, TAGS, Space, make_space, things_in, zipf
 from engine.importers import ROWS_PER_BATCH, ImportReport, Triage
 from engine.system import Progress, bounds, no_progress, part_of
 from engine.types import DAYPARTS, FrameBatch, NewVideo
-from engine.vectors import Floats
+from engine.vectors import Floats, unit
 
 SMALLEST_DIM = 16
 LARGEST_DIM = 4096
@@ -121,7 +121,7 @@ class World:
             script, n = scripts[i]
             of_video = video == i
             near[of_video] = self._frames(i, script, n, 0).vectors[rows[of_video] - (ends[i] - n)]
-        return unit(rng.permutation(near + self._space.motion(rng, m)))
+        return unit(rng.permutation(near + self._space.motion(rng, m)), np.float32)
 
     @cached_property
     def _space(self) -> Space:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.types import DAYPARTS
-from engine.vectors import Floats
+from engine.vectors import Floats, unit
 
 LABELS = {
     "scene": """street market harbour kitchen office station park beach farm stadium museum garden bridge workshop school
@@ -91,8 +91,8 @@ class Space:
 
     def frames(self, rng: np.random.Generator, shot: NDArray[np.int64], look: Floats, mean: Floats) -> Floats:
         """Frames (n, dim) of these shots, whose looks and means are given; unit norm."""
-        own = unit(look[shot] + self.motion(rng, len(shot)))
-        return unit(np.float32(np.sqrt(1 - _FRAME_MEAN**2)) * own + mean[shot])
+        own = unit(look[shot] + self.motion(rng, len(shot)), np.float32)
+        return unit(np.float32(np.sqrt(1 - _FRAME_MEAN**2)) * own + mean[shot], np.float32)
 
     def texts(self, rng: np.random.Generator, m: int) -> Floats:
         """Texts (m, dim) of one to three concepts and a wording; unit norm."""
@@ -102,7 +102,7 @@ class Space:
         named = np.einsum("mk,mkd->md", weight.astype(np.float32), self.concepts[chosen])
         wording = normal(rng, m, len(self.meanings)) @ self.meanings
         meaning = np.sqrt(1 - _WORDING) * named + np.sqrt(_WORDING) * wording
-        return unit(_TEXT_MEAN * self.text_mean + _TEXT_MEANING * meaning)
+        return unit(_TEXT_MEAN * self.text_mean + _TEXT_MEANING * meaning, np.float32)
 
     def motion(self, rng: np.random.Generator, n: int) -> Floats:
         """What sets the frames of a shot apart (n, dim): mostly in the directions in which frames differ anyway."""
@@ -118,8 +118,8 @@ class Space:
 
 def make_space(rng: np.random.Generator, dim: int) -> Space:
     """Draw a space."""
-    means = unit(normal(rng, 2, dim))
-    apart = unit(means[1] - (means[0] @ means[1]) * means[0])
+    means = unit(normal(rng, 2, dim), np.float32)
+    apart = unit(means[1] - (means[0] @ means[1]) * means[0], np.float32)
     text_mean = _MEANS * means[0] + np.float32(np.sqrt(1 - _MEANS**2)) * apart
     at = np.arange(dim) * 512 / dim
     looks = _basis(rng, (at + 1.5) ** -0.95)
@@ -127,7 +127,7 @@ def make_space(rng: np.random.Generator, dim: int) -> Space:
     for mean in (means[0], apart):
         meanings -= np.outer(meanings @ mean, mean)
         looks -= np.outer(looks @ mean, mean)
-    asked = unit(meanings[: dim // 8])
+    asked = unit(meanings[: dim // 8], np.float32)
     looks -= (1 - _OVERLAP) * looks @ asked.T @ asked
     concepts = normal(rng, _N_CONCEPTS, dim) @ meanings
     n_places = N_LABELS["scene"] * PLACES
@@ -181,12 +181,6 @@ def _plainness(rng: np.random.Generator, n: int) -> Floats:
 
 def normal(rng: np.random.Generator, *shape: int) -> Floats:
     return rng.standard_normal(shape, np.float32)
-
-
-def unit(x: NDArray[np.floating]) -> Floats:
-    rows: Floats = x.astype(np.float32, copy=False)
-    rows = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows
 
 
 def _basis(rng: np.random.Generator, spectrum: NDArray[np.float64]) -> Floats:

@@ -38,6 +38,7 @@ from engine.embedding.model_files import (
 )
 from engine.errors import EncoderError, EngineError
 from engine.system import BoundedCache, bounds, can_start_threads, shipped, shortages
+from engine.vectors import unit
 
 if TYPE_CHECKING:
     import torch
@@ -447,10 +448,9 @@ class OpenClipEncoder:
         rows: NDArray[np.float32] = vectors.float().cpu().numpy()
         if rows.ndim != 2 or rows.shape[1] != getattr(self, "dim", rows.shape[1]):
             raise ValueError("not one vector each, of as many numbers as a text's")
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        if not np.isfinite(norms).all() or not norms.all():
+        try:
+            return unit(rows, np.float32)
+        except ValueError as error:
             raise EncoderError(
                 f"The encoder {quoted_encoder(self.name)} gave vectors that are not finite; its weights are damaged."
-            )
-        unit: NDArray[np.float32] = rows / norms
-        return unit
+            ) from error

@@ -159,8 +159,9 @@ class Tagger:
 
 def _mean(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     mean = vectors.mean(axis=0)
-    unit: NDArray[np.float32] = mean / max(float(np.linalg.norm(mean)), 1e-12)
-    return unit
+    # Not `unit`: a mean of nothing stays zero, and stored tags depend on its last bits.
+    direction: NDArray[np.float32] = mean / max(float(np.linalg.norm(mean)), 1e-12)
+    return direction
 
 
 def _wrong(file: str, table: str, key: str, fault: str) -> EngineError:

@@ -33,10 +33,10 @@ from engine.importers.aic_files import (
 )
 from engine.importers.aic_layout import Archive, survey
 from engine.importers.report import ImportReport, Triage
-from engine.importers.vectors import check_rows, npy_header
 from engine.storage import PICTURES, TagBounds, check_video, read_image
 from engine.system import ROOTS_VARIABLE, Progress, bounds, no_progress, part_of, shortages
 from engine.types import FrameBatch, NewVideo
+from engine.vectors import check_rows, npy_header
 
 GROUP = 65_536
 """Frames stored in one go: what is held in memory, and what a stopped import may lose."""

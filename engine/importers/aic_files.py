@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.importers.vectors import load_npy
 from engine.system import bounds, reason_unreadable
+from engine.vectors import load_npy
 
 MIN_OBJECT_SCORE = 0.4
 """Score from which a detected object becomes a tag; lists without scores are taken whole."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from engine.importers.vectors import open_vectors
 from engine.system import stays_within
+from engine.vectors import open_vectors
 
 Ours = Callable[[Path], bool]
 """Whether a path stays within the archive, links followed."""

@@ -14,11 +14,12 @@ from engine.collection import Collection
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
 from engine.importers.report import ImportReport
-from engine.importers.vectors import import_table, open_vectors
+from engine.importers.vectors import import_table
 from engine.importers.videos import ingest
 from engine.media import check_every
 from engine.storage import Settings, discard_collection
 from engine.system import ROOTS_VARIABLE, Progress, no_progress, stays_within
+from engine.vectors import open_vectors
 
 VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 """Files of a folder that are taken for videos."""

@@ -3,92 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
-from engine.errors import EngineError
 from engine.frames import NO_TIME, FrameTable, read_table, statistics
 from engine.importers.report import ImportReport, Triage
 from engine.layout import alike
-from engine.storage import LARGEST
-from engine.system import Progress, bounds, check_is_file, no_progress, part_of, shortages
+from engine.system import Progress, no_progress, part_of
 from engine.types import FrameBatch, NewVideo
+from engine.vectors import check_rows, open_vectors
 
 ROWS_PER_BATCH = 16_384
 """Rows read from the vectors at a time."""
 _READ, _STORED = 0.2, 0.6
 """Shares of the time after which everything has been looked at, and stored."""
-
-
-def load_npy(
-    source: Path | BinaryIO, path: Path, what: str = "a NumPy array", mmap_mode: Literal["r"] | None = None
-) -> Any:
-    """The array in a .npy file, or in the bytes of one that `path` names. Pickled objects are refused.
-
-    Raises
-    ------
-    ValueError
-        In one sentence that names the path, if it cannot be read.
-    """
-    try:
-        with shortages(f"reading {path.name}"):
-            return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
-    except EngineError:
-        raise
-    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        # What it says may quote the file, which need not be an array at all.
-        raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error
-
-
-def npy_header(path: Path) -> tuple[tuple[int, ...], int]:
-    """The shape that an .npy file claims, and the bytes that it must have for that.
-
-    Raises
-    ------
-    ValueError
-        In a few words, if it does not begin like one.
-    """
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            return shape, file.tell() + math.prod(shape) * dtype.itemsize
-    except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
-        raise ValueError("it does not begin like an array") from error
-
-
-def open_vectors(path: Path) -> NDArray[np.floating]:
-    """Map a file of vectors (n, dim), without reading it.
-
-    Raises
-    ------
-    ValueError
-        In one sentence, if it is not a .npy file of rows of floating-point numbers.
-    """
-    check_is_file(path)
-    mapped: NDArray[np.floating] = load_npy(path, path, mmap_mode="r")
-    if not isinstance(mapped, np.memmap):
-        raise ValueError(f"{path} holds several arrays; give one .npy file.")
-    if mapped.ndim != 2 or not mapped.shape[1]:
-        raise ValueError(f"{path} holds an array of shape {mapped.shape}; give one row of numbers per frame.")
-    if mapped.dtype.kind != "f" or mapped.dtype.itemsize > 8:
-        raise ValueError(
-            f"{path} holds numbers of type {mapped.dtype}; give float16, float32 or float64, as `vectors.astype('float16')` makes them."
-        )
-    bounds.check_count(f"numbers in a row of {path.name}", mapped.shape[1], bounds.MAX_DIM)
-    bounds.check_count(f"rows in {path.name}", len(mapped), bounds.MAX_ROWS)
-    if not mapped.flags.c_contiguous:
-        raise ValueError(
-            f"{path} is in Fortran order, column after column; save it by rows, as `np.save(path, np.ascontiguousarray(vectors))` does."
-        )
-    return mapped
 
 
 def import_table(
@@ -136,24 +68,6 @@ def import_table(
         triage.settle(build=build, progress=part_of(progress, _STORED, 1.0))
     progress("done", 1.0, 1.0)
     return triage.report(_notes(frames, table.unknown))
-
-
-def check_rows(rows: NDArray[np.floating], metric: str, store: str, what: str, first_row: int = 0) -> None:
-    """Raise `ValueError` naming the first row, counted from `first_row`, that cannot be stored."""
-    with np.errstate(over="ignore"):
-        values = rows.astype(np.float32)
-    finite = np.isfinite(values).all(axis=1)
-    tests = [(~finite, "holds a value that is not a finite number")]
-    if metric == "ip":
-        tests.append((~values.any(axis=1), "is all zeros, which has no direction"))
-    else:
-        half = store == "fp16"
-        largest = float(np.finfo(np.float16).max) if half else LARGEST
-        why = "is too large for float16 (make the collection as fp32)" if half else "has squares beyond float32"
-        tests.append((np.abs(values).max(axis=1) > largest, why))
-    for bad, why in tests:
-        if bad.any():
-            raise ValueError(f"Row {first_row + int(bad.argmax())} of {what}, counted from 0, {why}; leave it out.")
 
 
 def _fingerprints(

@@ -1,50 +1,14 @@
-"""What belongs together: cells of like content, frames by their tags, pieces of a video."""
+"""Groups of cells of like content, none much larger than the others."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames import FrameColumns
 from engine.vectors import Floats, kmeans
 
 MAX_FILL = 2.0
 """Multiple of the mean up to which a shard is filled; cells are whole, so one that fits nowhere may take it beyond."""
-PIECES = 3
-"""Pieces that a video is cut into at most."""
-OTHER = "other"
-"""Name for frames that no class claims."""
-
-CLASSES: dict[str, list[str]] = {
-    "people": ["object:person", "object:man", "object:woman", "object:boy", "object:girl", "object:human_*"],
-    "vehicles": [
-        *("object:car", "object:bus", "object:bicycle*", "object:train", "object:boat", "object:vehicle*"),
-        *("object:land_vehicle", "object:truck", "object:van", "object:taxi", "object:motorcycle", "object:wheel"),
-        *("object:tire", "object:watercraft", "object:canoe", "object:aircraft", "object:airplane"),
-        *("object:helicopter", "object:limousine", "object:ambulance", "object:auto_part", "object:snowmobile"),
-    ],
-    "text": [
-        *("text:*", "object:poster", "object:billboard", "object:traffic_sign", "object:stop_sign", "object:book"),
-        *("object:scoreboard", "object:whiteboard", "object:envelope", "object:digital_clock"),
-    ],
-    "indoor": [
-        *("scene:office", "scene:kitchen", "scene:living room", "scene:living_room", "object:furniture"),
-        *("object:table", "object:desk", "object:chair", "object:couch", "object:bed", "object:shelf", "object:closet"),
-        *("object:bookcase", "object:cabinetry", "object:curtain", "object:pillow", "object:lamp", "object:tableware"),
-        *("object:picture_frame", "object:television", "object:computer_*", "object:laptop", "object:houseplant"),
-        *("object:kitchen*", "object:home_appliance", "object:office_supplies", "object:vase", "object:bowl"),
-    ],
-    "outdoor": [
-        *("scene:street", "scene:park", "scene:beach", "scene:harbour", "scene:farm", "scene:playground"),
-        *("scene:station", "weather:*", "object:tree", "object:palm_tree", "object:plant", "object:flower"),
-        *("object:building", "object:house", "object:skyscraper", "object:tower", "object:office_building"),
-        *("object:street_light", "object:traffic_light", "object:swimming_pool", "object:fountain", "object:tent"),
-        *("object:cow", "object:cattle", "object:horse", "object:bird"),
-    ],
-}
-"""What frames are sorted by unless told otherwise: tags of the shipped vocabulary and of Open Images in lower case."""
 
 
 def group_cells(
@@ -134,36 +98,3 @@ def _by_regret(distance: NDArray[np.float64], weights: NDArray[np.float64]) -> N
         return np.argsort(-weights, kind="stable")
     two = np.partition(distance, 1, axis=1)[:, :2]
     return np.argsort(-(two[:, 1] - two[:, 0]) * np.sqrt(weights), kind="stable")
-
-
-def class_of(frames: FrameColumns, classes: Mapping[str, Sequence[str]]) -> NDArray[np.int32]:
-    """Number (n,) of the first class with a tag that the frame carries; the number of classes if there is none."""
-    found = np.full(len(frames), len(classes), np.int32)
-    for tag in frames.tags.names:
-        for i, patterns in enumerate(classes.values()):
-            if any(tag == each or (each.endswith("*") and tag.startswith(each[:-1])) for each in patterns):
-                np.minimum(found, i, out=found, where=frames.tags.mask(tag))
-                break
-    return found
-
-
-def cut_videos(
-    video: NDArray[np.int32], kind: NDArray[np.int32], n_kinds: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Cut videos by the kinds of their frames: a piece for each of the most frequent, the last for all the rest.
-
-    Returns
-    -------
-    (n,) piece of each frame; (n_pieces,) frames in each piece; (n_pieces,) most frequent kind in each
-    """
-    _, owner_of = np.unique(video, return_inverse=True)
-    parts, part_of, counts = np.unique(owner_of * n_kinds + kind, return_inverse=True, return_counts=True)
-    owner, part_kind = np.divmod(parts, n_kinds)
-    rank = np.empty(len(parts), np.int64)
-    rank[np.lexsort((part_kind, -counts, owner))] = np.arange(len(parts)) - np.searchsorted(owner, owner)
-    pieces, piece_of = np.unique(owner * PIECES + np.minimum(rank, PIECES - 1), return_inverse=True)
-    sizes = np.bincount(piece_of, weights=counts, minlength=len(pieces)).astype(np.int64)
-    kinds = np.zeros(len(pieces), np.int64)
-    leads = rank < PIECES
-    kinds[piece_of[leads]] = part_kind[leads]
-    return piece_of[part_of], sizes, kinds

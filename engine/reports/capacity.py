@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from engine.reports.shard_sizes import COLUMNS_NBYTES, LIST_DISK_NBYTES, SHARD_NBYTES, STORES, PlanRequest
-from engine.routing import FRAMES
+from engine.routing import MAX_BANK_FRAMES
 from engine.storage import CODED_FROM
 from engine.system import bounds, readable_bytes
 from engine.vectors import CODECS, choose_n_cells
@@ -273,7 +273,7 @@ def _plan(request: PlanRequest, n: int) -> ShardPlan:
         segments_per_shard=request.segments(rows),
         shard_nbytes=shard_nbytes,
         centroids_nbytes=centroids_nbytes,
-        router_nbytes=0 if bare else (request.queries + FRAMES) * (request.n_cells * 2 + request.dim * 4),
+        router_nbytes=0 if bare else (request.queries + MAX_BANK_FRAMES) * (request.n_cells * 2 + request.dim * 4),
         columns_nbytes=columns_nbytes,
         rows_nbytes=n * (request.row_nbytes if bare else request.dim * STORES[request.store]),
         codes_nbytes=n * request.row_nbytes + n_shards * request.lists(rows) * LIST_DISK_NBYTES if coded else 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from engine.routing import BEST_NBYTES, FRAMES, MOST_TEXTS, judges_for
+from engine.routing import MAX_BANK_FRAMES, MAX_BANK_TEXTS, MAX_BEST_NBYTES, n_held_out
 from engine.storage import CODED_FROM, TRAIN_NBYTES, max_rows
 from engine.system import readable_bytes
 from engine.vectors import TRAIN_PER_CELL
@@ -57,7 +57,7 @@ class PlanRequest:
     @property
     def queries(self) -> int:
         """Queries that the router is fitted on: a full bank with its pairs, as far as their best scores fit."""
-        return min(MOST_TEXTS * 3 // 2, BEST_NBYTES // (4 * max(1, self.n_cells)))
+        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (4 * max(1, self.n_cells)))
 
     @property
     def least_rows(self) -> int:
@@ -115,6 +115,6 @@ class PlanRequest:
         sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_NBYTES // (4 * self.dim)))
         floats = self.n_cells + min(n, BUILD_ROWS)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded(rows) else 0
-        judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * judges_for(self.n_cells))
-        fitted = self.n_cells * 4 * (self.queries + FRAMES) + max(ANSWERS_NBYTES, judging)
+        judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * n_held_out(self.n_cells))
+        fitted = self.n_cells * 4 * (self.queries + MAX_BANK_FRAMES) + max(ANSWERS_NBYTES, judging)
         return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)

@@ -1,54 +1,55 @@
-"""How far a search has to look for an asked recall: measured on queries that the router was not fitted on."""
+"""Calibration: how many cells must be probed for a recall, measured on held-out queries."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.routing.scorer import log_of, worth
+from engine.routing.scorer import log_counts, worth
 from engine.system import MAX_CELLS
+from engine.types import QueryKind
 from engine.vectors import Floats, Rows
 
-Kind = Literal["text", "image"]
 DEPTHS = (10, 100, 1000)
-"""Numbers of hits that are calibrated; between them it is interpolated."""
+"""Numbers of hits that are calibrated; others are interpolated."""
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 MARGIN = 0.1
-"""Share of what may be missed that is kept back: settings that did best on those who judged them do a little worse on others."""
+"""Share of the allowed misses that is kept in reserve: settings chosen on the held-out queries do a little worse on others."""
 GROWTH = 0.2
 """Growth of a collection beyond which its calibration is stale."""
 
 _SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 0.55, 0.75, 1.0)
-"""Shares of the groups that are tried."""
+"""Shares of the groups that are tried as `StopRule.n_groups`."""
 _TEMPERATURES = (0.7, 1.0, 1.3, 1.7)
-"""Temperatures that are tried, in standard deviations of what promises err by."""
+"""Temperatures that are tried, in standard deviations of the error of predicted scores."""
 _LOWEST, _BINS = -24.0, 960
-"""Worths, from the lowest to 0, that thresholds are laid at."""
+"""Thresholds that are tried: so many bins of worth, from the lowest to 0."""
 _MOST_CURVES, _MOST_POINTS = 64, 256
-"""More than are ever stored."""
+"""Bounds on what is read; fewer are ever stored."""
 _NEAR = 200
-"""Cells at the top of a query whose errors count."""
+"""Cells of the highest predicted scores per query, whose errors count."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """When a search has looked far enough."""
+class StopRule:
+    """When a search stops probing cells."""
 
     n_groups: int
     """Groups whose cells are scored; 0 for all cells."""
     threshold: float
-    """Cells that are worth less are not probed."""
+    """Cells of less worth are not probed."""
     temperature: float
+    """See `worth`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a setting gave on average."""
+    """What a setting reached on average over the held-out queries."""
 
     recall: float
     n_groups: int
@@ -63,12 +64,13 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Settings by recall, for one kind of query and one number of hits."""
+    """Settings by rising recall, for one kind of query and one number of hits."""
 
-    kind: Kind
+    kind: QueryKind
     k: int
     temperature: float
     n_judges: int
+    """Held-out queries that it was measured on."""
     points: tuple[Point, ...]
 
     def at(self, recall: float) -> Point | None:
@@ -91,7 +93,7 @@ class Calibration:
     n_frames: int
     """Frames in the collection when it was measured."""
 
-    def setting(self, kind: Kind, k: float, recall: float) -> tuple[Stop, Point] | None:
+    def setting(self, kind: QueryKind, k: float, recall: float) -> tuple[StopRule, Point] | None:
         """How to search for k hits with a recall; None where it was not measured or is not reached."""
         curves = sorted((curve for curve in self.curves if curve.kind == kind), key=lambda curve: curve.k)
         if not curves or k > curves[-1].k:
@@ -103,22 +105,22 @@ class Calibration:
             return None
         part = 1.0 if upper is lower else max(0.0, math.log(k / lower.k) / math.log(upper.k / lower.k))
         point = _between(points[0], points[1], part, recall)
-        return Stop(point.n_groups, point.threshold, upper.temperature), point
+        return StopRule(point.n_groups, point.threshold, upper.temperature), point
 
-    def aimed(self, kind: Kind, k: float, recall: float) -> tuple[Stop, Point] | None:
-        """How to search so that others than the judges find as much; see `MARGIN`."""
+    def setting_with_margin(self, kind: QueryKind, k: float, recall: float) -> tuple[StopRule, Point] | None:
+        """How to search so that other queries than the held-out ones reach the recall; see `MARGIN`."""
         return self.setting(kind, k, recall + MARGIN * (1 - recall))
 
     def stale(self, n_frames: int) -> bool:
-        """Whether a collection of so many frames has outgrown it."""
+        """Whether a collection of so many frames has grown too much since it was measured."""
         return n_frames > (1 + GROWTH) * self.n_frames
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Calibration:
-        """What `as_json` gave.
+    def from_json(cls, document: Mapping[str, Any]) -> Calibration:
+        """Read what `as_json` gave.
 
         Raises
         ------
@@ -126,7 +128,7 @@ class Calibration:
             If it is anything else: a part is missing, unknown, of another type or out of its range.
         """
         try:
-            calibration = cls._of(told)
+            calibration = cls._of(document)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("a calibration that lacks a part, or has one that is unknown") from error
         if type(calibration.n_frames) is not int or calibration.n_frames < 0 or len(calibration.curves) > _MOST_CURVES:
@@ -137,15 +139,16 @@ class Calibration:
         return calibration
 
     @classmethod
-    def _of(cls, told: Mapping[str, Any]) -> Calibration:
+    def _of(cls, document: Mapping[str, Any]) -> Calibration:
         curves = tuple(
-            Curve(**{**curve, "points": tuple(Point(**point) for point in curve["points"])}) for curve in told["curves"]
+            Curve(**{**curve, "points": tuple(Point(**point) for point in curve["points"])})
+            for curve in document["curves"]
         )
-        return cls(curves, told["n_frames"])
+        return cls(curves, document["n_frames"])
 
 
 def _sound(curve: Curve) -> bool:
-    """Whether a stored curve has values that can be searched by."""
+    """Whether a stored curve has values that a search can use."""
     if (
         curve.kind not in ("text", "image")
         or type(curve.k) is not int
@@ -180,40 +183,40 @@ def _between(lower: Point, upper: Point, part: float, recall: float) -> Point:
 
 
 def calibrate(
-    kind: Kind,
-    promised: Floats,
-    group_promised: Floats | None,
+    kind: QueryKind,
+    predicted: Floats,
+    group_predicted: Floats | None,
     group_of: NDArray[np.int32],
     rows: Rows,
     answers: NDArray[np.int32],
-    seen: Floats,
+    best: Floats,
 ) -> list[Curve]:
-    """Measure, for each number of hits, the least work with which judges find a recall.
+    """Measure, for each number of hits and recall, the setting that reaches it with the least work.
 
     Parameters
     ----------
-    promised : (m, n_cells) promises of the cells to the judges, from a fit they had no part in
-    group_promised : (m, n_groups); None where there is one level
+    predicted : (m, n_cells) predicted scores for held-out queries, each from a fit without it
+    group_predicted : (m, n_groups); None where there is one level
     rows : (n_cells,) rows per cell
     answers : (m, depth) cell of each row of the exact answers, best first; -1 for none
-    seen : (m, n_cells) the best scores that there were: what promises err by is the scale on which they are compared
+    best : (m, n_cells) the true best scores; the error of the predicted ones is the scale of the temperature
     """
-    promised = np.where(rows > 0, promised, -np.inf)
-    log_rows = log_of(rows)
+    predicted = np.where(rows > 0, predicted, -np.inf)
+    log_rows = log_counts(rows)
     depths = [k for k in DEPTHS if (answers[:, :k] >= 0).all() and k <= max(DEPTHS[0], rows.sum() // 10)]
-    error = _error(promised, seen)
-    if group_promised is None:
-        rank, counts = np.zeros((len(promised), 1), np.int32), np.array([len(rows)])
+    error = _error(predicted, best)
+    if group_predicted is None:
+        rank, counts = np.zeros((len(predicted), 1), np.int32), np.array([len(rows)])
         kept = [0]
         group_of = np.zeros(len(rows), np.int32)
     else:
-        rank = np.argsort(np.argsort(-group_promised, axis=1), axis=1).astype(np.int32)
-        counts = np.bincount(group_of, minlength=group_promised.shape[1])
+        rank = np.argsort(np.argsort(-group_predicted, axis=1), axis=1).astype(np.int32)
+        counts = np.bincount(group_of, minlength=group_predicted.shape[1])
         kept = sorted({max(1, math.ceil(share * len(counts))) for share in _SHARES})
     rank_of_cell = rank[:, group_of]
 
     def table(n_groups: int, temperature: float) -> _Table:
-        some = np.where(rank_of_cell < n_groups, promised, -np.inf) if n_groups else promised
+        some = np.where(rank_of_cell < n_groups, predicted, -np.inf) if n_groups else predicted
         scored = len(rows) + 0.0
         if n_groups < len(counts) and n_groups:
             scored = float((counts * (rank < n_groups)).sum(axis=1).mean() + len(counts))
@@ -227,17 +230,17 @@ def calibrate(
     for k in depths:
         points = []
         for recall in RECALLS:
-            best = min((each.work_at(k, recall), n_groups, each) for n_groups, each in tables)
-            if np.isfinite(best[0]):
-                points.append(best[2].point(k, recall, best[1]))
+            work, n_groups, cheapest = min((costs.work_at(k, recall), n_groups, costs) for n_groups, costs in tables)
+            if np.isfinite(work):
+                points.append(cheapest.point(k, recall, n_groups))
         if points:
-            curves.append(Curve(kind, k, temperature, len(promised), tuple(points)))
+            curves.append(Curve(kind, k, temperature, len(predicted), tuple(points)))
     return curves
 
 
 @dataclass(frozen=True, order=False)
 class _Table:
-    """Recall and cost by threshold, for some number of groups."""
+    """Recall and work by threshold, for one number of groups and one temperature."""
 
     recall: dict[int, NDArray[np.float64]]
     """Per number of hits, (bins,) for falling thresholds."""
@@ -254,9 +257,9 @@ class _Table:
         place = ((0.0 - value) * np.float32(_BINS / -_LOWEST)).clip(0, _BINS).astype(np.int32)
         cost = np.zeros(_BINS + 1)
         count = np.zeros(_BINS + 1)
-        for each in place:
-            cost += np.bincount(each, rows, _BINS + 1)
-            count += np.bincount(each, rows > 0, _BINS + 1)
+        for bins in place:
+            cost += np.bincount(bins, rows, _BINS + 1)
+            count += np.bincount(bins, rows > 0, _BINS + 1)
         of_answer = np.take_along_axis(place, np.maximum(answers, 0), 1)
         recall = {
             k: np.cumsum(np.bincount(of_answer[:, :k].ravel(), minlength=_BINS + 1))[:-1] / (m * k) for k in depths
@@ -272,15 +275,15 @@ class _Table:
     def point(self, k: int, recall: float, n_groups: int) -> Point:
         reached = self.recall[k]
         at = float(np.interp(recall, reached, np.arange(_BINS)))
-        probed, scanned = (float(np.interp(recall, reached, each)) for each in (self.probed, self.scanned))
+        probed, scanned = (float(np.interp(recall, reached, costs)) for costs in (self.probed, self.scanned))
         return Point(recall, n_groups, (at + 1) * _LOWEST / _BINS, probed, self.scored, scanned)
 
 
-def _error(promised: Floats, seen: Floats) -> float:
-    """Standard deviation of what promises err by over the cells that promise most, as half of the errors tell it."""
-    n = min(_NEAR, promised.shape[1])
-    near = np.argpartition(-promised, n - 1, axis=1)[:, :n]
-    told, found = np.take_along_axis(promised, near, 1), np.take_along_axis(seen, near, 1)
-    known = np.isfinite(told) & np.isfinite(found)
-    errors = found[known] - told[known]
+def _error(predicted: Floats, best: Floats) -> float:
+    """Standard deviation of the error over the cells of the highest predicted scores, from the median absolute deviation."""
+    n = min(_NEAR, predicted.shape[1])
+    near = np.argpartition(-predicted, n - 1, axis=1)[:, :n]
+    near_predicted, near_best = np.take_along_axis(predicted, near, 1), np.take_along_axis(best, near, 1)
+    known = np.isfinite(near_predicted) & np.isfinite(near_best)
+    errors = near_best[known] - near_predicted[known]
     return max(1.4826 * float(np.median(np.abs(errors - np.median(errors)))) if len(errors) else 0.0, 1e-4)

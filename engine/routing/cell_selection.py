@@ -1,4 +1,4 @@
-"""Which cells, and so which shards, a query opens."""
+"""Which cells, and so which shards, a query opens: the best predicted scores, until there are enough."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.routing.calibration import Stop
+from engine.routing.calibration import StopRule
 from engine.routing.scorer import Scorer, worth
 from engine.vectors import Floats, Rows
 
@@ -18,38 +18,38 @@ GROUP_SHARE = 0.25
 
 
 _LEAST = np.float32(-1e30)
-"""Score of a cell that was not looked into."""
+"""Stands in for the predicted score of a cell with matching rows that was not scored."""
 
 
 def groups_for(n_groups: int, n_cells: int, n_probe: int) -> int:
-    """Groups to look into for a number of cells to probe."""
+    """Groups whose cells are scored for a number of cells to probe."""
     return min(n_groups, math.ceil(n_groups * max(GROUP_SHARE, 2 * n_probe / n_cells)))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How much each cell promises to each of m queries."""
+    """Predicted scores of cells for m queries, and the choice among them."""
 
     scores: Floats
     """(m, n_cells) predicted score; minus infinity for cells that are not scored."""
     scored: Rows
     """(m,) cells and groups scored."""
-    inside: tuple[Rows, ...] | None = None
+    scored_cells: tuple[Rows, ...] | None = None
     """Per query, the cells that were scored; None for all."""
 
     @classmethod
     def of(cls, queries: Floats, scorer: Scorer, n_groups: int) -> Route:
         """Score cells; under two levels those within the best `n_groups` only."""
         if scorer.groups is None or n_groups >= scorer.n_groups:
-            scores = scorer.of_cells(queries)
+            scores = scorer.score_cells(queries)
             return cls(scores, np.full(len(queries), scores.shape[1]))
-        promised = scorer.of_groups(queries)
-        best = np.argpartition(-promised, n_groups - 1, axis=1)[:, :n_groups]
+        of_groups = scorer.score_groups(queries)
+        best = np.argpartition(-of_groups, n_groups - 1, axis=1)[:, :n_groups]
         scores = np.full((len(queries), len(scorer.group_of)), -np.inf, np.float32)
-        inside = tuple(scorer.within(np.sort(each)) for each in best)
-        for query, mine, each in zip(queries, inside, scores, strict=True):
-            each[mine] = scorer.of_some(query, mine)
-        return cls(scores, np.array([scorer.n_groups + len(mine) for mine in inside]), inside)
+        scored_cells = tuple(scorer.cells_in(np.sort(groups)) for groups in best)
+        for query, cells, query_scores in zip(queries, scored_cells, scores, strict=True):
+            query_scores[cells] = scorer.score_some(query, cells)
+        return cls(scores, np.array([scorer.n_groups + len(cells) for cells in scored_cells]), scored_cells)
 
     def choose(self, matches: Rows, n_probe: int, wanted: int) -> Rows:
         """Cells to probe per query, best first: `n_probe` that hold matching rows, and more until `wanted` rows are in them.
@@ -70,10 +70,10 @@ class Route:
         if not len(short) or n_probe == occupied:
             return chosen
         wider = {int(i): _until(scores[i], matches, wanted, n_probe, occupied) for i in short}
-        return _padded([wider.get(i, each) for i, each in enumerate(chosen)])
+        return _padded([wider.get(i, cells) for i, cells in enumerate(chosen)])
 
-    def until(self, stop: Stop, matches: Rows, log_matches: Floats, wanted: int) -> Rows:
-        """Cells to probe per query, best first: those worth more than a threshold, and more until `wanted` rows are in them.
+    def until(self, stop: StopRule, matches: Rows, log_matches: Floats, wanted: int) -> Rows:
+        """Cells to probe per query, best first: those of more worth than a threshold, and more until `wanted` rows are in them.
 
         Parameters
         ----------
@@ -83,20 +83,20 @@ class Route:
         -------
         (m, width) int64, -1 where a query needs fewer
         """
-        found = []
+        chosen = []
         for i, scores in enumerate(self.scores):
             cells, worths = self.worths(i, stop, matches, log_matches)
-            chosen = cells[worths >= stop.threshold]
-            chosen = chosen[np.argsort(-scores[chosen], kind="stable")]
-            if matches[chosen].sum() < wanted:
-                every, occupied = self._of_occupied(matches)
-                chosen = _until(every[i], matches, wanted, 1, occupied)
-            found.append(chosen)
-        return found[0][None] if len(found) == 1 else _padded(found)
+            cells = cells[worths >= stop.threshold]
+            cells = cells[np.argsort(-scores[cells], kind="stable")]
+            if matches[cells].sum() < wanted:
+                of_occupied, occupied = self._of_occupied(matches)
+                cells = _until(of_occupied[i], matches, wanted, 1, occupied)
+            chosen.append(cells)
+        return chosen[0][None] if len(chosen) == 1 else _padded(chosen)
 
-    def worths(self, i: int, stop: Stop, matches: Rows, log_matches: Floats) -> tuple[Rows, Floats]:
-        """The cells (n,) that were scored for query i and hold matching rows, and what each is worth (n,)."""
-        cells = np.arange(self.scores.shape[1]) if self.inside is None else self.inside[i]
+    def worths(self, i: int, stop: StopRule, matches: Rows, log_matches: Floats) -> tuple[Rows, Floats]:
+        """The cells (n,) that were scored for query i and hold matching rows, and the worth (n,) of each."""
+        cells = np.arange(self.scores.shape[1]) if self.scored_cells is None else self.scored_cells[i]
         held = matches[cells] > 0
         if not held.all():
             cells = cells[held]
@@ -107,7 +107,7 @@ class Route:
         occupied = int(np.count_nonzero(matches))
         if occupied == len(matches):
             return self.scores, occupied
-        # A cell in a group that was not looked into still comes before one that holds nothing.
+        # A cell that was not scored still comes before one that holds nothing.
         return np.where(matches > 0, self.scores.clip(_LEAST), -np.inf), occupied
 
 
@@ -119,9 +119,9 @@ def _until(scores: Floats, matches: Rows, wanted: int, n_probe: int, occupied: i
 
 
 def _padded(chosen: list[Rows]) -> Rows:
-    padded = np.full((len(chosen), max(len(each) for each in chosen)), -1, np.int64)
-    for row, each in zip(padded, chosen, strict=True):
-        row[: len(each)] = each
+    padded = np.full((len(chosen), max(map(len, chosen))), -1, np.int64)
+    for row, cells in zip(padded, chosen, strict=True):
+        row[: len(cells)] = cells
     return padded
 
 

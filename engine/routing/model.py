@@ -1,4 +1,4 @@
-"""The learned router of a collection: fitted on a bank while its rows stream by, stored beside its cells, refitted when frames come."""
+"""The routing model of a collection: fitted and calibrated on query banks, stored beside the cells, refitted as frames come."""
 
 from __future__ import annotations
 
@@ -12,48 +12,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.routing.calibration import Calibration, Curve, Kind, calibrate
-from engine.routing.query_bank import FOLDS, LEAST_TEXTS, Bank
-from engine.routing.regression import Answers, Best, best_of_groups, fit, predict_unseen
-from engine.routing.scorer import Linear, Scorer
+from engine.routing.calibration import Calibration, Curve, calibrate
+from engine.routing.query_bank import FOLDS, MIN_BANK_TEXTS, QueryBank
+from engine.routing.regression import AnswerCells, BestScores, best_of_groups, fit_routing_vectors, predict_held_out
+from engine.routing.scorer import LinearModel, Scorer
 from engine.system import RESTORE, load_array, save_arrays
+from engine.types import QueryKind
 from engine.vectors import Cells, Floats, Rows
 
-REFIT_AT = 0.02
-"""Growth since the last fit beyond which new frames are taken into it."""
-BEST_NBYTES = 512 << 20
+REFIT_GROWTH = 0.02
+"""Growth of the collection since the last fit beyond which new frames are taken into it."""
+MAX_BEST_NBYTES = 512 << 20
 """Bytes of the best scores of all cells, which bounds how many queries a router is fitted on."""
-_JUDGED = 1 << 24
-"""Judges times cells, which bounds the memory of calibrating."""
-FRAMES = 1024
+_MAX_CALIBRATED = 1 << 24
+"""Held-out queries times cells, which bounds the memory of calibrating."""
+MAX_BANK_FRAMES = 1024
 """Stored frames that the routing of image queries is fitted on, at the most."""
-_MOST_JUDGES, _LEAST_JUDGES = 1024, 128
-_FRAME_JUDGES = 256
-_LEAST_FRAMES = 64
-"""Stored frames that it takes to fit how images are routed."""
+_MAX_TEXTS, _MIN_TEXTS = 1024, 128
+"""Held-out texts of a calibration."""
+_MAX_FRAMES = 256
+"""Held-out stored frames of a calibration, at the most."""
+_MIN_BANK_FRAMES = 64
+"""Fewer stored frames than this fit no routing of images."""
 _ARRAYS = ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
 
-Blocks = Iterable[tuple[Floats, NDArray[np.int32]]]
+RowBlocks = Iterable[tuple[Floats, NDArray[np.int32]]]
 """Rows (n, dim) of a collection with their cells (n,), some at a time."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How cells are ranked for one kind of query, and what that was learned from, which is read when it is asked for."""
+    """How cells are ranked for one kind of query. What that was fitted on is read from disk when it is asked for."""
 
-    cells: Linear
-    groups: Linear | None
-    read_bank: Callable[[], Bank]
+    cells: LinearModel
+    groups: LinearModel | None
+    read_bank: Callable[[], QueryBank]
     read_best: Callable[[], NDArray[np.floating]]
 
     @classmethod
-    def of(cls, bank: Bank, cells: Cells, best: Floats) -> Ranking:
-        """Fit it."""
-        groups = None if not cells.two_level else fit(bank.vectors, _of_groups(best, cells), cells.group_centroids)
-        return cls(fit(bank.vectors, best, cells.centroids), groups, lambda: bank, lambda: best)
+    def of(cls, bank: QueryBank, cells: Cells, best: Floats) -> Ranking:
+        """Fit a ranking to the best scores (n_cells, m) of a bank."""
+        groups = (
+            None
+            if not cells.two_level
+            else fit_routing_vectors(bank.vectors, _of_groups(best, cells), cells.group_centroids)
+        )
+        return cls(fit_routing_vectors(bank.vectors, best, cells.centroids), groups, lambda: bank, lambda: best)
 
     @property
-    def bank(self) -> Bank:
+    def bank(self) -> QueryBank:
         """The queries it was fitted on."""
         return self.read_bank()
 
@@ -63,24 +70,16 @@ class Ranking:
         return self.read_best()
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What is stored, by name."""
-        groups = self.groups or Linear(np.empty((0, self.cells.vectors.shape[1]), "f4"), np.empty(0, "f4"))
+        """The arrays that are stored, by name."""
+        groups = self.groups or LinearModel(np.empty((0, self.cells.vectors.shape[1]), "f4"), np.empty(0, "f4"))
         best = self.best.astype(np.float16)
-        found = (
-            self.cells.vectors,
-            self.cells.biases,
-            groups.vectors,
-            groups.biases,
-            self.bank.vectors,
-            self.bank.fold,
-            best,
-        )
-        return dict(zip(_ARRAYS, found, strict=True))
+        fitted = self.cells.vectors, self.cells.biases, groups.vectors, groups.biases
+        return dict(zip(_ARRAYS, (*fitted, self.bank.vectors, self.bank.fold, best), strict=True))
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A router that was fitted, and all that is needed to go on fitting it."""
+class RoutingModel:
+    """A fitted router, its calibration, and what is needed to refit it."""
 
     text: Ranking
     read_image: Callable[[], Ranking | None]
@@ -96,101 +95,107 @@ class Learned:
         return self.read_image()
 
     def read_all(self) -> None:
-        """Read and check what is read only when it is asked for."""
+        """Read and check the files that are otherwise read when they are needed."""
         for ranking in (self.text, self.image):
             if ranking is not None:
                 ranking.read_bank()
                 ranking.read_best()
 
     @property
-    def bank(self) -> Bank:
+    def bank(self) -> QueryBank:
         """The text queries that it was fitted on."""
         return self.text.bank
 
-    def scorer(self, cells: Cells, kind: Kind) -> Scorer | None:
-        """How it ranks cells for a kind of query; None where that was not learned."""
+    def scorer(self, cells: Cells, kind: QueryKind) -> Scorer | None:
+        """The scorer for a kind of query; None where none was fitted."""
         ranking = self.text if kind == "text" else self.image
         return None if ranking is None else Scorer("learned", "ip", ranking.cells, ranking.groups, cells.group_of)
 
 
-def fitted_bank(bank: Bank, n_cells: int) -> Bank:
-    """As much of a bank as the best scores of so many cells leave room for: texts before pairs, which teach less."""
-    most = max(2 * LEAST_TEXTS, BEST_NBYTES // (4 * n_cells) - FRAMES)
+def fitted_bank(bank: QueryBank, n_cells: int) -> QueryBank:
+    """The part of a bank whose best scores in so many cells fit `MAX_BEST_NBYTES`: texts before pairs, which teach less."""
+    most = max(2 * MIN_BANK_TEXTS, MAX_BEST_NBYTES // (4 * n_cells) - MAX_BANK_FRAMES)
     if len(bank.vectors) <= most:
         return bank
     n_texts = min(bank.n_texts, most)
     pairs = np.linspace(bank.n_texts, len(bank.vectors), most - n_texts, endpoint=False).astype(np.int64)
     kept = np.concatenate([np.arange(n_texts), pairs])
-    return Bank(bank.vectors[kept], bank.fold[kept], n_texts, bank.source)
+    return QueryBank(bank.vectors[kept], bank.fold[kept], n_texts, bank.source)
 
 
-def judges_for(n_cells: int) -> int:
-    """Queries that judge so many cells, if the bank has as many."""
-    return max(_LEAST_JUDGES, min(_MOST_JUDGES, _JUDGED // max(1, n_cells)))
+def n_held_out(n_cells: int) -> int:
+    """Text queries that a router of so many cells is calibrated on, if the bank has as many."""
+    return max(_MIN_TEXTS, min(_MAX_TEXTS, _MAX_CALIBRATED // max(1, n_cells)))
 
 
-def learn(
-    bank: Bank, cells: Cells, rows: Rows, blocks: Blocks, images: Floats, places: Rows, next_frame: int
-) -> Learned:
+def fit_routing_model(
+    bank: QueryBank, cells: Cells, rows: Rows, blocks: RowBlocks, images: Floats, places: Rows, next_frame: int
+) -> RoutingModel:
     """Fit and calibrate a router in one pass over all rows.
 
     Parameters
     ----------
     rows : (n_cells,) rows per cell
-    images : (j, dim) stored rows, of unit norm, that stand for image queries; neighbours in time next to each other
+    images : (j, dim) stored rows, of unit norm, in the place of image queries; neighbours in time next to each other
     places : (j,) where in the stream each of them comes, so that it does not find itself
     """
     bank = fitted_bank(bank, len(cells))
-    n_texts = min(bank.n_texts, judges_for(len(cells)))
+    n_texts = min(bank.n_texts, n_held_out(len(cells)))
     frames, order = _frame_bank(images)
-    n_frames = min(len(images), _FRAME_JUDGES)
+    n_frames = min(len(images), _MAX_FRAMES)
     places = places[order]
-    best = Best(np.concatenate([bank.vectors, frames.vectors]), len(cells), own=_own(len(bank.vectors), places))
-    judges = np.concatenate([bank.vectors[:n_texts], frames.vectors[:n_frames]])
-    answers = Answers(judges, _own(n_texts, places[:n_frames]))
+    best = BestScores(np.concatenate([bank.vectors, frames.vectors]), len(cells), own=_own(len(bank.vectors), places))
+    held_out = np.concatenate([bank.vectors[:n_texts], frames.vectors[:n_frames]])
+    answers = AnswerCells(held_out, _own(n_texts, places[:n_frames]))
     for block, cell in blocks:
         best.add(block, cell)
         answers.add(block, cell)
-    found = answers.cells()
-    text, curves = _judged("text", bank, cells, rows, best.scores[:, : len(bank.vectors)], found[:n_texts])
+    answer_cells = answers.cells()
+    text, curves = _fit_and_calibrate(
+        "text", bank, cells, rows, best.scores[:, : len(bank.vectors)], answer_cells[:n_texts]
+    )
     image = None
-    if len(images) >= _LEAST_FRAMES:
-        image, more = _judged("image", frames, cells, rows, best.scores[:, len(bank.vectors) :], found[n_texts:])
+    if len(images) >= _MIN_BANK_FRAMES:
+        image, more = _fit_and_calibrate(
+            "image", frames, cells, rows, best.scores[:, len(bank.vectors) :], answer_cells[n_texts:]
+        )
         curves += more
     n = int(rows.sum())
-    return Learned(text, lambda: image, Calibration(tuple(curves), n), next_frame, n)
+    return RoutingModel(text, lambda: image, Calibration(tuple(curves), n), next_frame, n)
 
 
-def _frame_bank(images: Floats) -> tuple[Bank, Rows]:
-    """Stored frames as a bank, and the order they are in: by chance, while neighbours in time belong to one part."""
+def _frame_bank(images: Floats) -> tuple[QueryBank, Rows]:
+    """Stored frames as a bank, and their order in it: random, while neighbours in time are in one fold."""
     order = np.random.default_rng(2).permutation(len(images))
     fold = (np.arange(len(images)) * FOLDS // max(1, len(images))).astype(np.int8)
-    return Bank(images[order], fold[order], len(images), "stored frames"), order
+    return QueryBank(images[order], fold[order], len(images), "stored frames"), order
 
 
 def _own(n_others: int, places: Rows) -> Rows:
     return np.concatenate([np.full(n_others, -1, np.int64), places])
 
 
-def _judged(
-    kind: Kind, bank: Bank, cells: Cells, rows: Rows, best: Floats, answers: NDArray[np.int32]
+def _fit_and_calibrate(
+    kind: QueryKind, bank: QueryBank, cells: Cells, rows: Rows, best: Floats, answers: NDArray[np.int32]
 ) -> tuple[Ranking, list[Curve]]:
-    """A ranking, and how far it has to look, judged by the first queries of its bank without a part in what judges them."""
+    """A ranking, and its calibration on the first queries of its bank, each held out of the fit that predicts it."""
     n = len(answers)
     best = np.ascontiguousarray(best)
-    promised = predict_unseen(bank.vectors, bank.fold, best, cells.centroids, n)
+    predicted = predict_held_out(bank.vectors, bank.fold, best, cells.centroids, n)
     groups = None
     if cells.two_level:
-        groups = predict_unseen(bank.vectors, bank.fold, _of_groups(best, cells), cells.group_centroids, n)
-    curves = calibrate(kind, promised, groups, cells.group_of, rows, answers, best[:, :n].T)
+        groups = predict_held_out(bank.vectors, bank.fold, _of_groups(best, cells), cells.group_centroids, n)
+    curves = calibrate(kind, predicted, groups, cells.group_of, rows, answers, best[:, :n].T)
     return Ranking.of(bank, cells, best), curves
 
 
-def grown(router: Learned, cells: Cells, blocks: Blocks, next_frame: int, n_frames: int) -> Learned:
-    """The router with more rows taken in; what they add to the best scores is all that is computed anew."""
-    rankings = [each for each in (router.text, router.image) if each is not None]
-    known = np.concatenate([each.best for each in rankings], axis=1)
-    best = Best(np.concatenate([each.bank.vectors for each in rankings]), len(cells), known)
+def refit_routing_model(
+    router: RoutingModel, cells: Cells, blocks: RowBlocks, next_frame: int, n_frames: int
+) -> RoutingModel:
+    """The router fitted anew with more rows: only these are compared with the bank, the best scores of the others are known."""
+    rankings = [ranking for ranking in (router.text, router.image) if ranking is not None]
+    known = np.concatenate([ranking.best for ranking in rankings], axis=1)
+    best = BestScores(np.concatenate([ranking.bank.vectors for ranking in rankings]), len(cells), known)
     for block, cell in blocks:
         best.add(block, cell)
     n = len(router.bank.vectors)
@@ -198,14 +203,14 @@ def grown(router: Learned, cells: Cells, blocks: Blocks, next_frame: int, n_fram
     image = router.image
     if image is not None:
         image = Ranking.of(image.bank, cells, np.ascontiguousarray(best.scores[:, n:]))
-    return Learned(text, lambda: image, router.calibration, next_frame, n_frames)
+    return RoutingModel(text, lambda: image, router.calibration, next_frame, n_frames)
 
 
 def _of_groups(best: Floats, cells: Cells) -> Floats:
     return best_of_groups(best, cells.group_of, len(cells.group_centroids))
 
 
-def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[str, Any]]:
+def write_routing_model(folder: Path, router: RoutingModel) -> tuple[dict[str, str], dict[str, Any]]:
     """Write and sync a router's files; return their hashes by name, and what the catalog keeps of it."""
     kinds = {"text": router.text, "image": router.image}
     arrays = {
@@ -225,8 +230,8 @@ def write_learned(folder: Path, router: Learned) -> tuple[dict[str, str], dict[s
     return hashes, about
 
 
-def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any], cells: Cells) -> Learned:
-    """Load the router of these cells: what ranks them for texts now, the rest when it is asked for, each file checked whole when it is read.
+def read_routing_model(folder: Path, hashes: Mapping[str, str], about: Mapping[str, Any], cells: Cells) -> RoutingModel:
+    """Load the router of these cells: what ranks them for texts now, the rest when it is needed, each file checked whole when it is read.
 
     Raises
     ------
@@ -239,10 +244,12 @@ def read_learned(folder: Path, hashes: Mapping[str, str], about: Mapping[str, An
     def image() -> Ranking | None:
         return _read(folder, "image", hashes, cells, -1, "stored frames") if "image_best.npy" in hashes else None
 
-    return Learned(text, image, Calibration.from_json(about["calibration"]), about["next_frame"], about["n_frames"])
+    return RoutingModel(
+        text, image, Calibration.from_json(about["calibration"]), about["next_frame"], about["n_frames"]
+    )
 
 
-def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], cells: Cells, n_texts: int, source: str) -> Ranking:
+def _read(folder: Path, kind: QueryKind, hashes: Mapping[str, str], cells: Cells, n_texts: int, source: str) -> Ranking:
     n, dim = cells.centroids.shape
     n_groups = len(cells.group_centroids)
 
@@ -251,7 +258,7 @@ def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], cells: Cells, n_t
         return load_array(folder / f"{kind}_{name}.npy", hashes, dtype, shape, finite=dtype is np.float32)
 
     @cache
-    def bank() -> Bank:
+    def bank() -> QueryBank:
         queries = load("queries", None, dim)
         m = len(queries)
         fold = load("fold", m, dtype=np.int8)
@@ -260,10 +267,10 @@ def _read(folder: Path, kind: Kind, hashes: Mapping[str, str], cells: Cells, n_t
             raise CorruptData(
                 f"The router in {folder.name} was fitted on {m:,} queries in parts that cannot be; {RESTORE}, or run a build."
             )
-        return Bank(queries, fold, texts, source)
+        return QueryBank(queries, fold, texts, source)
 
-    ways = Linear(load("vectors", n, dim), load("biases", n))
-    of_groups = Linear(load("group_vectors", n_groups, dim), load("group_biases", n_groups))
+    of_cells = LinearModel(load("vectors", n, dim), load("biases", n))
+    of_groups = LinearModel(load("group_vectors", n_groups, dim), load("group_biases", n_groups))
     return Ranking(
-        ways, of_groups if n_groups else None, bank, lambda: load("best", n, len(bank().vectors), dtype=np.float16)
+        of_cells, of_groups if n_groups else None, bank, lambda: load("best", n, len(bank().vectors), dtype=np.float16)
     )

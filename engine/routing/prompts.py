@@ -1,4 +1,4 @@
-"""The bank of text prompts: what people might type, for fitting how queries are routed."""
+"""The shipped text prompts, examples of what people type, on which the router is fitted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.errors import EngineError
 from engine.system import shipped, shortages
 
 PROMPTS = shipped.DATA / "prompts.txt"
-LEAST = 32
+MIN_PROMPTS = 32
 """Fewer prompts than this fit nothing."""
 
 
@@ -33,11 +33,11 @@ def read_prompts(path: Path | str | None = None) -> tuple[str, ...]:
             f"The prompts {path} cannot be read ({error.strerror}); give a text file with one prompt per line."
         ) from error
     prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if len(prompts) < LEAST:
-        raise EngineError(f"The prompts {path} are too few, {len(prompts)}; give {LEAST} or more, one per line.")
+    if len(prompts) < MIN_PROMPTS:
+        raise EngineError(f"The prompts {path} are too few, {len(prompts)}; give {MIN_PROMPTS} or more, one per line.")
     return prompts
 
 
 def fingerprint(prompts: Sequence[str]) -> str:
-    """SHA-256 of the prompts in their order, as 64 hexadecimal digits: tells whether a fit was made from the same bank."""
+    """SHA-256 of the prompts in their order, as 64 hexadecimal digits: tells whether a router was fitted on the same prompts."""
     return hashlib.sha256("\n".join(prompts).encode()).hexdigest()

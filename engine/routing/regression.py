@@ -1,4 +1,4 @@
-"""What a cell promises to a query, learned: one routing vector and bias per cell, from the best that each cell held for a bank.
+"""Regression of the best score in each cell on the query: one routing vector and bias per cell.
 
 For every cell, ridge regression of the best inner product of any of its rows with a query, less that of its centroid, on the
 query. Scoring a cell then costs what scoring its centroid costs. Linear routing after Vecchiato et al., SIGIR 2024
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.routing.query_bank import FOLDS
-from engine.routing.scorer import Linear
+from engine.routing.scorer import LinearModel
 from engine.vectors import Floats, Rows
 
 RIDGE = 0.3
 """Ridge penalty, in squared length of centred queries: from .1 to 1 the recall of unseen queries hardly differs."""
-DEEPEST = 1000
-"""Places of an exact answer that are kept of a judge."""
+MAX_DEPTH = 1000
+"""Rows of the exact answer that are kept per query."""
 _ROWS = 4096
 """Rows looked at in one step."""
 _CELLS = 4096
@@ -27,18 +27,18 @@ _CELLS = 4096
 
 
 def _leave_out(products: Floats, own: Rows, first: int) -> None:
-    """Let no query find the row that it is itself, among the products (n, m) of rows from number `first` on."""
+    """Set the product of each query with its own row to minus infinity, among the products (n, m) of rows from number `first` on."""
     mine = np.flatnonzero((own >= first) & (own < first + len(products)))
     products[own[mine] - first, mine] = -np.inf
 
 
-class Best:
+class BestScores:
     """The largest inner product of each bank query with any row of each cell, as rows stream by."""
 
     def __init__(
         self, queries: Floats, n_cells: int, known: NDArray[np.floating] | None = None, *, own: Rows | None = None
     ) -> None:
-        """Take queries (m, dim); `known` (n_cells, m) is what earlier rows gave, `own` as for `Answers`."""
+        """Take queries (m, dim); `known` (n_cells, m) are the best scores of earlier rows, `own` as for `AnswerCells`."""
         self._queries = queries
         self._own = np.full(len(queries), -1, np.int64) if own is None else own
         self._seen = 0
@@ -61,15 +61,15 @@ class Best:
             self.scores[cells] = np.maximum(self.scores[cells], np.maximum.reduceat(products, starts, axis=0))
 
 
-class Answers:
+class AnswerCells:
     """The cells in which the exact answers of some queries lie, as rows stream by."""
 
     def __init__(self, queries: Floats, own: Rows | None = None) -> None:
-        """Take queries (m, dim); `own` (m,) is the place in the stream of the row that a query is itself, which does not count."""
+        """Take queries (m, dim); `own` (m,) is the place in the stream of a query's own row, which does not count; -1 where it has none."""
         self._queries = queries
         self._own = np.full(len(queries), -1, np.int64) if own is None else own
-        self._scores = np.full((len(queries), DEEPEST), -np.inf, np.float32)
-        self._cells = np.full((len(queries), DEEPEST), -1, np.int32)
+        self._scores = np.full((len(queries), MAX_DEPTH), -np.inf, np.float32)
+        self._cells = np.full((len(queries), MAX_DEPTH), -1, np.int32)
         self._seen = 0
 
     def add(self, rows: Floats, cell: NDArray[np.int32]) -> None:
@@ -83,28 +83,28 @@ class Answers:
             query, row = np.nonzero(products > self._scores.min(axis=1, keepdims=True))
             width = np.bincount(query, minlength=len(products))
             place = np.arange(len(query)) - np.repeat(np.cumsum(width) - width, width)
-            shape = len(products), DEEPEST + int(width.max(initial=0))
+            shape = len(products), MAX_DEPTH + int(width.max(initial=0))
             scores, cells = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int32)
-            scores[:, :DEEPEST], cells[:, :DEEPEST] = self._scores, self._cells
-            scores[query, DEEPEST + place] = products[query, row]
-            cells[query, DEEPEST + place] = cell[start : start + _ROWS][row]
-            keep = np.argpartition(-scores, DEEPEST - 1, axis=1)[:, :DEEPEST]
+            scores[:, :MAX_DEPTH], cells[:, :MAX_DEPTH] = self._scores, self._cells
+            scores[query, MAX_DEPTH + place] = products[query, row]
+            cells[query, MAX_DEPTH + place] = cell[start : start + _ROWS][row]
+            keep = np.argpartition(-scores, MAX_DEPTH - 1, axis=1)[:, :MAX_DEPTH]
             self._scores, self._cells = np.take_along_axis(scores, keep, 1), np.take_along_axis(cells, keep, 1)
 
     def cells(self) -> NDArray[np.int32]:
-        """(m, DEEPEST) cell of each row of the answers, best first; -1 beyond the number of rows."""
+        """(m, MAX_DEPTH) cell of each row of the answers, best first; -1 beyond the number of rows."""
         order = np.argsort(-self._scores, axis=1, kind="stable")
         return np.take_along_axis(np.where(np.isfinite(self._scores), self._cells, -1), order, 1)
 
 
-def fit(queries: Floats, best: Floats, centroids: Floats) -> Linear:
+def fit_routing_vectors(queries: Floats, best: Floats, centroids: Floats) -> LinearModel:
     """Fit routing vectors and biases, so that they predict the best score in each cell.
 
     Parameters
     ----------
     queries : (m, dim) float32, unit norm, drawn like the queries to come
     best : (n, m) float32, the largest inner product of any member of each cell with each query; minus infinity for an
-        empty cell, which then promises what its centroid does
+        empty cell, whose predicted score is then that of its centroid
     centroids : (n, dim)
     """
     mean = queries.mean(axis=0)
@@ -115,24 +115,24 @@ def fit(queries: Floats, best: Floats, centroids: Floats) -> Linear:
         slopes = (extra - average[:, None]) @ solver
         vectors[some] = centroids[some] + slopes
         biases[some] = average - slopes @ mean
-    return Linear(vectors, biases)
+    return LinearModel(vectors, biases)
 
 
-def predict_unseen(queries: Floats, fold: NDArray[np.int8], best: Floats, centroids: Floats, n: int) -> Floats:
-    """(n, len(centroids)) promises to the first n queries, each from a fit that the query and its pairs had no part in."""
-    promised = np.empty((n, len(centroids)), np.float32)
-    parts = []
-    for part in range(FOLDS):
-        judged, others = np.flatnonzero(fold[:n] == part), np.flatnonzero(fold != part)
-        if len(judged):
+def predict_held_out(queries: Floats, fold: NDArray[np.int8], best: Floats, centroids: Floats, n: int) -> Floats:
+    """(n, len(centroids)) predicted scores for the first n queries, each from a fit on the other folds."""
+    predicted = np.empty((n, len(centroids)), np.float32)
+    folds = []
+    for number in range(FOLDS):
+        held_out, others = np.flatnonzero(fold[:n] == number), np.flatnonzero(fold != number)
+        if len(held_out):
             mean = queries[others].mean(axis=0)
             # The prediction is linear in what was seen, so no vectors need to be made.
-            weights = _solver(queries[others] - mean) @ (queries[judged] - mean).T
-            parts.append((judged, others, weights + (1 - weights.sum(axis=0)) / len(others)))
+            weights = _solver(queries[others] - mean) @ (queries[held_out] - mean).T
+            folds.append((held_out, others, weights + (1 - weights.sum(axis=0)) / len(others)))
     for some, extra in _extra(queries, best, centroids):
-        for judged, others, weights in parts:
-            promised[judged, some] = (extra[:, others] @ weights + centroids[some] @ queries[judged].T).T
-    return promised
+        for held_out, others, weights in folds:
+            predicted[held_out, some] = (extra[:, others] @ weights + centroids[some] @ queries[held_out].T).T
+    return predicted
 
 
 def _solver(centred: Floats) -> Floats:
@@ -143,7 +143,7 @@ def _solver(centred: Floats) -> Floats:
 
 
 def _extra(queries: Floats, best: Floats, centroids: Floats) -> Iterator[tuple[slice, Floats]]:
-    """What the best of each cell adds to its centroid's score, some cells at a time."""
+    """By how much the best score of each cell lies above its centroid's, some cells at a time."""
     for start in range(0, len(centroids), _CELLS):
         some = slice(start, start + _CELLS)
         extra = best[some] - centroids[some] @ queries.T

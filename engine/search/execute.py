@@ -13,7 +13,7 @@ from engine.search.failures import FAULTS, shard_failure
 from engine.search.shard_selection import Probe, ShardProbes
 from engine.storage import ByteLRU, Residency, ShardView
 from engine.system import map_on_pool
-from engine.vectors import Floats, Found, Lists, lists
+from engine.vectors import Floats, Lists, RowHits, one_thread
 
 ShardCache = ByteLRU[Lists]
 
@@ -33,7 +33,7 @@ class ShardAnswer:
 
     shard: ShardView
     probes: tuple[Probe, ...] = ()
-    found: tuple[Found, ...] = ()
+    found: tuple[RowHits, ...] = ()
     """By probe; fewer if it failed."""
     bytes_read: int = 0
     loads: int = 0
@@ -58,13 +58,13 @@ class Prober:
             return [self._search_shard(shard, queries, depth) for shard in opened]
         return map_on_pool(self.executor, self.workers, partial(self._in_thread, queries=queries, depth=depth), opened)
 
-    @lists.one_thread()
+    @one_thread()
     def _in_thread(self, opened: ShardProbes, queries: Floats, depth: Depth) -> ShardAnswer:
         return self._search_shard(opened, queries, depth)
 
     def _search_shard(self, opened: ShardProbes, queries: Floats, depth: Depth) -> ShardAnswer:
         started = time.perf_counter()
-        found: list[Found] = []
+        found: list[RowHits] = []
         reads: list[int] = []
         error = None
         for probe in opened.probes:
@@ -78,7 +78,7 @@ class Prober:
         ms = (time.perf_counter() - started) * 1e3
         return ShardAnswer(opened.shard, opened.probes, tuple(found), sum(reads), len(reads), ms, error)
 
-    def _search(self, probe: Probe, queries: Floats, depth: Depth, reads: list[int]) -> Found:
+    def _search(self, probe: Probe, queries: Floats, depth: Depth, reads: list[int]) -> RowHits:
         """The best rows of a segment; if it is read from disk, the bytes are noted."""
         candidate, segment = probe.candidate, probe.segment
         wanted = queries if len(probe.which) == len(queries) else queries[probe.which]

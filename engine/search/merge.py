@@ -13,7 +13,7 @@ from engine.errors import ShardFailed
 from engine.search.execute import Depth, ShardAnswer
 from engine.search.failures import FAULTS, shard_failure
 from engine.storage import Segment
-from engine.vectors import Floats, Found, Metric, Rows, lists
+from engine.vectors import Floats, Metric, RowHits, Rows, exact_scores
 
 RERANKED = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 200}
 """Rows that are scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
@@ -78,7 +78,7 @@ class _Piece:
     """Of the shard's answer."""
     answer: ShardAnswer
     segment: Segment
-    found: Found
+    found: RowHits
     places: Rows
     """(m,) place of each query among those that want something of the segment; -1 for none."""
 
@@ -159,7 +159,7 @@ def _rerank(coarse: Sequence[tuple[_Piece, slice]], query: Floats, scores: Float
                 vectors.append(read)
     if failures:
         raise _Unreadable(failures)
-    exact = lists.exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)
+    exact = exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)
     start = 0
     for _, some in coarse:
         n = some.stop - some.start

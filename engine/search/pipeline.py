@@ -18,7 +18,7 @@ from engine.search.shard_selection import ShardSelection, finite, select_shards
 from engine.search.trace import SearchResult, ShardTrace, Trace
 from engine.storage import Snapshot
 from engine.types import Frame, Hit, Reason, ReasonCode, ShardState
-from engine.vectors import Floats, lists
+from engine.vectors import Floats, one_thread
 
 BATCH = 64
 """Queries routed at a time, which bounds the memory of a batch."""
@@ -43,7 +43,7 @@ class Clock:
         return {**{stage: ms / n for stage, ms in self.ms.items()}, "total": total / n}
 
 
-@lists.one_thread()
+@one_thread()
 def search(
     snapshot: Snapshot, queries: Floats, request: SearchRequest, plan: Plan, prober: Prober
 ) -> list[SearchResult]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.layout import PLACEMENTS
-from engine.routing import Calibration, Kind, RouterName, Stop, default_n_probe
+from engine.routing import Calibration, StopRule, default_n_probe
 from engine.search.boosts import Boosts
 from engine.search.failures import raise_first
 from engine.search.filtering import FilteredShards, filter_shards
 from engine.search.request import SearchRequest
 from engine.storage import Snapshot
-from engine.types import Reason, ReasonCode
+from engine.types import QueryKind, Reason, ReasonCode, RouterName
 
 DEFAULT_RECALL = 0.95
 """Recall of a routed search where nothing else is asked for."""
@@ -27,12 +27,12 @@ class Plan:
 
     exact: bool
     why: Reason
-    kind: Kind = "text"
+    kind: QueryKind = "text"
     router: RouterName = "centroid"
     n_probe: int = 0
     """Cells to probe; where a recall is aimed at, about how many that takes."""
     aim: Aim | None = None
-    stop: Stop | None = None
+    stop: StopRule | None = None
     """When enough cells are probed for the recall aimed at; None to probe `n_probe`."""
 
 
@@ -41,7 +41,7 @@ class Aim:
     """A recall to reach, and where it was measured what that takes."""
 
     calibration: Calibration
-    kind: Kind
+    kind: QueryKind
     depth: int
     """Rows that the first pass is after, see `first_depth`."""
     recall: float
@@ -53,7 +53,7 @@ class Aim:
 
         The best k of a share of the frames lie about where the best k / share of all do.
         """
-        aimed = self.calibration.aimed(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
+        aimed = self.calibration.setting_with_margin(self.kind, self.depth * n_live / max(1, n_matches), self.recall)
         if aimed is None:
             return replace(plan, exact=True, why=Reason(ReasonCode.TOO_DEEP, (self.recall,)), n_probe=0, stop=None)
         stop, point = aimed
@@ -151,7 +151,7 @@ def check_forced_shards(snapshot: Snapshot, request: SearchRequest) -> None:
             raise ValueError(f"There is no shard {number}; the collection has 0 to {len(snapshot.shards) - 1}.")
 
 
-def make_plan(snapshot: Snapshot, request: SearchRequest, kind: Kind) -> Plan:
+def make_plan(snapshot: Snapshot, request: SearchRequest, kind: QueryKind) -> Plan:
     """Decide between exact and routed search, and how wide, for queries of a kind. The filter is not looked at yet.
 
     Raises
@@ -163,7 +163,7 @@ def make_plan(snapshot: Snapshot, request: SearchRequest, kind: Kind) -> Plan:
     return plan
 
 
-def _plan(snapshot: Snapshot, request: SearchRequest, kind: Kind) -> Plan:
+def _plan(snapshot: Snapshot, request: SearchRequest, kind: QueryKind) -> Plan:
     if request.exact:
         return Plan(exact=True, why=Reason(ReasonCode.EXACT_ASKED))
     n_cells = 0 if snapshot.cells is None else len(snapshot.cells)

@@ -29,7 +29,7 @@ from engine.search.shard_selection import (
 from engine.search.trace import ShardTrace
 from engine.storage import Residency, ShardView, Snapshot
 from engine.types import SEARCHED, Reason, ReasonCode, ShardState
-from engine.vectors import Floats, lists
+from engine.vectors import Floats, one_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class Preview:
         return sum(shard.vectors for shard in self.shards)
 
 
-@lists.one_thread()
+@one_thread()
 def preview_search(
     snapshot: Snapshot, query: Floats, prepared: PreparedSearch, cache: ShardCache, residency: Residency
 ) -> Preview:

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from engine.embedding import Encoder, load_encoder
 from engine.errors import EncoderError
-from engine.routing import Kind
 from engine.storage import Generations, Snapshot, prepare_query, remember
 from engine.system import Trust, bounds
+from engine.types import QueryKind
 from engine.vectors import Floats
 
 Query = str | int | NDArray[np.floating]
 """Text for the collection's encoder, the id of a stored frame, or a vector (dim,)."""
 
 
-def kind_of(query: Query) -> Kind:
+def kind_of(query: Query) -> QueryKind:
     """As what a query is routed unless told otherwise: stored frames as images, texts and vectors as texts."""
     return "image" if isinstance(query, (int, np.integer)) else "text"
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TypedDict
 
-from engine.routing import Kind, RouterName
-from engine.types import Filter
+from engine.types import Filter, QueryKind, RouterName
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class SearchRequest:
     """Hits from one shot at most."""
     router: RouterName | None = None
     """How to rank cells; None takes the best there is for the kind of query."""
-    kind: Kind | None = None
+    kind: QueryKind | None = None
     """How a query is routed; None takes stored frames for images, and texts and vectors for texts."""
     allow_partial: bool = False
     """Answer from the other shards when one fails; the trace says which."""
@@ -69,7 +68,7 @@ class SearchRequest:
         if not isinstance(self.force_shards, tuple):
             object.__setattr__(self, "force_shards", tuple(self.force_shards))
 
-    def plan_key(self, kind: Kind) -> Hashable:
+    def plan_key(self, kind: QueryKind) -> Hashable:
         """What the plan for a query of this kind depends on: equal for requests that are planned alike."""
         return kind, _planned(self)
 
@@ -85,7 +84,7 @@ class SearchOptions(TypedDict, total=False):
     exact: bool
     per_shot: int | None
     router: RouterName | None
-    kind: Kind | None
+    kind: QueryKind | None
     allow_partial: bool
     force_shards: Sequence[int]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.routing import Route, Scorer, Stop, groups_for
+from engine.routing import Route, Scorer, StopRule, groups_for
 from engine.search.filtering import Candidate, FilteredShards
 from engine.search.plan import Plan, PreparedSearch
 from engine.search.trace import ShardTrace
@@ -55,7 +55,7 @@ class CellChoice:
     chosen: Rows
     """(m, width) cells, -1 for none."""
     cell_map: CellMap
-    stop: Stop | None
+    stop: StopRule | None
 
     def needed(self, i: int, cell: int) -> float | None:
         """The predicted score from which query i would have probed a cell; None where nothing was probed.

@@ -11,7 +11,7 @@ from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
 from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
-from engine.storage.rows import LARGEST, TagBounds, check_video, prepare_query
+from engine.storage.rows import TagBounds, check_video, prepare_query
 from engine.storage.schema import FORMAT
 from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
 from engine.storage.segment_writer import write_segment
@@ -26,7 +26,6 @@ from engine.storage.writer import Writer, duplicate_reason
 __all__ = [
     "CODED_FROM",
     "FORMAT",
-    "LARGEST",
     "PICTURES",
     "TRAIN_NBYTES",
     "ByteLRU",

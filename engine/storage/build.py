@@ -9,20 +9,19 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, Shards, Survey
-from engine.routing import FRAMES, Bank, Blocks, Learned, learn, unit
+from engine.routing import MAX_BANK_FRAMES, QueryBank, RoutingModel, RowBlocks, fit_routing_model
 from engine.storage import gather
 from engine.storage.gather import Gathered
 from engine.storage.manifest import LayoutRow, Settings
 from engine.storage.snapshot import Snapshot
 from engine.system import Progress
-from engine.vectors import Cells, Rows, choose_n_cells
-from engine.vectors import cells as cells_module
+from engine.vectors import TRAIN_PER_CELL, Cells, Rows, choose_n_cells, train_cells, unit
 
 TRAIN_NBYTES = 768 << 20
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
 
 
-def learn_placement(columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> Placement:
+def learn_placement(columns: FrameColumns, cells: Cells, router: RoutingModel | None, settings: Settings) -> Placement:
     """The placement of these settings, laid out for frames in their cells.
 
     Raises
@@ -54,7 +53,7 @@ class Blueprint:
     layout: LayoutRow
     frames: Gathered
     shard_of: NDArray[np.int32]
-    router: Learned | None
+    router: RoutingModel | None
     """Fitted to these cells; None where there was no bank."""
 
     def of(self, shard: int) -> Rows:
@@ -70,7 +69,7 @@ def draw_blueprint(
     progress: Progress,
     *,
     keep: Cells | None,
-    bank: Bank | None = None,
+    bank: QueryBank | None = None,
     next_frame: int = 0,
 ) -> Blueprint:
     """Assign every live frame to its cell, fit the router, and place the frames.
@@ -101,14 +100,14 @@ def draw_blueprint(
 
 
 def _train(
-    frames: Gathered, settings: Settings, cells_id: int, progress: Progress, bank: Bank | None
+    frames: Gathered, settings: Settings, cells_id: int, progress: Progress, bank: QueryBank | None
 ) -> tuple[Cells, Gathered]:
     """New cells, and the frames in them."""
     n_cells = min(settings.n_cells or choose_n_cells(len(frames)), len(frames))
     progress("training cells", 0.1, 1.0)
-    wanted = min(len(frames), n_cells * cells_module.TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
+    wanted = min(len(frames), n_cells * TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
     picked = np.sort(np.random.default_rng(0).choice(len(frames), wanted, replace=False))
-    cells = cells_module.train(
+    cells = train_cells(
         frames.floats(picked),
         n_cells,
         settings.codec,
@@ -125,17 +124,19 @@ def _train(
     return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)
 
 
-def _fit(frames: Gathered, cells: Cells, bank: Bank, next_frame: int, progress: Progress) -> Learned:
+def _fit(frames: Gathered, cells: Cells, bank: QueryBank, next_frame: int, progress: Progress) -> RoutingModel:
     """A router for these cells, in one pass over all frames."""
     n = len(frames)
-    places = np.unique(np.linspace(0, n - 1, min(n, FRAMES)).round().astype(np.int64))
+    places = np.unique(np.linspace(0, n - 1, min(n, MAX_BANK_FRAMES)).round().astype(np.int64))
     rows = np.bincount(frames.columns.cell, minlength=len(cells)).astype(np.int64)
 
-    def with_progress(blocks: Blocks) -> Blocks:
+    def with_progress(blocks: RowBlocks) -> RowBlocks:
         done = 0
         for block in blocks:
             progress("fitting the router", 0.55 + 0.2 * done / n, 1.0)
             yield block
             done += len(block[0])
 
-    return learn(bank, cells, rows, with_progress(frames.blocks()), unit(frames.floats(places)), places, next_frame)
+    return fit_routing_model(
+        bank, cells, rows, with_progress(frames.blocks()), unit(frames.floats(places)), places, next_frame
+    )

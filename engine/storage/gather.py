@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, concat_columns
-from engine.routing import Blocks
+from engine.routing import RowBlocks
 from engine.storage.manifest import Settings
 from engine.storage.segment import max_rows
 from engine.storage.snapshot import Snapshot
@@ -66,7 +66,7 @@ class Gathered:
             vectors[start : start + GATHER_STEP] = self.stored(frames[start : start + GATHER_STEP])
         return vectors
 
-    def blocks(self) -> Blocks:
+    def blocks(self) -> RowBlocks:
         """All rows as float32 with their cells, in steps."""
         for start in range(0, len(self), GATHER_STEP):
             step = np.arange(start, min(start + GATHER_STEP, len(self)))
@@ -82,7 +82,7 @@ def split_into_segments(columns: FrameColumns, frames: Rows, settings: Settings)
     return np.array_split(frames[order], n_pieces)
 
 
-def frames_since(snapshot: Snapshot, first_frame: int) -> Blocks:
+def frames_since(snapshot: Snapshot, first_frame: int) -> RowBlocks:
     """Rows of the live frames from an id on, as float32 with their cells, in steps."""
     for view in snapshot.views():
         if view.segment.row.stats["frame_ids"][1] >= first_frame and view.n_live:

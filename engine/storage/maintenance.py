@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import CollectionError, ResourceExhausted, StorageFull
-from engine.routing import REFIT_AT, Bank, grown
+from engine.routing import REFIT_GROWTH, QueryBank, refit_routing_model
 from engine.storage.build import draw_blueprint
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import check_files
@@ -39,7 +39,7 @@ class Maintenance:
         self._catalog = catalog
         self._generations = generations
 
-    def build(self, settings: Settings, bank: Bank | None, progress: Progress) -> None:
+    def build(self, settings: Settings, bank: QueryBank | None, progress: Progress) -> None:
         """Train cells and codec on what is stored, place every frame anew, write all segments again, and fit the router.
 
         The generation before stays readable throughout; on disk both stand until readers let go of it.
@@ -73,7 +73,7 @@ class Maintenance:
         self._lay_out(settings, progress, cells, "reshard")
 
     def _lay_out(
-        self, settings: Settings, progress: Progress, keep: Cells | None, what: str, bank: Bank | None = None
+        self, settings: Settings, progress: Progress, keep: Cells | None, what: str, bank: QueryBank | None = None
     ) -> None:
         snapshot = self._generations.newest()
         check_shards(settings.n_shards, snapshot.n_live)
@@ -160,7 +160,7 @@ class Maintenance:
         next_frame = self._catalog.counter("frame")
         # By the numbers given since: frames that came may be no more than those that were deleted. Asked of the catalog, for the
         # router's files are large, and most adds leave them alone.
-        if row is None or next_frame - row.about["next_frame"] <= REFIT_AT * row.about["n_frames"]:
+        if row is None or next_frame - row.about["next_frame"] <= REFIT_GROWTH * row.about["n_frames"]:
             return False
         router, cells = snapshot.router, snapshot.cells
         assert router is not None
@@ -168,7 +168,9 @@ class Maintenance:
         new = NextGeneration(self._path, self._catalog, snapshot.manifest)
         with storage_errors("fitting the router"):
             blocks = frames_since(snapshot, router.next_frame)
-            new.write_router(grown(router, cells, blocks, next_frame=next_frame, n_frames=snapshot.n_live))
+            new.write_router(
+                refit_routing_model(router, cells, blocks, next_frame=next_frame, n_frames=snapshot.n_live)
+            )
             with new.commit("refit"):
                 pass
         self._sweep_if_possible()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.frames import FrameColumns
-from engine.routing import Learned, write_learned
+from engine.routing import RoutingModel, write_routing_model
 from engine.storage.catalog import Catalog, Change
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.manifest import CellsRow, Manifest, RouterRow, SegmentRow
@@ -62,12 +62,12 @@ class NextGeneration:
         remove_folder(folder)
         self.cells, self.router = CellsRow(cells.cells_id, write_cells(folder, cells)), None
 
-    def write_router(self, router: Learned) -> None:
+    def write_router(self, router: RoutingModel) -> None:
         """Write a router of the cells there are."""
         router_id = self._catalog.counter("router")
         folder = self._path / "routers" / str(router_id)
         remove_folder(folder)
-        self.router = RouterRow(router_id, *write_learned(folder, router))
+        self.router = RouterRow(router_id, *write_routing_model(folder, router))
 
     @contextmanager
     def commit(self, what: str) -> Iterator[Change]:

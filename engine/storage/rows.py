@@ -15,10 +15,8 @@ from engine.frames import NO_TIME, FrameColumns, Tags, statistics
 from engine.storage.segment import row_checksums
 from engine.system import bounds
 from engine.types import FrameBatch, NewVideo
-from engine.vectors import Cells, Floats
+from engine.vectors import LARGEST, Cells, Floats, unit
 
-LARGEST = 1e15
-"""Value of a vector up to which squared distances stay within float32."""
 IntegerT = TypeVar("IntegerT", bound=np.integer[Any])
 _STEP = 4096
 """Rows worked on at a time, so that the float64 copies stay small."""
@@ -122,13 +120,12 @@ def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -
             f"Row {first_row + bad[0]} of the vectors holds a value that is not a finite number; leave such frames out."
         )
     if metric == "ip":
-        # In float64, where squares of any float32 neither overflow nor vanish.
-        norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-        if norms.min() == 0:
+        zero = np.flatnonzero(~rows.any(axis=1))
+        if len(zero):
             raise ValueError(
-                f"Row {first_row + int(norms.argmin())} of the vectors is all zeros, which has no direction; leave such frames out."
+                f"Row {first_row + zero[0]} of the vectors is all zeros, which has no direction; leave such frames out."
             )
-        rows = (rows / norms).astype(np.float32)
+        rows = unit(rows)
     elif np.abs(rows).max() > LARGEST:
         raise ValueError(f"A value is larger than {LARGEST:g}, whose square is beyond float32; scale the vectors.")
     if store == "fp16" and np.abs(rows).max() > np.finfo(np.float16).max:
@@ -242,7 +239,6 @@ def prepare_query(vector: Floats, dim: int, metric: str) -> Floats:
         if np.abs(vector).max() > LARGEST:
             raise ValueError(f"The query holds a value larger than {LARGEST:g}, whose square is beyond float32.")
         return vector
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    if norm == 0:
+    if not vector.any():
         raise ValueError("The query is all zeros, which has no direction.")
-    return (vector.astype(np.float64) / norm).astype(np.float32)
+    return unit(vector)

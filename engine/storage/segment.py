@@ -40,7 +40,7 @@ from engine.system import (
     real_file,
     real_files,
 )
-from engine.vectors import FlatRows, Floats, Found, Lists, ListsForm, Metric, Rows, Training, lists, read_lists
+from engine.vectors import FlatRows, Floats, Lists, ListsForm, Metric, RowHits, Rows, Training, plain_lists, read_lists
 
 CODED_FROM = 10_000
 """Rows from which a segment gets coded lists."""
@@ -337,7 +337,7 @@ class Segment:
     def load(self, residency: Residency) -> Lists:
         """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
         if not self.coded:
-            return lists.plain_lists(self.stored(np.arange(self.n_rows)), self._cell_of_row(), self._metric)
+            return plain_lists(self.stored(np.arange(self.n_rows)), self._cell_of_row(), self._metric)
         trained = None if self._training is None else self._training.trained
         form = ListsForm(self._dim, self._metric, self._codec, self._cell_of_row(), trained)
         if residency == "loaded":
@@ -367,7 +367,7 @@ class Segment:
 
     def scan(
         self, queries: Floats, k: int, mask: NDArray[np.bool_] | None = None, n_passing: int | None = None
-    ) -> tuple[Found, int]:
+    ) -> tuple[RowHits, int]:
         """The k best of all rows that pass the mask, by exact score, for queries (m, dim); and the bytes read for it.
 
         Few rows are read one by one; else the mapped file is scanned, which is read and checked whole the first time.
@@ -385,10 +385,10 @@ class Segment:
             return n_passing * self._place_of_rows[1]
         return 0 if self._verified.is_unchanged else self._vectors_path.stat().st_size
 
-    def _scan_few(self, queries: Floats, k: int, rows: Rows) -> Found:
+    def _scan_few(self, queries: Floats, k: int, rows: Rows) -> RowHits:
         self.ask_for(rows)
         best = FlatRows(self.stored(rows), self._metric).search(queries, k)
-        return Found(rows[best.rows], best.scores, best.scanned, exact=True)
+        return RowHits(rows[best.rows], best.scores, best.scanned, exact=True)
 
     def problems(self) -> list[str]:
         """What is wrong with the files of this segment, a sentence each.

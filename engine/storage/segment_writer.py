@@ -13,8 +13,7 @@ from engine.storage import segment
 from engine.storage.manifest import SegmentRow
 from engine.storage.segment import CELL, STEP, Stored, header
 from engine.system import file_hash, save_array, sync_folder, synced, write_header
-from engine.vectors import Cells, Floats, ListsWriter, Metric
-from engine.vectors import lists as vectorindex
+from engine.vectors import Cells, Floats, ListsWriter, Metric, check_values, clipped_share, occupied_cells
 
 _SAMPLED = 2000
 """Rows of a segment from which the fit of cells and codec is judged."""
@@ -47,7 +46,7 @@ def write_segment(
     """
     order = np.lexsort((columns.frame_id, columns.frame_index, columns.video))
     columns = columns.take(order)
-    occupied, counts = vectorindex.list_order(columns.cell)
+    occupied, counts = occupied_cells(columns.cell)
     first = stored(order[:1])
     dim = first.shape[1]
     lists = None
@@ -60,7 +59,7 @@ def write_segment(
         for start in range(0, len(columns), STEP):
             rows = stored(order[start : start + STEP])
             if cells is not None:  # Even without codes: merged with others, the same rows get some later.
-                vectorindex.check_values(rows, codec)
+                check_values(rows, codec)
             file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
             if lists is not None:
                 lists.add(rows.astype(np.float32), columns.cell[start : start + STEP])
@@ -97,5 +96,5 @@ def _fit(seen: list[tuple[Floats, NDArray[np.int32]]], cells: Cells, codec: str)
     rows, cell = np.concatenate([rows for rows, _ in seen]), np.concatenate([cell for _, cell in seen])
     return {
         "drift": float(cells.distances(rows, cell).mean() / max(cells.spread[cell].mean(), _TINY)),
-        "clipped": vectorindex.clipped(rows, codec, cells.trained),
+        "clipped": clipped_share(rows, codec, cells.trained),
     }

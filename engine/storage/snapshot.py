@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.errors import CorruptData, NotFound
 from engine.frames import statistics
-from engine.routing import Learned, read_learned, readable_source
+from engine.routing import RoutingModel, read_routing_model, readable_source
 from engine.storage.catalog import Catalog
 from engine.storage.leases import take_lease
 from engine.storage.manifest import Manifest, SegmentRow, Settings, VideoRow
@@ -130,14 +130,14 @@ class Snapshot:
         return read_cells(folder, row.cells_id, row.files, self.settings.dim, self.settings.codec)
 
     @cached_property
-    def router(self) -> Learned | None:
+    def router(self) -> RoutingModel | None:
         """The learned router of this generation; None where none could be fitted."""
         if self._routing is not None:
             return self._routing.model
         row, cells = self.manifest.router, self.cells
         if row is None or cells is None:
             return None
-        return read_learned(self.path / "routers" / str(row.router_id), row.files, row.about, cells)
+        return read_routing_model(self.path / "routers" / str(row.router_id), row.files, row.about, cells)
 
     @cached_property
     def routing(self) -> Routing:

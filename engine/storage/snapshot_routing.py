@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.routing import Kind, Learned, RouterName, Scorer, by_centroid, by_spread, log_of
+from engine.routing import RoutingModel, Scorer, centroid_scorer, log_counts, spread_scorer
 from engine.storage.views import SegmentView
+from engine.types import QueryKind, RouterName
 from engine.vectors import Cells, Floats, Metric, Rows
 
 
@@ -36,7 +37,7 @@ class CellMap:
     @cached_property
     def log_rows(self) -> Floats:
         """(n_cells,) logarithm of the rows, 0 for none."""
-        return log_of(self.rows)
+        return log_counts(self.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class Routing:
     """What a routed search needs to know before it opens a shard. `replace` gives what would be with other cells or rows."""
 
     cells: Cells
-    model: Learned | None
+    model: RoutingModel | None
     """None where there were no queries to fit one on."""
     metric: Metric
     rows: Rows
@@ -53,7 +54,7 @@ class Routing:
     """The segments with live rows, shard by shard; none where it only serves to plan."""
 
     @classmethod
-    def of(cls, cells: Cells, model: Learned | None, metric: Metric, views: Iterable[SegmentView]) -> Routing:
+    def of(cls, cells: Cells, model: RoutingModel | None, metric: Metric, views: Iterable[SegmentView]) -> Routing:
         """For the live rows of some segments."""
         live = tuple(view for view in views if view.n_live)
         rows = np.zeros(len(cells), np.int64)
@@ -67,11 +68,11 @@ class Routing:
         """Where the cells lie among the segments."""
         return CellMap(len(self.cells), [(view.segment.cells, view.cell_rows) for view in self.views])
 
-    def scorers(self, kind: Kind) -> dict[RouterName, Scorer]:
+    def scorers(self, kind: QueryKind) -> dict[RouterName, Scorer]:
         """The ways in which cells can be ranked for a kind of query, the best last."""
         return self._text_scorers if kind == "text" else self._image_scorers
 
-    def usual_router(self, kind: Kind) -> RouterName:
+    def usual_router(self, kind: QueryKind) -> RouterName:
         """The router that serves a kind of query best."""
         return list(self.scorers(kind))[-1]
 
@@ -87,14 +88,14 @@ class Routing:
     def _image_scorers(self) -> dict[RouterName, Scorer]:
         return self._with_learned("image")
 
-    def _with_learned(self, kind: Kind) -> dict[RouterName, Scorer]:
+    def _with_learned(self, kind: QueryKind) -> dict[RouterName, Scorer]:
         learned = None if self.model is None else self.model.scorer(self.cells, kind)
         return self._untrained if learned is None else {**self._untrained, "learned": learned}
 
     @cached_property
     def _untrained(self) -> dict[RouterName, Scorer]:
         """Those that no queries were needed for."""
-        scorers: dict[RouterName, Scorer] = {"centroid": by_centroid(self.cells, self.metric)}
+        scorers: dict[RouterName, Scorer] = {"centroid": centroid_scorer(self.cells, self.metric)}
         if self.metric == "ip":
-            scorers["spread"] = by_spread(self.cells, self.rows)
+            scorers["spread"] = spread_scorer(self.cells, self.rows)
         return scorers

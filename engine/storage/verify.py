@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from engine.errors import Busy, CollectionError, ReadOnly
-from engine.routing import read_learned
+from engine.routing import read_routing_model
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import CATALOG
 from engine.storage.snapshot import Snapshot
@@ -48,4 +48,4 @@ def _read_cells_and_router(snapshot: Snapshot) -> None:
     cells = read_cells(snapshot.path / "cells" / str(stored.cells_id), 0, stored.files, dim, codec)
     if router is not None:
         folder = snapshot.path / "routers" / str(router.router_id)
-        read_learned(folder, router.files, router.about, cells).read_all()
+        read_routing_model(folder, router.files, router.about, cells).read_all()

@@ -1,56 +1,73 @@
 """Vectors and inverted lists; the only door to FAISS."""
 
-from engine.vectors import cells, lists
+from engine.vectors.arrays import (
+    LARGEST,
+    Floats,
+    Metric,
+    Rows,
+    check_rows,
+    load_npy,
+    metric_of,
+    npy_header,
+    open_vectors,
+    unit,
+)
 from engine.vectors.cells import (
     TRAIN_PER_CELL,
     Cells,
     Training,
     are_groups,
     choose_n_cells,
-    metric_of,
     read_cells,
+    train_cells,
     write_cells,
 )
 from engine.vectors.clustering import kmeans
-from engine.vectors.list_format import ListsForm
-from engine.vectors.lists import (
-    CODECS,
-    PER_MAPPED_LIST,
-    FlatRows,
-    Floats,
-    Found,
-    Lists,
-    ListsWriter,
-    Metric,
-    Rows,
-    lists_nbytes,
-    read_lists,
-    startable_threads,
-)
+from engine.vectors.codecs import CODECS, check_values, clipped_share, train_codec
+from engine.vectors.faiss_common import one_thread, startable_threads
+from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
+from engine.vectors.list_format import ListsForm, occupied_cells
+from engine.vectors.lists import PER_MAPPED_LIST, CodedRows, Lists, ListsWriter, lists_nbytes, plain_lists, read_lists
+from engine.vectors.masks import RowHits
 
 __all__ = [
     "CODECS",
+    "LARGEST",
     "PER_MAPPED_LIST",
     "TRAIN_PER_CELL",
     "Cells",
+    "CodedRows",
     "FlatRows",
     "Floats",
-    "Found",
     "Lists",
     "ListsForm",
     "ListsWriter",
     "Metric",
+    "RowHits",
     "Rows",
     "Training",
     "are_groups",
-    "cells",
+    "check_rows",
+    "check_values",
     "choose_n_cells",
+    "clipped_share",
+    "exact_scores",
     "kmeans",
-    "lists",
     "lists_nbytes",
+    "load_npy",
     "metric_of",
+    "npy_header",
+    "occupied_cells",
+    "one_thread",
+    "open_vectors",
+    "plain_lists",
+    "products_at",
     "read_cells",
     "read_lists",
+    "scores_of",
     "startable_threads",
+    "train_cells",
+    "train_codec",
+    "unit",
     "write_cells",
 ]

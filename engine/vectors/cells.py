@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from engine.errors import CorruptData, Untrusted
 from engine.system import MAX_CELLS, RESTORE, load_array, load_shape, read_header, real_file, save_arrays
-from engine.vectors import lists
+from engine.vectors.arrays import Floats
 from engine.vectors.clustering import kmeans, nearest
-from engine.vectors.list_format import n_trained
-from engine.vectors.lists import Floats, Metric
+from engine.vectors.codecs import n_trained, train_codec
 
 TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
@@ -35,8 +34,8 @@ _BLOCK = 16_384
 """Rows looked at in one step, so that memory stays small however many there are."""
 _SPREAD_ROWS = 65_536
 """Rows that the spread is measured on, evenly from the sample; its relative error is then well under a hundredth."""
-_LEAN = 4.0
-"""Rows' worth of the overall spread that each cell's own is mixed with."""
+_PRIOR_ROWS = 4.0
+"""Rows of the overall spread that are mixed into that of each cell."""
 _STORED = ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric")
 """Fields of `Cells` that are a file each."""
 
@@ -55,8 +54,8 @@ class Cells:
     group_of: NDArray[np.int32]
     """(n_cells,) group of each cell, rising; empty where there is one level."""
     spread: Floats
-    """(n_cells,) mean squared distance of the sample's rows in each cell to its centroid; cells with few rows lean on the
-    mean of all. Later frames that lie farther than that have drifted."""
+    """(n_cells,) mean squared distance of the sample's rows in each cell to its centroid, for cells with few rows drawn
+    towards the mean of all. Later frames that lie farther than that have drifted."""
     query_metric: Floats
     """(dim, dim) symmetric M: a row belongs to the centroid c with the least (x - c)' M (x - c). (0, 0) for plain distances."""
 
@@ -91,15 +90,15 @@ class Cells:
 
     def distances(self, vectors: Floats, cell: NDArray[np.int32]) -> Floats:
         """Squared distance (n,) of each row of vectors (n, dim) to the centroid of its own cell (n,), in bounded memory."""
-        found = np.empty(len(vectors), np.float32)
+        distances = np.empty(len(vectors), np.float32)
         for i in range(0, len(vectors), _BLOCK):
             difference = vectors[i : i + _BLOCK] - self.centroids[cell[i : i + _BLOCK]]
-            found[i : i + _BLOCK] = np.einsum("nd,nd->n", difference, difference)
-        return found
+            distances[i : i + _BLOCK] = np.einsum("nd,nd->n", difference, difference)
+        return distances
 
     def _nearest_of_all(self, vectors: Floats) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = self._keys.distances(vectors).argmin(axis=1).astype(np.int32)
-        return found
+        cell: NDArray[np.int32] = self._keys.distances(vectors).argmin(axis=1).astype(np.int32)
+        return cell
 
     def _nearest_in_groups(self, vectors: Floats) -> NDArray[np.int32]:
         """Cell (n,) of each row, group by group: all rows that look into a group are compared with its cells at once."""
@@ -155,7 +154,7 @@ def choose_n_cells(n_frames: int) -> int:
     return int(min(MAX_CELLS, 2 ** round(math.log2(24 * math.sqrt(n_frames))), 2 ** int(math.log2(n_frames / 8))))
 
 
-def train(
+def train_cells(
     sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level: bool, query_metric: Floats | None = None
 ) -> Cells:
     """Train cells and codec on a sample (n, dim) of a collection's rows.
@@ -181,16 +180,16 @@ def train(
     """
     if len(sample) < n_cells:
         raise ValueError(f"{n_cells} cells need at least as many frames to train on; there are {len(sample)}.")
-    trained = lists.train_codec(codec, sample)
+    trained = train_codec(codec, sample)
     there, back = (None, None) if query_metric is None else _root(query_metric)
-    _map(sample, there)
+    _multiply(sample, there)
     if two_level or n_cells >= NEEDS_TWO_LEVELS:
         centroids, group_centroids, group_of = _train_groups(sample, n_cells)
     else:
         centroids = _centroids(sample, n_cells)
         group_centroids, group_of = np.empty((0, sample.shape[1]), np.float32), np.empty(0, np.int32)
-    for each in (sample, centroids, group_centroids):
-        _map(each, back)
+    for rows in (sample, centroids, group_centroids):
+        _multiply(rows, back)
     metric = np.empty((0, 0), np.float32) if query_metric is None else query_metric
     nothing = np.zeros(n_cells, np.float32)
     cells = Cells(cells_id, centroids, trained, group_centroids, group_of, nothing, metric)
@@ -199,9 +198,9 @@ def train(
     seen = sample[:: math.ceil(len(sample) / _SPREAD_ROWS)]
     cell = cells.assign(seen)
     distances = cells.distances(seen, cell)
-    rows = np.bincount(cell, minlength=n_cells)
+    counts = np.bincount(cell, minlength=n_cells)
     totals = np.bincount(cell, weights=distances, minlength=n_cells)
-    spread = (totals + _LEAN * distances.mean(dtype=np.float64)) / (rows + _LEAN)
+    spread = (totals + _PRIOR_ROWS * distances.mean(dtype=np.float64)) / (counts + _PRIOR_ROWS)
     return replace(cells, spread=spread.astype(np.float32))
 
 
@@ -225,7 +224,7 @@ def _root(metric: Floats) -> tuple[Floats, Floats]:
     return ((axes * root) @ axes.T).astype(np.float32), ((axes / root) @ axes.T).astype(np.float32)
 
 
-def _map(rows: Floats, matrix: Floats | None) -> None:
+def _multiply(rows: Floats, matrix: Floats | None) -> None:
     """Multiply rows (n, dim) by a matrix, in place and in steps; None leaves them."""
     if matrix is None:
         return
@@ -306,7 +305,7 @@ def _misfit(folder: Path, what: str) -> CorruptData:
 
 
 class Training:
-    """What a segment must fit of the cells that its frames were put in; read when first asked for."""
+    """The number of cells and the codec's ranges that the segments of these cells must fit; read when first needed."""
 
     def __init__(self, folder: Path, hashes: Mapping[str, str], dim: int, codec: str) -> None:
         self._folder = folder
@@ -316,7 +315,7 @@ class Training:
 
     @cached_property
     def n_cells(self) -> int:
-        """How many cells there are; where that cannot be read, how many there may be at the most: who needs the cells is told."""
+        """Number of cells; `MAX_CELLS` where it cannot be read, as whoever needs the cells gets the error."""
         with suppress(OSError, CorruptData, Untrusted), real_file(self._folder / "centroids.npy").open("rb") as file:
             return read_header(file, "centroids.npy", (np.float32,), (None, self._dim), "").shape[0]
         return MAX_CELLS
@@ -332,12 +331,3 @@ class Training:
         """
         n = n_trained(self._codec, self._dim)
         return load_array(self._folder / "trained.npy", self._hashes, np.float32, (n,), finite=True)
-
-
-def metric_of(name: str) -> Metric:
-    """The metric by its stored name."""
-    if name == "ip":
-        return "ip"
-    if name == "l2":
-        return "l2"
-    raise ValueError(f"Unknown metric {name!r}; use ip or l2.")

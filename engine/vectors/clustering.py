@@ -1,4 +1,4 @@
-"""Lloyd's k-means, and the nearest of its centroids; with `vectorindex` the only door to FAISS."""
+"""Lloyd's k-means, and the nearest of its centroids."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-
-Floats = NDArray[np.float32]
-NOT_FINITE = "A stored row holds a value that is not a finite number; restore its vectors from a copy."
+from engine.vectors.arrays import NOT_FINITE, Floats
 
 
 def kmeans(x: Floats, n_cells: int, *, seed: int = 1234, n_iter: int = 12) -> Floats:

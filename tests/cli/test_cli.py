@@ -448,7 +448,7 @@ class TestOtherCommands:
             assert len(err.splitlines()) == 1
 
     def test_help_names_every_placement_and_its_options(self, run):
-        from engine.layout.placement import PLACEMENTS
+        from engine.layout import PLACEMENTS
 
         for command in ("ingest", "build", "import", "import-aic", "reshard"):
             status, out, _ = run(command, "--help")

@@ -10,7 +10,7 @@ from engine.datasets.queries import QUERIES, sample_queries
 from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import EncoderError, NotFound
 from engine.routing.prompts import read_prompts
-from engine.routing.query_bank import known_to
+from engine.routing.query_bank import known_texts
 
 WORLD = World(dim=32, seed=1)
 
@@ -28,7 +28,7 @@ def test_the_shipped_queries_are_no_prompts_and_most_are_in_words_that_the_encod
     queries = read_prompts(QUERIES)
     assert len(set(queries)) == len(queries) == 400
     assert not set(queries) & set(read_prompts())
-    assert len(known_to(town_encoder, queries)) >= 380
+    assert len(known_texts(town_encoder, queries)) >= 380
 
 
 def test_texts_for_an_encoder_are_unseen_and_the_same_for_the_same_seed(town_encoder, tmp_path):

@@ -16,7 +16,7 @@ from engine.lab.tuning.evaluation import evaluate
 from engine.lab.tuning.measure import measure_layout, prepare_tuner
 from engine.lab.tuning.simulate import simulate, simulate_cache
 from engine.lab.tuning.tuner import LayoutSetting
-from engine.layout.placement import PLACEMENTS
+from engine.layout import PLACEMENTS
 from engine.search.ground_truth import reading
 from engine.system import no_progress
 from testing.tuned import QUERIES, WORLD, made, tuner_of, tuner_small

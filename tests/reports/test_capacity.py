@@ -17,17 +17,16 @@ from engine.frames.columns import PLAIN
 from engine.reports import capacity, shard_sizes
 from engine.reports.capacity import format_plan, plan_shards
 from engine.routing.calibration import Calibration
-from engine.routing.model import FRAMES, Learned, Ranking, learn, write_learned
-from engine.routing.query_bank import MOST_TEXTS, Bank
-from engine.routing.scorer import Linear
+from engine.routing.model import MAX_BANK_FRAMES, Ranking, RoutingModel, fit_routing_model, write_routing_model
+from engine.routing.query_bank import MAX_BANK_TEXTS, QueryBank
+from engine.routing.scorer import LinearModel
 from engine.storage import segment
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
 from engine.system.units import parse_bytes
-from engine.vectors import cells as cells_module
-from engine.vectors.cells import choose_n_cells, train, write_cells
-from engine.vectors.lists import CODECS
+from engine.vectors import CODECS
+from engine.vectors.cells import choose_n_cells, train_cells, write_cells
 from testing.worlds import fill, make_video, queries
 
 MB, GB = 1 << 20, 1 << 30
@@ -142,17 +141,20 @@ def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
     new, frames = make_video(0, n, dim)
     frames = replace(frames, tags=())
     vectors = prepare_rows(frames, dim, "ip", store)
-    cells = train(vectors.astype(np.float32), n_cells, codec, 1, two_level=False)
+    cells = train_cells(vectors.astype(np.float32), n_cells, codec, 1, two_level=False)
     columns = columns_of([new], np.zeros(1, np.int32), 0, frames, vectors, cells)
     row = write_segment(folder / "1", 1, 0, columns, vectors.__getitem__, cells, codec, "ip", datetime(2024, 5, 1))
     write_cells(folder / "cells", cells)
-    routing = Linear(np.zeros((n_cells, dim), np.float32), np.zeros(n_cells, np.float32))
-    images = queries(FRAMES, dim)
+    routing = LinearModel(np.zeros((n_cells, dim), np.float32), np.zeros(n_cells, np.float32))
+    images = queries(MAX_BANK_FRAMES, dim)
     text, image = (
         Ranking(routing, None, lambda bank=bank: bank, lambda bank=bank: np.zeros((n_cells, len(bank.vectors)), "f4"))
-        for bank in (Bank.of(queries(MOST_TEXTS, dim), "test"), Bank(images, np.zeros(FRAMES, np.int8), FRAMES, ""))
+        for bank in (
+            QueryBank.of(queries(MAX_BANK_TEXTS, dim), "test"),
+            QueryBank(images, np.zeros(MAX_BANK_FRAMES, np.int8), MAX_BANK_FRAMES, ""),
+        )
     )
-    write_learned(folder / "router", Learned(text, lambda: image, Calibration((), n), n, n))
+    write_routing_model(folder / "router", RoutingModel(text, lambda: image, Calibration((), n), n, n))
     return Segment(folder / "1", row, dim, "ip", codec)
 
 
@@ -199,7 +201,8 @@ def test_a_shard_of_several_segments_is_planned_as_a_build_makes_it(tmp_path, mo
     monkeypatch.setattr(segment, "MAX_SEGMENT_NBYTES", 12_500 * 2 * dim)
     samples = []
     monkeypatch.setattr(
-        cells_module, "train", lambda sample, *rest, **told: samples.append(sample) or train(sample, *rest, **told)
+        "engine.storage.build.train_cells",
+        lambda sample, *rest, **told: samples.append(sample) or train_cells(sample, *rest, **told),
     )
     new, frames = make_video(0, n, dim)
     video = new, replace(frames, tags=())
@@ -219,11 +222,11 @@ def test_fitting_the_router_takes_the_memory_that_is_planned_for_it(n_cells):
     n, dim = 10_000, 16
     rows = np.random.default_rng(0).normal(size=(n, dim)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    cells = train(rows.copy(), n_cells, "sq8", 1, two_level=True)
+    cells = train_cells(rows.copy(), n_cells, "sq8", 1, two_level=True)
     cell = cells.assign(rows)
-    bank, places = Bank.of(queries(MOST_TEXTS, dim), "test"), np.arange(0, n, n // 256)[:256]
+    bank, places = QueryBank.of(queries(MAX_BANK_TEXTS, dim), "test"), np.arange(0, n, n // 256)[:256]
     tracemalloc.start()
-    learn(bank, cells, np.bincount(cell, minlength=n_cells), [(rows, cell)], rows[places], places, n)
+    fit_routing_model(bank, cells, np.bincount(cell, minlength=n_cells), [(rows, cell)], rows[places], places, n)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # What the rows themselves, columns and centroids take is planned besides.

@@ -27,7 +27,7 @@ def curve(k: int, *recalls: float, kind: str = "text", scale: float = 1.0) -> Cu
 
 @pytest.fixture(scope="module")
 def made():
-    """Judges, what cells promise them with errors, and where their answers lie."""
+    """Held-out queries, predicted scores with errors, and where their answers lie."""
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 60, N_CELLS).astype(np.int64)
     rows[:3] = 0
@@ -40,23 +40,25 @@ def made():
     seen = np.full((JUDGES, N_CELLS), -np.inf, np.float32)
     for number in np.flatnonzero(rows):
         seen[:, number] = score[:, cell == number].max(axis=1)
-    promised = truth + 0.3 * rng.normal(size=truth.shape).astype(np.float32)
-    of_groups = np.stack([promised[:, group_of == g].max(axis=1) for g in range(N_GROUPS)], axis=1)
-    return rows, group_of, promised, of_groups, answers, seen
+    predicted = truth + 0.3 * rng.normal(size=truth.shape).astype(np.float32)
+    of_groups = np.stack([predicted[:, group_of == g].max(axis=1) for g in range(N_GROUPS)], axis=1)
+    return rows, group_of, predicted, of_groups, answers, seen
 
 
 def curves(made, *, groups: bool = True) -> list[Curve]:
-    rows, group_of, promised, of_groups, answers, seen = made
+    rows, group_of, predicted, of_groups, answers, seen = made
     none = np.empty(0, np.int32)
-    return calibrate("text", promised, of_groups if groups else None, group_of if groups else none, rows, answers, seen)
+    return calibrate(
+        "text", predicted, of_groups if groups else None, group_of if groups else none, rows, answers, seen
+    )
 
 
 def delivered(made, curve: Curve, at: Point) -> tuple[float, float, float]:
     """Recall, rows scanned and cells probed on average where a search stops at a point, worked out one judge at a time."""
-    rows, group_of, promised, of_groups, answers, _ = made
+    rows, group_of, predicted, of_groups, answers, _ = made
     found = []
     for i in range(JUDGES):
-        scores = np.where(rows > 0, promised[i], -np.inf)
+        scores = np.where(rows > 0, predicted[i], -np.inf)
         if at.n_groups:
             best = np.argsort(-of_groups[i])[: at.n_groups]
             scores = np.where(np.isin(group_of, best), scores, -np.inf)
@@ -104,11 +106,11 @@ def test_answers_deeper_than_a_tenth_of_the_rows_are_not_calibrated(made):
 
 
 def test_answers_that_no_collection_of_this_size_has_are_not_calibrated(made):
-    rows, group_of, promised, of_groups, answers, seen = made
+    rows, group_of, predicted, of_groups, answers, seen = made
     short = answers[:, :50].copy()
-    assert [each.k for each in calibrate("text", promised, of_groups, group_of, rows, short, seen)] == [10, 100]
+    assert [each.k for each in calibrate("text", predicted, of_groups, group_of, rows, short, seen)] == [10, 100]
     short[3, 7:] = -1
-    assert calibrate("text", promised, of_groups, group_of, rows, short, seen) == []
+    assert calibrate("text", predicted, of_groups, group_of, rows, short, seen) == []
 
 
 class TestBetween:

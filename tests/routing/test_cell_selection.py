@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.routing.calibration import Stop
+from engine.routing.calibration import StopRule
 from engine.routing.cell_selection import GROUP_SHARE, Route, default_n_probe, groups_for
-from engine.routing.scorer import by_centroid, by_spread, worth
-from engine.vectors import cells as cells_module
-from engine.vectors.lists import scores_of
+from engine.routing.scorer import centroid_scorer, spread_scorer, worth
+from engine.vectors import train_cells
+from engine.vectors.flat import scores_of
 from testing.worlds import queries
 
 METRICS = ["ip", "l2"]
@@ -21,25 +21,25 @@ METRICS = ["ip", "l2"]
 
 def routed(asked, cells, metric, n_probe):
     """Cells by their centroids, as wide as so many cells to probe want."""
-    scorer = by_centroid(cells, metric)
+    scorer = centroid_scorer(cells, metric)
     return Route.of(asked, scorer, groups_for(scorer.n_groups, len(cells), n_probe))
 
 
 def above(cells, rows):
     """By how much the best of each cell is expected above its centroid."""
-    return by_spread(cells, rows).cells.biases
+    return spread_scorer(cells, rows).cells.biases
 
 
 @pytest.fixture(scope="module")
 def flat_cells():
     sample = np.random.default_rng(1).normal(size=(400, 8)).astype(np.float32)
-    return cells_module.train(sample, 40, "sq8", 1, two_level=False)
+    return train_cells(sample, 40, "sq8", 1, two_level=False)
 
 
 @pytest.fixture(scope="module")
 def grouped():
     sample = np.random.default_rng(1).normal(size=(2000, 8)).astype(np.float32)
-    return cells_module.train(sample, 144, "sq8", 1, two_level=True)
+    return train_cells(sample, 144, "sq8", 1, two_level=True)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -124,7 +124,7 @@ def test_cells_worth_more_than_the_threshold_are_probed_and_more_until_enough_ro
     occupied = [c for c in range(len(held)) if held[c]]
     if not occupied:
         return  # A search that nothing passes routes nowhere.
-    chosen = Route(scores, np.zeros(m, np.int64)).until(Stop(0, threshold, temperature), held, log_held, wanted)
+    chosen = Route(scores, np.zeros(m, np.int64)).until(StopRule(0, threshold, temperature), held, log_held, wanted)
     for i in range(m):
         mine = chosen[i][chosen[i] >= 0].tolist()
         values = worth(np.where(held > 0, scores[i], -np.inf)[None], log_held, temperature)[0]
@@ -142,7 +142,7 @@ def test_cells_worth_more_than_the_threshold_are_probed_and_more_until_enough_ro
 def test_groups_that_were_not_looked_into_are_stopped_at_unless_rows_are_wanting():
     route = Route(np.array([[-np.inf, 3.0, -np.inf, 1.0]], np.float32), np.array([2]))
     held = np.array([5, 5, 5, 5])
-    stop = Stop(1, -100.0, 1.0)
+    stop = StopRule(1, -100.0, 1.0)
     assert route.until(stop, held, np.log(held).astype(np.float32), 10).tolist() == [[1, 3]]
     more = route.until(stop, held, np.log(held).astype(np.float32), 15)[0].tolist()
     assert more[:2] == [1, 3]
@@ -153,7 +153,7 @@ def test_a_batch_stops_each_query_where_it_would_stop_alone():
     rng = np.random.default_rng(3)
     scores, held = rng.normal(size=(6, 40)).astype(np.float32), rng.integers(1, 9, 40)
     logs = np.log(held).astype(np.float32)
-    stop = Stop(0, -4.0, 0.5)
+    stop = StopRule(0, -4.0, 0.5)
     together = Route(scores, np.zeros(6, np.int64)).until(stop, held, logs, 5)
     widths = set()
     for i in range(6):
@@ -173,9 +173,9 @@ def test_the_best_of_a_wide_cell_is_expected_further_above_its_centroid(flat_cel
     told = above(flat_cells, rows)
     deviation = np.sqrt(flat_cells.spread / flat_cells.centroids.shape[1])
     np.testing.assert_allclose(told, deviation * np.sqrt(2 * np.log(50)), rtol=1e-5)
-    plain = by_centroid(flat_cells, "ip").of_cells(queries(3))
+    plain = centroid_scorer(flat_cells, "ip").score_cells(queries(3))
     np.testing.assert_allclose(
-        by_spread(flat_cells, rows).of_cells(queries(3)) - plain, np.tile(told, (3, 1)), atol=1e-6
+        spread_scorer(flat_cells, rows).score_cells(queries(3)) - plain, np.tile(told, (3, 1)), atol=1e-6
     )
 
 
@@ -191,13 +191,13 @@ def test_expecting_the_best_above_the_centroid_finds_more_than_centroids_alone()
     spread = rng.uniform(0.1, 1.5, 40)
     kind = rng.integers(0, 40, 8000)
     rows = (centres[kind] + spread[kind, None] * rng.normal(size=(8000, 16))).astype(np.float32)
-    cells = cells_module.train(rows, 64, "sq8", 1, two_level=False)
+    cells = train_cells(rows, 64, "sq8", 1, two_level=False)
     cell = cells.assign(rows)
     counts = np.bincount(cell, minlength=64).astype(np.int64)
     asked = rng.normal(size=(200, 16)).astype(np.float32)
     best = cell[np.argsort(-(asked @ rows.T), axis=1)[:, :10]]
     found = {}
-    for scorer in (by_centroid(cells, "ip"), by_spread(cells, counts)):
+    for scorer in (centroid_scorer(cells, "ip"), spread_scorer(cells, counts)):
         chosen = Route.of(asked, scorer, 0).choose(counts, 6, 1)
         found[scorer.name] = np.mean([np.isin(best[i], chosen[i]).mean() for i in range(200)])
     assert found["spread"] > found["centroid"] + 0.02

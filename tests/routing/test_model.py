@@ -1,10 +1,12 @@
-"""The learned router of a collection: what it finds, what it promises to find, and how it goes on as frames come and go."""
+"""The routing model of a collection: what it finds, the recall it expects, and how it goes on as frames come and go."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from dataclasses import replace
+from itertools import cycle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +14,15 @@ import pytest
 from engine.collection import Collection
 from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CorruptData
-from engine.routing.model import FRAMES, Learned, fitted_bank, read_learned, write_learned
-from engine.routing.query_bank import FOLDS, Bank
-from engine.routing.regression import fit
+from engine.routing.model import MAX_BANK_FRAMES, RoutingModel, fitted_bank, read_routing_model, write_routing_model
+from engine.routing.query_bank import FOLDS, QueryBank
+from engine.routing.regression import fit_routing_vectors
 from engine.storage.snapshot import Snapshot
 from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import DIM, Flat, assert_answers, fill, flip, folders, make_video, queries
 
+# With seven arrays a kind, each array is damaged in one way for texts and in the other for images below.
 FILES = [
     f"{kind}_{name}"
     for kind in ("text", "image")
@@ -32,7 +35,7 @@ BANK = queries(60)
 SMALL = [make_video(i, 60) for i in range(5)]
 
 
-def router_of(collection: Collection) -> Learned | None:
+def router_of(collection: Collection) -> RoutingModel | None:
     with collection.reading() as snapshot:
         return snapshot.router
 
@@ -42,7 +45,7 @@ def cells_of(collection: Collection) -> Cells | None:
         return snapshot.cells
 
 
-def brute_best(collection: Collection) -> tuple[Learned, np.ndarray]:
+def brute_best(collection: Collection) -> tuple[RoutingModel, np.ndarray]:
     """The router, and the best score in each cell for each of its queries over all live frames."""
     with collection.reading() as snapshot:
         router, n_cells = snapshot.router, len(snapshot.cells)
@@ -143,7 +146,7 @@ class TestRecall:
             assert (trace.method, trace.expected_recall, trace.router) == ("exact", 1.0, "")
 
     @pytest.mark.parametrize("how", [{"n_probe": 30}, {"n_probe": 30, "router": "learned"}])
-    def test_so_many_cells_promise_no_recall(self, city, asked, how):
+    def test_a_fixed_number_of_cells_comes_with_no_expected_recall(self, city, asked, how):
         trace = city.search(asked[0], **how).trace
         assert (trace.n_probe, trace.router, trace.expected_recall) == (30, "learned", None)
 
@@ -184,7 +187,7 @@ def test_few_frames_are_scanned_where_the_route_is_auto_and_the_trace_says_why(t
 
 
 class TestWithoutABank:
-    def test_texts_go_by_spread_and_no_recall_is_promised(self, tmp_path):
+    def test_texts_go_by_spread_and_no_recall_is_predicted(self, tmp_path):
         with fill(tmp_path / "c", SMALL, n_cells=16) as collection:
             trace = collection.search(queries(1)[0], 5).trace
             assert (trace.method, trace.router, trace.expected_recall) == ("routed", "spread", None)
@@ -202,28 +205,25 @@ class TestWithoutABank:
             assert collection.search(queries(1)[0], 5).trace.router == "centroid"
             assert router_of(collection) is None
 
-    @pytest.mark.parametrize(
-        ("wrong", "why"),
-        [
+    def test_queries_that_cannot_serve_are_refused_and_nothing_is_built(self, small):
+        before = small.generation
+        for wrong, why in (
             (queries(40, DIM + 1), "one row of 8 numbers"),
             (queries(1)[0], "one row of 8 numbers"),
             (queries(31), "too few"),
             (np.zeros((40, DIM)), "all zeros"),
             (np.full((40, DIM), np.nan), "not a finite number"),
-        ],
-    )
-    def test_queries_that_cannot_serve_are_refused_and_nothing_is_built(self, small, wrong, why):
-        before = small.generation
-        with pytest.raises(ValueError, match=why):
-            small.build(queries=wrong)
-        assert small.generation == before
+        ):
+            with pytest.raises(ValueError, match=why):
+                small.build(queries=wrong)
+            assert small.generation == before
 
 
 class TestWritingAndReading:
     def test_a_router_comes_back_as_it_was(self, small, tmp_path):
         router = router_of(small)
-        hashes, about = write_learned(tmp_path / "r", router)
-        back = read_learned(tmp_path / "r", hashes, json.loads(json.dumps(about)), cells_of(small))
+        hashes, about = write_routing_model(tmp_path / "r", router)
+        back = read_routing_model(tmp_path / "r", hashes, json.loads(json.dumps(about)), cells_of(small))
         np.testing.assert_array_equal(back.text.cells.vectors, router.text.cells.vectors)
         np.testing.assert_array_equal(back.text.cells.biases, router.text.cells.biases)
         np.testing.assert_array_equal(back.text.best, router.text.best)
@@ -236,13 +236,12 @@ class TestWritingAndReading:
 
     def test_groups_come_back_as_they_were(self, city, tmp_path):
         router = router_of(city)
-        hashes, about = write_learned(tmp_path / "r", router)
-        back = read_learned(tmp_path / "r", hashes, about, cells_of(city))
+        hashes, about = write_routing_model(tmp_path / "r", router)
+        back = read_routing_model(tmp_path / "r", hashes, about, cells_of(city))
         np.testing.assert_array_equal(back.text.groups.vectors, router.text.groups.vectors)
         np.testing.assert_array_equal(back.text.groups.biases, router.text.groups.biases)
 
-    @pytest.mark.parametrize("name", FILES)
-    @pytest.mark.parametrize("harm", [flip, lambda path: path.unlink()], ids=["flipped", "gone"])
+    @pytest.mark.parametrize(("name", "harm"), list(zip(FILES, cycle([flip, Path.unlink]), strict=False)))
     def test_a_damaged_file_is_named_by_what_reads_it_and_leaves_exact_search(self, small, tmp_path, name, harm):
         shutil.copytree(small.path, tmp_path / "damaged")
         (path,) = tmp_path.glob(f"damaged/routers/*/{name}.npy")
@@ -266,7 +265,7 @@ class TestGoingOn:
     def test_after_a_build_the_best_are_those_of_brute_force(self, small):
         router, best = brute_best(small)
         np.testing.assert_allclose(router.text.best, best, atol=2e-3)
-        again = fit(router.bank.vectors, best, self.cells(small).centroids)
+        again = fit_routing_vectors(router.bank.vectors, best, self.cells(small).centroids)
         np.testing.assert_allclose(router.text.cells.vectors, again.vectors, atol=2e-3)
 
     def test_frames_that_come_are_taken_in_and_the_files_before_are_swept(self, small):
@@ -276,7 +275,7 @@ class TestGoingOn:
         assert (router.n_frames, router.next_frame) == (340, 340)
         assert (router.text.best > before).any()
         np.testing.assert_allclose(router.text.best, best, atol=2e-3)
-        again = fit(router.bank.vectors, best, self.cells(small).centroids)
+        again = fit_routing_vectors(router.bank.vectors, best, self.cells(small).centroids)
         np.testing.assert_allclose(router.text.cells.vectors, again.vectors, atol=5e-3)
         np.testing.assert_allclose(router.text.cells.biases, again.biases, atol=5e-3)
         assert len(folders(small, "routers")) == 1
@@ -311,7 +310,7 @@ class TestGoingOn:
             assert cells.two_level
             np.testing.assert_allclose(router.text.best, best, atol=2e-3)
             starts = np.searchsorted(cells.group_of, np.arange(len(cells.group_centroids)))
-            again = fit(router.bank.vectors, np.maximum.reduceat(best, starts), cells.group_centroids)
+            again = fit_routing_vectors(router.bank.vectors, np.maximum.reduceat(best, starts), cells.group_centroids)
             np.testing.assert_allclose(router.text.groups.vectors, again.vectors, atol=5e-3)
 
     def test_growth_makes_the_calibration_stale_and_a_build_renews_it(self, small):
@@ -458,8 +457,8 @@ def test_damaged_queries_that_were_given_must_be_given_again(small):
 
 @pytest.mark.parametrize(("room", "n_texts"), [(90, 90), (250, 200)])
 def test_a_bank_is_cut_to_what_the_best_scores_leave_room_for_pairs_first(monkeypatch, room, n_texts):
-    monkeypatch.setattr("engine.routing.model.BEST_NBYTES", 4 * 100 * (room + FRAMES))
-    bank = Bank.of(queries(200), "test")
+    monkeypatch.setattr("engine.routing.model.MAX_BEST_NBYTES", 4 * 100 * (room + MAX_BANK_FRAMES))
+    bank = QueryBank.of(queries(200), "test")
     assert fitted_bank(bank, 1) is bank
     cut = fitted_bank(bank, 100)
     assert (len(cut.vectors), cut.n_texts, cut.source) == (room, n_texts, "test")

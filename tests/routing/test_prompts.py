@@ -13,9 +13,9 @@ import pytest
 
 from data.recipes import prompts as recipe
 from engine.errors import EngineError
-from engine.routing.prompts import LEAST, PROMPTS, fingerprint, read_prompts
+from engine.routing.prompts import MIN_PROMPTS, PROMPTS, fingerprint, read_prompts
 
-ENOUGH = "\n".join(f"prompt {number}" for number in range(LEAST))
+ENOUGH = "\n".join(f"prompt {number}" for number in range(MIN_PROMPTS))
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,8 @@ def test_the_recipe_needs_the_standard_library_only():
         assert {full.split(".")[0] for full in found} <= {*sys.stdlib_module_names, "data"}
 
 
-@pytest.mark.parametrize(
-    ("noun", "one", "many"),
-    [
+def test_nouns_get_their_article_and_plural():
+    for noun, one, many in (
         ("axe", "an axe", "axes"),
         ("X-ray image", "an X-ray image", "X-ray images"),
         ("university campus", "a university campus", "university campuses"),
@@ -101,11 +100,9 @@ def test_the_recipe_needs_the_standard_library_only():
         ("water buffalo", "a water buffalo", "water buffalo"),
         ("bread knife", "a bread knife", "bread knives"),
         ("strawberry", "a strawberry", "strawberries"),
-    ],
-)
-def test_nouns_get_their_article_and_plural(noun, one, many):
-    assert recipe.an(noun) == one
-    assert recipe.plural(noun) == many
+    ):
+        assert recipe.an(noun) == one
+        assert recipe.plural(noun) == many
 
 
 class TestReading:
@@ -120,7 +117,7 @@ class TestReading:
             (None, "cannot be read"),
             ("caf\u00e9\n".encode("latin-1") * 40, "not UTF-8"),
             (b"", "too few, 0"),
-            (ENOUGH.rpartition("\n")[0].encode(), f"too few, {LEAST - 1}"),
+            (ENOUGH.rpartition("\n")[0].encode(), f"too few, {MIN_PROMPTS - 1}"),
         ],
     )
     def test_a_bad_file_is_told_in_one_sentence(self, tmp_path, content, told):

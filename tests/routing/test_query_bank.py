@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from engine.routing.prompts import read_prompts
-from engine.routing.query_bank import FOLDS, LEAST_TEXTS, MOST_TEXTS, Bank, of_prompts, prompts_source, unit
+from engine.routing.query_bank import FOLDS, MAX_BANK_TEXTS, MIN_BANK_TEXTS, QueryBank, bank_of_prompts, prompts_source
 from engine.system import no_progress
+from engine.vectors import unit
 from testing.worlds import queries
 
 DIM = 12
@@ -17,7 +18,7 @@ NONE = np.empty((0, DIM), np.float32)
 
 @pytest.fixture(scope="module")
 def bank():
-    return Bank.of(queries(203, DIM), "test")
+    return QueryBank.of(queries(203, DIM), "test")
 
 
 class Words:
@@ -77,47 +78,47 @@ class TestBank:
     def test_the_first_texts_stand_for_all_of_them_however_they_were_ordered(self):
         ordered = queries(400, DIM)
         ordered = ordered[np.argsort(ordered[:, 0])]
-        bank = Bank.of(ordered, "ordered")
+        bank = QueryBank.of(ordered, "ordered")
         first, all_of_them = bank.vectors[:100, 0].mean(), bank.vectors[:400, 0].mean()
         assert abs(first - all_of_them) < 0.15 * unit(ordered)[:, 0].std() * 3
         assert unit(ordered)[:100, 0].mean() < all_of_them - 0.2
 
     def test_of_many_texts_a_selection_serves(self):
-        bank = Bank.of(queries(MOST_TEXTS + 500, DIM), "many")
-        assert bank.n_texts == MOST_TEXTS
+        bank = QueryBank.of(queries(MAX_BANK_TEXTS + 500, DIM), "many")
+        assert bank.n_texts == MAX_BANK_TEXTS
 
     def test_the_same_text_twice_counts_once_so_that_none_is_judged_by_itself(self):
         asked = queries(100, DIM)
-        bank = Bank.of(np.concatenate([asked, 3 * asked[:50]]), "repeated")
+        bank = QueryBank.of(np.concatenate([asked, 3 * asked[:50]]), "repeated")
         assert bank.n_texts == 100
         np.testing.assert_allclose(np.sort(bank.vectors[:100], axis=0), np.sort(unit(asked), axis=0), atol=1e-6)
 
     def test_the_same_texts_give_the_same_bank(self, bank):
-        again = Bank.of(queries(203, DIM), "test")
+        again = QueryBank.of(queries(203, DIM), "test")
         np.testing.assert_array_equal(again.vectors, bank.vectors)
         np.testing.assert_array_equal(again.fold, bank.fold)
 
     def test_texts_that_point_in_opposite_directions_make_no_pair(self):
         axis = np.eye(DIM, dtype=np.float32)[0]
-        rows = np.concatenate([queries(LEAST_TEXTS, DIM), [axis], [-axis]]).astype(np.float32)
-        bank = Bank.of(rows, "opposites")
+        rows = np.concatenate([queries(MIN_BANK_TEXTS, DIM), [axis], [-axis]]).astype(np.float32)
+        bank = QueryBank.of(rows, "opposites")
         assert np.isfinite(bank.vectors).all()
 
-    @pytest.mark.parametrize("n", [0, 1, LEAST_TEXTS - 1])
+    @pytest.mark.parametrize("n", [0, 1, MIN_BANK_TEXTS - 1])
     def test_too_few_are_refused_by_number(self, n):
-        with pytest.raises(ValueError, match=f"^{n} queries are too few .* give {LEAST_TEXTS} or more"):
-            Bank.of(queries(40, DIM)[:n], "few")
+        with pytest.raises(ValueError, match=f"^{n} queries are too few .* give {MIN_BANK_TEXTS} or more"):
+            QueryBank.of(queries(40, DIM)[:n], "few")
 
     def test_one_text_many_times_is_too_few(self):
         with pytest.raises(ValueError, match=r"^1 queries are too few"):
-            Bank.of(np.ones((100, DIM), np.float32), "one")
+            QueryBank.of(np.ones((100, DIM), np.float32), "one")
 
     @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
     def test_a_vector_without_a_direction_is_refused(self, bad):
         rows = queries(50, DIM)
         rows[7] = bad
         with pytest.raises(ValueError, match="all zeros or holds a value that is not a finite number"):
-            Bank.of(rows, "bad")
+            QueryBank.of(rows, "bad")
 
 
 class TestQueryMetric:
@@ -129,7 +130,7 @@ class TestQueryMetric:
 
     def test_queries_that_are_all_alike_still_give_one(self):
         rows = np.ones((40, DIM), np.float32) + 1e-3 * queries(40, DIM)
-        assert np.linalg.eigvalsh(Bank.of(rows, "alike").query_metric().astype(np.float64)).min() > 0.05
+        assert np.linalg.eigvalsh(QueryBank.of(rows, "alike").query_metric().astype(np.float64)).min() > 0.05
 
     def test_it_is_the_covariance_scaled_to_mean_one_and_drawn_towards_a_sphere(self, bank):
         covariance = np.cov(bank.vectors.T.astype(np.float64))
@@ -141,10 +142,10 @@ class TestQueryMetric:
 class TestPrompts:
     def test_those_whose_words_an_encoder_knows_make_a_bank(self):
         encoder, told = Words(lambda text: "dog" not in text), []
-        bank = of_prompts(encoder, "source", NONE, lambda stage, done, total: told.append(done / total))
+        bank = bank_of_prompts(encoder, "source", NONE, lambda stage, done, total: told.append(done / total))
         assert bank is not None
         assert bank.source == "source"
-        assert len(encoder.seen) == MOST_TEXTS
+        assert len(encoder.seen) == MAX_BANK_TEXTS
         assert not any("dog" in text for text in encoder.seen)
         assert any("dog" in text for text in read_prompts())
         assert told[0] == 0
@@ -153,19 +154,19 @@ class TestPrompts:
 
     def test_an_encoder_that_cuts_long_texts_is_not_asked_for_them(self):
         encoder = Words(longest=20)
-        of_prompts(encoder, "source", NONE, no_progress)
+        bank_of_prompts(encoder, "source", NONE, no_progress)
         assert encoder.seen
         assert max(len(text) for text in encoder.seen) <= 20
 
     def test_an_encoder_that_does_not_tell_is_taken_at_its_word(self):
         encoder = Words()
         encoder.unknown_words = encoder.too_long = None
-        assert of_prompts(encoder, "source", NONE, no_progress) is not None
+        assert bank_of_prompts(encoder, "source", NONE, no_progress) is not None
 
     def test_an_encoder_that_knows_too_few_of_them_gives_no_bank(self):
-        known = set(read_prompts()[: LEAST_TEXTS - 1])
+        known = set(read_prompts()[: MIN_BANK_TEXTS - 1])
         encoder = Words(known.__contains__)
-        assert of_prompts(encoder, "source", NONE, no_progress) is None
+        assert bank_of_prompts(encoder, "source", NONE, no_progress) is None
         assert not encoder.seen
 
     def test_a_bank_of_prompts_is_named_after_the_prompts_and_the_encoder(self):

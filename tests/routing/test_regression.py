@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.routing import regression
-from engine.routing.query_bank import FOLDS, Bank
-from engine.routing.regression import DEEPEST, RIDGE, Answers, Best, best_of_groups, fit, predict_unseen
+from engine.routing.query_bank import FOLDS, QueryBank
+from engine.routing.regression import (
+    MAX_DEPTH,
+    RIDGE,
+    AnswerCells,
+    BestScores,
+    best_of_groups,
+    fit_routing_vectors,
+    predict_held_out,
+)
 from testing.worlds import queries
 
 DIM, N_CELLS = 6, 11
@@ -42,7 +50,7 @@ def blocks(rows, cell, sizes):
 @pytest.fixture(scope="module")
 def told():
     """A bank, the best that cells held for it, and their centroids."""
-    bank = Bank.of(queries(60, DIM), "test")
+    bank = QueryBank.of(queries(60, DIM), "test")
     rows, cell = rows_in_cells(500)
     centroids = np.stack([rows[cell == c].mean(axis=0) if (cell == c).any() else np.ones(DIM) for c in range(N_CELLS)])
     return bank, best_by_hand(bank.vectors, rows, cell), centroids.astype(np.float32)
@@ -58,7 +66,7 @@ def test_the_best_of_each_cell_is_that_of_brute_force_however_rows_stream_by(n, 
     asked, (rows, cell) = queries(9, DIM), rows_in_cells(n, n)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regression, "_ROWS", step)
-        best = Best(asked, N_CELLS)
+        best = BestScores(asked, N_CELLS)
         for block in blocks(rows, cell, sizes):
             best.add(*block)
     np.testing.assert_allclose(best.scores, best_by_hand(asked, rows, cell), rtol=1e-5, atol=1e-6)
@@ -68,7 +76,7 @@ def test_what_is_known_of_earlier_rows_is_gone_on_from_and_not_changed():
     asked, (rows, cell) = queries(9, DIM), rows_in_cells(200)
     known = best_by_hand(asked, rows[:120], cell[:120]).astype(np.float16)
     before = known.copy()
-    best = Best(asked, N_CELLS, known)
+    best = BestScores(asked, N_CELLS, known)
     best.add(rows[120:], cell[120:])
     np.testing.assert_allclose(best.scores, best_by_hand(asked, rows, cell), rtol=2e-3, atol=1e-3)
     np.testing.assert_array_equal(known, before)
@@ -87,8 +95,8 @@ def test_the_cells_of_exact_answers_are_those_of_brute_force_without_the_own_row
     own = np.random.default_rng(seed).integers(-1, max(1, n), 8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regression, "_ROWS", step)
-        patch.setattr(regression, "DEEPEST", depth)
-        answers = Answers(asked, own)
+        patch.setattr(regression, "MAX_DEPTH", depth)
+        answers = AnswerCells(asked, own)
         for block in blocks(rows, cell, sizes):
             answers.add(*block)
         found = answers.cells()
@@ -103,18 +111,18 @@ def test_the_cells_of_exact_answers_are_those_of_brute_force_without_the_own_row
 
 
 def test_fewer_rows_than_the_deepest_answer_leave_the_rest_open():
-    answers = Answers(queries(3, DIM))
+    answers = AnswerCells(queries(3, DIM))
     answers.add(*rows_in_cells(7))
     found = answers.cells()
-    assert found.shape == (3, DEEPEST)
+    assert found.shape == (3, MAX_DEPTH)
     assert ((found >= 0).sum(axis=1) == 7).all()
-    assert (Answers(queries(3, DIM)).cells() == -1).all()
+    assert (AnswerCells(queries(3, DIM)).cells() == -1).all()
 
 
 class TestFit:
     def test_it_is_plain_ridge_on_what_the_best_adds_to_the_centroid(self, told):
         bank, best, centroids = told
-        fitted = fit(bank.vectors, best, centroids)
+        fitted = fit_routing_vectors(bank.vectors, best, centroids)
         q = bank.vectors.astype(np.float64)
         for number in range(N_CELLS):
             extra = best[number] - q @ centroids[number]
@@ -125,10 +133,10 @@ class TestFit:
             np.testing.assert_allclose(fitted.vectors[number], centroids[number] + slope, atol=1e-4)
             assert fitted.biases[number] == pytest.approx(extra.mean() - slope @ q.mean(axis=0), abs=1e-4)
 
-    def test_an_empty_cell_promises_what_its_centroid_does(self, told):
+    def test_an_empty_cell_predicted_scores_what_its_centroid_does(self, told):
         bank, best, centroids = told
         assert not np.isfinite(best[-1]).any()
-        fitted = fit(bank.vectors, best, centroids)
+        fitted = fit_routing_vectors(bank.vectors, best, centroids)
         np.testing.assert_allclose(fitted.vectors[-1], centroids[-1], atol=1e-6)
         assert fitted.biases[-1] == pytest.approx(0, abs=1e-6)
 
@@ -137,15 +145,15 @@ class TestFit:
         rng = np.random.default_rng(1)
         vectors, biases = rng.normal(size=(N_CELLS, DIM)), rng.normal(size=N_CELLS)
         best = (vectors @ bank.vectors.T + biases[:, None]).astype(np.float32)
-        fitted = fit(bank.vectors, best, centroids)
-        np.testing.assert_allclose(fitted.of(bank.vectors).T, best, atol=0.1)
+        fitted = fit_routing_vectors(bank.vectors, best, centroids)
+        np.testing.assert_allclose(fitted.scores(bank.vectors).T, best, atol=0.1)
         # Less than a constant would leave, by far.
-        assert np.std(fitted.of(bank.vectors).T - best) < 0.05 * np.std(best - best.mean(axis=1, keepdims=True))
+        assert np.std(fitted.scores(bank.vectors).T - best) < 0.05 * np.std(best - best.mean(axis=1, keepdims=True))
 
     def test_cells_are_fitted_alike_in_steps_and_at_once(self, told, monkeypatch):
-        whole = fit(*self.of(told))
+        whole = fit_routing_vectors(*self.of(told))
         monkeypatch.setattr(regression, "_CELLS", 3)
-        stepped = fit(*self.of(told))
+        stepped = fit_routing_vectors(*self.of(told))
         np.testing.assert_allclose(stepped.vectors, whole.vectors, atol=1e-6)
         np.testing.assert_allclose(stepped.biases, whole.biases, atol=1e-6)
 
@@ -156,30 +164,30 @@ class TestFit:
 
 
 class TestUnseen:
-    def test_a_promise_is_that_of_a_fit_without_the_fold_of_the_query(self, told):
+    def test_a_predicted_score_is_that_of_a_fit_without_the_fold_of_the_query(self, told):
         bank, best, centroids = told
-        found = predict_unseen(bank.vectors, bank.fold, best, centroids, bank.n_texts)
+        found = predict_held_out(bank.vectors, bank.fold, best, centroids, bank.n_texts)
         assert found.shape == (bank.n_texts, N_CELLS)
         for part in range(FOLDS):
             others = bank.fold != part
             mine = np.flatnonzero(bank.fold[: bank.n_texts] == part)
-            refitted = fit(bank.vectors[others], best[:, others], centroids)
-            np.testing.assert_allclose(found[mine], refitted.of(bank.vectors[mine]), atol=2e-4)
+            refitted = fit_routing_vectors(bank.vectors[others], best[:, others], centroids)
+            np.testing.assert_allclose(found[mine], refitted.scores(bank.vectors[mine]), atol=2e-4)
 
     def test_the_own_fold_has_no_part_in_it(self, told):
         bank, best, centroids = told
-        clean = predict_unseen(bank.vectors, bank.fold, best, centroids, bank.n_texts)
+        clean = predict_held_out(bank.vectors, bank.fold, best, centroids, bank.n_texts)
         spoilt = best.copy()
         spoilt[:, bank.fold == 2] += 100
-        found = predict_unseen(bank.vectors, bank.fold, spoilt, centroids, bank.n_texts)
+        found = predict_held_out(bank.vectors, bank.fold, spoilt, centroids, bank.n_texts)
         mine = bank.fold[: bank.n_texts] == 2
         np.testing.assert_allclose(found[mine], clean[mine], atol=1e-4)
         assert np.abs(found[~mine][:, :-1] - clean[~mine][:, :-1]).min() > 0.1
 
     def test_fewer_judges_are_the_first_of_all(self, told):
         bank, best, centroids = told
-        every = predict_unseen(bank.vectors, bank.fold, best, centroids, bank.n_texts)
-        few = predict_unseen(bank.vectors, bank.fold, best, centroids, 9)
+        every = predict_held_out(bank.vectors, bank.fold, best, centroids, bank.n_texts)
+        few = predict_held_out(bank.vectors, bank.fold, best, centroids, 9)
         np.testing.assert_allclose(few, every[:9], atol=1e-5)
 
 

@@ -69,7 +69,7 @@ def test_each_cause_is_the_true_one(learned):
             for view in snapshot.views()
             for frame_id, cell in zip(view.segment.columns.frame_id, view.segment.columns.cell, strict=True)
         }
-        scores = snapshot.routing.scorers("text")["learned"].of_cells(asked)
+        scores = snapshot.routing.scorers("text")["learned"].score_cells(asked)
     seen: set[Cause] = set()
     for how in ({"n_probe": 2}, {"recall": 0.7}, {"recall": 0.9}, {"max_shards": 1, "recall": 0.95}):
         for i, query in enumerate(asked):

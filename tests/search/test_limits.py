@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from engine.layout.placement import PLACEMENTS
+from engine.layout import PLACEMENTS
 from engine.types import Filter, FrameBatch, ShardState
 from testing.worlds import DIM, VIDEOS, N, assert_answers, fill, make_video, queries
 
@@ -108,7 +108,7 @@ class TestLimits:
                 columns = shard.segments[0].segment.columns
                 matching[shard.shard] = columns.cell[(columns.video == number) & (columns.seconds < 20)]
             unit = (query / np.linalg.norm(query)).astype(np.float32)
-            scores = spread.of_cells(unit[None])[0]
+            scores = spread.score_cells(unit[None])[0]
             best = {shard: scores[mine].max() for shard, mine in matching.items() if len(mine)}
             trace = town.search(query, 1, n_probe=10**6, max_shards=1, where=where).trace
             (opened,) = [shard for shard in trace.shards if shard.cells]

@@ -17,7 +17,7 @@ from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
 from engine.storage.views import SegmentView, ShardView
-from engine.vectors.lists import CODECS, Found, scores_of
+from engine.vectors import CODECS, RowHits, scores_of
 from testing.worlds import DIM, flip, make_video, queries
 
 N = 40
@@ -47,7 +47,7 @@ def shards(tmp_path, metric):
 
 
 def answer(shard: ShardView, which, rows, scores, *, exact: bool) -> ShardAnswer:
-    found = Found(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
+    found = RowHits(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
     probe = Probe(Candidate(shard.segments[0], None, N, np.empty(0, np.int64)), np.asarray(which))
     return ShardAnswer(shard, (probe,), (found,))
 

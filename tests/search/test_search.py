@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from engine.collection import Collection
 from engine.errors import NotFound
-from engine.layout.placement import PLACEMENTS
+from engine.layout import PLACEMENTS
 from engine.types import Filter, FrameBatch, NewVideo
-from engine.vectors.lists import CODECS
+from engine.vectors.codecs import CODECS
 from testing.worlds import VIDEOS, Flat, N, assert_answers, fill, make_video, queries, segment_files
 
 

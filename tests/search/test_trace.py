@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.collection import Collection
-from engine.routing.scorer import by_spread
+from engine.routing.scorer import spread_scorer
 from engine.types import Filter, FrameBatch, ShardState
 from testing.worlds import DIM, VIDEOS, N, fill, make_video, queries, segment_files
 
@@ -37,7 +37,7 @@ class TestTrace:
             trace = town.search(query, 2, n_probe=3).trace
             rows = np.bincount(np.concatenate([each.cell for each in columns]), minlength=len(cells))
             unit = (query / np.linalg.norm(query)).astype(np.float32)
-            order = np.argsort(-by_spread(cells, rows).of_cells(unit[None])[0])
+            order = np.argsort(-spread_scorer(cells, rows).score_cells(unit[None])[0])
             probed = [c for c in order if rows[c]][: trace.n_probe]
             assert trace.n_probe == 3
             assert trace.vectors_scanned == sum(int(np.isin(each.cell, probed).sum()) for each in columns)

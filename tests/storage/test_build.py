@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.errors import CorruptData
-from engine.layout.placement import PLACEMENTS
+from engine.layout import PLACEMENTS
 from engine.storage import build as build_module
 from engine.storage import gather
 from engine.storage.build import draw_blueprint
@@ -16,7 +16,7 @@ from engine.storage.gather import Gathered
 from engine.storage.rows import prepare_rows
 from engine.storage.views import SegmentView
 from engine.system import no_progress
-from engine.vectors import cells as cells_module
+from engine.vectors import train_cells
 from testing.worlds import DIM, Flat, fill, make_video, snapshot_of
 
 VIDEOS = [make_video(i, 12) for i in range(4)]
@@ -100,9 +100,10 @@ class TestDraw:
 
     def test_the_sample_is_bounded_by_bytes_and_never_below_the_cells(self, snapshot, monkeypatch):
         seen = []
-        train = cells_module.train
         monkeypatch.setattr(
-            cells_module, "train", lambda rows, *rest, **more: seen.append(len(rows)) or train(rows, *rest, **more)
+            build_module,
+            "train_cells",
+            lambda rows, *rest, **more: seen.append(len(rows)) or train_cells(rows, *rest, **more),
         )
         settings = replace(snapshot.settings, n_cells=10)
         for nbytes in (10**9, 4 * DIM * 20, 1):

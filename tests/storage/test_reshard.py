@@ -9,7 +9,7 @@ import pytest
 
 from engine.collection import Collection
 from engine.errors import CorruptData, NotFound
-from engine.layout.placement import PLACEMENTS
+from engine.layout import PLACEMENTS
 from engine.storage import build, gather, maintenance, next_generation
 from engine.types import Filter
 from engine.vectors.cells import Cells
@@ -108,7 +108,7 @@ class TestReshard:
         def never(*given, **more):
             raise AssertionError("was trained")
 
-        monkeypatch.setattr(build.cells_module, "train", never)
+        monkeypatch.setattr(build, "train_cells", never)
         generation = collection.generation
         cells = folders(collection, "cells")
         collection.reshard(n_shards=2)

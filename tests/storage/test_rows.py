@@ -17,7 +17,7 @@ from engine.storage import rows as records
 from engine.storage.rows import Fingerprint, columns_of, prepare_rows
 from engine.storage.segment import row_checksums
 from engine.types import FrameBatch, NewVideo
-from engine.vectors.cells import train
+from engine.vectors.cells import train_cells
 from testing.worlds import DIM, make_video
 
 NEW, FRAMES = make_video(0, 12)
@@ -118,7 +118,7 @@ class TestColumns:
         return columns_of(videos, np.array(numbers, np.int32), 100, frames, vectors, cells), vectors
 
     def test_every_column_holds_what_the_frames_came_with(self):
-        cells = train(FRAMES.vectors, 3, "sq8", 1, two_level=False)
+        cells = train_cells(FRAMES.vectors, 3, "sq8", 1, two_level=False)
         columns, vectors = self.columns(FRAMES, cells=cells)
         assert columns.frame_id.tolist() == list(range(100, 112))
         assert columns.video.tolist() == [3] * 12

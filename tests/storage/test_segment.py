@@ -17,8 +17,8 @@ from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Residency, Segment, max_rows
 from engine.storage.segment_writer import write_segment
 from engine.system.open_files import OPEN_FILES
-from engine.vectors.cells import Cells, train
-from engine.vectors.lists import CODECS, scores_of
+from engine.vectors import CODECS, scores_of
+from engine.vectors.cells import Cells, train_cells
 from testing.worlds import DIM, assert_ranking, flip, make_video, queries
 
 AT = datetime(2024, 5, 1)
@@ -26,7 +26,7 @@ RESIDENCIES: list[Residency] = ["loaded", "mapped"]
 
 
 def trained(codec: str) -> Cells:
-    return train(make_video(0, 60)[1].vectors, 4, codec, 1, two_level=False)
+    return train_cells(make_video(0, 60)[1].vectors, 4, codec, 1, two_level=False)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def drift_of(segment: Segment, cells: Cells) -> float:
 class TestFit:
     def test_rows_that_the_cells_were_trained_on_fit_and_later_ones_of_another_kind_do_not(self, tmp_path):
         _, vectors = write(tmp_path / "a", None)
-        cells = train(vectors.astype(np.float32), 4, "sq8", 1, two_level=False)
+        cells = train_cells(vectors.astype(np.float32), 4, "sq8", 1, two_level=False)
         own, _ = write(tmp_path / "b", cells)
         other, _ = write(tmp_path / "c", cells, n=30, number=77)
         assert own.row.stats["drift"] == pytest.approx(drift_of(own, cells), rel=1e-5)

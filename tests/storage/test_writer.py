@@ -12,7 +12,7 @@ from engine.collection import Collection
 from engine.errors import DuplicateVideo, NotFound
 from engine.storage import segment as segment_module
 from engine.types import Filter, NewVideo
-from engine.vectors import lists
+from engine.vectors import cells
 from testing.worlds import (
     DIM,
     FEW,
@@ -174,8 +174,8 @@ class TestBuild:
     def test_the_codec_is_trained_once_for_all_segments_until_the_next_build(self, collection, monkeypatch):
         monkeypatch.setattr(segment_module, "CODED_FROM", 1)
         calls = []
-        train = lists.train_codec
-        monkeypatch.setattr(lists, "train_codec", lambda *given: calls.append(given) or train(*given))
+        train = cells.train_codec
+        monkeypatch.setattr(cells, "train_codec", lambda *given: calls.append(given) or train(*given))
         collection.build()
         assert len(calls) == 1
         assert len(folders(collection)) == 3

@@ -7,6 +7,7 @@ import io
 import threading
 import zlib
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import faiss
@@ -17,15 +18,24 @@ from hypothesis import strategies as st
 
 from engine.errors import CorruptData, StorageFull
 from engine.system.system_errors import storage_errors
-from engine.vectors import lists as vectorindex
+from engine.vectors import masks
 from engine.vectors.clustering import kmeans, nearest
-from engine.vectors.list_format import ListsForm
-from engine.vectors.lists import CODECS, Lists, ListsWriter, list_order, plain_lists, read_lists, scores_of, train_codec
+from engine.vectors.codecs import CODECS, check_values, train_codec
+from engine.vectors.faiss_common import one_thread
+from engine.vectors.flat import scores_of
+from engine.vectors.list_format import ListsForm, occupied_cells
+from engine.vectors.lists import Lists, ListsWriter, plain_lists, read_lists
 from testing.worlds import Video, assert_holds, assert_ranking, fill, flip, folders, listed, make_video
 
 N, DIM, CELLS = 300, 16, 7
 EVERY = np.arange(CELLS)
 METRICS = ["ip", "l2"]
+VARIANTS = [
+    (codec, metric, ("loaded", "mapped")[(i + j) % 2])
+    for i, codec in enumerate(CODECS)
+    for j, metric in enumerate(METRICS)
+]
+"""Every codec with both metrics, and each of them both loaded and mapped."""
 TOO_LARGE = r"^A value is too large for the codec fp16; [^.]*\.$"
 
 
@@ -66,7 +76,7 @@ class Written:
 def write(folder: Path, rows, cell, codec: str, metric: str = "ip", trained=None) -> Written:
     folder.mkdir(exist_ok=True)
     trained = train_codec(codec, rows) if trained is None else trained
-    writer = ListsWriter(DIM, list_order(cell)[0], codec, trained, metric)
+    writer = ListsWriter(DIM, occupied_cells(cell)[0], codec, trained, metric)
     for start in range(0, len(rows), 70):
         writer.add(rows[start : start + 70], cell[start : start + 70])
     sums = writer.write(folder / "codes.faiss")
@@ -84,16 +94,6 @@ def write(folder: Path, rows, cell, codec: str, metric: str = "ip", trained=None
     )
 
 
-@pytest.fixture(params=CODECS)
-def codec(request):
-    return request.param
-
-
-@pytest.fixture(params=METRICS)
-def metric(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def every_file(rows, cell, tmp_path_factory):
     """One written file per codec and metric, which is only read."""
@@ -105,14 +105,24 @@ def every_file(rows, cell, tmp_path_factory):
     }
 
 
+@pytest.fixture(params=VARIANTS, ids="-".join)
+def variant(request):
+    return request.param
+
+
 @pytest.fixture
-def written(every_file, codec, metric):
-    return every_file[codec, metric]
+def metric(variant):
+    return variant[1]
 
 
-@pytest.fixture(params=["loaded", "mapped"])
-def lists(request, written):
-    return getattr(written, request.param)()
+@pytest.fixture
+def written(every_file, variant):
+    return every_file[variant[:2]]
+
+
+@pytest.fixture
+def lists(written, variant):
+    return getattr(written, variant[2])()
 
 
 def probes(m: int, width: int = CELLS, n_lists: int = CELLS) -> np.ndarray:
@@ -149,7 +159,7 @@ class TestEveryCodecAndMetric:
 
     def test_a_batch_answers_like_each_query_alone_and_like_a_plain_ranking(self, lists, written, cell, asked, metric):
         wanted = probes(len(asked))
-        occurring = list_order(cell)[0]
+        occurring = occupied_cells(cell)[0]
         for k in (1, 10, N):
             together = lists.search(asked, wanted, k, None)
             for i, query in enumerate(asked):
@@ -161,39 +171,38 @@ class TestEveryCodecAndMetric:
                 np.testing.assert_allclose(together.scores[i, :width], alone.scores[0], atol=1e-6)
                 assert together.scanned[i] == alone.scanned[0] == allowed.sum()
 
-    @pytest.mark.parametrize("share", [0.0, 1 / N, 0.05, 0.19, 0.21, 0.5, 1.0])
-    @pytest.mark.parametrize("k", [1, 10, 200])
-    def test_a_mask_of_any_density_leaves_the_best_rows_that_pass(self, lists, written, cell, asked, metric, share, k):
+    def test_a_mask_of_any_density_leaves_the_best_rows_that_pass(self, lists, written, cell, asked, metric):
         wanted = probes(len(asked))
-        mask = np.zeros(N, np.bool_)
-        mask[np.random.default_rng(3).permutation(N)[: round(share * N)]] = True
-        found = lists.search(asked, wanted, k, mask)
-        occurring = list_order(cell)[0]
-        for i, query in enumerate(asked):
-            inside = np.isin(cell, occurring[wanted[i][wanted[i] >= 0]])
-            assert_ranking(found.rows[i], found.scores[i], scored(written, query, metric), inside & mask, k)
-            assert found.scanned[i] == inside.sum()
+        occurring = occupied_cells(cell)[0]
+        for share, k in product((0.0, 1 / N, 0.05, 0.19, 0.21, 0.5, 1.0), (1, 10, 200)):
+            mask = np.zeros(N, np.bool_)
+            mask[np.random.default_rng(3).permutation(N)[: round(share * N)]] = True
+            hits = lists.search(asked, wanted, k, mask)
+            for i, query in enumerate(asked):
+                inside = np.isin(cell, occurring[wanted[i][wanted[i] >= 0]])
+                assert_ranking(hits.rows[i], hits.scores[i], scored(written, query, metric), inside & mask, k)
+                assert hits.scanned[i] == inside.sum()
 
-    @pytest.mark.parametrize("share", [0.21, 0.4, 0.6])
-    def test_a_mask_that_leaves_out_all_the_best_is_answered_all_the_same(self, lists, written, asked, metric, share):
+    def test_a_mask_that_leaves_out_all_the_best_is_answered_all_the_same(self, lists, written, asked, metric):
         # The worst rows pass for the first query and the best for its opposite, in one batch.
         pair = np.stack([asked[0], -asked[0]])
-        mask = np.zeros(N, np.bool_)
-        mask[np.argsort(scored(written, pair[0], metric))[: round(share * N)]] = True
-        found = lists.search(pair, np.tile(EVERY, (2, 1)), 3, mask)
-        # More rows are ahead of the first that passes than a first look takes in.
-        assert (~mask).sum() > (3 + 4 * 3**0.5 + 8) / share
-        for i, query in enumerate(pair):
-            assert_ranking(found.rows[i], found.scores[i], scored(written, query, metric), mask, 3)
+        for share in (0.21, 0.4, 0.6):
+            mask = np.zeros(N, np.bool_)
+            mask[np.argsort(scored(written, pair[0], metric))[: round(share * N)]] = True
+            hits = lists.search(pair, np.tile(EVERY, (2, 1)), 3, mask)
+            # More rows are ahead of the first that passes than a first look takes in.
+            assert (~mask).sum() > (3 + 4 * 3**0.5 + 8) / share
+            for i, query in enumerate(pair):
+                assert_ranking(hits.rows[i], hits.scores[i], scored(written, query, metric), mask, 3)
 
-    @pytest.mark.parametrize("dense", [0.0, 2.0], ids=["drop afterwards", "test each"])
-    def test_both_ways_with_a_mask_answer_the_same(self, lists, written, asked, metric, dense, monkeypatch):
+    def test_both_ways_with_a_mask_answer_the_same(self, lists, written, asked, metric, monkeypatch):
         mask = np.random.default_rng(8).random(N) < 0.3
         wanted = np.tile(EVERY, (len(asked), 1))
-        monkeypatch.setattr(vectorindex, "_DENSE", dense)
-        found = lists.search(asked, wanted, 20, mask)
-        for i, query in enumerate(asked):
-            assert_ranking(found.rows[i], found.scores[i], scored(written, query, metric), mask, 20)
+        for dense in (0.0, 2.0):  # Rows are dropped afterwards, or tested each.
+            monkeypatch.setattr(masks, "_DENSE", dense)
+            hits = lists.search(asked, wanted, 20, mask)
+            for i, query in enumerate(asked):
+                assert_ranking(hits.rows[i], hits.scores[i], scored(written, query, metric), mask, 20)
 
     def test_no_list_at_all_finds_nothing(self, lists, asked):
         found = lists.search(asked, np.full((len(asked), 3), -1), 5, None)
@@ -225,20 +234,22 @@ class TestMapped:
     def fresh(self, tmp_path, rows, cell, codec):
         return write(tmp_path / "c", rows, cell, codec)
 
-    @pytest.mark.parametrize("which", ["codes", "ids"])
-    def test_a_flipped_byte_is_refused_when_its_list_is_read_and_not_before(self, fresh, asked, which):
+    def test_a_flipped_byte_is_refused_when_its_list_is_read_and_not_before(self, fresh, asked):
         codes, ids, _ = where_lists_lie(fresh.path, fresh.header)[4]
-        flip(fresh.path, {"codes": codes + 5, "ids": ids + 1}[which])
-        lists = fresh.mapped()
-        sound = np.tile(np.array([[0, 1, 2, 3, 5, 6, -1]]), (len(asked), 1))
-        before = lists.search(asked, sound, 10, None)
-        assert (before.rows >= 0).all()
-        touched = sound.copy()
-        touched[3, 2] = 4
-        for _ in range(2):  # A list that was refused is refused again.
-            with pytest.raises(CorruptData, match="checksum"):
-                lists.search(asked, touched, 10, None)
-        np.testing.assert_array_equal(lists.search(asked, sound, 10, None).rows, before.rows)
+        for at in (codes + 5, ids + 1):
+            flip(fresh.path, at)
+            lists = fresh.mapped()
+            sound = np.tile(np.array([[0, 1, 2, 3, 5, 6, -1]]), (len(asked), 1))
+            before = lists.search(asked, sound, 10, None)
+            assert (before.rows >= 0).all()
+            touched = sound.copy()
+            touched[3, 2] = 4
+            for _ in range(2):  # A list that was refused is refused again.
+                with pytest.raises(CorruptData, match="checksum"):
+                    lists.search(asked, touched, 10, None)
+            np.testing.assert_array_equal(lists.search(asked, sound, 10, None).rows, before.rows)
+            flip(fresh.path, at)
+            assert (fresh.mapped().search(asked, touched, 10, None).rows >= 0).all()
 
     def test_every_byte_behind_the_header_belongs_to_a_checked_list(self, fresh, asked):
         content = fresh.path.read_bytes()
@@ -296,12 +307,12 @@ def large_video(number: int) -> Video:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_codes_of_half_precision_refuse_what_they_cannot_hold(sign):
-    vectorindex.check_values(np.array([[sign * 65504.0, 0]], np.float32), "fp16")
+    check_values(np.array([[sign * 65504.0, 0]], np.float32), "fp16")
     beyond = np.array([[0, 0], [0, sign * 65536.0]], np.float32)
     for other in ("sq8", "sq4", "fp32"):
-        vectorindex.check_values(beyond, other)
+        check_values(beyond, other)
     with pytest.raises(ValueError, match=TOO_LARGE):
-        vectorindex.check_values(beyond, "fp16")
+        check_values(beyond, "fp16")
 
 
 @pytest.mark.parametrize("coded_from", [1, 10_000], ids=["coded", "not yet coded"])
@@ -343,7 +354,7 @@ def test_threads_with_other_widths_do_not_disturb_each_other(every_file, asked):
     wrong: list[int] = []
 
     def ask(i: int) -> None:
-        with vectorindex.one_thread():
+        with one_thread():
             for _ in range(200):
                 if lists.search(asked[:1], widths[i], 20, None).rows.tolist() != alone[i]:
                     wrong.append(i)
@@ -366,7 +377,7 @@ class TestFaults:
 
     def test_a_disk_that_fills_up_at_the_last_buffer_is_noticed(self, tmp_path, rows, cell, monkeypatch):
         (tmp_path / "codes.faiss").symlink_to("/dev/full")
-        monkeypatch.setattr("engine.vectors.lists.synced", lambda path: path.open("wb"))
+        monkeypatch.setattr("engine.vectors.faiss_common.synced", lambda path: path.open("wb"))
         with pytest.raises(StorageFull), storage_errors("the build"):
             write(tmp_path, rows, cell, "sq8")
 
@@ -380,6 +391,6 @@ class TestFaults:
 
             failed = False
 
-        monkeypatch.setattr("engine.vectors.lists.synced", lambda path: FailsOnce())
+        monkeypatch.setattr("engine.vectors.faiss_common.synced", lambda path: FailsOnce())
         with pytest.raises(OSError, match="No space"):
             write(tmp_path, rows, cell, "sq8")

@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import EngineError
 from engine.storage.segment import Segment
-from engine.vectors.lists import one_thread
+from engine.vectors import one_thread
 from testing import crowds, faults, intruders, scarcity, warm
 from testing.damages import KINDS
 from testing.faults import Tally

@@ -98,7 +98,7 @@ class TestFaults:
             sound = collection.search_many(asked, 1, n_probe=1)
             with collection.reading() as snapshot:
                 unit = asked / np.linalg.norm(asked, axis=1, keepdims=True)
-                best = snapshot.routing.scorers("text")["spread"].of_cells(unit).argmax(1)
+                best = snapshot.routing.scorers("text")["spread"].score_cells(unit).argmax(1)
                 cell = np.bincount(best).argmax()
                 (segment,) = [view.segment for view in snapshot.views() if cell in view.segment.cells]
         # A row takes a byte per dimension and eight for its number.

@@ -18,7 +18,6 @@ from engine.errors import CorruptData, NotACollection, Untrusted, VideoError
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
 from engine.importers.create import open_or_create, videos_at
-from engine.importers.vectors import open_vectors
 from engine.importers.videos import read_video_info
 from engine.search.ground_truth import reading
 from engine.storage import pictures as media
@@ -29,6 +28,7 @@ from engine.system.files import check_file, file_hash, read_real
 from engine.system.locks import FileLock
 from engine.system.real_paths import remove_folder, remove_numbered
 from engine.types import NewVideo
+from engine.vectors import open_vectors
 from testing.clips import make_clip
 from testing.worlds import DIM, FEW, fill, make_video, queries
 

@@ -33,7 +33,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from engine.collection import Collection
 from engine.errors import DuplicateVideo, NotFound
 from engine.frames import columns
-from engine.layout.placement import PLACEMENTS
+from engine.layout import PLACEMENTS
 from engine.routing import regression
 from engine.search import SearchResult, filtering, pipeline, plan
 from engine.storage import gather, maintenance, segment, staging

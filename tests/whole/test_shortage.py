@@ -27,7 +27,7 @@ from engine.system.files import write_files
 from engine.system.process import check_address_space, raise_open_file_limit
 from engine.system.system_errors import can_start_threads, shortage
 from engine.types import FrameBatch, NewVideo, ShardState
-from engine.vectors import lists
+from engine.vectors import Lists, startable_threads
 from engine.vectors.clustering import kmeans
 from testing.clips import make_clip
 from testing.worlds import DIM, Flat, assert_answers, fill, make_video, queries
@@ -255,7 +255,7 @@ class TestMemory:
     def test_a_search_that_lacks_it_blames_no_shard_and_the_next_one_is_right(self, town, flat, where, monkeypatch):
         import engine.storage.segment
 
-        owner = engine.storage.segment.Segment if "Segment" in where else lists.Lists
+        owner = engine.storage.segment.Segment if "Segment" in where else Lists
         name = where.rpartition(".")[2]
         real = getattr(owner, name)
         with Collection.open(town) as collection:
@@ -335,9 +335,9 @@ class TestThreads:
         before = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(4)
         try:
-            with no_threads(), lists.startable_threads():
+            with no_threads(), startable_threads():
                 assert faiss.omp_get_max_threads() == 1
-            with lists.startable_threads():
+            with startable_threads():
                 assert faiss.omp_get_max_threads() == 4
         finally:
             faiss.omp_set_num_threads(before)

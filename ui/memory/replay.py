@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from engine.collection import Collection
     from engine.lab.replay import CacheHistory, Replay
     from engine.reports import MemoryAccount
-    from engine.routing import Kind
+    from engine.types import QueryKind
     from engine.vectors import Floats
 
 JOB = "replay"
@@ -85,11 +85,11 @@ class Player:
         return None if self._replay is None else self._replay.so_far()
 
 
-_chosen: dict[Path, tuple[int, Floats, Kind]] = {}
+_chosen: dict[Path, tuple[int, Floats, QueryKind]] = {}
 """Queries by path of the collection, with its generation when they were chosen; kept, as embedding them takes a second."""
 
 
-def _queries(collection: Collection) -> tuple[Floats, Kind]:
+def _queries(collection: Collection) -> tuple[Floats, QueryKind]:
     """The queries to draw from, always the same: texts, or stored frames if there is neither an encoder nor a stored text."""
     from engine.datasets import any_queries
 

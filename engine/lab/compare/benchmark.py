@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from engine.collection import Collection
 from engine.errors import BenchError, StorageFull
-from engine.importers import check_rows
 from engine.lab.compare.contenders import CONTENDER_NAMES, ROUTED, ContenderSetting
 from engine.lab.compare.report import ComparisonReport
 from engine.lab.compare.runner import ContenderPool, ContenderRunner
@@ -31,7 +30,7 @@ from engine.system import (
     readable_bytes,
     release_mapped_pages,
 )
-from engine.vectors import Floats
+from engine.vectors import Floats, check_rows, unit
 
 QUERY_KINDS = ("text", "image")
 SWEPT_RECALLS = (0.8, 0.9, 0.95, 0.97, 0.99)
@@ -218,8 +217,7 @@ class Benchmark:
             raise ValueError(f"There are no rows in {what}; give one or more.")
         check_rows(queries, self._stats.metric, "fp32", what)
         if self._stats.metric == "ip":
-            rows = queries.astype(np.float64)
-            queries = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            queries = unit(queries)
         return np.ascontiguousarray(queries, np.float32)
 
     def _check_space(self) -> None:

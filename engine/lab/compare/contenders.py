@@ -13,11 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from engine.collection import Collection
-from engine.routing import Kind, RouterName
 from engine.search import SearchRequest, Trace, float_rows, reading
 from engine.storage import ShardView
 from engine.system import Progress, drop_page_cache, resident_memory, storage_errors
-from engine.types import SEARCHED
+from engine.types import SEARCHED, QueryKind, RouterName
 from engine.vectors import FlatRows, Floats, Rows
 
 ROUTED = ("centroid", "spread", "routed")
@@ -200,7 +199,7 @@ class RamFlat:
 class CollectionContender:
     """A search of the collection: exact, or by one of its routers."""
 
-    def __init__(self, path: Path, name: str, kind: Kind, threads: int) -> None:
+    def __init__(self, path: Path, name: str, kind: QueryKind, threads: int) -> None:
         self._path = path
         self._name = name
         self._kind = kind
@@ -250,7 +249,7 @@ def steps_of(trace: Trace, ms: float) -> list[tuple[int, float]]:
     return steps
 
 
-def search_request(name: str, kind: Kind, k: int, setting: ContenderSetting) -> SearchRequest:
+def search_request(name: str, kind: QueryKind, k: int, setting: ContenderSetting) -> SearchRequest:
     """The search of a contender.
 
     With a recall, and for images, `routed` leaves the choice of the router to the collection.
@@ -266,7 +265,7 @@ def search_request(name: str, kind: Kind, k: int, setting: ContenderSetting) -> 
     return SearchRequest(k, n_probe=setting.n_probe, kind=kind, router=router)
 
 
-def make_contender(name: str, path: Path, folder: Path, kind: Kind, threads: int, memory: PeakMemory) -> Contender:
+def make_contender(name: str, path: Path, folder: Path, kind: QueryKind, threads: int, memory: PeakMemory) -> Contender:
     """Make a contender by its name; it is not opened yet.
 
     Parameters

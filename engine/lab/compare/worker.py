@@ -13,9 +13,9 @@ import numpy as np
 
 from engine.frames import preload_pandas
 from engine.lab.compare.contenders import SHARDS, ContenderSetting, PeakMemory, make_contender, write_shards
-from engine.routing import Kind
 from engine.search import GroundTruth, reading
 from engine.system import Handler, Progress, remove_folder, serve
+from engine.types import QueryKind
 from engine.vectors import Floats
 
 _REMOVALS = 200
@@ -48,7 +48,7 @@ class _ContenderServer:
         np.save(self._folder / "ids.npy", truth.ids)
         np.save(self._folder / "scores.npy", truth.scores)
 
-    def open(self, progress: Progress, name: str, path: str, kind: Kind, threads: int, k: int) -> float:
+    def open(self, progress: Progress, name: str, path: str, kind: QueryKind, threads: int, k: int) -> float:
         """Open a contender; returns the seconds it took."""
         self._k = k
         self._queries: Floats = np.load(self._folder / "queries.npy")

@@ -9,16 +9,15 @@ from pathlib import Path
 
 from engine.collection import Collection
 from engine.errors import CollectionError
-from engine.importers import check_rows
 from engine.lab.replay.cache_history import CacheHistory, CacheRecorder
 from engine.lab.replay.workloads import query_order
 from engine.reports import open_nbytes
-from engine.routing import Kind, default_n_probe
+from engine.routing import default_n_probe
 from engine.search import DEFAULT_RECALL, SearchRequest, make_plan, reading
 from engine.storage import CacheJournal, Snapshot
 from engine.system import Progress, no_progress
-from engine.types import CacheStats
-from engine.vectors import Floats
+from engine.types import CacheStats, QueryKind
+from engine.vectors import Floats, check_rows
 
 MAX_REPLAYED = 5_000
 """Most searches of one replay."""
@@ -43,7 +42,7 @@ class ReplayRequest:
     budget: int | None = None
     """Bytes of the cache; None takes a third of all shards when open."""
     seed: int = 0
-    kind: Kind = "text"
+    kind: QueryKind = "text"
     """What the queries are vectors of."""
     k: int = 10
     pace: float = 0.0

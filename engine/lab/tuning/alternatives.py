@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.errors import CorruptData, EngineError, Untrusted
 from engine.lab.tuning.evaluation import Evaluation, kept_by_codes
 from engine.lab.tuning.layouts import LayoutPlanner
-from engine.routing import Bank, Calibration, Learned, Linear, Ranking
+from engine.routing import Calibration, LinearModel, QueryBank, Ranking, RoutingModel
 from engine.storage import Gathered, Routing, Settings, Snapshot, draw_blueprint
 from engine.system import (
     MAX_TEXT_NBYTES,
@@ -34,8 +34,7 @@ from engine.system import (
     shortages,
     storage_errors,
 )
-from engine.vectors import Cells, are_groups
-from engine.vectors import lists as vectorindex
+from engine.vectors import Cells, CodedRows, Floats, are_groups, one_thread, train_codec
 
 TRIALS_FOLDER = "ladder"
 """Folder in the collection; it may be deleted at any time."""
@@ -73,19 +72,19 @@ def try_codecs(snapshot: Snapshot, evaluation: Evaluation, progress: Progress) -
     trials = {}
     for i, name in enumerate(others):
         progress(f"Trying the codec {name}", i, len(others))
-        trained = vectorindex.train_codec(name, sample)
+        trained = train_codec(name, sample)
         kept = kept_by_codes(snapshot, evaluation.queries, evaluation.truth, name, trained, no_progress)
         trials[name] = CodecTrial(kept, _seconds(evaluation, sample, name, trained) / usual)
     return trials
 
 
-def _seconds(evaluation: Evaluation, sample: vectorindex.Floats, codec: str, trained: vectorindex.Floats) -> float:
+def _seconds(evaluation: Evaluation, sample: Floats, codec: str, trained: Floats) -> float:
     """Seconds to compare the sample with a few queries; the least of five runs."""
     queries = evaluation.queries[:_TIMED]
-    lists = vectorindex.CodedRows(sample, codec, trained, evaluation.snapshot.metric)
+    lists = CodedRows(sample, codec, trained, evaluation.snapshot.metric)
     seconds = []
     for _ in range(5):
-        with vectorindex.one_thread():
+        with one_thread():
             started = time.perf_counter()
             lists.search(queries, 10)
             seconds.append(time.perf_counter() - started)
@@ -151,7 +150,7 @@ def load_tried(path: Path, snapshot: Snapshot, evaluation: Evaluation) -> dict[i
 
 
 def _evaluation(
-    snapshot: Snapshot, evaluation: Evaluation, cells: Cells, router: Learned, cell: NDArray[np.int32]
+    snapshot: Snapshot, evaluation: Evaluation, cells: Cells, router: RoutingModel, cell: NDArray[np.int32]
 ) -> Evaluation:
     """The same frames and queries, in other cells."""
     columns = evaluation.planner.columns.with_values(cell=cell)
@@ -174,7 +173,7 @@ def _write(
     folder: Path,
     snapshot: Snapshot,
     cells: Cells,
-    router: Learned,
+    router: RoutingModel,
     frame_id: NDArray[np.int64],
     cell: NDArray[np.int32],
 ) -> None:
@@ -208,7 +207,7 @@ def _read(folder: Path, n_cells: int, snapshot: Snapshot, evaluation: Evaluation
     cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _CELL_ARRAYS})
     text, image = (_ranking(arrays, kind, none) for kind in ("text", "image"))
     assert text is not None
-    router = Learned(text, lambda: image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
+    router = RoutingModel(text, lambda: image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
     cell = np.empty(len(frame_id), np.int32)
     cell[np.argsort(frame_id, kind="stable")] = arrays["cell"]
     return _evaluation(snapshot, evaluation, cells, router, cell)
@@ -242,10 +241,10 @@ def _arrays(folder: Path, files: Mapping[str, str], n_cells: int, n_frames: int,
     return arrays
 
 
-def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: vectorindex.Floats) -> Ranking | None:
+def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: Floats) -> Ranking | None:
     if f"{kind}_vectors" not in arrays:
         return None
-    groups = Linear(arrays[f"{kind}_group_vectors"], arrays[f"{kind}_group_biases"])
-    bank = Bank(none, np.empty(0, np.int8), 0, "")
-    of_cells = Linear(arrays[f"{kind}_vectors"], arrays[f"{kind}_biases"])
+    groups = LinearModel(arrays[f"{kind}_group_vectors"], arrays[f"{kind}_group_biases"])
+    bank = QueryBank(none, np.empty(0, np.int8), 0, "")
+    of_cells = LinearModel(arrays[f"{kind}_vectors"], arrays[f"{kind}_biases"])
     return Ranking(of_cells, groups if len(groups.biases) else None, lambda: bank, lambda: none)

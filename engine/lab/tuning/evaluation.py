@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.lab.tuning.layouts import LayoutPlanner
-from engine.routing import Kind, log_of
+from engine.routing import log_counts
 from engine.search import GroundTruth, Plan, SearchRequest, choose_cells, float_rows, make_plan, rerank_depth
 from engine.storage import Gathered, Snapshot, prepare_query
 from engine.system import Progress, part_of, staged
-from engine.vectors import Floats, Rows, lists
+from engine.types import QueryKind
+from engine.vectors import CodedRows, Floats, Rows
 
 _KEPT = 24
 """Most routes in the cache."""
@@ -40,7 +41,7 @@ class Evaluation:
     planner: LayoutPlanner
     queries: Floats
     """(m, dim) of unit norm for `ip`."""
-    kind: Kind
+    kind: QueryKind
     k: int
     truth: GroundTruth
     places: Rows
@@ -75,7 +76,7 @@ class Evaluation:
         known = self._routes.get(plan)
         if known is None:
             scorer = self.snapshot.routing.scorers(plan.kind)[plan.router]
-            route, chosen = choose_cells(self.queries, scorer, plan, self.k, self.rows, log_of(self.rows))
+            route, chosen = choose_cells(self.queries, scorer, plan, self.k, self.rows, log_counts(self.rows))
             of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
             known = RoutedCells(chosen, of_chosen, route.scored)
             while len(self._routes) >= _KEPT:
@@ -85,7 +86,7 @@ class Evaluation:
 
 
 def evaluate(
-    snapshot: Snapshot, queries: Floats, kind: Kind, k: int, progress: Progress, *, unseen: bool = True
+    snapshot: Snapshot, queries: Floats, kind: QueryKind, k: int, progress: Progress, *, unseen: bool = True
 ) -> Evaluation:
     """Find the exact answers of test queries, and where they lie.
 
@@ -150,7 +151,7 @@ def kept_by_codes(
     ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
     for shard in snapshot.shards:
         for part_ids, rows in float_rows(shard):
-            found = lists.CodedRows(rows, codec, trained, snapshot.metric).search(queries, depth)
+            found = CodedRows(rows, codec, trained, snapshot.metric).search(queries, depth)
             ids = np.hstack([ids, part_ids[np.maximum(found.rows, 0)]])
             scores = np.hstack([scores, found.scores])
             best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]

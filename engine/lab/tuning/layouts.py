@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, alike
-from engine.routing import Learned
+from engine.routing import RoutingModel
 from engine.storage import Settings, has_codes, learn_placement, place_frames, split_into_segments
 from engine.vectors import Cells, Rows, lists_nbytes
 
@@ -59,7 +59,7 @@ class ShardLayout:
 class LayoutPlanner:
     """Lays frames out by any placement into any number of shards, keeping their cells."""
 
-    def __init__(self, columns: FrameColumns, cells: Cells, router: Learned | None, settings: Settings) -> None:
+    def __init__(self, columns: FrameColumns, cells: Cells, router: RoutingModel | None, settings: Settings) -> None:
         """Take all live frames of a collection, and the cells and router that placements learn from."""
         self.columns = columns
         self.settings = settings

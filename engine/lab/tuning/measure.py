@@ -22,10 +22,10 @@ from engine.lab.tuning.timing import (
 )
 from engine.lab.tuning.tuner import Z_90, Interval, LayoutMetrics, LayoutSetting, Tuner
 from engine.reports import open_nbytes
-from engine.routing import Kind
 from engine.search import DEFAULT_RECALL, ShardCache, make_plan, reading, sentence
 from engine.storage import Snapshot
 from engine.system import Progress, no_progress, part_of
+from engine.types import QueryKind
 from engine.vectors import Floats
 
 N_QUERIES = 200
@@ -90,7 +90,7 @@ def _median(ms: Values) -> Interval:
 def prepare_tuner(
     path: Path,
     queries: Floats,
-    kind: Kind = "text",
+    kind: QueryKind = "text",
     k: int = K,
     progress: Progress = no_progress,
     *,
