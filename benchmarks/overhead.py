@@ -23,9 +23,8 @@ from engine import Collection
 from engine.search import SearchRequest, make_plan, rerank_depth
 from engine.search.plan import PreparedSearch
 from engine.search.shard_selection import select_shards
-from engine.storage import segment as segment_module
 from engine.types import FrameBatch, NewVideo
-from engine.vectors import unit
+from engine.vectors import ListsWriter, unit
 
 K = 10
 PER_VIDEO = 250
@@ -64,7 +63,7 @@ def unsharded(collection: Collection) -> faiss.Index:
         views = list(snapshot.views())
         cell = np.concatenate([view.segment.columns.cell for view in views])
         dim = cells.centroids.shape[1]
-        writer = segment_module.ListsWriter(
+        writer = ListsWriter(
             dim, np.arange(len(cells), dtype=np.int32), snapshot.settings.codec, cells.trained, snapshot.metric
         )
         for view in views:
