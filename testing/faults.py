@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest import mock
@@ -23,21 +23,14 @@ import numpy as np
 from engine.collection import Collection
 from engine.errors import StorageFull
 from engine.search import pipeline
-from engine.storage import maintenance, segment, staging
 from engine.storage.catalog import Catalog, Change
+from engine.storage.limits import limited
 from engine.types import FrameBatch, Hit
 from engine.vectors import one_thread
 from testing.powercut import PAGE
 from testing.worlds import DIM, Video, make_video, queries
 
-SMALL = (
-    (segment, "CODED_FROM", 24),
-    (maintenance, "CODED_FROM", 24),
-    (segment, "MAX_SEGMENT_NBYTES", 960),
-    (staging, "PORTION", 20),
-    (maintenance, "MERGE_AT", 4),
-    (pipeline, "rerank_depth", lambda codec, k: max(k, 10_000)),
-)
+SMALL = {"coded_from": 24, "segment_nbytes": 960, "portion": 20, "merge_at": 4}
 """Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions. Every candidate is
 scored exactly: codes that were trained on some dozen frames misorder later ones, and a routed answer must be right to be compared."""
 QUERIES = queries(4)
@@ -90,10 +83,8 @@ def timed(tally: Tally) -> Iterator[Tally]:
 
 @contextmanager
 def small() -> Iterator[None]:
-    """Shrink the limits meanwhile."""
-    with ExitStack() as stack:
-        for owner, name, value in SMALL:
-            stack.enter_context(mock.patch.object(owner, name, value))
+    """Shrink the limits meanwhile, and score all candidates again, so that routed answers are exact."""
+    with limited(**SMALL), mock.patch.object(pipeline, "rerank_depth", lambda codec, k: max(k, 10_000)):
         yield
 
 

@@ -8,7 +8,6 @@ hold: codes, several segments in a shard, deleted frames, a router for texts and
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from engine.collection import Collection
+from engine.storage.limits import limited
 from engine.types import Filter, FrameBatch, NewVideo
 
 DIM = 8
@@ -77,12 +77,7 @@ def _jpeg(number: int, i: int) -> bytes:
 
 def make(path: Path) -> None:
     """Make it, with what stands in `engine` where this is run."""
-    for name in ("engine.storage.segment", "engine.segment"):  # The second is where it stood when format 3 was kept.
-        try:
-            importlib.import_module(name).CODED_FROM = CODED_FROM  # type: ignore[attr-defined]
-        except ModuleNotFoundError:
-            continue
-    with Collection.create(path, dim=DIM, n_shards=3, n_cells=8) as collection:
+    with limited(coded_from=CODED_FROM), Collection.create(path, dim=DIM, n_shards=3, n_cells=8) as collection:
         for number, n in ((0, 40), (1, 30), (2, 25), (3, 20)):
             collection.add(*make_video(number, n))
         collection.build(queries=np.random.default_rng(3).normal(size=(100, DIM)).astype(np.float32))

@@ -10,6 +10,7 @@ import faiss
 import pytest
 from streamlit.runtime.caching.cache_resource_api import clear_session_cache
 
+from engine.storage.limits import limited
 from testing.app import NoBrowser, chromium, serve, visit
 from testing.towns import copy_unfinished, made_once
 from testing.worlds import FEW, VIDEOS, Flat, fill
@@ -76,9 +77,16 @@ def _front_door_stands():
 
 
 @pytest.fixture
-def coded(monkeypatch):
+def limit():
+    """Other limits until the test ends: `limit(coded_from=1)`."""
+    with ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(limited(**changes))
+
+
+@pytest.fixture
+def coded(limit):
     """Segments get codes however small they are."""
-    monkeypatch.setattr("engine.storage.segment.CODED_FROM", 1)
+    limit(coded_from=1)
 
 
 @pytest.fixture(scope="session")

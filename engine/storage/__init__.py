@@ -8,12 +8,13 @@ from engine.storage.export import export_frames
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
 from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
+from engine.storage.limits import Limits, limited, limits
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
 from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
 from engine.storage.rows import TagBounds, check_video, prepare_query
 from engine.storage.schema import FORMAT
-from engine.storage.segment import CODED_FROM, Residency, Segment, has_codes, max_rows
+from engine.storage.segment import Residency, Segment
 from engine.storage.segment_writer import write_segment
 from engine.storage.settings import check_settings, check_workers
 from engine.storage.snapshot import Snapshot
@@ -24,7 +25,6 @@ from engine.storage.views import SegmentView, ShardView
 from engine.storage.writer import Writer, duplicate_reason
 
 __all__ = [
-    "CODED_FROM",
     "FORMAT",
     "PICTURES",
     "TRAIN_NBYTES",
@@ -37,6 +37,7 @@ __all__ = [
     "Gathered",
     "Generations",
     "LayoutRow",
+    "Limits",
     "Residency",
     "Routing",
     "Segment",
@@ -56,9 +57,9 @@ __all__ = [
     "duplicate_reason",
     "export_frames",
     "find_picture",
-    "has_codes",
     "learn_placement",
-    "max_rows",
+    "limited",
+    "limits",
     "middle_thumbnail",
     "past_queries",
     "place_frames",

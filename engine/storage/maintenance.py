@@ -18,17 +18,14 @@ from engine.storage.collection_files import check_files
 from engine.storage.gather import Gathered, frames_since
 from engine.storage.generations import Generations
 from engine.storage.leases import held_generations
+from engine.storage.limits import limits
 from engine.storage.manifest import Settings
 from engine.storage.next_generation import NextGeneration
-from engine.storage.segment import CODED_FROM
 from engine.storage.settings import check_shards
 from engine.storage.snapshot import Snapshot
 from engine.storage.views import SegmentView
 from engine.system import Progress, readable_bytes, remove_numbered, storage_errors
 from engine.vectors import Cells
-
-MERGE_AT = 8
-"""Small segments of like size in one shard that are merged into one."""
 
 
 class Maintenance:
@@ -126,7 +123,7 @@ class Maintenance:
         return n_dropped
 
     def merge(self, *, everything: bool = False) -> int:
-        """Merge small segments where a shard has `MERGE_AT` of like size, or all small ones; returns how many shards were touched.
+        """Merge small segments where a shard has `Limits.merge_at` of like size, or all small ones; returns how many shards were touched.
 
         Merging like with like writes each frame a few times only, however many videos are added one by one.
         """
@@ -198,9 +195,10 @@ class Maintenance:
 
 def _mergeable(views: Sequence[SegmentView], *, everything: bool) -> list[SegmentView]:
     """The small segments of a shard that are due."""
-    small = [view for view in views if view.segment.n_rows < CODED_FROM]
+    small = [view for view in views if view.segment.n_rows < limits().coded_from]
     if everything:
         return small if len(small) > 1 else []
-    tiers = [int(math.log(view.segment.n_rows, MERGE_AT)) for view in small]
-    due = [tier for tier in set(tiers) if tiers.count(tier) >= MERGE_AT]
+    merge_at = limits().merge_at
+    tiers = [int(math.log(view.segment.n_rows, merge_at)) for view in small]
+    due = [tier for tier in set(tiers) if tiers.count(tier) >= merge_at]
     return [view for view, tier in zip(small, tiers, strict=True) if tier <= max(due, default=-1)]

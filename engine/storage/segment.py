@@ -3,7 +3,7 @@
 vectors.npy    (n, dim) float16 or float32: the record, mapped
 frames.arrow   row-aligned columns, sorted by (video, frame_index, frame_id)
 cells.npy      per cell that occurs: its number, its rows, and the CRC-32 of its inverted list
-codes.faiss    inverted lists of compressed codes; only from `CODED_FROM` rows on, below that rows are scanned as they are
+codes.faiss    inverted lists of compressed codes; only from `Limits.coded_from` rows on, below that rows are scanned as they are
 """
 
 from __future__ import annotations
@@ -42,10 +42,6 @@ from engine.system import (
 )
 from engine.vectors import FlatRows, Floats, Lists, ListsForm, Metric, RowHits, Rows, Training, plain_lists, read_lists
 
-CODED_FROM = 10_000
-"""Rows from which a segment gets coded lists."""
-MAX_SEGMENT_NBYTES = 256 << 20
-"""Bytes of stored rows up to which a segment grows; a larger shard has several."""
 Residency = Literal["loaded", "mapped"]
 """Whether codes are read into the cache or left in the file and mapped."""
 STEP = 8192
@@ -62,16 +58,6 @@ Stored = Callable[[Rows], NDArray[np.floating]]
 def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
     """CRC-32 of the bytes of each row."""
     return np.fromiter((zlib.crc32(row) for row in np.ascontiguousarray(vectors)), np.uint32, len(vectors))
-
-
-def max_rows(dim: int, store: str) -> int:
-    """Rows that a segment may hold."""
-    return max(CODED_FROM, MAX_SEGMENT_NBYTES // (dim * (2 if store == "fp16" else 4)))
-
-
-def has_codes(rows: Rows) -> NDArray[np.bool_]:
-    """Whether built segments of so many rows get codes."""
-    return rows >= CODED_FROM
 
 
 def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, concat_columns
 from engine.layout import alike
+from engine.storage.limits import limits
 from engine.storage.manifest import VideoRow
 from engine.storage.rows import Fingerprint, TagBounds, check_video, columns_of, prepare_rows
-from engine.storage.segment import max_rows
 from engine.storage.snapshot import Snapshot
 from engine.storage.thumbnails import hash_thumbnails, thumbnails_folder, write_thumbnails
 from engine.system import bounds, remove_folder
@@ -22,8 +22,6 @@ from engine.types import FrameBatch, NewVideo
 Portion = tuple[NDArray[np.floating], FrameColumns]
 """Prepared vectors (n, dim) and the columns of the same frames."""
 _MAX_EMPTY = 1_000_000
-PORTION = 65_536
-"""Frames that are gathered before a segment is written."""
 
 
 class Staging:
@@ -49,14 +47,14 @@ class Staging:
             remove_folder(thumbnails_folder(path, int(number)))
 
     def portions(self, batches: Iterable[FrameBatch]) -> Iterator[Portion]:
-        """The frames in input order, in portions of up to `PORTION`, or one segment if that is less; larger batches are cut.
+        """The frames in input order, in portions of up to `Limits.portion`, or one segment if that is less; larger batches are cut.
 
         Raises
         ------
         ValueError
             If frames do not fit.
         """
-        limit = min(PORTION, max_rows(self._settings.dim, self._settings.store))
+        limit = min(limits().portion, limits().segment_rows(self._settings.dim, self._settings.store))
         held: list[Portion] = []
         n_held = n_seen = n_empty = 0
         for batch in batches:

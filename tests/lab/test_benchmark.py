@@ -43,6 +43,7 @@ from engine.lab.compare.report import (
 from engine.lab.compare.runner import ContenderRunner
 from engine.search import SearchRequest
 from engine.search.ground_truth import TIES, GroundTruth, reading
+from engine.storage.limits import limited
 from engine.system.memory import can_drop_page_cache, resident_memory
 from engine.system.worker import WorkerProcess
 from testing.worlds import DIM, FEW, VIDEOS, N, fill, queries
@@ -55,8 +56,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     """A built collection with codes, that is only read."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.storage.segment.CODED_FROM", 1)
+    with limited(coded_from=1):
         made = tmp_path_factory.mktemp("bench") / "c"
         with fill(made, VIDEOS, n_shards=4) as collection:
             collection.build(queries=np.random.default_rng(3).normal(size=(200, DIM)))

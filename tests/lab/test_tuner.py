@@ -18,6 +18,7 @@ from engine.lab.tuning.simulate import simulate, simulate_cache
 from engine.lab.tuning.tuner import LayoutSetting
 from engine.layout import PLACEMENTS
 from engine.search.ground_truth import reading
+from engine.storage.limits import limited, limits
 from engine.system import no_progress
 from testing.tuned import QUERIES, WORLD, made, tuner_of, tuner_small
 from testing.worlds import FEW, fill, folders
@@ -26,9 +27,7 @@ from testing.worlds import FEW, fill, folders
 @pytest.fixture(scope="module", params=["stored rows", "codes"])
 def world(request, tuned, tmp_path_factory):
     """A collection that is resharded again and again, with a tuner of how it was first; with codes or without."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "codes":
-            patch.setattr("engine.storage.segment.CODED_FROM", 600)
+    with limited(coded_from=600 if request.param == "codes" else limits().coded_from):
         path = tmp_path_factory.mktemp("tuning") / "c"
         with made(path, n_cells=256, placement="hierarchical") as collection:
             yield collection, tuner_of(path)
@@ -85,9 +84,9 @@ def test_every_placement_is_foreseen_frame_by_frame(world, placement):
     assert layout.nbytes.tolist() == nbytes
 
 
-def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(small, monkeypatch):
-    monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
-    monkeypatch.setattr("engine.storage.segment.MAX_SEGMENT_NBYTES", 700 * 2 * WORLD.dim)
+def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(small, limit):
+    limit(coded_from=500)
+    limit(segment_nbytes=700 * 2 * WORLD.dim)
     setting, collection = LayoutSetting(2, "round_robin", 0.9), small[0]
     tuner = tuner_of(collection.path)
     told = tuner.predict(setting)
@@ -211,8 +210,8 @@ class TestPreparing:
         with pytest.raises(Stopped):
             prepare_tuner(tuned[0], QUERIES, progress=stop)
 
-    def test_another_codec_needs_a_rebuild_and_other_bytes(self, small, monkeypatch):
-        monkeypatch.setattr("engine.storage.segment.CODED_FROM", 500)
+    def test_another_codec_needs_a_rebuild_and_other_bytes(self, small, limit):
+        limit(coded_from=500)
         collection, setting = small[0], LayoutSetting(2, "semantic")
         tuner = prepare_tuner(collection.path, QUERIES, placements=None)
         told = tuner.predict(replace(setting, codec="sq4"))

@@ -20,7 +20,7 @@ from engine.routing.calibration import Calibration
 from engine.routing.model import MAX_BANK_FRAMES, Ranking, RoutingModel, fit_routing_model, write_routing_model
 from engine.routing.query_bank import MAX_BANK_TEXTS, QueryBank
 from engine.routing.scorer import LinearModel
-from engine.storage import segment
+from engine.storage.limits import Limits
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
@@ -120,7 +120,7 @@ def test_shards_below_the_size_that_gets_codes_are_held_as_they_are_stored(store
 
 
 def test_a_shard_of_very_wide_rows_has_no_codes_where_its_segments_are_too_small_for_them():
-    assert segment.max_rows(16_384, "fp16") == 10_000
+    assert Limits().segment_rows(16_384, "fp16") == 10_000
     one, two = (plan_shards(64 * GB, n, 16_384) for n in (10_000, 10_001))
     assert (one.segments_per_shard, two.segments_per_shard) == (1, 2)
     assert one.codes_nbytes
@@ -196,9 +196,9 @@ def test_planned_memory_of_uncoded_rows_is_that_of_a_loaded_segment(tmp_path, co
     assert not plan.codes_nbytes
 
 
-def test_a_shard_of_several_segments_is_planned_as_a_build_makes_it(tmp_path, monkeypatch):
+def test_a_shard_of_several_segments_is_planned_as_a_build_makes_it(tmp_path, limit, monkeypatch):
     n, dim, n_cells = 24_000, 32, 256
-    monkeypatch.setattr(segment, "MAX_SEGMENT_NBYTES", 12_500 * 2 * dim)
+    limit(segment_nbytes=12_500 * 2 * dim)
     samples = []
     monkeypatch.setattr(
         "engine.storage.build.train_cells",
@@ -254,7 +254,7 @@ def test_a_plan_keeps_its_promises(ram, n, dim, kind, workers):
     assert plan.resident_nbytes <= ram
     assert 1 <= plan.shards_in_memory <= plan.n_shards
     assert plan.fits == (plan.shards_in_memory == plan.n_shards)
-    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(segment.CODED_FROM, 2 * plan.n_cells)
+    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(Limits().coded_from, 2 * plan.n_cells)
     assert format_plan(plan).endswith(plan.reason)
 
 

@@ -103,8 +103,8 @@ class TestMemory:
 
     @pytest.mark.parametrize("residency", ["loaded", "mapped"])
     @pytest.mark.parametrize("n_coded", [1, 10_000])
-    def test_opened_shards_take_what_was_foretold(self, tmp_path, monkeypatch, residency: Residency, n_coded):
-        monkeypatch.setattr("engine.storage.segment.CODED_FROM", n_coded)
+    def test_opened_shards_take_what_was_foretold(self, tmp_path, limit, residency: Residency, n_coded):
+        limit(coded_from=n_coded)
         fill(tmp_path / "c", VIDEOS).close()
         with Collection.open(tmp_path / "c", residency=residency) as collection:
             before = collection.memory()
@@ -119,10 +119,8 @@ class TestMemory:
             ]
 
     @pytest.mark.parametrize("n_coded", [1, 10_000])
-    def test_the_planner_adds_only_what_lists_take(self, tmp_path, monkeypatch, n_coded):
-        monkeypatch.setattr("engine.storage.segment.CODED_FROM", n_coded)
-        for module in (capacity, shard_sizes):
-            monkeypatch.setattr(module, "CODED_FROM", n_coded)
+    def test_the_planner_adds_only_what_lists_take(self, tmp_path, limit, n_coded):
+        limit(coded_from=n_coded)
         with fill(tmp_path / "c", [make_video(i, 400) for i in range(3)], n_shards=1, n_cells=16) as collection:
             told, cells = collection.memory(), collection.stats().shards[0].cells
             plan = capacity.plan_shards(1 << 30, told.n_frames, DIM, n_cells=16)

@@ -10,6 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import NotFound
 from engine.search import SearchResult
+from engine.storage.limits import limited, limits
 from engine.types import Filter, ShardState
 from testing.worlds import DIM, fill, make_video, queries, segment_files
 
@@ -70,9 +71,7 @@ def kind(request, tmp_path_factory):
         "distances": {"metric": "l2"},
         "two levels": {"placement": "hierarchical", "n_cells": 30},
     }.get(request.param, {})
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "codes":
-            patch.setattr("engine.storage.segment.CODED_FROM", 1)
+    with limited(coded_from=1 if request.param == "codes" else limits().coded_from):
         path = tmp_path_factory.mktemp("kind") / "c"
         with fill(path, VIDEOS, n_shards=4, **settings) as collection:
             collection.add(*make_video(11, 20))
@@ -83,8 +82,8 @@ def kind(request, tmp_path_factory):
 
 class TestBatch:
     @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
-    def test_a_batch_answers_like_each_query_alone(self, kind, wanted, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", 5)
+    def test_a_batch_answers_like_each_query_alone(self, kind, wanted, limit):
+        limit(exact_matches=5)
         asked = queries(25)
         wanted = {"k": 10, **wanted}
         together = kind.search_many(asked, **wanted)
@@ -124,8 +123,8 @@ class TestBatch:
 
 class TestTracesOfABatch:
     @pytest.mark.parametrize("wanted", WANTED.values(), ids=WANTED)
-    def test_what_was_scanned_adds_up_for_every_query(self, kind, wanted, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", 5)
+    def test_what_was_scanned_adds_up_for_every_query(self, kind, wanted, limit):
+        limit(exact_matches=5)
         for result in kind.search_many(queries(25), **{"k": 10, **wanted}):
             trace = result.trace
             assert [shard.shard for shard in trace.shards] == list(range(trace.shards_total))

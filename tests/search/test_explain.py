@@ -14,6 +14,7 @@ from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CollectionError
 from engine.search.explain import Cause, Missed
 from engine.search.ground_truth import GroundTruth
+from engine.storage.limits import limited
 from engine.system import no_progress
 from engine.types import Filter, FrameBatch, NewVideo, Reason, ReasonCode, ShardState
 from testing.worlds import DIM, FEW, VIDEOS, fill, make_video, queries
@@ -26,8 +27,7 @@ SEARCHED = (ShardState.OPENED, ShardState.CACHED)
 def learned(tmp_path_factory):
     """A collection with a learned router, two levels of cells and codes."""
     world = World(24, 3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.storage.segment.CODED_FROM", 1)
+    with limited(coded_from=1):
         path = tmp_path_factory.mktemp("learned") / "c"
         with Collection.create(path, dim=24, n_shards=8, route="routed", codec="sq4") as collection:
             collection.use_queries(world.text_queries(600, seed=2))

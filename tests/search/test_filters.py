@@ -35,8 +35,8 @@ def striped(tmp_path_factory):
 class TestFilters:
     @pytest.mark.parametrize("where", FILTERS, ids=range(len(FILTERS)))
     @pytest.mark.parametrize("few", [0, 1000], ids=["routed", "scored"])
-    def test_only_frames_that_pass_and_all_of_the_best_of_them(self, town, flat, where, few, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", few)
+    def test_only_frames_that_pass_and_all_of_the_best_of_them(self, town, flat, where, few, limit):
+        limit(exact_matches=few)
         mask = flat.passes(where)
         assert 0 < mask.sum() < len(flat)
         for query in queries(3):
@@ -51,8 +51,8 @@ class TestFilters:
 
     @pytest.mark.usefixtures("coded")
     @pytest.mark.parametrize("where", FILTERS[2:], ids=range(2))
-    def test_codes_are_searched_under_a_filter_too(self, tmp_path, flat, where, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", 0)
+    def test_codes_are_searched_under_a_filter_too(self, tmp_path, flat, where, limit):
+        limit(exact_matches=0)
         with fill(tmp_path / "c", VIDEOS) as collection:
             for query in queries(2):
                 for wanted in ({"exact": True}, ROUTED):
@@ -113,9 +113,9 @@ class TestCost:
     @pytest.mark.parametrize("matches", [0, 10**6])
     @pytest.mark.parametrize("scattered", [0.0, 10**6])
     def test_what_it_thinks_things_cost_never_changes_the_answer_of_exact(
-        self, town, flat, where, matches, scattered, monkeypatch
+        self, town, flat, where, matches, scattered, limit, monkeypatch
     ):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", matches)
+        limit(exact_matches=matches)
         monkeypatch.setattr("engine.search.filtering._SCATTERED", scattered)
         for query, result in zip(queries(4), town.search_many(queries(4), 6, exact=True, where=where), strict=True):
             assert_answers(result.hits, flat, query, 6, flat.passes(where))
@@ -132,8 +132,8 @@ class TestCost:
     @pytest.mark.parametrize(
         ("matches", "n_probe", "method"), [(149, 1, "routed"), (150, 1, "exact"), (0, 10**6, "exact"), (0, 1, "routed")]
     )
-    def test_the_cheaper_way_is_taken(self, town, matches, n_probe, method, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", matches)
+    def test_the_cheaper_way_is_taken(self, town, matches, n_probe, method, limit):
+        limit(exact_matches=matches)
         # Every frame passes; all of them are 150 rows, and one cell is far fewer.
         trace = town.search(queries(1)[0], 1, n_probe=n_probe, where=Filter(seconds=(0.0, None))).trace
         assert trace.method == method

@@ -43,10 +43,10 @@ class TestLimits:
     @pytest.mark.parametrize("per_shot", [1, 2])
     @pytest.mark.parametrize("where", [None, Filter(tags_any=("object:dog",))], ids=["all", "filtered"])
     @pytest.mark.parametrize("coded", [False, True])
-    def test_routing_goes_on_until_there_are_k_where_k_exist(self, tmp_path, flat, per_shot, where, coded, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", 0)
+    def test_routing_goes_on_until_there_are_k_where_k_exist(self, tmp_path, flat, per_shot, where, coded, limit):
+        limit(exact_matches=0)
         if coded:
-            monkeypatch.setattr("engine.storage.segment.CODED_FROM", 1)
+            limit(coded_from=1)
         mask = flat.passes(where) if where else np.ones(N, np.bool_)
         shots = [shot for _, frames in VIDEOS for shot in frames.shot.tolist()]
         taken = Counter((flat.video[i], shots[i]) for i in np.flatnonzero(mask))

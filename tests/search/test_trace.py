@@ -98,8 +98,10 @@ class TestTrace:
                 assert trace.vectors_scanned == 2 * 18
 
     @pytest.mark.parametrize(("n_matches", "method"), [(40, "exact"), (39, "routed")])
-    def test_up_to_a_number_of_matches_they_are_scored_without_routing(self, town, n_matches, method, monkeypatch):
-        monkeypatch.setattr("engine.search.filtering.EXACT_MATCHES", n_matches)
+    def test_up_to_a_number_of_matches_they_are_scored_without_routing(
+        self, town, n_matches, method, limit, monkeypatch
+    ):
+        limit(exact_matches=n_matches)
         monkeypatch.setattr("engine.search.filtering._SCATTERED", 10**6)
         trace = town.search(queries(1)[0], 5, n_probe=1, where=Filter(videos=("v0", "v1"), seconds=(0.0, 40.0))).trace
         assert trace.method == method

@@ -64,14 +64,14 @@ class TestGathered:
         np.testing.assert_array_equal(frames.floats(asked), whole)
         np.testing.assert_array_equal(whole, FLAT.rows[frames.columns.frame_id[asked]])
 
-    @pytest.mark.parametrize("limit", [1, 5, 16, 47, 48, 1000])
-    def test_pieces_fit_a_segment_each_and_hold_every_frame_once_in_order(self, snapshot, frames, limit, monkeypatch):
-        monkeypatch.setattr(gather, "max_rows", lambda dim, store: limit)
+    @pytest.mark.parametrize("most", [1, 5, 16, 47, 48, 1000])
+    def test_pieces_fit_a_segment_each_and_hold_every_frame_once_in_order(self, snapshot, frames, most, limit):
+        limit(coded_from=most, segment_nbytes=1)
         chosen = np.random.default_rng(2).permutation(48)
         columns = frames.columns
         pieces = gather.split_into_segments(columns, chosen, snapshot.settings)
-        assert max(len(piece) for piece in pieces) <= limit
-        assert len(pieces) == -(-48 // limit)
+        assert max(len(piece) for piece in pieces) <= most
+        assert len(pieces) == -(-48 // most)
         together = np.concatenate(pieces)
         assert sorted(together.tolist()) == list(range(48))
         keys = list(zip(columns.video[together], columns.frame_index[together], strict=True))

@@ -10,7 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import CorruptData, NotFound
 from engine.layout import PLACEMENTS
-from engine.storage import build, gather, maintenance, next_generation
+from engine.storage import build, next_generation
 from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import (
@@ -170,12 +170,12 @@ def assert_same_cells(one: Cells, other: Cells) -> None:
 
 class TestLargeShards:
     @pytest.mark.parametrize("change", ["build", "reshard", "merge"])
-    def test_a_shard_too_large_for_one_segment_is_several_with_every_frame_once(self, tmp_path, change, monkeypatch):
+    def test_a_shard_too_large_for_one_segment_is_several_with_every_frame_once(self, tmp_path, change, limit):
         videos = [make_video(i, 12) for i in range(5)]
         with fill(tmp_path / "c", videos[:3], n_shards=1) as collection:
             for video in videos[3:]:
                 collection.add(*video)
-            monkeypatch.setattr(gather, "max_rows", lambda dim, store: 7)
+            limit(coded_from=7, segment_nbytes=1)
             if change == "merge":
                 with collection.writing() as its:
                     its.maintenance.merge(everything=True)
@@ -239,10 +239,10 @@ class TestCompact:
 
 
 class TestMerge:
-    def test_many_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, monkeypatch):
+    def test_many_tiny_videos_leave_few_segments_and_write_each_row_a_few_times(self, tmp_path, limit, monkeypatch):
         videos = [make_video(i, 1 + i % 3) for i in range(70)]
         n = sum(len(frames) for _, frames in videos)
-        monkeypatch.setattr(maintenance, "MERGE_AT", 3)
+        limit(merge_at=3)
         tiers = int(np.ceil(np.log(n) / np.log(3)))  # Sizes of segments, each three times the one before.
         written: Counter[int] = Counter()
         write_segment = next_generation.write_segment
@@ -313,8 +313,8 @@ class TestMerge:
             assert_holds(collection, videos)
 
     @pytest.mark.parametrize("everything", [False, True])
-    def test_large_segments_are_left_alone(self, tmp_path, everything, monkeypatch):
-        monkeypatch.setattr(maintenance, "CODED_FROM", 10)
+    def test_large_segments_are_left_alone(self, tmp_path, everything, limit):
+        limit(coded_from=10)
         videos = [FEW[0], *(make_video(20 + i, 3) for i in range(8))]
         with fill(tmp_path / "c", videos[:1], n_shards=1) as collection:
             (large,) = folders(collection)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from engine.errors import CorruptData
 from engine.storage import segment as segment_module
+from engine.storage.limits import Limits
 from engine.storage.rows import columns_of, prepare_rows
-from engine.storage.segment import Residency, Segment, max_rows
+from engine.storage.segment import Residency, Segment
 from engine.storage.segment_writer import write_segment
 from engine.system.open_files import OPEN_FILES
 from engine.vectors import CODECS, scores_of
@@ -92,9 +93,9 @@ class TestWriting:
         assert max(asked) == 7
         assert sum(asked) == 60 + 1  # One row ahead tells width and type.
 
-    def test_small_segments_have_no_codes_and_large_ones_do(self, tmp_path, cells, monkeypatch):
+    def test_small_segments_have_no_codes_and_large_ones_do(self, tmp_path, cells, limit):
         small, _ = write(tmp_path / "a", cells)
-        monkeypatch.setattr(segment_module, "CODED_FROM", 60)
+        limit(coded_from=60)
         large, _ = write(tmp_path / "b", cells)
         before_build, _ = write(tmp_path / "c", None)
         assert not small.coded
@@ -117,9 +118,9 @@ class TestWriting:
                 assert sorted(found.rows[0]) == np.flatnonzero(segment.columns.cell == number).tolist()
 
     def test_a_segment_holds_256_mb_of_rows_and_at_least_what_is_worth_codes(self):
-        assert max_rows(512, "fp16") == (256 << 20) // 1024
-        assert max_rows(512, "fp32") == (256 << 20) // 2048
-        assert max_rows(10**6, "fp32") == segment_module.CODED_FROM
+        assert Limits().segment_rows(512, "fp16") == (256 << 20) // 1024
+        assert Limits().segment_rows(512, "fp32") == (256 << 20) // 2048
+        assert Limits().segment_rows(10**6, "fp32") == Limits().coded_from
 
 
 def drift_of(segment: Segment, cells: Cells) -> float:
@@ -315,18 +316,18 @@ class TestLoading:
                 np.testing.assert_array_equal(one.rows, other.rows)
                 np.testing.assert_array_equal(one.scores, other.scores)
 
-    def test_codes_of_full_precision_need_no_second_look(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(segment_module, "CODED_FROM", 1)
+    def test_codes_of_full_precision_need_no_second_look(self, tmp_path, limit):
+        limit(coded_from=1)
         for codec, exact in (("fp32", True), ("sq8", False)):
             cells = trained(codec)
             segment, _ = write(tmp_path / codec, cells, store="fp32", codec=codec)
             assert segment.load("loaded").exact == segment.load("mapped").exact == exact
 
-    def test_what_loading_costs_is_the_size_of_what_it_reads(self, tmp_path, cells, monkeypatch):
+    def test_what_loading_costs_is_the_size_of_what_it_reads(self, tmp_path, cells, limit):
         plain, _ = write(tmp_path / "a", cells)
         size = (plain.folder / "vectors.npy").stat().st_size
         assert plain.load_nbytes("loaded") == plain.load_nbytes("mapped") == size
-        monkeypatch.setattr(segment_module, "CODED_FROM", 1)
+        limit(coded_from=1)
         coded, _ = write(tmp_path / "b", cells)
         size = (coded.folder / "codes.faiss").stat().st_size
         assert coded.load_nbytes("loaded") == size

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.collection import Collection
-from engine.storage import staging as intake_module
+from engine.storage.limits import limited
 from engine.storage.rows import Fingerprint, prepare_rows
 from engine.storage.staging import Staging
 from engine.types import FrameBatch, NewVideo
@@ -45,8 +45,7 @@ def take(collection: Collection, batches, videos=VIDEOS, first_number: int = 5, 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.lists(st.integers(0, 15), max_size=8))
 def test_in_whatever_batches_frames_come_they_are_the_same_in_the_end(empty, sizes):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intake_module, "PORTION", 20)
+    with limited(portion=20):
         intake, portions = take(empty, cut(sizes))
     assert all(0 < len(columns) == len(vectors) <= 20 for vectors, columns in portions)
     ids = np.concatenate([columns.frame_id for _, columns in portions])
@@ -68,28 +67,28 @@ def test_in_whatever_batches_frames_come_they_are_the_same_in_the_end(empty, siz
     assert [row.fingerprint for row in rows] == [told[0], "told", told[2]]
 
 
-def test_portions_are_as_full_as_the_batches_allow(empty, monkeypatch):
-    monkeypatch.setattr(intake_module, "PORTION", 20)
+def test_portions_are_as_full_as_the_batches_allow(empty, limit):
+    limit(portion=20)
     _, portions = take(empty, cut([8] * 7))
     assert [len(columns) for _, columns in portions] == [16, 16, 16, 12]
 
 
-def test_a_portion_is_no_more_than_a_segment_takes(empty, monkeypatch):
-    monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 10)
+def test_a_portion_is_no_more_than_a_segment_takes(empty, limit):
+    limit(coded_from=10, segment_nbytes=1)
     _, portions = take(empty, cut([5] * 11))
     assert [len(columns) for _, columns in portions] == [10] * 6
 
 
-def test_a_batch_beyond_the_limit_is_cut(empty, monkeypatch):
-    monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 25)
+def test_a_batch_beyond_the_limit_is_cut(empty, limit):
+    limit(coded_from=25, segment_nbytes=1)
     _, portions = take(empty, cut([4, 52]))
     assert [len(columns) for _, columns in portions] == [4, 25, 25, 6]
     _, portions = take(empty, cut([50]))
     assert [len(columns) for _, columns in portions] == [25, 25, 10]
 
 
-def test_no_segment_is_larger_than_one_may_be_however_large_the_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(intake_module, "max_rows", lambda dim, store: 25)
+def test_no_segment_is_larger_than_one_may_be_however_large_the_batch(tmp_path, limit):
+    limit(coded_from=25, segment_nbytes=1)
     video = make_video(4, 60)
     with fill(tmp_path / "c", [video], built=False, n_shards=1) as collection:
         with snapshot_of(collection) as snapshot:

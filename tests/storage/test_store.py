@@ -85,15 +85,15 @@ class TestStore:
 
     @pytest.mark.parametrize("built", [True, False])
     @pytest.mark.parametrize("portion", [1, 7, 10**6])
-    def test_portions_change_no_answer(self, tmp_path, built, portion, monkeypatch):
-        monkeypatch.setattr("engine.storage.staging.PORTION", portion)
+    def test_portions_change_no_answer(self, tmp_path, built, portion, limit):
+        limit(portion=portion)
         several = [make_video(20 + i, 5) for i in range(4)]
         with fill(tmp_path / "c", FEW, built=built) as collection:
             collection.store([new for new, _ in several], together(several))
             assert_holds(collection, [*FEW, *several])
 
-    def test_what_earlier_portions_put_into_a_shard_counts_for_later_ones(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("engine.storage.staging.PORTION", 6)
+    def test_what_earlier_portions_put_into_a_shard_counts_for_later_ones(self, tmp_path, limit):
+        limit(portion=6)
         several = [make_video(20 + i, 6) for i in range(3)]
         with fill(tmp_path / "c", FEW, placement="balanced", n_shards=3) as collection:
             assert [shard.n_frames for shard in collection.stats().shards] == [12, 12, 12]
@@ -118,8 +118,8 @@ class TestStore:
             collection.add(bare, take(frames, np.arange(9)))
 
     @pytest.mark.parametrize("fault", ["frames", "iterator", "disk", "duplicate", "empty video", "wrong video"])
-    def test_if_anything_fails_nothing_is_stored_and_no_file_stays(self, collection, fault, monkeypatch):
-        monkeypatch.setattr("engine.storage.staging.PORTION", 4)
+    def test_if_anything_fails_nothing_is_stored_and_no_file_stays(self, collection, fault, limit, monkeypatch):
+        limit(portion=4)
         before, generation = contents(collection), collection.generation
         several = [make_video(20 + i, 6, fingerprint="") for i in range(4)]
         videos = [new for new, _ in several]

@@ -10,7 +10,6 @@ import pytest
 
 from engine.collection import Collection
 from engine.errors import DuplicateVideo, NotFound
-from engine.storage import segment as segment_module
 from engine.types import Filter, NewVideo
 from engine.vectors import cells
 from testing.worlds import (
@@ -171,8 +170,8 @@ class TestBuild:
         stats = collection.stats()
         assert (stats.placement, len(stats.shards), stats.n_cells, stats.codec) == ("round_robin", 5, 2, "fp16")
 
-    def test_the_codec_is_trained_once_for_all_segments_until_the_next_build(self, collection, monkeypatch):
-        monkeypatch.setattr(segment_module, "CODED_FROM", 1)
+    def test_the_codec_is_trained_once_for_all_segments_until_the_next_build(self, collection, limit, monkeypatch):
+        limit(coded_from=1)
         calls = []
         train = cells.train_codec
         monkeypatch.setattr(cells, "train_codec", lambda *given: calls.append(given) or train(*given))

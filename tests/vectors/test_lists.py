@@ -316,10 +316,8 @@ def test_codes_of_half_precision_refuse_what_they_cannot_hold(sign):
 
 
 @pytest.mark.parametrize("coded_from", [1, 10_000], ids=["coded", "not yet coded"])
-def test_a_build_with_codes_that_cannot_hold_the_values_leaves_the_collection_as_it_was(
-    tmp_path, coded_from, monkeypatch
-):
-    monkeypatch.setattr("engine.storage.segment.CODED_FROM", coded_from)
+def test_a_build_with_codes_that_cannot_hold_the_values_leaves_the_collection_as_it_was(tmp_path, coded_from, limit):
+    limit(coded_from=coded_from)
     new, large = large_video(0)
     asked = large.vectors[3]
     with fill(tmp_path / "c", [(new, large)], metric="l2", store="fp32") as collection:

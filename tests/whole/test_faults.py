@@ -10,6 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import CorruptData, ShardFailed
 from engine.search import SearchResult
+from engine.storage.limits import limited
 from engine.types import Filter, ShardState
 from testing.worlds import DIM, Flat, assert_answers, fill, flip, make_video, queries, segment_files
 
@@ -25,8 +26,7 @@ def flat():
 def sound(tmp_path_factory):
     """The folder of a built collection with codes; it is copied before it is damaged."""
     path = tmp_path_factory.mktemp("sound") / "c"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.storage.segment.CODED_FROM", 1)
+    with limited(coded_from=1):
         fill(path, VIDEOS).close()
     return path
 

@@ -35,9 +35,10 @@ from engine.errors import DuplicateVideo, NotFound
 from engine.frames import columns
 from engine.layout import PLACEMENTS
 from engine.routing import regression
-from engine.search import SearchResult, filtering, pipeline, plan
-from engine.storage import gather, maintenance, segment, staging
+from engine.search import SearchResult, pipeline, plan
+from engine.storage import gather, segment
 from engine.storage import rows as records
+from engine.storage.limits import limited
 from engine.types import DAYPARTS, Filter, FrameBatch, NewVideo
 from engine.vectors import cells
 from testing.model import Mask, Model, Vector, close
@@ -69,16 +70,12 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _everything_in_small() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (segment, maintenance):
-            patch.setattr(module, "CODED_FROM", 20)
-        patch.setattr(segment, "MAX_SEGMENT_NBYTES", 1000)
+    small = limited(coded_from=20, segment_nbytes=1000, portion=64, merge_at=3, exact_matches=3)
+    with small, pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.storage.segment_writer.STEP", 16)
         patch.setattr("engine.storage.segment_writer._SAMPLED", 10)
         patch.setattr(segment, "_GATHERED", 4)
-        patch.setattr(maintenance, "MERGE_AT", 3)
         patch.setattr(gather, "GATHER_STEP", 16)
-        patch.setattr(staging, "PORTION", 64)
         patch.setattr(records, "_STEP", 8)
         patch.setattr(cells, "_BLOCK", 16)
         patch.setattr(cells, "GROUPS_SEARCHED", 2)
@@ -86,7 +83,6 @@ def _everything_in_small() -> Iterator[None]:
         patch.setattr(regression, "_ROWS", 16)
         patch.setattr(regression, "_CELLS", 5)
         patch.setattr(plan, "FIXED_WORK", 0)
-        patch.setattr(filtering, "EXACT_MATCHES", 3)
         yield
 
 
@@ -868,9 +864,9 @@ def test_a_large_batch_of_queries_is_as_exact_as_one(tmp_path):
 
 @pytest.mark.parametrize("codec", ["sq8", "fp32"])
 @pytest.mark.parametrize("metric", ["ip", "l2"])
-def test_a_filter_for_what_the_query_is_not_about_still_finds_the_best(tmp_path, monkeypatch, codec, metric):
+def test_a_filter_for_what_the_query_is_not_about_still_finds_the_best(tmp_path, limit, codec, metric):
     """Where many frames pass, all are compared first and the others dropped; here nearly all the best are dropped."""
-    monkeypatch.setattr(segment, "MAX_SEGMENT_NBYTES", 1 << 20)
+    limit(segment_nbytes=1 << 20)
     with closing(Twins(tmp_path / "collection", 8, metric, "fp32", codec=codec)) as twins:
         rng = np.random.default_rng(5)
         for name, side in (("here", 1.0), ("there", -1.0)):

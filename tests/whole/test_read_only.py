@@ -22,6 +22,7 @@ from engine.collection import Collection
 from engine.errors import Busy, ReadOnly
 from engine.search import searcher
 from engine.storage import pictures
+from engine.storage.limits import limited
 from engine.system.locks import FileLock
 from engine.system.system_errors import check_writable
 from engine.types import FrameBatch, NewVideo
@@ -67,8 +68,7 @@ def everything(path: Path) -> list[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("sound") / "c"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.storage.segment.CODED_FROM", 1)
+    with limited(coded_from=1):
         fill(path, VIDEOS).close()
     return path
 

@@ -23,6 +23,7 @@ from engine.collection import Collection
 from engine.errors import Busy, EngineError, ResourceExhausted, VideoError
 from engine.media.sampling import grab, probe
 from engine.storage import catalog, pictures, thumbnails
+from engine.storage.limits import limited
 from engine.system.files import write_files
 from engine.system.process import check_address_space, raise_open_file_limit
 from engine.system.system_errors import can_start_threads, shortage
@@ -40,8 +41,7 @@ CHEAP = {"n_shards": 10, "placement": "round_robin", "n_cells": 6}
 @pytest.fixture(scope="module")
 def town(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("town") / "c"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.storage.segment.CODED_FROM", 1)
+    with limited(coded_from=1):
         fill(path, VIDEOS, **CHEAP).close()
     return path
 
