@@ -136,7 +136,7 @@ class TestSearch:
             assert words_of_it in app.warning[0].value
         frames = drawn(app, "frames")["items"]
         assert len(frames) == 24
-        assert app.session_state.answer[0][0].where == Filter(tags_any=("scene:street",))
+        assert app.session_state.answer[0][0].request.where == Filter(tags_any=("scene:street",))
 
     def test_markup_in_a_query_stays_text(self, visit: Any) -> None:
         app = ask(visit(), "<b>zyx</b> **zyx** :red[zyx]")

@@ -204,7 +204,7 @@ class TestOthers:
         gate, told = threading.Event(), threading.Event()
 
         def work(*_: object, progress: Any, **__: object) -> None:
-            progress("looking at secret.csv", 0.5)
+            progress("looking at secret.csv", 0.5, 1.0)
             told.set()
             gate.wait(30)
             raise NotFound("It is over.")
