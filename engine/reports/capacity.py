@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.reports.shard_sizes import COLUMNS_NBYTES, LIST_DISK_NBYTES, SHARD_NBYTES, STORES, PlanRequest
 from engine.routing import MAX_BANK_FRAMES
-from engine.storage import limits
+from engine.storage import current_limits
 from engine.system import bounds, readable_bytes
 from engine.vectors import CODECS, choose_n_cells
 
@@ -207,13 +207,13 @@ def _largest(request: PlanRequest) -> ShardPlan:
 
     # A few rows below those that get codes may take more than those do, so the search starts above where it can. Later
     # too a larger collection may take a little less, with fewer segments in a shard, so it looks a hundredth or two shards further.
-    n, further = 0, 1 if too_many(limits().coded_from) else limits().coded_from
+    n, further = 0, 1 if too_many(current_limits().coded_from) else current_limits().coded_from
     while not too_many(further):
         # Every vector takes more than a byte.
         n = further - 1 + bisect_right(range(further, request.ram + 1), False, key=too_many)
         best = _plan(request, n)
-        two = 2 * best.vectors_per_shard + (limits().coded_from if best.n_shards == 1 else 0)
-        further = n + (n // 100 + limits().coded_from if request.shard_bytes is None else two)
+        two = 2 * best.vectors_per_shard + (current_limits().coded_from if best.n_shards == 1 else 0)
+        further = n + (n // 100 + current_limits().coded_from if request.shard_bytes is None else two)
     best = _plan(request, max(n, 1))
     if request.shard_bytes is not None:
         rows = replace(request, n_cells=best.n_cells).full_shard()

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from engine.routing import MAX_BANK_FRAMES, MAX_BANK_TEXTS, MAX_BEST_NBYTES, n_held_out
-from engine.storage import TRAIN_NBYTES, limits
+from engine.storage import TRAIN_NBYTES, current_limits
 from engine.system import readable_bytes
 from engine.vectors import TRAIN_PER_CELL
 
@@ -62,15 +62,15 @@ class PlanRequest:
     @property
     def least_rows(self) -> int:
         """Least rows of a shard."""
-        return max(limits().coded_from, ROWS_PER_CELL * self.n_cells)
+        return max(current_limits().coded_from, ROWS_PER_CELL * self.n_cells)
 
     def segments(self, rows: int) -> int:
         """Segments of a shard of so many rows."""
-        return -(-rows // limits().segment_rows(self.dim, self.store)) if self.store else 1
+        return -(-rows // current_limits().segment_rows(self.dim, self.store)) if self.store else 1
 
     def coded(self, rows: int) -> bool:
         """Whether a shard of so many rows has codes; bare rows count as codes."""
-        return not self.store or rows // self.segments(rows) >= limits().coded_from
+        return not self.store or rows // self.segments(rows) >= current_limits().coded_from
 
     def lists(self, rows: int) -> int:
         """Inverted lists in a shard if every cell occurs in each segment, as with round-robin; semantic placement has fewer."""
@@ -84,7 +84,7 @@ class PlanRequest:
 
     def rows_within(self, nbytes: int, *, coded: bool = True) -> int:
         """Most rows of a shard within so many bytes, coded or not."""
-        most = nbytes if coded else min(nbytes, limits().coded_from - 1)
+        most = nbytes if coded else min(nbytes, current_limits().coded_from - 1)
         return bisect_right(range(1, most + 1), nbytes, key=lambda rows: self.nbytes(rows, coded=coded))
 
     def full_shard(self) -> int:

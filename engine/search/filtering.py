@@ -13,7 +13,7 @@ from engine.errors import ShardFailed
 from engine.frames import CompiledFilter
 from engine.search.failures import FAULTS, shard_failure
 from engine.search.trace import ShardTrace
-from engine.storage import CellMap, Segment, SegmentView, ShardView, Snapshot, limits
+from engine.storage import CellMap, Segment, SegmentView, ShardView, Snapshot, current_limits
 from engine.types import Filter, Reason, ReasonCode, ShardState
 from engine.vectors import Rows
 
@@ -90,7 +90,7 @@ class FilteredShards:
         """Whether scoring all that passes costs no more than routing to it."""
         n_rows = sum(candidate.segment.n_rows for candidate in self.candidates)
         exact = min(n_rows, _SCATTERED * self.n_matches + _TESTED * n_rows)
-        return self.n_matches <= limits().exact_matches or exact <= n_cells + n_rows * n_probe / n_cells
+        return self.n_matches <= current_limits().exact_matches or exact <= n_cells + n_rows * n_probe / n_cells
 
 
 def filter_shards(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> FilteredShards:

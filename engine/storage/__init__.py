@@ -8,7 +8,7 @@ from engine.storage.export import export_frames
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
 from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
-from engine.storage.limits import Limits, limited, limits
+from engine.storage.limits import Limits, current_limits, limited
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
 from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
@@ -52,6 +52,7 @@ __all__ = [
     "check_settings",
     "check_video",
     "check_workers",
+    "current_limits",
     "discard_collection",
     "draw_blueprint",
     "duplicate_reason",
@@ -59,7 +60,6 @@ __all__ = [
     "find_picture",
     "learn_placement",
     "limited",
-    "limits",
     "middle_thumbnail",
     "past_queries",
     "place_frames",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, concat_columns
 from engine.routing import RowBlocks
-from engine.storage.limits import limits
+from engine.storage.limits import current_limits
 from engine.storage.manifest import Settings
 from engine.storage.snapshot import Snapshot
 from engine.storage.views import SegmentView
@@ -75,7 +75,7 @@ class Gathered:
 
 def split_into_segments(columns: FrameColumns, frames: Rows, settings: Settings) -> list[Rows]:
     """Some frames, one at least, in portions that fit one segment each, by (video, frame_index)."""
-    n_pieces = -(-len(frames) // limits().segment_rows(settings.dim, settings.store))
+    n_pieces = -(-len(frames) // current_limits().segment_rows(settings.dim, settings.store))
     if n_pieces == 1:
         return [frames]  # A segment sorts its rows itself.
     order = np.lexsort((columns.frame_id[frames], columns.frame_index[frames], columns.video[frames]))

@@ -34,7 +34,7 @@ class Limits:
 _current = Limits()
 
 
-def limits() -> Limits:
+def current_limits() -> Limits:
     """The limits of this process."""
     return _current
 

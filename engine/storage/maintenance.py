@@ -18,7 +18,7 @@ from engine.storage.collection_files import check_files
 from engine.storage.gather import Gathered, frames_since
 from engine.storage.generations import Generations
 from engine.storage.leases import held_generations
-from engine.storage.limits import limits
+from engine.storage.limits import current_limits
 from engine.storage.manifest import Settings
 from engine.storage.next_generation import NextGeneration
 from engine.storage.settings import check_shards
@@ -195,10 +195,10 @@ class Maintenance:
 
 def _mergeable(views: Sequence[SegmentView], *, everything: bool) -> list[SegmentView]:
     """The small segments of a shard that are due."""
-    small = [view for view in views if view.segment.n_rows < limits().coded_from]
+    small = [view for view in views if view.segment.n_rows < current_limits().coded_from]
     if everything:
         return small if len(small) > 1 else []
-    merge_at = limits().merge_at
+    merge_at = current_limits().merge_at
     tiers = [int(math.log(view.segment.n_rows, merge_at)) for view in small]
     due = [tier for tier in set(tiers) if tiers.count(tier) >= merge_at]
     return [view for view, tier in zip(small, tiers, strict=True) if tier <= max(due, default=-1)]

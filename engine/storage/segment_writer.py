@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, statistics, write_columns
-from engine.storage.limits import limits
+from engine.storage.limits import current_limits
 from engine.storage.manifest import SegmentRow
 from engine.storage.segment import CELL, STEP, Stored, header
 from engine.system import file_hash, save_array, sync_folder, synced, write_header
@@ -50,7 +50,7 @@ def write_segment(
     first = stored(order[:1])
     dim = first.shape[1]
     lists = None
-    if cells is not None and len(columns) >= limits().coded_from:
+    if cells is not None and len(columns) >= current_limits().coded_from:
         lists = ListsWriter(dim, occupied, codec, cells.trained, metric)
     folder.mkdir(parents=True)
     seen = []

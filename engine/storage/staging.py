@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, concat_columns
 from engine.layout import alike
-from engine.storage.limits import limits
+from engine.storage.limits import current_limits
 from engine.storage.manifest import VideoRow
 from engine.storage.rows import Fingerprint, TagBounds, check_video, columns_of, prepare_rows
 from engine.storage.snapshot import Snapshot
@@ -54,7 +54,7 @@ class Staging:
         ValueError
             If frames do not fit.
         """
-        limit = min(limits().portion, limits().segment_rows(self._settings.dim, self._settings.store))
+        limit = min(current_limits().portion, current_limits().segment_rows(self._settings.dim, self._settings.store))
         held: list[Portion] = []
         n_held = n_seen = n_empty = 0
         for batch in batches:

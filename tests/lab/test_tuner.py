@@ -18,7 +18,7 @@ from engine.lab.tuning.simulate import simulate, simulate_cache
 from engine.lab.tuning.tuner import LayoutSetting
 from engine.layout import PLACEMENTS
 from engine.search.ground_truth import reading
-from engine.storage.limits import limited, limits
+from engine.storage.limits import current_limits, limited
 from engine.system import no_progress
 from testing.tuned import QUERIES, WORLD, made, tuner_of, tuner_small
 from testing.worlds import FEW, fill, folders
@@ -27,7 +27,7 @@ from testing.worlds import FEW, fill, folders
 @pytest.fixture(scope="module", params=["stored rows", "codes"])
 def world(request, tuned, tmp_path_factory):
     """A collection that is resharded again and again, with a tuner of how it was first; with codes or without."""
-    with limited(coded_from=600 if request.param == "codes" else limits().coded_from):
+    with limited(coded_from=600 if request.param == "codes" else current_limits().coded_from):
         path = tmp_path_factory.mktemp("tuning") / "c"
         with made(path, n_cells=256, placement="hierarchical") as collection:
             yield collection, tuner_of(path)

@@ -10,7 +10,7 @@ import pytest
 from engine.collection import Collection
 from engine.errors import NotFound
 from engine.search import SearchResult
-from engine.storage.limits import limited, limits
+from engine.storage.limits import current_limits, limited
 from engine.types import Filter, ShardState
 from testing.worlds import DIM, fill, make_video, queries, segment_files
 
@@ -71,7 +71,7 @@ def kind(request, tmp_path_factory):
         "distances": {"metric": "l2"},
         "two levels": {"placement": "hierarchical", "n_cells": 30},
     }.get(request.param, {})
-    with limited(coded_from=1 if request.param == "codes" else limits().coded_from):
+    with limited(coded_from=1 if request.param == "codes" else current_limits().coded_from):
         path = tmp_path_factory.mktemp("kind") / "c"
         with fill(path, VIDEOS, n_shards=4, **settings) as collection:
             collection.add(*make_video(11, 20))

@@ -11,7 +11,7 @@ from engine.collection import Collection
 from engine.errors import NotFound, ShardFailed
 from engine.search import SearchResult
 from engine.search.preview import Preview
-from engine.storage.limits import limited, limits
+from engine.storage.limits import current_limits, limited
 from engine.storage.segment import Segment
 from engine.types import DAYPARTS, Filter, ShardState
 from testing.worlds import DIM, TAGS, VIDEOS, N, fill, make_video, queries
@@ -36,7 +36,7 @@ def filters(draw):
 @pytest.fixture(scope="module", params=["plain", "coded", "round_robin", "mapped", "deleted"])
 def world(request, tmp_path_factory):
     """Collections of different makes, with more segments than shards."""
-    with limited(coded_from=1 if request.param in ("coded", "mapped") else limits().coded_from):
+    with limited(coded_from=1 if request.param in ("coded", "mapped") else current_limits().coded_from):
         path = tmp_path_factory.mktemp("world") / "c"
         placement = "round_robin" if request.param == "round_robin" else "semantic"
         with fill(path, VIDEOS, n_shards=4, placement=placement) as made:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, alike
 from engine.routing import RoutingModel
-from engine.storage import Settings, learn_placement, limits, place_frames, split_into_segments
+from engine.storage import Settings, current_limits, learn_placement, place_frames, split_into_segments
 from engine.vectors import Cells, Rows, lists_nbytes
 
 _KEPT = 16
@@ -133,7 +133,7 @@ class LayoutPlanner:
         found = np.bincount(segment_of * np.int64(width) + self.columns.cell, minlength=len(shard_of) * width)
         counts = found.reshape(-1, width).astype(np.int32)
         rows = counts.sum(axis=1, dtype=np.int64)
-        coded = rows >= limits().coded_from
+        coded = rows >= current_limits().coded_from
         stored = self.settings.dim * (2 if self.settings.store == "fp16" else 4)
         plain = rows * (stored + 8)
         packed = lists_nbytes(self.settings.dim, rows, np.count_nonzero(counts, axis=1), codec)
