@@ -6,6 +6,9 @@ import os
 import uuid
 from contextlib import ExitStack
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # With a process for each core, more threads would only wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import faiss
 import pytest
 from streamlit.runtime.caching.cache_resource_api import clear_session_cache
