@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except EngineError as error:
-        message = f"{error} Try `python -m engine {error.hint}`." if error.hint else str(error)
+        message = f"{error} Try `{_program()} {error.hint}`." if error.hint else str(error)
     except ValueError as error:
         message = str(error)
     except RecursionError:
@@ -101,14 +101,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+def _program() -> str:
+    """What was typed to start this."""
+    return _CONSOLE_SCRIPT if Path(sys.argv[0]).name == _CONSOLE_SCRIPT else "python -m engine"
+
+
 def _run(arguments: list[str]) -> int:
     raise_open_file_limit()
     check_address_space()
     use_any_encoding()
-    name = _CONSOLE_SCRIPT if Path(sys.argv[0]).name == _CONSOLE_SCRIPT else "python -m engine"
     with shortages("the command"):
         # Not `commands.main`, which has its own ideas of interrupts and closed pipes.
-        with commands.make_context(name, arguments) as context:
+        with commands.make_context(_program(), arguments) as context:
             status: int = commands.invoke(context)
         sys.stdout.flush()
     return status
