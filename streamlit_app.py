@@ -41,7 +41,7 @@ def front_door() -> None:
     """Run the page that a visitor asked for."""
     st.set_page_config(page_title="Frame search", page_icon=ICON, layout="wide", initial_sidebar_state="collapsed")
     sections: dict[str, list[st.Page]] = {}
-    large = set()
+    large: list[st.Page] = []
     for entry in PAGES:
         page = st.Page(
             f"pages/{entry.name.lower()}.py",
@@ -52,10 +52,10 @@ def front_door() -> None:
         )
         sections.setdefault(entry.section, []).append(page)
         if entry.shows_large:
-            large.add(page.url_path)
+            large.append(page)
     page = st.navigation(sections, position="top")
     with uncaught.shown():
-        resources.enter(lab=page.url_path in large)
+        resources.enter(lab=page in large)
         page.run()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from contextlib import ExitStack
 
@@ -46,8 +47,10 @@ _visitors: dict[object, str] = {}
 
 @pytest.fixture(autouse=True)
 def _visitors_leave():
-    """Whoever visited in a test is gone after it."""
+    """Whoever visited in a test is gone after it, and a page is no longer the main program, which other processes would begin with."""
+    main = sys.modules["__main__"]
     yield
+    sys.modules["__main__"] = main
     for session in _visitors.values():
         clear_session_cache(session)
     _visitors.clear()
