@@ -73,7 +73,7 @@ def visit(browser: Browser, address: str, made: list[str]) -> Iterator[Visit]:
 
 def test_time_and_disk_are_said_before_the_large_town_is_made_and_progress_while(made: list[str]) -> None:
     assert any("of disk" in words and f"{LARGE_FRAMES:,}" in words for words in made)
-    assert any("Making frames" in words for words in made)
+    assert any("Training cells" in words for words in made)
 
 
 def test_the_query_goes_along_from_search_to_shards_and_what_is_missed_can_be_opened_too(visit: Visit) -> None:
