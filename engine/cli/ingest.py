@@ -72,13 +72,9 @@ def ingest_command(
     return _print_report(report, as_json, notes=False)
 
 
-def _settings(metric: str | None, encoder: str | None, store: str | None) -> dict[str, Any]:
-    return given(metric=metric, encoder=encoder, store=store)
-
-
 _settings_options = gathered(
     "settings",
-    _settings,
+    given,
     click.option("--metric", type=OneOf("ip", "l2"), help="ip, if left out: the inner product of normalised vectors."),
     click.option("--encoder", metavar="E", help="Whose texts fit these vectors; loaded when a text is searched for."),
     click.option("--store", type=OneOf("fp16", "fp32"), help="Type of the stored vectors; fp16, if left out."),

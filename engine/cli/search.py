@@ -42,42 +42,28 @@ def parse_hours(text: str) -> tuple[int, ...]:
 
 
 def _filter(
-    video: tuple[str, ...],
-    start: float | None,
-    stop: float | None,
-    after: datetime | None,
-    before: datetime | None,
-    daypart: tuple[str, ...],
-    hours: tuple[int, ...],
-    tag_any: tuple[str, ...],
-    tag_all: tuple[str, ...],
-    tag_none: tuple[str, ...],
+    start: float | None, stop: float | None, after: datetime | None, before: datetime | None, **fields: Any
 ) -> Filter:
-    return Filter(
-        videos=video,
-        seconds=(start, stop),
-        captured=(after, before),
-        dayparts=daypart,
-        hours=hours,
-        tags_any=tag_any,
-        tags_all=tag_all,
-        tags_none=tag_none,
-    )
+    return Filter(seconds=(start, stop), captured=(after, before), **fields)
 
 
 def _tags(name: str, which: str) -> Any:
-    return click.option(f"--tag-{name}", multiple=True, metavar="KIND:LABEL", help=f"Only frames with {which}.")
+    return click.option(
+        f"--tag-{name}", f"tags_{name}", multiple=True, metavar="KIND:LABEL", help=f"Only frames with {which}."
+    )
 
 
 _filter_options = gathered(
     "where",
     _filter,
-    click.option("--video", multiple=True, metavar="ID", help="Only this video; repeat for more."),
+    click.option("--video", "videos", multiple=True, metavar="ID", help="Only this video; repeat for more."),
     click.option("--from", "start", type=FLOAT, metavar="S", help="Only from this second of the video on."),
     click.option("--to", "stop", type=FLOAT, metavar="S", help="Only before this second of the video."),
     click.option("--after", type=_TIME, metavar="TIME", help="Only recorded from this ISO time on."),
     click.option("--before", type=_TIME, metavar="TIME", help="Only recorded before this ISO time."),
-    click.option("--daypart", type=OneOf(*DAYPARTS), multiple=True, help="Only recorded at this time of day."),
+    click.option(
+        "--daypart", "dayparts", type=OneOf(*DAYPARTS), multiple=True, help="Only recorded at this time of day."
+    ),
     click.option(
         "--hours",
         type=Value("hours", parse_hours),

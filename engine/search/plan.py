@@ -86,11 +86,8 @@ class PreparedSearch:
         ShardFailed
             If a shard cannot be read and partial answers are not allowed.
         """
-        check_forced_shards(snapshot, request)
+        filtered = filter_for(snapshot, request, routed=not plan.exact)
         boosts = None if request.boost is None else Boosts.of(snapshot, request.boost)
-        filtered = filter_shards(snapshot, request.where, routed=not plan.exact)
-        if not request.allow_partial:
-            raise_first(failure for _, failure in filtered.broken)
         if request.where is not None and not plan.exact and request.max_shards is None:
             if plan.aim is not None and filtered.n_matches:
                 plan = plan.aim.plan(plan, snapshot.n_live, filtered.n_matches)
@@ -144,11 +141,25 @@ def first_depth(request: SearchRequest) -> int:
     return request.k if request.per_shot is None else PER_SHOT_DEPTH * request.k
 
 
-def check_forced_shards(snapshot: Snapshot, request: SearchRequest) -> None:
-    """Raise `ValueError` if a shard is to be opened that does not exist."""
+def filter_for(snapshot: Snapshot, request: SearchRequest, *, routed: bool) -> FilteredShards:
+    """What the filter of a request leaves; see `filter_shards`.
+
+    Raises
+    ------
+    ValueError
+        If a shard is to be opened that does not exist.
+    NotFound
+        If the filter names a video or a tag that is not there.
+    ShardFailed
+        If a shard cannot be read and partial answers are not allowed.
+    """
     for number in request.force_shards:
         if not 0 <= number < len(snapshot.shards):
             raise ValueError(f"There is no shard {number}; the collection has 0 to {len(snapshot.shards) - 1}.")
+    filtered = filter_shards(snapshot, request.where, routed=routed)
+    if not request.allow_partial:
+        raise_first(failure for _, failure in filtered.broken)
+    return filtered
 
 
 def make_plan(snapshot: Snapshot, request: SearchRequest, kind: QueryKind) -> Plan:

@@ -14,9 +14,8 @@ import numpy as np
 from engine.errors import ShardFailed
 from engine.search import wording
 from engine.search.execute import ShardCache
-from engine.search.failures import raise_first
-from engine.search.filtering import FilteredShards, filter_shards
-from engine.search.plan import PreparedSearch, check_forced_shards
+from engine.search.filtering import FilteredShards
+from engine.search.plan import PreparedSearch, filter_for
 from engine.search.request import SearchRequest
 from engine.search.shard_selection import (
     Probe,
@@ -164,10 +163,7 @@ def preview_filter(snapshot: Snapshot, request: SearchRequest, cache: ShardCache
     ShardFailed
         If a shard cannot be read and partial answers are not allowed.
     """
-    check_forced_shards(snapshot, request)
-    filtered = filter_shards(snapshot, request.where, routed=False)
-    if not request.allow_partial:
-        raise_first(failure for _, failure in filtered.broken)
+    filtered = filter_for(snapshot, request, routed=False)
     shards = _ShardPreviewer(snapshot, cache, "loaded", None).all(filtered, select_everything(filtered, 1).opened)
     why = Reason(ReasonCode.NO_QUERY if request.where is None else ReasonCode.ONLY_FILTER)
     return Preview(snapshot.generation, "filter", why, 0, 0, shards)
