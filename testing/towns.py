@@ -15,7 +15,7 @@ from engine.errors import Stopped
 if TYPE_CHECKING:
     import pytest
 
-_STORED = 20
+_STORED = 22
 """Videos of the unfinished town, of 24."""
 
 

@@ -16,8 +16,13 @@ from streamlit.runtime.caching.cache_resource_api import clear_session_cache
 
 from engine.storage.limits import limited
 from testing.app import NoBrowser, chromium, serve, visit
-from testing.towns import copy_unfinished, made_once
+from testing.towns import copy_town, copy_unfinished, made_once
 from testing.worlds import FEW, VIDEOS, Flat, fill
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that no process is left with one at the end: the browser's, then the whole."""
+    items.sort(key=lambda item: ("browser" not in item.fixturenames, "whole" not in item.path.parts))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -142,11 +147,19 @@ def browser():
 
 @pytest.fixture(scope="session")
 def address(browser, sample_town, tmp_path_factory):
-    """A server of the app whose sample collection was not made to its end, and whose large town has fewer frames than usual."""
+    """A server of the app whose sample collection was not made to its end."""
+    folder = tmp_path_factory.mktemp("server")
+    with serve(copy_unfinished(sample_town, folder / "town"), folder / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def lab_address(browser, sample_town, tmp_path_factory):
+    """A server of the app whose sample collection is there, and whose large town has fewer frames than usual."""
     folder = tmp_path_factory.mktemp("server")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LARGE_TOWN_FRAMES", str(LARGE_FRAMES))
-        with serve(copy_unfinished(sample_town, folder / "town"), folder / "log") as url:
+        with serve(copy_town(sample_town, folder / "town"), folder / "log") as url:
             yield url
 
 

@@ -39,10 +39,10 @@ def headline(visit: Visit, words: str) -> Locator:
 
 
 @pytest.fixture(scope="module")
-def made(browser: Browser, address: str, progress: list[str]) -> list[str]:
+def made(browser: Browser, lab_address: str) -> list[str]:
     """What a visitor read who was the first to open a page of the lab, and made the large town."""
     visit = open_visit(browser)
-    visit.page.goto(address)
+    visit.page.goto(lab_address)
     visit.ready()
     go(visit, "Memory")
     offer = visit.page.get_by_role("button", name="Make the large town")
@@ -62,10 +62,10 @@ def made(browser: Browser, address: str, progress: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def visit(browser: Browser, address: str, made: list[str]) -> Iterator[Visit]:
+def visit(browser: Browser, lab_address: str, made: list[str]) -> Iterator[Visit]:
     """The search page on a server that has the large town."""
     opened = open_visit(browser)
-    opened.page.goto(address)
+    opened.page.goto(lab_address)
     opened.ready()
     yield opened
     opened.page.context.close()
@@ -156,7 +156,7 @@ FIRST = {
 @pytest.mark.parametrize(("size", "scheme"), LOOKS, ids=str)
 def test_pages_of_the_lab_fit_their_window_and_stand_still(
     browser: Browser,
-    address: str,
+    lab_address: str,
     made: list[str],
     size: tuple[int, int],
     scheme: str,
@@ -164,7 +164,7 @@ def test_pages_of_the_lab_fit_their_window_and_stand_still(
     visit = open_visit(browser, size, scheme)
     page = visit.page
     SCREENSHOTS.mkdir(exist_ok=True)
-    page.goto(address)
+    page.goto(lab_address)
     visit.ready()
     for name in PAGES:
         go(visit, name)
