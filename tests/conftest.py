@@ -6,6 +6,7 @@ import os
 import sys
 import uuid
 from contextlib import ExitStack
+from functools import cache
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # With a process for each core, more threads would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,6 +66,7 @@ def _visitors_leave():
 def _front_door_stands():
     """Pages run as on a server that has been asked for one before: `AppTest` begins each run like a new server, which takes the
     files in `pages` for pages of their own until something calls `st.navigation`."""
+    from streamlit.components.v2 import manifest_scanner
     from streamlit.runtime.pages_manager import PagesManager
     from streamlit.testing.v1 import app_test
     from streamlit.testing.v1.local_script_runner import LocalScriptRunner
@@ -82,6 +84,8 @@ def _front_door_stands():
             self._session_id = _visitors.setdefault(session_state, uuid.uuid4().hex)
 
     with pytest.MonkeyPatch.context() as patch:
+        # Each `AppTest` would read the metadata of all installed packages anew.
+        patch.setattr(manifest_scanner, "scan_component_manifests", cache(manifest_scanner.scan_component_manifests))
         patch.setattr(app_test, "PagesManager", Running)
         patch.setattr(app_test, "LocalScriptRunner", Own)
         yield
