@@ -1,9 +1,11 @@
-"""`python -m engine` is the command line."""
+"""`python -m engine`, and the console script, are the command line."""
 
 import signal
 import sys
 
-if __name__ == "__main__":
+
+def start() -> None:
+    """Run the command line, and end with its status."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Until the command line answers signals, an interrupt ends the process without a traceback.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -11,3 +13,7 @@ if __name__ == "__main__":
     from engine.cli.main import program
 
     sys.exit(program())
+
+
+if __name__ == "__main__":
+    start()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from engine.cli.options import (
-    FLOAT,
+    COUNT,
     INT,
     PATH,
+    SECONDS,
     Alternative,
     OneOf,
     gathered,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     "--every",
     cls=Alternative,
     instead_of=("--shots",),
-    type=FLOAT,
+    type=SECONDS,
     default=1.0,
     metavar="S",
     help="Seconds between frames.",
@@ -56,13 +57,14 @@ def ingest_command(
     layout: dict[str, Any],
     as_json: bool,
 ) -> int:
-    """Store frames of videos and build the collection."""
-    from engine.importers import from_videos
+    """Store frames of videos, or of those in a folder, and build the collection."""
+    from engine.importers import from_videos, videos_at
 
+    files = [file for path in videos for file in (videos_at(path) if path.is_dir() else (path,))]
     with Line() as line:
         report = from_videos(
             into,
-            list(videos),
+            files,
             layout | given(encoder=encoder),
             every=every,
             shots=shots,
@@ -159,7 +161,9 @@ def import_aic_command(
 
 
 @click.command("synthetic")
-@click.option("--frames", required=True, type=INT, metavar="N", help="Frames to make, about 250 a video.")
+@click.option(
+    "--frames", required=True, type=COUNT, metavar="N", help="Frames to make, such as 100,000 or 3M; about 250 a video."
+)
 @click.option("--dim", type=INT, default=512, metavar="D", help="Numbers per vector.")
 @click.option("--seed", type=INT, default=0, metavar="S", help="Another seed makes another world.")
 @click.option(
@@ -190,12 +194,14 @@ def synthetic_command(
     world = World(dim, seed)
     if queries_to is not None:
         queries_to.mkdir(parents=True, exist_ok=True)
+    bank = world.text_queries(4000, seed=2)
     with open_or_create(into, layout, lambda: world.dim) as collection, Line() as line:
+        collection.use_queries(bank)
         report = write_synthetic(collection, world, frames, build=not no_build, progress=line.show)
     if queries_to is not None:
         np.save(queries_to / "text.npy", world.text_queries(1000, seed=1))
         np.save(queries_to / "image.npy", world.image_queries(1000, frames, seed=1))
-        np.save(queries_to / "bank.npy", world.text_queries(4000, seed=2))
+        np.save(queries_to / "bank.npy", bank)
     return _print_report(report, as_json)
 
 

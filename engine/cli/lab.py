@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from engine.cli.options import (
-    FLOAT,
+    COUNT,
+    FRACTION,
     INT,
     PATH,
+    SIZE,
     Alternative,
     Explained,
     OneOf,
@@ -47,7 +49,7 @@ def _contenders() -> str:
     "--recall",
     cls=Alternative,
     instead_of=("--n-probe", "--sweep"),
-    type=FLOAT,
+    type=FRACTION,
     default=0.95,
     metavar="R",
     help="What those that open some shards should reach.",
@@ -137,9 +139,9 @@ def bench_command(
 @collection_argument
 @click.option("--shards", type=INT, metavar="N", help="Shards to foresee; as many as there are, if left out.")
 @click.option("--placement", metavar="P", help="Placement to foresee; the collection's, if left out.")
-@click.option("--recall", type=FLOAT, default=0.95, metavar="R", help="That searches ask for.")
+@click.option("--recall", type=FRACTION, default=0.95, metavar="R", help="That searches ask for.")
 @click.option("--max-shards", type=INT, metavar="M", help="Shards that a search may open.")
-@click.option("--cache", metavar="SIZE", help="Budget of the shard cache, such as 512MB; 1GiB, if left out.")
+@click.option("--cache", type=SIZE, metavar="SIZE", help="Budget of the shard cache, such as 512MB; 1GiB, if left out.")
 @click.option("--cells", type=INT, default=0, metavar="N", help="Other cells, tried out before by --try-cells.")
 @click.option("--codec", default="", metavar="X", help="Another codec.")
 @k_option
@@ -160,7 +162,7 @@ def tune_command(
     placement: str | None,
     recall: float,
     max_shards: int | None,
-    cache: str | None,
+    cache: int | None,
     cells: int,
     codec: str,
     k: int,
@@ -172,13 +174,18 @@ def tune_command(
     """Predict what other shards, cells or searches would bring."""
     from engine.collection import Collection
     from engine.datasets import sample_queries
+    from engine.errors import EncoderError
     from engine.lab.tuning import N_QUERIES, LayoutSetting, prepare_tuner, with_cells_tried
-    from engine.system import parse_bytes
 
     with Collection.open(collection) as opened:
         rows, unseen = read_rows(queries), True
         if rows is None:
-            samples = sample_queries(opened, N_QUERIES, kind)
+            try:
+                samples = sample_queries(opened, N_QUERIES, kind)
+            except EncoderError as error:
+                raise EncoderError(
+                    f"{error} Give test queries with --queries, or take stored frames with --kind image."
+                ) from error
             rows, unseen = samples.vectors, samples.unseen
     with Line() as line:
         tuner = prepare_tuner(collection, rows[:N_QUERIES], kind, k, line.show, unseen=unseen, placements=None)
@@ -190,7 +197,7 @@ def tune_command(
             placement or today.placement,
             recall,
             max_shards,
-            today.cache_bytes if cache is None else parse_bytes(cache),
+            today.cache_bytes if cache is None else cache,
             cells,
             codec,
         )
@@ -202,9 +209,11 @@ def tune_command(
 
 
 @click.command("plan")
-@click.option("--ram", required=True, metavar="SIZE", help="Memory for the collection, such as 8GB.")
+@click.option("--ram", required=True, type=SIZE, metavar="SIZE", help="Memory for the collection, such as 8GB.")
 @click.option("--dim", required=True, type=INT, metavar="D", help="Numbers per vector.")
-@click.option("--vectors", type=INT, metavar="N", help="Frames; left out, as many as stay in memory.")
+@click.option(
+    "--vectors", type=COUNT, metavar="N", help="Frames, such as 3,000,000 or 3M; left out, as many as stay in memory."
+)
 @click.option("--codec", default="sq8", metavar="X", help="sq8, sq4, fp16 or fp32.")
 @click.option(
     "--store",
@@ -212,32 +221,31 @@ def tune_command(
     help="Type of the stored rows: fp16 (default) or fp32; left out with fp32 codes: bare rows.",
 )
 @click.option("--cells", type=INT, default=0, metavar="N", help="Chosen from the number of frames if left out.")
-@click.option("--shard-size", metavar="SIZE", help="Memory of one open shard at the most, such as 0.5GB.")
+@click.option("--shard-size", type=SIZE, metavar="SIZE", help="Memory of one open shard at the most, such as 0.5GB.")
 @click.option("--workers", type=INT, default=1, metavar="N", help="Shards searched at the same time.")
 @json_option
 def plan_command(
-    ram: str,
+    ram: int,
     dim: int,
     vectors: int | None,
     codec: str,
     store: str | None,
     cells: int,
-    shard_size: str | None,
+    shard_size: int | None,
     workers: int,
     as_json: bool,
 ) -> int:
     """How many shards fit some memory, before anything is made."""
     from engine.reports import format_plan, plan_shards
-    from engine.system import parse_bytes
 
     plan = plan_shards(
-        parse_bytes(ram),
+        ram,
         vectors,
         dim,
         codec=codec,
         store=store,
         n_cells=cells,
-        shard_bytes=None if shard_size is None else parse_bytes(shard_size),
+        shard_bytes=shard_size,
         workers=workers,
     )
     derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")

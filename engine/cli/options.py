@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from engine.system import parse_bytes, parse_count, parse_moment, parse_path, parse_seconds, parse_share
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -24,7 +26,7 @@ Decorator = Callable[[Decorated], Decorated]
 
 
 class Value(click.ParamType):  # type: ignore[type-arg]  # Generic from click 8.5 on.
-    """A value that `read` makes of a text; a `ValueError` of it is an invalid value of this name."""
+    """A value that `read` makes of a text; a `ValueError` of it says what is wrong."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name = name
@@ -35,8 +37,8 @@ class Value(click.ParamType):  # type: ignore[type-arg]  # Generic from click 8.
             return value
         try:
             return self._read(value)
-        except ValueError:
-            self.fail(f"invalid {self.name} value: {value!r}", param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class OneOf(Value):
@@ -55,9 +57,20 @@ class OneOf(Value):
         return f"[{'|'.join(self._choices)}]"
 
 
-INT = Value("int", int)
-FLOAT = Value("float", float)
-PATH = Value("path", Path)
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+INT = Value("whole number", _whole)
+FRACTION = Value("share", parse_share)
+SECONDS = Value("seconds", parse_seconds)
+MOMENT = Value("time", parse_moment)
+COUNT = Value("count", parse_count)
+SIZE = Value("size", parse_bytes)
+PATH = Value("path", parse_path)
 
 
 class Alternative(click.Option):

@@ -9,9 +9,11 @@ from typing import Any
 import click
 
 from engine.cli.options import (
-    FLOAT,
+    FRACTION,
     INT,
+    MOMENT,
     PATH,
+    SECONDS,
     Alternative,
     OneOf,
     Value,
@@ -23,8 +25,6 @@ from engine.cli.options import (
 )
 from engine.cli.output import print_json, print_result, say, search_document
 from engine.types import DAYPARTS, Filter
-
-_TIME = Value("ISO time", datetime.fromisoformat)
 
 
 def parse_hours(text: str) -> tuple[int, ...]:
@@ -57,10 +57,17 @@ _filter_options = gathered(
     "where",
     _filter,
     click.option("--video", "videos", multiple=True, metavar="ID", help="Only this video; repeat for more."),
-    click.option("--from", "start", type=FLOAT, metavar="S", help="Only from this second of the video on."),
-    click.option("--to", "stop", type=FLOAT, metavar="S", help="Only before this second of the video."),
-    click.option("--after", type=_TIME, metavar="TIME", help="Only recorded from this ISO time on."),
-    click.option("--before", type=_TIME, metavar="TIME", help="Only recorded before this ISO time."),
+    click.option(
+        "--from", "start", type=SECONDS, metavar="T", help="Only from this time of the video on: 90, 1:30 or 0:21:07."
+    ),
+    click.option("--to", "stop", type=SECONDS, metavar="T", help="Only before this time of the video."),
+    click.option(
+        "--after",
+        type=MOMENT,
+        metavar="TIME",
+        help="Only recorded from this time on: 2024-05-01, '2024-05-01 18:30' or yesterday.",
+    ),
+    click.option("--before", type=MOMENT, metavar="TIME", help="Only recorded before this time."),
     click.option(
         "--daypart", "dayparts", type=OneOf(*DAYPARTS), multiple=True, help="Only recorded at this time of day."
     ),
@@ -84,7 +91,7 @@ _request_options = gathered(
         "--recall",
         cls=Alternative,
         instead_of=("--n-probe", "--exact"),
-        type=FLOAT,
+        type=FRACTION,
         metavar="R",
         help="Share of the exact answer to find, such as 0.95.",
     ),

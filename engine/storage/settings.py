@@ -25,10 +25,9 @@ def check_settings(settings: Settings) -> None:
         raise ValueError("The codec fp32 needs store='fp32'; a float16 store has no more to give than fp16.")
     bounds.check_text("the name of the encoder", settings.encoder, bounds.MAX_PATH)
     check_options(settings.placement, settings.options)
-    if settings.dim < 1 or settings.n_shards < 1 or settings.n_cells < 0:
-        raise ValueError(
-            f"dim={settings.dim} and n_shards={settings.n_shards} must be 1 or more, and n_cells={settings.n_cells} 0 or more."
-        )
+    for name, least in (("dim", 1), ("n_shards", 1), ("n_cells", 0)):
+        if getattr(settings, name) < least:
+            raise ValueError(f"{name} is {getattr(settings, name):,}; give {least} or more.")
     limits = (("dim", bounds.MAX_DIM), ("n_shards", bounds.MAX_SHARDS), ("n_cells", bounds.MAX_CELLS))
     for name, most in limits:
         value = getattr(settings, name)

@@ -80,7 +80,15 @@ from engine.system.system_errors import (
     storage_errors,
 )
 from engine.system.trust import ROOTS_VARIABLE, NamedPath, Trust, TrustKind, stays_within
-from engine.system.units import parse_bytes, parse_count, readable_bytes
+from engine.system.units import (
+    parse_bytes,
+    parse_count,
+    parse_moment,
+    parse_path,
+    parse_seconds,
+    parse_share,
+    readable_bytes,
+)
 from engine.system.worker import Handler, WorkerProcess, serve
 
 __all__ = [
@@ -140,6 +148,10 @@ __all__ = [
     "open_standard_streams",
     "parse_bytes",
     "parse_count",
+    "parse_moment",
+    "parse_path",
+    "parse_seconds",
+    "parse_share",
     "part_of",
     "raise_on_signals",
     "raise_open_file_limit",

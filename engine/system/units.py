@@ -1,16 +1,33 @@
-"""Sizes and numbers as people write and read them. A kB is 1,000 bytes, a MB a million, and so on."""
+"""Sizes, numbers and times as people write and read them. A kB is 1,000 bytes, a MB a million, and so on."""
 
 from __future__ import annotations
 
+import math
 import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _SIZE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _COUNT = re.compile(r"([0-9]{1,15}|[0-9]{1,3}(?:[, ][0-9]{3}){1,4})(?:\.([0-9]{1,9}))?\s*(k|m|million)?", re.IGNORECASE)
+_BARE_BYTES = 1_000_000
+"""A plain number from which on it can be meant as bytes; nobody who writes a smaller one for memory does."""
+_CLOCK = re.compile(r"(?:([0-9]{1,6}):)?([0-9]{1,6}):([0-5]?[0-9](?:\.[0-9]{1,9})?)")
+_SPAN = re.compile(
+    r"(?:([0-9.]+)\s*h(?:ours?)?)?\s*(?:([0-9.]+)\s*m(?:in(?:utes?)?)?)?\s*(?:([0-9.]+)\s*s(?:ec(?:onds?)?)?)?",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"([0-9]{4})[-/.]([0-9]{1,2})[-/.]([0-9]{1,2})(?:[T ]+([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]{1,9})?)?)?"
+)
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from what people write: `8G`, `8GB`, `1.5 GB`, `512 MB`, or a plain number of bytes; `8 GiB` is 8 times 2^30.
+    """Bytes from what people write: `8G`, `8GB`, `1.5 GB`, `512 MB`, `100 B`; `8 GiB` is 8 times 2^30.
+
+    A plain number is one of bytes from a million on; a smaller one lacks its unit.
 
     Raises
     ------
@@ -23,7 +40,10 @@ def parse_bytes(text: str) -> int:
     whole, fraction, unit, binary = match.groups()
     scale: int = (1024 if binary else 1000) ** " kmgt".index(unit.lower() or " ")
     digits = fraction or ""
-    return int(whole + digits) * scale // int(10 ** len(digits))
+    nbytes = int(whole + digits) * scale // int(10 ** len(digits))
+    if text.strip()[-1].isdecimal() and 0 < nbytes < _BARE_BYTES:
+        raise ValueError(f"{text!r} has no unit; write {text.strip()}GB, {text.strip()}MB or {text.strip()}B.")
+    return nbytes
 
 
 def parse_count(text: str) -> int:
@@ -44,6 +64,97 @@ def parse_count(text: str) -> int:
     if rest:
         raise ValueError(f"{text!r} is not a whole number of frames; write it as 3,000,000 or 3 M.")
     return int(count)
+
+
+def parse_share(text: str) -> float:
+    """A share from what people write: `0.95`, `.95`, `95%`, `95 %`.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a number.
+    """
+    number = text.strip()
+    percent = number.endswith("%")
+    try:
+        value = float(number.rstrip("%"))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a share; write it as 0.95 or 95%.")
+    return value / 100 if percent else value
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds from what people write: `90`, `1:30`, `0:21:07`, `90 s`, `2 min`, `1h 5m 3s`.
+
+    Raises
+    ------
+    ValueError
+        If the text is not a length of time or a place in a video.
+    """
+    plain = text.strip()
+    clock, span = _CLOCK.fullmatch(plain), _SPAN.fullmatch(plain)
+    try:
+        if clock is not None:
+            hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        elif span is not None and plain:
+            hours, minutes, seconds = (float(part or 0) for part in span.groups())
+        else:
+            hours, minutes, seconds = 0.0, 0.0, float(plain)
+    except ValueError:
+        seconds = math.nan
+        hours = minutes = 0.0
+    total = hours * 3600 + minutes * 60 + seconds
+    if not math.isfinite(total):
+        raise ValueError(
+            f"{text!r} is not a place in a video; write seconds, such as 90, or minutes and seconds, such as 1:30."
+        )
+    return total
+
+
+def parse_moment(text: str) -> datetime:
+    """A wall-clock time from what people write, naive local: `2024-05-01`, `2024/5/1 18:30`, `2024-05-01T18:30:00`, `yesterday`.
+
+    A date alone, `today` and `yesterday` are the start of that day.
+
+    Raises
+    ------
+    ValueError
+        If the text is not such a time, or has a time zone.
+    """
+    plain = text.strip()
+    days = {"today": 0, "yesterday": 1}.get(plain.lower())
+    if days is not None:
+        return datetime.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
+    match = _DATE.fullmatch(plain)
+    try:
+        if match is not None:
+            return datetime(*(int(part or 0) for part in match.groups()))  # type: ignore[arg-type]
+        moment = datetime.fromisoformat(plain)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a date or time; write it with the year first, such as 2024-05-01 or 2024-05-01 18:30."
+        ) from None
+    if moment.tzinfo is not None:
+        raise ValueError(f"{text!r} has a time zone; recordings are filed by local time, so leave it out.")
+    return moment
+
+
+def parse_path(text: str) -> Path:
+    """A path, also where it is written as an address: `file:///home/me/a%20film.mp4`.
+
+    Raises
+    ------
+    ValueError
+        If it is the address of a file on another computer.
+    """
+    if not text.lower().startswith("file:"):
+        return Path(text)
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{text!r} is a file on another computer; copy it here, or give the path where it is mounted.")
+    return Path(url2pathname(parts.path))
 
 
 def readable_bytes(n: float, *, up: bool = False) -> str:

@@ -247,12 +247,12 @@ class TestCommand:
         ("wrong", "why"),
         [
             (("--frames", 0), "0 frames cannot be made"),
-            (("--frames", -5), "-5 frames cannot be made"),
+            (("--frames", -5), "'-5' is not a number of frames"),
             (("--frames", 10, "--dim", 3), "Vectors of 3 numbers"),
             (("--frames", 10, "--dim", 9999), "Vectors of 9999 numbers"),
             (("--frames", 10, "--seed", -1), "The seed is -1"),
             (("--frames", 10, "--placement", "best"), "Unknown placement 'best'"),
-            (("--frames", "many"), "invalid int value"),
+            (("--frames", "many"), "'many' is not a number of frames"),
             ((), "--frames"),
         ],
     )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.system.units import parse_bytes, parse_count, readable_bytes
+from engine.system.units import (
+    parse_bytes,
+    parse_count,
+    parse_moment,
+    parse_path,
+    parse_seconds,
+    parse_share,
+    readable_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +94,70 @@ def test_counts_are_read_as_people_write_them(text, count):
 def test_what_is_not_a_count_is_refused_in_one_sentence(text):
     with pytest.raises(ValueError, match="write it as 3,000,000 or 3 M"):
         parse_count(text)
+
+
+def test_a_size_without_its_unit_is_refused_unless_it_can_be_meant_in_bytes():
+    assert parse_bytes("536870912") == 536_870_912
+    assert parse_bytes("100 B") == 100
+    with pytest.raises(ValueError, match="'8' has no unit; write 8GB, 8MB or 8B"):
+        parse_bytes("8")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("-3", -3),
+        ("1:30", 90),
+        ("75:00.5", 4500.5),
+        ("00:21:07", 1267),
+        ("90 s", 90),
+        ("2 min", 120),
+        ("1h 5m 3s", 3903),
+    ],
+)
+def test_places_in_a_video_are_read_as_people_write_them(text, seconds):
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "noon", "1:75", "1:2:3:4", "nan", "inf", "1.2.3 s", "5 dogs"])
+def test_what_is_no_place_in_a_video_is_refused_in_one_sentence(text):
+    with pytest.raises(ValueError, match="write seconds, such as 90"):
+        parse_seconds(text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("0.95", 0.95), (".95", 0.95), ("95%", 0.95), (" 5 % ", 0.05), ("1", 1)])
+def test_shares_are_read_as_people_write_them(text, share):
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2024-05-01", datetime(2024, 5, 1)),
+        ("2024/5/1 7:05", datetime(2024, 5, 1, 7, 5)),
+        ("2024.05.01 18:30:10", datetime(2024, 5, 1, 18, 30, 10)),
+        ("2024-05-01T18:30", datetime(2024, 5, 1, 18, 30)),
+        ("20240501T183000", datetime(2024, 5, 1, 18, 30)),
+    ],
+)
+def test_dates_and_times_are_read_as_people_write_them(text, moment):
+    assert parse_moment(text) == moment
+
+
+def test_yesterday_began_a_day_before_today():
+    assert timedelta(hours=23) <= parse_moment("today") - parse_moment("Yesterday") <= timedelta(hours=25)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2024-13-01", "1.5.2024", "2024-05-01T18:30+07:00"])
+def test_what_is_no_date_is_refused_in_one_sentence(text):
+    with pytest.raises(ValueError, match=r"year first|time zone"):
+        parse_moment(text)
+
+
+def test_a_path_may_be_written_as_an_address():
+    assert parse_path("file:///a/b%20c.mp4") == parse_path("file:/a/b c.mp4") == Path("/a/b c.mp4")
+    assert parse_path("a/file:b") == Path("a/file:b")
+    with pytest.raises(ValueError, match="on another computer"):
+        parse_path("file://server/share/a.mp4")
