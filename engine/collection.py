@@ -27,6 +27,7 @@ from engine.reports import (
     ShardContents,
     TagShares,
     collection_stats,
+    held_back_texts,
     measure_gap,
     memory_account,
     random_frame_ids,
@@ -358,6 +359,11 @@ class Collection:
         with self.reading() as snapshot:
             return stored_texts(snapshot)
 
+    def held_back_texts(self) -> Floats | None:
+        """Vectors (n, dim) of the queries given for the router that it was neither fitted nor calibrated on; None where there are none."""
+        with self.reading() as snapshot:
+            return held_back_texts(snapshot)
+
     def modality_gap(self) -> ModalityGap | None:
         """How far texts lie from frames here, on the texts that the router was fitted on; None where there is no such router."""
         with self.reading() as snapshot:
@@ -558,6 +564,8 @@ class Collection:
     def use_queries(self, queries: NDArray[np.floating]) -> None:
         """Fit the router on these query vectors (n, dim) in builds to come, and not on the prompts that ship.
 
+        Of 320 and more, a tenth is held back from that: `held_back_texts`.
+
         Raises
         ------
         ValueError
@@ -569,7 +577,7 @@ class Collection:
             )
         if self.settings.metric != "ip":
             raise ValueError("A router is fitted for inner products only; leave the queries out.")
-        self._given = QueryBank.of(np.asarray(queries, np.float32), _GIVEN)
+        self._given = QueryBank.of(np.asarray(queries, np.float32), _GIVEN, hold_back=True)
 
     def _bank(self, progress: Progress) -> QueryBank | None:
         """Queries to fit the router on: those given, now or for an earlier build, or the shipped prompts; None without an encoder."""

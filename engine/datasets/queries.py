@@ -29,13 +29,14 @@ class SampleQueries:
     labels: tuple[str, ...]
     """Texts, or where stored vectors come from."""
     unseen: bool
-    """Whether the router was fitted without them; False for stored text vectors, of which there are no others."""
+    """Whether the router was fitted without them."""
 
 
 def sample_queries(collection: Collection, n: int, kind: QueryKind = "text", seed: int = 0) -> SampleQueries:
     """Up to n different queries, the same ones for the same seed.
 
-    Texts come from the collection's encoder; where it cannot be had, the text vectors that the router was fitted on serve.
+    Texts come from the collection's encoder; where it cannot be had, text vectors serve that were given for the router: those held
+    back from it, or the others where there are none.
     Images are stored frames.
 
     Raises
@@ -65,11 +66,15 @@ def _texts(collection: Collection, n: int, rng: np.random.Generator) -> SampleQu
     try:
         encoder = collection.encoder
     except EncoderError:
-        stored = collection.stored_texts()
+        held_back = collection.held_back_texts()
+        stored = collection.stored_texts() if held_back is None else held_back
         if stored is None:
             raise
         rows = np.sort(rng.permutation(len(stored))[:n])
-        return SampleQueries(stored[rows], tuple(f"stored text {row + 1}" for row in rows.tolist()), unseen=False)
+        name = "stored text" if held_back is None else "held-back text"
+        return SampleQueries(
+            stored[rows], tuple(f"{name} {row + 1}" for row in rows.tolist()), unseen=held_back is not None
+        )
     unseen = known_texts(encoder, read_prompts())[MAX_BANK_TEXTS:]
     # Words that the encoder does not know do not count, as with what people type.
     texts = unseen if len(unseen) >= n else [*unseen, *read_prompts(QUERIES)]

@@ -2,7 +2,7 @@
 
 from engine.reports.capacity import ShardPlan, format_plan, plan_shards
 from engine.reports.memory import MemoryAccount, format_account, memory_account, open_nbytes
-from engine.reports.modality_gap import ModalityGap, measure_gap, stored_texts
+from engine.reports.modality_gap import ModalityGap, held_back_texts, measure_gap, stored_texts
 from engine.reports.shards import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
 from engine.reports.statistics import collection_stats, random_frame_ids, video_info, video_infos
 
@@ -16,6 +16,7 @@ __all__ = [
     "collection_stats",
     "format_account",
     "format_plan",
+    "held_back_texts",
     "measure_gap",
     "memory_account",
     "open_nbytes",

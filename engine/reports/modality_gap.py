@@ -34,6 +34,12 @@ def stored_texts(snapshot: Snapshot) -> Floats | None:
     return None if bank is None else bank.vectors[: bank.n_texts]
 
 
+def held_back_texts(snapshot: Snapshot) -> Floats | None:
+    """Vectors (n, dim) of given queries that were held back from the router; None where there are none."""
+    held_back = None if snapshot.router is None else snapshot.router.bank.held_back
+    return None if held_back is None or not len(held_back) else held_back
+
+
 def measure_gap(snapshot: Snapshot) -> ModalityGap | None:
     """The gap of a collection, on its stored texts and some of its frames; None where there are too few."""
     texts, ids = stored_texts(snapshot), random_frame_ids(snapshot, _FRAMES, np.random.default_rng(0))

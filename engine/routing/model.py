@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,10 @@ class Ranking:
         groups = self.groups or LinearModel(np.empty((0, self.cells.vectors.shape[1]), "f4"), np.empty(0, "f4"))
         best = self.best.astype(np.float16)
         fitted = self.cells.vectors, self.cells.biases, groups.vectors, groups.biases
-        return dict(zip(_ARRAYS, (*fitted, self.bank.vectors, self.bank.fold, best), strict=True))
+        arrays: dict[str, NDArray[Any]] = dict(
+            zip(_ARRAYS, (*fitted, self.bank.vectors, self.bank.fold, best), strict=True)
+        )
+        return arrays | ({"held_back": self.bank.held_back} if len(self.bank.held_back) else {})
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def fitted_bank(bank: QueryBank, n_cells: int) -> QueryBank:
     n_texts = min(bank.n_texts, most)
     pairs = np.linspace(bank.n_texts, len(bank.vectors), most - n_texts, endpoint=False).astype(np.int64)
     kept = np.concatenate([np.arange(n_texts), pairs])
-    return QueryBank(bank.vectors[kept], bank.fold[kept], n_texts, bank.source)
+    return replace(bank, vectors=bank.vectors[kept], fold=bank.fold[kept], n_texts=n_texts)
 
 
 def n_held_out(n_cells: int) -> int:
@@ -168,7 +171,7 @@ def _frame_bank(images: Floats) -> tuple[QueryBank, Rows]:
     """Stored frames as a bank, and their order in it: random, while neighbours in time are in one fold."""
     order = np.random.default_rng(2).permutation(len(images))
     fold = (np.arange(len(images)) * FOLDS // max(1, len(images))).astype(np.int8)
-    return QueryBank(images[order], fold[order], len(images), "stored frames"), order
+    return QueryBank(images[order], fold[order], len(images), "stored frames", images[:0]), order
 
 
 def _own(n_others: int, places: Rows) -> Rows:
@@ -267,7 +270,8 @@ def _read(folder: Path, kind: QueryKind, hashes: Mapping[str, str], cells: Cells
             raise CorruptData(
                 f"The router in {folder.name} was fitted on {m:,} queries in parts that cannot be; {RESTORE}, or run a build."
             )
-        return QueryBank(queries, fold, texts, source)
+        held_back = load("held_back", None, dim) if f"{kind}_held_back.npy" in hashes else queries[:0]
+        return QueryBank(queries, fold, texts, source, held_back)
 
     of_cells = LinearModel(load("vectors", n, dim), load("biases", n))
     of_groups = LinearModel(load("group_vectors", n_groups, dim), load("group_biases", n_groups))

@@ -18,6 +18,10 @@ MIN_BANK_TEXTS = 32
 """Fewer queries than this are too few to fit a router on."""
 MAX_BANK_TEXTS = 2048
 """Queries of which a bank is made at the most; more cost time in proportion and find little more."""
+MAX_HELD_BACK = 512
+"""Queries that are held back at the most."""
+_HELD_BACK = 0.1
+"""Share of given queries that is held back, if that makes `MIN_BANK_TEXTS` of them."""
 FOLDS = 5
 """Folds of cross-validation: the queries of each are predicted by a fit on the others."""
 _BATCH = 64
@@ -27,7 +31,7 @@ _SHRINK = 0.1
 
 @dataclass(frozen=True, slots=True)
 class QueryBank:
-    """Query vectors, in folds for cross-validation."""
+    """Query vectors, in folds for cross-validation, and others to judge by."""
 
     vectors: Floats
     """(m, dim) float32 of unit norm: the texts first, then means of pairs of them."""
@@ -36,25 +40,36 @@ class QueryBank:
     n_texts: int
     source: str
     """Where the texts are from and which encoder embedded them; a bank of the same source need not be embedded again."""
+    held_back: Floats
+    """(h, dim) queries like the others that nothing is fitted or calibrated on."""
 
     @classmethod
-    def of(cls, texts: Floats, source: str) -> QueryBank:
+    def of(cls, texts: Floats, source: str, *, hold_back: bool = False) -> QueryBank:
         """A bank of text queries (n, dim), at least `MIN_BANK_TEXTS` different ones; of more than `MAX_BANK_TEXTS` a random selection.
 
         They are shuffled, so that the first of them stand for all. For each two of them the normalised mean of a pair is added; such means
         behave like longer sentences.
+
+        Parameters
+        ----------
+        hold_back : take a tenth of the texts out of the bank, where they are enough for that
 
         Raises
         ------
         ValueError
             If there are too few, or one has no direction.
         """
-        some = np.random.default_rng(2).permutation(len(texts))[:MAX_BANK_TEXTS]
+        most = MAX_BANK_TEXTS + MAX_HELD_BACK * hold_back
+        some = np.random.default_rng(2).permutation(len(texts))[:most]
         chosen = unit(texts[some])
         # The same text twice would be predicted by itself; rounded, as scaling it may have changed the last digit.
         chosen = chosen[np.sort(np.unique(chosen.round(5) + np.float32(0), axis=0, return_index=True)[1])]
         if len(chosen) < MIN_BANK_TEXTS:
             raise ValueError(f"{len(chosen)} queries are too few to fit a router on; give {MIN_BANK_TEXTS} or more.")
+        n_held = min(MAX_HELD_BACK, int(_HELD_BACK * len(chosen))) if hold_back else 0
+        if n_held < MIN_BANK_TEXTS:
+            n_held = 0
+        chosen, held_back = chosen[: len(chosen) - n_held][:MAX_BANK_TEXTS], chosen[len(chosen) - n_held :]
         fold = (np.random.default_rng(0).permutation(len(chosen)) % FOLDS).astype(np.int8)
         rng = np.random.default_rng(1)
         pairs = []
@@ -65,7 +80,7 @@ class QueryBank:
         means = chosen[couples].mean(axis=1)
         kept = np.linalg.norm(means, axis=1) > 0.1  # Opposites have no mean direction.
         vectors = np.concatenate([chosen, unit(means[kept])])
-        return cls(vectors, np.concatenate([fold, fold[couples[kept, 0]]]), len(chosen), source)
+        return cls(vectors, np.concatenate([fold, fold[couples[kept, 0]]]), len(chosen), source, held_back)
 
     def query_metric(self) -> Floats:
         """(dim, dim) covariance of the queries, shrunk, of mean variance one: distances under it count what queries ask about."""

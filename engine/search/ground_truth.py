@@ -15,7 +15,9 @@ from engine.system import Progress
 from engine.vectors import FlatRows, Floats, Rows, startable_threads
 
 TIES = 64
-"""Frames kept beyond the k best, so that those as good as the last of these count as well."""
+"""Frames looked at beyond the k best, so that those as good as the last of these count as well; more where all of them are as good."""
+_MOST_TIES = 1 << 24
+"""Frames kept in all for queries with more ties than that."""
 _STEP = 4096
 """Rows taken at a time: what the system keeps of freed memory stays small."""
 _DIRECT = 16
@@ -62,28 +64,26 @@ class GroundTruth:
     """The best frames for m queries, best first."""
 
     ids: Rows
-    """(m, k + TIES), fewer where there are fewer frames."""
+    """(m, k + TIES), fewer where there are fewer frames; wider where more frames tie with the k-th, and -1 where a query has fewer."""
     scores: Floats
     k: int
     metric: str
 
     @classmethod
     def of(cls, snapshot: Snapshot, queries: Floats, k: int, progress: Progress) -> GroundTruth:
-        """Compare every query (m, dim) with every live frame."""
-        m, done = len(queries), 0
-        ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
-        at_once = m if snapshot.metric == "ip" else _DIRECT
-        for shard in snapshot.shards:
-            for some, rows in float_rows(shard):
-                flat = FlatRows(rows, snapshot.metric)
-                best = [flat.search(queries[i : i + at_once], k + TIES) for i in range(0, m, at_once)]
-                ids = np.hstack([ids, some[np.concatenate([part.rows for part in best])]])
-                scores = np.hstack([scores, np.concatenate([part.scores for part in best])])
-                order = np.argsort(-scores, axis=1, kind="stable")[:, : k + TIES]
-                ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
-                done += len(some)
-                progress("comparing every frame", done, snapshot.n_live)
-        return cls(ids, scores, k, snapshot.metric)
+        """Compare every query (m, dim) with every live frame, and again where more frames tie with the k-th best than were kept."""
+        ids, scores = _best(snapshot, queries, k + TIES, progress)
+        while True:
+            truth = cls(ids, scores, k, snapshot.metric)
+            cut = np.flatnonzero(truth.all_right()[:, -1])
+            depth = ids.shape[1]
+            deeper = min(8 * depth, snapshot.n_live, _MOST_TIES // max(1, len(cut)))
+            if not len(cut) or deeper <= depth:
+                return truth
+            more = (len(queries), deeper - depth)
+            ids = np.hstack([ids, np.full(more, -1, np.int64)])
+            scores = np.hstack([scores, np.full(more, -np.inf, np.float32)])
+            ids[cut], scores[cut] = _best(snapshot, queries[cut], deeper, progress)
 
     def right(self, i: int) -> tuple[int, ...]:
         """Ids of the k best for query i, best first, then of those as good as the last of them, which are as right."""
@@ -93,7 +93,7 @@ class GroundTruth:
         return tuple(self.ids[i, self.scores[i] >= least].tolist())
 
     def all_right(self) -> NDArray[np.bool_]:
-        """(m, k + TIES) the same for all queries at once: which of `ids` are right."""
+        """The same for all queries at once: which of `ids` are right."""
         last = self.scores[:, min(self.k, self.scores.shape[1]) - 1, None]
         least = last - np.array([[tolerance(float(score), self.metric)] for score in last[:, 0]], np.float32)
         right: NDArray[np.bool_] = self.scores >= least
@@ -103,6 +103,24 @@ class GroundTruth:
         """Share of the k best that were found for query i; a frame as good as the last of them is as right."""
         k = min(self.k, len(self.ids[i]))
         return min(k, len(set(self.right(i)).intersection(found))) / k
+
+
+def _best(snapshot: Snapshot, queries: Floats, depth: int, progress: Progress) -> tuple[Rows, Floats]:
+    """Ids and scores of so many best frames for each query, best first."""
+    m, done = len(queries), 0
+    ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
+    at_once = m if snapshot.metric == "ip" else _DIRECT
+    for shard in snapshot.shards:
+        for some, rows in float_rows(shard):
+            flat = FlatRows(rows, snapshot.metric)
+            best = [flat.search(queries[i : i + at_once], depth) for i in range(0, m, at_once)]
+            ids = np.hstack([ids, some[np.concatenate([part.rows for part in best])]])
+            scores = np.hstack([scores, np.concatenate([part.scores for part in best])])
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+            ids, scores = np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+            done += len(some)
+            progress("comparing every frame", done, snapshot.n_live)
+    return ids, scores
 
 
 def tolerance(score: float, metric: str) -> float:

@@ -52,6 +52,7 @@ _ROUTER_FILES = {
     )
     for kind in ("text", "image")
 }
+_OPTIONAL_ROUTER_FILES = frozenset(("text_held_back.npy",))
 _SEGMENT_FILES = frozenset(("vectors.npy", "frames.arrow", "cells.npy"))
 _HASH = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
@@ -180,10 +181,9 @@ def _check_files(what: str, files: Any, names: frozenset[str]) -> None:
 
 
 def _check_router(router: RouterRow) -> None:
-    images = type(router.files) is dict and "image_best.npy" in router.files
-    _check_files(
-        "the router", router.files, _ROUTER_FILES["text"] | (_ROUTER_FILES["image"] if images else frozenset())
-    )
+    listed = set(router.files) if type(router.files) is dict else set()
+    images = _ROUTER_FILES["image"] if "image_best.npy" in listed else frozenset()
+    _check_files("the router", router.files, _ROUTER_FILES["text"] | images | (listed & _OPTIONAL_ROUTER_FILES))
     about = router.about
     if type(about) is not dict or type(about.get("source")) is not str or len(about["source"]) > MAX_STORED_TEXT:
         raise ValueError("the router does not say what it was fitted on")

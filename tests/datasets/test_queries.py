@@ -50,6 +50,23 @@ def test_without_an_encoder_the_stored_texts_serve_and_say_that_they_were_fitted
     np.testing.assert_array_equal(found.vectors, stored[np.array(numbers) - 1])
 
 
+def test_of_many_given_queries_a_tenth_is_held_back_and_serves_first(tmp_path):
+    given = WORLD.text_queries(400)
+    with Collection.create(tmp_path / "c", dim=32, n_shards=3) as collection:
+        collection.use_queries(given)
+        write_synthetic(collection, WORLD, 900)
+    with Collection.open(tmp_path / "c") as collection:
+        collection.build(n_shards=4)
+        held_back, fitted = collection.held_back_texts(), collection.stored_texts()
+        assert (len(held_back), len(fitted)) == (40, 360)
+        assert (held_back @ fitted.T).max() < 1 - 1e-4
+        np.testing.assert_allclose((held_back @ given.T).max(axis=1), 1, atol=1e-5)
+        found = sample_queries(collection, 50)
+        assert found.unseen
+        np.testing.assert_array_equal(found.vectors, held_back)
+        assert not collection.check()
+
+
 def test_images_are_stored_frames(bare):
     found = sample_queries(bare, 7, kind="image", seed=3)
     assert len(set(found.labels)) == len(found.vectors) == 7

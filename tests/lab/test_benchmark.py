@@ -444,7 +444,7 @@ class TestTheCommand:
             (["--threads", "0"], "threads is 0"),
             (["--n-probe", "0"], "n_probe is 0"),
             (["--recall", "1.5"], "The recall is 1.5"),
-            (["--recall", "nan"], "The recall is nan"),
+            (["--recall", "nan"], "is not a share"),
             (["--n-probe", "3", "--sweep"], "not allowed with"),
             (["--scratch", "{folder}/none"], "There is no folder"),
             (["--calibrate", "{folder}/wide.npy"], "the queries to calibrate on have shape (1, 9)"),

@@ -151,7 +151,7 @@ def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str):
         Ranking(routing, None, lambda bank=bank: bank, lambda bank=bank: np.zeros((n_cells, len(bank.vectors)), "f4"))
         for bank in (
             QueryBank.of(queries(MAX_BANK_TEXTS, dim), "test"),
-            QueryBank(images, np.zeros(MAX_BANK_FRAMES, np.int8), MAX_BANK_FRAMES, ""),
+            QueryBank(images, np.zeros(MAX_BANK_FRAMES, np.int8), MAX_BANK_FRAMES, "", images[:0]),
         )
     )
     write_routing_model(folder / "router", RoutingModel(text, lambda: image, Calibration((), n), n, n))

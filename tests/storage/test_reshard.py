@@ -126,7 +126,7 @@ class TestReshard:
         generation, before = collection.generation, folders(collection)
         for wrong, why in (
             ({"placement": "best"}, "Unknown placement"),
-            ({"n_shards": 0}, "n_shards=0"),
+            ({"n_shards": 0}, "n_shards is 0; give 1 or more"),
             ({"placement": "balanced", "options": {"minutes": 3}}, "no option 'minutes'"),
             ({"placement": "timeline", "options": {"minutes": -1}}, "above 0"),
         ):

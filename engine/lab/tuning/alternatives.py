@@ -245,6 +245,6 @@ def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: Floats) -> Ran
     if f"{kind}_vectors" not in arrays:
         return None
     groups = LinearModel(arrays[f"{kind}_group_vectors"], arrays[f"{kind}_group_biases"])
-    bank = QueryBank(none, np.empty(0, np.int8), 0, "")
+    bank = QueryBank(none, np.empty(0, np.int8), 0, "", none)
     of_cells = LinearModel(arrays[f"{kind}_vectors"], arrays[f"{kind}_biases"])
     return Ranking(of_cells, groups if len(groups.biases) else None, lambda: bank, lambda: none)
