@@ -34,7 +34,7 @@ if newest is None:
 results.headline(newest, mine=newest in runs)
 earlier = form.laid_over([run for run in runs if run is not newest])
 figures.times(newest, earlier)
-results.notes(newest)
+results.notes(newest, opened.collection)
 race.show(newest)
 results.sweep(newest, earlier)
 results.worst(opened.collection, newest)

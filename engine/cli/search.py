@@ -21,7 +21,6 @@ from engine.cli.options import (
     gathered,
     json_option,
     k_option,
-    read_queries,
 )
 from engine.cli.output import print_json, print_result, say, search_document
 from engine.types import DAYPARTS, Filter
@@ -169,7 +168,7 @@ def search_command(
     from engine.collection import Collection
     from engine.search import SearchRequest
     from engine.text import find_unknown_words
-    from engine.vectors import check_rows
+    from engine.vectors import check_rows, read_queries
 
     if [text, vector, frame].count(None) != 2:
         raise ValueError("Give either a text or --vector or --frame, and not two of them.")

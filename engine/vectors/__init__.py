@@ -29,6 +29,7 @@ from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
 from engine.vectors.list_format import ListsForm, occupied_cells
 from engine.vectors.lists import PER_MAPPED_LIST, CodedRows, Lists, ListsWriter, lists_nbytes, plain_lists, read_lists
 from engine.vectors.masks import RowHits
+from engine.vectors.query_files import read_queries
 
 __all__ = [
     "CODECS",
@@ -64,6 +65,7 @@ __all__ = [
     "products_at",
     "read_cells",
     "read_lists",
+    "read_queries",
     "scores_of",
     "startable_threads",
     "train_cells",

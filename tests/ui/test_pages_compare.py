@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.cli.main import main
+from engine.datasets.synthetic import World, write_synthetic
 from engine.lab.compare.benchmark import COLD_QUERIES
 from engine.lab.compare.contenders import CONTENDER_NAMES
 from engine.lab.compare.timeline import QueryTimeline, typical_query
@@ -282,6 +283,34 @@ class TestChoices:
         assert "leave naive out" in said(app)
 
 
+def test_a_collection_of_vectors_alone_is_compared_on_frames_or_on_a_file_of_queries_and_a_change_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, town: Collection
+) -> None:
+    monkeypatch.setattr(resources.shelf(), "root", tmp_path)
+    world = World(dim=16, seed=3)
+    with Collection.create(tmp_path / "bare", dim=16, n_shards=4) as collection:
+        write_synthetic(collection, world, 600)
+        forget()
+        app = AppTest.from_file(str(FRONT_DOOR), default_timeout=60)
+        app.switch_page("pages/compare.py")
+        app.query_params["collection"] = "folder-bare"
+        app.session_state["compare_n"] = 10
+        assert resources.shelf().open(resources.shelf().places()["folder-bare"]).wait(60)
+        app = compared(checked(app.run()))
+        assert job().value().choices.source == "frames"
+        np.save(tmp_path / "q.npy", world.text_queries(30))
+        app.session_state["compare_source"] = "vectors"
+        app.session_state["compare_vectors"] = str(tmp_path / "none.npy")
+        assert "there is no such file" in said(compared(checked(app.run())))
+        app.session_state["compare_vectors"] = str(tmp_path / "q.npy")
+        app = compared(checked(app.run()))
+        assert job().value().verdict.n_queries == 10
+        assert not app.warning
+        collection.delete(collection.videos()[0].video_id)
+        assert "The collection has changed since" in said(checked(app.run()))
+    resources.board().forget("open folder-bare")
+
+
 @pytest.mark.parametrize(
     "choices",
     [
@@ -299,7 +328,7 @@ def test_the_page_and_the_command_line_find_the_same(
 ) -> None:
     from engine.lab.compare.benchmark import Benchmark
 
-    request, labels = comparison.request(town, choices)
+    request, labels, _ = comparison.request(town, choices)
     assert len(labels) == len(request.queries)
     np.save(tmp_path / "q.npy", request.queries)
     arguments = ["--k", choices.k, "--contenders", ",".join(choices.contenders), "--limit", choices.n_queries]

@@ -15,14 +15,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from engine.cli.options import read_queries
 from engine.errors import VideoError
 from engine.frames.user_tables import read_table
 from engine.media.clips import cut_clip
 from engine.media.sampling import grab, probe, sample
 from engine.storage.pictures import read_image
 from engine.system import bounds
-from engine.vectors import open_vectors
+from engine.vectors import open_vectors, read_queries
 from testing.clips import make_clip
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,6 +14,7 @@ from engine.system import bounds
 from ui.shared import resources
 from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.looks import CONTENDERS
+from ui.shared.paths import typed
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import count, listed, plain
 
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     from engine.lab.compare import ComparisonReport, ComparisonRequest
     from ui.shared.places import Opened
 
-Source = Literal["sample", "typed", "frames"]
-SOURCES: dict[Source, str] = {"sample": "Sample texts", "typed": "My own texts", "frames": "Stored frames"}
+Source = Literal["sample", "typed", "vectors", "frames"]
+SOURCES: dict[Source, str] = {
+    "sample": "Sample texts",
+    "typed": "My own texts",
+    "vectors": "My own vectors",
+    "frames": "Stored frames",
+}
 USUAL = ("naive", "exact", "routed")
 MOST_LINES = 500
 """Texts of the visitor's own at most."""
@@ -45,6 +51,8 @@ class Choices:
     """Queries to measure, if they are not typed."""
     text: str = ""
     """The typed queries, one per line."""
+    vectors: str = ""
+    """Path of a .npy file with a query vector per row, on the computer that the app runs on."""
     k: int = 10
     recall: float = 0.95
     cold: bool = False
@@ -68,6 +76,8 @@ class Choices:
         """`100 sample texts`."""
         if self.source == "typed":
             return f"{count(self.n_queries, 'text')} of my own" if self.n_queries else "my own texts"
+        if self.source == "vectors":
+            return "my own vectors"
         return count(self.n_queries, "sample text" if self.source == "sample" else "stored frame")
 
     @property
@@ -90,6 +100,8 @@ class Comparison:
     name: str
     """Name of the collection."""
     made: datetime
+    unseen: bool | None = None
+    """Whether the router was fitted without the queries; None where that is not known."""
 
     @property
     def summary(self) -> str:
@@ -110,6 +122,8 @@ def wrong(choices: Choices, textless: str) -> str:
     """Why these choices cannot be compared, one sentence; empty if they can."""
     if not choices.contenders:
         return "No contender is chosen; choose at least one."
+    if choices.source == "vectors" and not choices.vectors.strip():
+        return "There are no vectors to search for. Open the box with the queries, and give the path of a .npy file."
     if choices.source != "typed":
         return ""
     if textless:
@@ -138,8 +152,16 @@ def unfit(collection: Collection) -> Mapping[str, str]:
     return reasons
 
 
-def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest, tuple[str, ...]]:
-    """The request for the engine, and a label for each of its queries.
+def sources(opened: Opened) -> tuple[Source, ...]:
+    """Where queries can come from: texts need the encoder, or text vectors that are stored."""
+    if not opened.textless:
+        return tuple(SOURCES)
+    texts: tuple[Source, ...] = ("sample",) if opened.collection.stored_texts() is not None else ()
+    return (*texts, "vectors", "frames")
+
+
+def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest, tuple[str, ...], bool | None]:
+    """The request for the engine, a label for each of its queries, and whether the router was fitted without them.
 
     It has twice as many sample queries as are measured: the others are used to find the widths of routers. For typed texts,
     widths are found on sample texts.
@@ -148,18 +170,26 @@ def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest
     ------
     EngineError
         If there are no such queries, or no encoder for typed texts.
+    ValueError
+        If a path of vectors is none, or its file holds something else.
     """
+    import numpy as np
+
     from engine.datasets import sample_queries
     from engine.lab.compare import ComparisonRequest
+    from engine.vectors import read_queries
 
-    others = None
-    if choices.source == "typed":
+    others, unseen = None, None
+    if choices.source == "vectors":
+        vectors = np.atleast_2d(read_queries(typed(choices.vectors, "the path of a .npy file")))[: 2 * choices.n]
+        labels = tuple(f"row {row}" for row in range(len(vectors)))
+    elif choices.source == "typed":
         labels = tuple(lines(choices.text))
         vectors = collection.encoder.encode_text(list(labels))
         others = sample_queries(collection, _HELD_BACK, "text", seed=1).vectors
     else:
         samples = sample_queries(collection, 2 * choices.n, "image" if choices.source == "frames" else "text")
-        vectors, labels = samples.vectors, samples.labels
+        vectors, labels, unseen = samples.vectors, samples.labels, samples.unseen
     compared = ComparisonRequest(
         collection.path,
         vectors,
@@ -172,7 +202,7 @@ def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest
         limit=choices.n_queries,
         calibrate=others,
     )
-    return compared, labels
+    return compared, labels, unseen
 
 
 def expected_seconds(collection: Collection, choices: Choices) -> float:
@@ -205,11 +235,11 @@ def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
     from engine.lab.compare import Benchmark
 
     report("Choosing queries", 0.0, 1.0)
-    asked, labels = request(opened.collection, choices)
+    asked, labels, unseen = request(opened.collection, choices)
     bench = Benchmark(asked)
     report.on_stop(bench.stop)
     verdict = bench.run(_Progress(bench.names, report))
-    return Comparison(verdict, labels, choices, opened.place.key, opened.name, datetime.now())
+    return Comparison(verdict, labels, choices, opened.place.key, opened.name, datetime.now(), unseen)
 
 
 class _Progress:
@@ -251,7 +281,7 @@ def runs(place: str) -> list[Comparison]:
         if not any(value is comparison for comparison in kept):
             kept.append(value)
             del kept[:-_KEPT]
-            if value.choices.source != "typed":
+            if value.choices.source not in ("typed", "vectors"):
                 _latest()[value.place] = value
     return kept
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import streamlit as st
 
-from engine.system import bounds, visible
+from engine.system import MAX_TYPED_PATH, bounds, visible
 from ui.compare import comparison
 from ui.compare.comparison import SOURCES, Choices, Comparison, Source
 from ui.shared import resources
@@ -46,12 +46,15 @@ def _now(opened: Opened) -> Choices:
     """The choices at this moment, before or after the controls are drawn."""
     usual, state = Choices(), st.session_state
     unfit = comparison.unfit(opened.collection)
+    sources = comparison.sources(opened)
+    source = state.get(f"{_STATE}source") or usual.source
     kept = state.get(f"{_STATE}contenders", [name for name in usual.contenders if name not in unfit])
     return Choices(
         tuple(name for name in CONTENDERS if name in kept and name not in unfit),
-        cast(Source, state.get(f"{_STATE}source") or usual.source),
+        cast(Source, source if source in sources else _usual_source(opened)),
         state.get(f"{_STATE}n", usual.n),
         state.get(f"{_STATE}text", usual.text),
+        state.get(f"{_STATE}vectors", usual.vectors),
         state.get(f"{_STATE}k", usual.k),
         state.get(f"{_STATE}recall", usual.recall),
         state.get(f"{_STATE}cold", usual.cold),
@@ -78,18 +81,31 @@ def _contenders(opened: Opened) -> None:
         st.caption(f"{CONTENDERS[name].label} cannot take part: {plain(why)}.")
 
 
+def _usual_source(opened: Opened) -> Source:
+    """Sample texts, or stored frames where there are no texts."""
+    sources = comparison.sources(opened)
+    return "sample" if "sample" in sources else "frames"
+
+
 def _queries(opened: Opened) -> None:
-    usual = Choices()
-    st.segmented_control(
-        "Queries",
-        list(SOURCES),
-        format_func=lambda source: SOURCES[source],
-        **_keep("source", usual.source),
-        required=True,
-    )
+    usual, sources = Choices(), comparison.sources(opened)
+    kept = _keep("source", _usual_source(opened))
+    if st.session_state[kept["key"]] not in sources:
+        st.session_state[kept["key"]] = _usual_source(opened)
+    st.segmented_control("Queries", sources, format_func=lambda source: SOURCES[source], **kept, required=True)
     source = st.session_state[f"{_STATE}source"]
-    if source == "typed" and opened.textless:
-        st.info(plain(opened.textless))
+    if opened.textless:
+        st.caption(plain(opened.textless))
+    if source == "vectors":
+        st.text_input(
+            "Path of a .npy file with a query vector per row",
+            **_keep("vectors", usual.vectors),
+            max_chars=MAX_TYPED_PATH,
+            placeholder="/home/me/queries.npy",
+        )
+        st.caption(
+            "The file is on the computer that this app runs on. Up to 400 rows are read; half of them are measured."
+        )
     elif source == "typed":
         st.text_area(
             "One text per line",
@@ -101,10 +117,11 @@ def _queries(opened: Opened) -> None:
         st.caption(
             "For routers that cannot be asked for a recall, the number of cells to probe is found on sample texts."
         )
-    else:
+    if source != "typed":
         st.slider("Queries to measure", 10, 200, step=10, **_keep("n", usual.n))
+    if source in ("sample", "frames"):
         st.caption(
-            "Texts that the router was not trained on, if there are any."
+            "Texts that the router was not fitted on, if there are any; the result says so if there are not."
             if source == "sample"
             else "Vectors of stored frames: this measures how well similar frames are found."
         )

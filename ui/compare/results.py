@@ -53,8 +53,15 @@ def welcome(contenders: Sequence[str]) -> None:
     )
 
 
-def notes(comparison: Comparison) -> None:
-    """The engine's notes on this comparison."""
+def notes(comparison: Comparison, collection: Collection) -> None:
+    """The engine's notes on this comparison, and what else keeps it from being the truth about the collection as it is."""
+    if comparison.verdict.generation != collection.generation:
+        st.warning(
+            f"The collection has changed since: this was measured on generation {comparison.verdict.generation}, and now there is "
+            f"{collection.generation}. Compare again to see it as it is."
+        )
+    if comparison.unseen is False:
+        st.info("The router was fitted on these queries. With other queries it finds a little less.")
     for note in comparison.verdict.notes:
         st.info(plain(note))
 

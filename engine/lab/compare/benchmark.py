@@ -144,6 +144,7 @@ class Benchmark:
             tuple(self._notes),
             tuple(self._rows),
             tuple(truth.right(i) for i in range(len(self._queries))),
+            self._stats.generation,
         )
 
     def _check(self) -> None:

@@ -116,6 +116,8 @@ class ComparisonReport:
     """Numbers of the queries that were measured, among those given."""
     ground_truth: tuple[tuple[int, ...], ...] = ()
     """Per measured query, ids of the k best frames, best first, followed by those that tie with the k-th."""
+    generation: int = 0
+    """Generation of the collection that was measured."""
 
     @property
     def summary(self) -> str:
