@@ -123,6 +123,7 @@ def test_a_replayed_load_fills_the_picture_of_the_cache(visit: Visit) -> None:
 def test_a_slider_on_tune_answers_with_another_sentence(visit: Visit) -> None:
     page = visit.page
     go(visit, "Tune")
+    page.get_by_role("button", name="Measure this collection").click(timeout=30_000)
     headline(visit, "shards").wait_for(timeout=180_000)
     before = headline(visit, "shards").inner_text()
     slider = page.get_by_role("slider").first

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Stopped
+from ui.shared import jobs
 from ui.shared.jobs import Board, Report
 
 
@@ -157,3 +158,30 @@ def test_jobs_that_ended_long_ago_are_let_go_but_not_what_opened_a_collection(
     assert last is not None
     assert board.get("compare") is None
     assert board.get("open town") is not None
+
+
+def test_a_watched_job_ends_when_nobody_looks_and_others_do_not(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    watched, other = board.start("a", held(gate), watched=True), board.start("b", held(gate))
+    assert watched is not None
+    assert other is not None
+    assert not watched.wait(0.1)
+    monkeypatch.setattr(jobs, "UNSEEN", -1.0)
+    assert watched.wait(10)
+    assert str(watched.error) == "Nobody looked at it any more, so it was stopped."
+    assert other.running
+    gate.set()
+    assert other.wait(10)
+
+
+def test_whoever_waits_knows_the_job_that_works(board: Board) -> None:
+    gate = threading.Event()
+    first, second = board.start("a", held(gate), "lane"), board.start("b", held(gate), "lane")
+    assert first is not None
+    assert second is not None
+    assert (first.first, second.first) == (first, first)
+    first.stop()
+    assert first.wait(10)
+    assert second.first is second
+    gate.set()
+    assert second.wait(10)

@@ -91,9 +91,14 @@ def entered(path: Path) -> AppTest:
     return checked(app.run())
 
 
+def measuring_now(app: AppTest) -> AppTest:
+    """The page after the button that starts the measurement was pressed."""
+    return checked(app.button(key="tune_measure").click().run())
+
+
 def opened(path: Path) -> AppTest:
     """The page, ready."""
-    return settled(entered(path), path, "tune measure")
+    return settled(measuring_now(entered(path)), path, "tune measure")
 
 
 def tuner_of(path: Path) -> Any:
@@ -106,11 +111,12 @@ def said(app: AppTest) -> str:
 
 
 class TestGettingReady:
-    def test_it_says_what_it_measures_and_goes_on_by_itself(self, path):
+    def test_it_says_what_it_measures_and_begins_when_asked_to(self, path):
         app = entered(path)
         assert "answers without changing the collection" in said(app)
         assert not app.select_slider
-        app = settled(app, path, "tune measure")
+        assert resources.board().get(f"tune measure {key_of(path)}") is None
+        app = settled(measuring_now(app), path, "tune measure")
         assert questions.outcome_sentence(tuner_of(path).today) in said(app)
 
     def test_two_visitors_share_what_was_measured(self, measured):
@@ -121,12 +127,14 @@ class TestGettingReady:
 
     def test_stopped_it_can_begin_again(self, path):
         blocked = resources.board().start("tune blocks the lane", lambda report: _until_stopped(report), MEASURE)
-        app = entered(path)
+        app = measuring_now(entered(path))
+        assert "Waiting for 1 measurement" in json.dumps([each.proto.text for each in app.get("progress")])
         resources.board().get(f"tune measure {key_of(path)}").stop()
         app = settled(app, path, "tune measure")
+        app.button(key="tune_measure")
         blocked.stop()
         assert "stopped" in said(app)
-        checked(app.button[-1].click().run())
+        measuring_now(app)
         assert "test query" not in said(settled(app, path, "tune measure"))
         assert tuner_of(path).today.how == "measured"
 
@@ -140,7 +148,9 @@ class TestGettingReady:
         before = tuner_of(path)
         with Collection.open(path) as collection:
             collection.delete(collection.videos()[0].video_id)
-        app = settled(checked(app.run()), path, "tune measure")
+        app = checked(app.run())
+        assert app.button(key="tune_measure").label == "Measure again: the collection has changed"
+        app = settled(measuring_now(app), path, "tune measure")
         assert tuner_of(path) is not before
         assert questions.outcome_sentence(tuner_of(path).today) in said(app)
 

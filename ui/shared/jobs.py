@@ -16,6 +16,8 @@ MEASURE = "measure"
 """Name of the lane for jobs that measure time or memory: two at once would disturb each other."""
 _KEPT = 3600.0
 """Seconds that an ended job is kept, so that its outcome can be shown."""
+UNSEEN = 60.0
+"""Seconds after which a job ends that only goes on while somebody looks at it."""
 _KEPT_OF_ONE = 32
 """Ended jobs of one visitor that are kept at most."""
 
@@ -38,7 +40,9 @@ class Report:
         self.check()
 
     def check(self) -> None:
-        """Raise `Stopped` if the job was asked to stop."""
+        """Raise `Stopped` if the job was asked to stop, or nobody looks any more and it is not to go on then."""
+        if self._job.unseen:
+            raise Stopped("Nobody looked at it any more, so it was stopped.")
         if self._job.stopping:
             raise Stopped("It was stopped.")
 
@@ -50,7 +54,12 @@ class Report:
 class Job(Generic[T]):
     """Work in a daemon thread; in a lane it waits for the jobs before it."""
 
-    def __init__(self, work: Callable[[Report], T], lane: Lane | None = None, owner: str = "") -> None:
+    def __init__(
+        self, work: Callable[[Report], T], lane: Lane | None = None, owner: str = "", *, watched: bool = False
+    ) -> None:
+        """Start the work; a `watched` job ends when nobody has looked at it for `UNSEEN` seconds."""
+        self._watched = watched
+        self._seen = time.monotonic()
         self.owner = owner
         """The visitor who started it; only this visitor may stop it and see its outcome. Empty if everybody may."""
         self.fraction = 0.0
@@ -86,6 +95,20 @@ class Job(Generic[T]):
     def place(self) -> int:
         """Number of jobs before it in its lane; 0 once it works."""
         return 0 if self._lane is None else self._lane.before(self)
+
+    @property
+    def first(self) -> Job[Any]:
+        """The job of its lane that works now."""
+        return self if self._lane is None else self._lane.first(self)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether it is to end because nobody looks at it."""
+        return self._watched and time.monotonic() - self._seen > UNSEEN
+
+    def look(self) -> None:
+        """Say that somebody looks at it now."""
+        self._seen = time.monotonic()
 
     def stop(self) -> None:
         """Ask it to stop; `value` then raises `Stopped`."""
@@ -159,6 +182,10 @@ class Lane:
         with self._turn:
             self._turn.wait_for(lambda: self._jobs[0] is job or job.stopping)
 
+    def first(self, job: Job[Any]) -> Job[Any]:
+        with self._turn:
+            return self._jobs[0] if self._jobs else job
+
     def before(self, job: Job[Any]) -> int:
         with self._turn:
             return self._jobs.index(job) if job in self._jobs else 0
@@ -195,8 +222,10 @@ class Board:
                 job = self._jobs[name] = Job(work, owner=owner)
             return job
 
-    def start(self, name: str, work: Callable[[Report], T], lane: str = "", owner: str = "") -> Job[T] | None:
-        """Start a job of this name; None if one is still running. In a lane it waits for the jobs before it.
+    def start(
+        self, name: str, work: Callable[[Report], T], lane: str = "", owner: str = "", *, watched: bool = False
+    ) -> Job[T] | None:
+        """Start a job of this name; None if one is still running. In a lane it waits for the jobs before it; see `Job`.
 
         The outcome of the previous job is kept for its owner.
 
@@ -210,7 +239,7 @@ class Board:
             if job is not None and job.running:
                 return None
             self._make_room(owner)
-            started = Job(work, self._lanes[lane] if lane else None, owner)
+            started = Job(work, self._lanes[lane] if lane else None, owner, watched=watched)
             self._jobs.pop(_kept(name, owner), None)
             if job is not None and job.owner not in ("", owner):
                 self._jobs[_kept(name, job.owner)] = job

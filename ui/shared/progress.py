@@ -23,11 +23,13 @@ def note(job: Job[Any], waiting: str = "Starting") -> str:
 
 @st.fragment(run_every=_EVERY)
 def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
-    """Draw a job until it ends, then run the page again. Only the visitor who started it can stop it; once that visitor has
-    left, everybody can."""
+    """Draw a job until it ends, then run the page again. Only the visitor who started it can stop it; a job that belongs to nobody,
+    everybody who waits for it."""
     if not job.running:
         st.rerun()
+    job.look()
     stop = stop and job.owner in ("", resources.visitor())
+    first = job.first
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction, text=f"{plain(note(job, waiting))} · {time.monotonic() - job.started:.0f} s")
         if stop:
@@ -38,6 +40,8 @@ def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
                 on_click=job.stop,
                 disabled=job.stopping,
             )
+        if first is not job and not first.owner:
+            st.button("Stop the one before", key="stop_before", on_click=first.stop, disabled=first.stopping)
 
 
 @st.fragment(run_every=_EVERY)

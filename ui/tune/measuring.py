@@ -26,7 +26,7 @@ def tuners() -> dict[str, Tuner]:
 
 
 def ready(current: Opened) -> Tuner:
-    """The tuner of the collection; while the collection is measured this shows progress and ends the page."""
+    """The tuner of the collection. Until it was measured this offers to, shows progress and ends the page."""
     known = tuners().get(current.place.key)
     if known is not None and known.generation == current.collection.generation:
         return known
@@ -35,11 +35,9 @@ def ready(current: Opened) -> Tuner:
         st.stop()
     name = name_of(current, "measure")
     job = resources.board().get(name)
-    stopped = job is not None and isinstance(job.error, Stopped) and job.owner != resources.visitor()
-    if job is None or (not job.running and (job.error is None or stopped)):
-        measuring = _measuring(current, tuners())
-        job = resources.board().start(name, measuring, MEASURE, resources.visitor()) or resources.board().get(name)
-    if job is not None and not job.running and job.error is not None:
+    if job is not None and not job.running and isinstance(job.error, Stopped):
+        st.info(plain(str(job.error)))
+    elif job is not None and not job.running and job.error is not None:
         failed(job.error, "The collection could not be measured", name)
         st.stop()
     st.markdown(
@@ -48,12 +46,27 @@ def ready(current: Opened) -> Tuner:
         "on this machine. From that it computes what other settings would do, with the same code that chooses cells and shards in "
         "a search."
     )
-    if job is not None:
+    if job is not None and job.running:
         watch(job, waiting="Measuring")
+    else:
+        st.button(
+            "Measure this collection" if known is None else "Measure again: the collection has changed",
+            type="primary",
+            icon=":material/play_arrow:",
+            key="tune_measure",
+            on_click=_start,
+            args=(current,),
+        )
     st.caption(
-        "This takes about half a minute for 100,000 frames, and is done once. A few layouts are written to a temporary folder, to time real searches on them."
+        "This takes about half a minute for 100,000 frames, and is done once for all visitors. A few layouts are written to a temporary "
+        "folder, to time real searches on them. It ends when nobody has this page open."
     )
     st.stop()
+
+
+def _start(current: Opened) -> None:
+    """Measure the collection for everybody: it belongs to nobody, so all who wait can stop it."""
+    resources.board().start(name_of(current, "measure"), _measuring(current, tuners()), MEASURE, watched=True)
 
 
 def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], None]:
