@@ -79,9 +79,8 @@ def _scores(predicted: float | None, needed: float | None) -> str:
 
 
 def _score(value: float, places: int) -> str:
-    """`.27`; `-1.20`."""
-    digits = f"{round(value, places) + 0.0:.{places}f}"
-    return digits.replace("0.", ".", 1) if abs(value) < 1 else digits
+    """`0.27`; `-1.20`."""
+    return f"{round(value, places) + 0.0:.{places}f}"
 
 
 def find_missed(

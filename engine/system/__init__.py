@@ -88,6 +88,7 @@ from engine.system.units import (
     parse_seconds,
     parse_share,
     readable_bytes,
+    readable_recall,
 )
 from engine.system.worker import Handler, WorkerProcess, serve
 
@@ -159,6 +160,7 @@ __all__ = [
     "read_header",
     "read_real",
     "readable_bytes",
+    "readable_recall",
     "real_file",
     "real_files",
     "real_folder",

@@ -157,6 +157,11 @@ def parse_path(text: str) -> Path:
     return Path(url2pathname(parts.path))
 
 
+def readable_recall(recall: float) -> str:
+    """A recall as people read it, up to three digits: `0.95`, `0.964`; `1` only for the whole answer."""
+    return f"{1.0 if recall >= 1 else min(recall, 0.999):.3f}".rstrip("0").rstrip(".")
+
+
 def readable_bytes(n: float, *, up: bool = False) -> str:
     """Bytes as people read them, two or three digits and a unit: `12 kB`, `3.4 MB`, `512 MB`; rounded up if asked."""
     power = 0

@@ -179,11 +179,11 @@ def test_frames_of_a_failed_shard_are_missed_because_it_failed(tmp_path):
 @pytest.mark.parametrize(
     ("cause", "predicted", "needed", "said"),
     [
-        (Cause.SKIPPED, 0.271, 0.294, "in shard 7, skipped: predicted .27, needed .29"),
+        (Cause.SKIPPED, 0.271, 0.294, "in shard 7, skipped: predicted 0.27, needed 0.29"),
         (Cause.SKIPPED, None, 0.3, "in shard 7, skipped: its cell is in a group that was not looked into"),
-        (Cause.SKIPPED, 0.27, None, "in shard 7, skipped: predicted .27"),
-        (Cause.CAPPED, 0.271, 0.274, "in shard 7, left out by the cap on shards: predicted .271, needed .274"),
-        (Cause.CELL, -0.5, 1.2, "in shard 7, opened, but its cell was not probed: predicted -.50, needed 1.20"),
+        (Cause.SKIPPED, 0.27, None, "in shard 7, skipped: predicted 0.27"),
+        (Cause.CAPPED, 0.271, 0.274, "in shard 7, left out by the cap on shards: predicted 0.271, needed 0.274"),
+        (Cause.CELL, -0.5, 1.2, "in shard 7, opened, but its cell was not probed: predicted -0.50, needed 1.20"),
         (Cause.CODES, 0.3, 0.2, "in shard 7, probed, but its codes ranked it too low to be compared exactly"),
     ],
 )

@@ -17,6 +17,7 @@ from engine.system.units import (
     parse_seconds,
     parse_share,
     readable_bytes,
+    readable_recall,
 )
 
 
@@ -161,3 +162,10 @@ def test_a_path_may_be_written_as_an_address():
     assert parse_path("a/file:b") == Path("a/file:b")
     with pytest.raises(ValueError, match="on another computer"):
         parse_path("file://server/share/a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("recall", "text"), [(0.95, "0.95"), (0.9641, "0.964"), (1.0, "1"), (0.99999, "0.999"), (0.0, "0"), (0.8, "0.8")]
+)
+def test_a_recall_has_one_form_and_is_one_only_if_nothing_is_missing(recall, text):
+    assert readable_recall(recall) == text

@@ -286,12 +286,12 @@ def test_bytes_of_bytes_are_told_in_one_unit(part: int, whole: int, read: str) -
 @pytest.mark.parametrize(
     ("part", "whole", "read"),
     [
-        (0, 5, "0 %"),
-        (1, 1000, "under 1 %"),
-        (9_412, 100_000, "9 %"),
-        (999, 1000, "99 %"),
-        (5, 5, "100 %"),
-        (0, 0, "0 %"),
+        (0, 5, "0%"),
+        (1, 1000, "under 1%"),
+        (9_412, 100_000, "9%"),
+        (999, 1000, "99%"),
+        (5, 5, "100%"),
+        (0, 0, "0%"),
     ],
 )
 def test_shares_never_round_to_all_or_nothing(part: int, whole: int, read: str) -> None:

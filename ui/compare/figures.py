@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
+from engine.system import readable_recall
 from ui.shared import charts
 from ui.shared.looks import CONTENDERS
 from ui.shared.words import hypertext
@@ -128,7 +129,7 @@ def _beside(figure: go.Figure, standing: ContenderResult, row: int) -> None:
         y=row,
         showarrow=False,
         align="left",
-        text=f"recall <b>{_share(standing.recall)}</b><br>{standing.shards_probed:.3g} of {standing.shards_total} shards",
+        text=f"recall <b>{readable_recall(standing.recall)}</b><br>{standing.shards_probed:.3g} of {standing.shards_total} shards",
     )
 
 
@@ -148,7 +149,10 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
     figure.add_hline(
         y=comparison.verdict.recall,
         line={"dash": "dot", "color": charts.faint(), "width": 1.5},
-        annotation={"text": f"asked for {_share(comparison.verdict.recall)}", "font": {"color": charts.faint()}},
+        annotation={
+            "text": f"asked for {readable_recall(comparison.verdict.recall)}",
+            "font": {"color": charts.faint()},
+        },
         annotation_position="bottom left",
     )
     span = [standing.p50_ms for run in runs for standing in run.verdict.results]
@@ -209,18 +213,13 @@ def _alt(comparison: Comparison) -> str:
 def _in_words(standing: ContenderResult) -> str:
     return (
         f"{CONTENDERS[standing.name].label}{f' ({standing.setting})' if standing.setting else ''}: "
-        f"p50 {_ms(standing.p50_ms)}, p95 {_ms(standing.p95_ms)}, recall {standing.recall:.3g}, "
+        f"p50 {_ms(standing.p50_ms)}, p95 {_ms(standing.p95_ms)}, recall {readable_recall(standing.recall)}, "
         f"{standing.shards_probed:.3g} of {standing.shards_total} shards"
     )
 
 
 def _log_range(ms: Sequence[float]) -> list[float]:
     return [math.log10(min(ms) * 0.8), math.log10(max(ms) * 1.25)]
-
-
-def _share(value: float) -> str:
-    """`.96`, `1`: short, for a chart."""
-    return "1" if value >= 0.9995 else f"{value:.3f}".rstrip("0").lstrip("0") or "0"
 
 
 def _ms(ms: float) -> str:

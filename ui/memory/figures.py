@@ -199,6 +199,6 @@ def of_plan(plan: ShardPlan) -> go.Figure:
         share = _part("", size, words, looks, charts.ink() if words == "free" else "#ffffff")
         share |= {"x": [size / plan.ram * 100], "text": [f"{words} {readable_bytes(size)}"]}
         figure.add_bar(**share)
-    _fit(figure, f"of {readable_bytes(plan.ram)}", range=[0, 100], ticksuffix=" %")
+    _fit(figure, f"of {readable_bytes(plan.ram)}", range=[0, 100], ticksuffix="%")
     figure.update_yaxes(showticklabels=False, showgrid=False)
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.system import spreadsheet_cell, visible
+from engine.system import readable_recall, spreadsheet_cell, visible
 from engine.types import SEARCHED, ShardState
 from ui.components import component
 from ui.shared.looks import LOOKS
@@ -73,7 +73,7 @@ def _method(trace: Trace) -> str:
     ranked = f"The {trace.router} router ranked the cells."
     if trace.expected_recall is None:
         return f"{ranked} How much of the exact answer such searches find was not measured."
-    return f"{ranked} Such searches find about {trace.expected_recall:.0%} of the exact answer."
+    return f"{ranked} Such searches find about {readable_recall(trace.expected_recall)} of the exact answer."
 
 
 def warnings(trace: Trace) -> None:

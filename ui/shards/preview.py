@@ -24,7 +24,7 @@ def preview_of(collection: Collection, search: Search) -> Preview:
 
 
 def preview_sentence(preview: Preview) -> str:
-    """`This query would open 3 of 20 shards: 9,412 of 100,000 frames (9 %), 2.4 of 26 MB.`"""
+    """`This query would open 3 of 20 shards: 9,412 of 100,000 frames (9%), 2.4 of 26 MB.`"""
     n, total = len(preview.searched), len(preview.shards)
     if preview.method == "filter" and n == total:
         return (

@@ -92,19 +92,16 @@ def nbytes_of(part: int, whole: int) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """`9 %`; a share between 0 and 1 % is `under 1 %`, and `100 %` means all."""
+    """`9%`; a share between 0 and 1% is `under 1%`, and `100%` means all."""
     percent = 100 * part / whole if whole else 0.0
     if 0 < percent < 1:
-        return "under 1 %"
-    return f"{min(percent, 99) if part < whole else percent:.0f} %"
+        return "under 1%"
+    return f"{min(percent, 99) if part < whole else percent:.0f}%"
 
 
 def predicted(score: float | None) -> str:
-    """A predicted score: `.27`, `-.05`, `1.30`; empty for none."""
-    if score is None:
-        return ""
-    text = f"{round(score, 2) + 0.0:.2f}"
-    return text.replace("0.", ".", 1) if abs(score) < 1 else text
+    """A predicted score: `0.27`, `-0.05`, `1.30`; empty for none."""
+    return "" if score is None else f"{round(score, 2) + 0.0:.2f}"
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:

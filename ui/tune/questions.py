@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.system import readable_recall
 from ui.shared.words import count, milliseconds, nbytes, plain
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def controls(tuner: Tuner) -> LayoutSetting:
         "Recall to reach",
         _RECALLS,
         key="tune_recall",
-        format_func=lambda recall: f"{recall:.0%}",
+        format_func=lambda recall: f"{recall:g}",
         help="The share of the exact answer that a search should find.",
     )
     cap = first[3].select_slider(
@@ -133,23 +134,19 @@ def headline(today: LayoutMetrics, outcome: LayoutMetrics) -> None:
 
 
 def outcome_sentence(outcome: LayoutMetrics) -> str:
-    """`40 semantic shards would open 3.1 of 40 and find .95 of the exact answer in about 2.4 ms, with 12.0 MB in memory.`"""
+    """`40 semantic shards would open 3.1 of 40 and find 0.95 of the exact answer in about 2.4 ms, with 12.0 MB in memory.`"""
     verb = "" if outcome.how == "measured" else "would "
     about = "" if outcome.how == "measured" else "about "
     s = "s" if not verb and outcome.shards_total == 1 else ""
     return (
         f"{outcome.shards_total} {_placement_name(outcome.setting.placement)} shard{'s' if outcome.shards_total != 1 else ''} "
-        f"{verb}open{s} {_opened(outcome)} and find{s} {_share(outcome.recall.value)} of the exact answer "
+        f"{verb}open{s} {_opened(outcome)} and find{s} {readable_recall(outcome.recall.value)} of the exact answer "
         f"in {about}{milliseconds(outcome.p50_ms.value)}, with {nbytes(outcome.nbytes)} in memory."
     )
 
 
 def _opened(outcome: LayoutMetrics) -> str:
     return f"{outcome.shards_opened.value:.1f} of {outcome.shards_total}"
-
-
-def _share(value: float) -> str:
-    return f"{value:.2f}".lstrip("0") if value < 0.995 else "1.00"
 
 
 def caption(current: Opened, tuner: Tuner) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.system import readable_recall
+
 _RANKING = ("routed", "spread", "centroid", "exact", "ram_flat", "naive")
 """The summary is about the first of these that took part."""
 _SLOW = {"naive": "the naive loop", "exact": "an exact search"}
@@ -126,7 +128,7 @@ class ComparisonReport:
         slow = next((result for result in self.results if result.name in _SLOW and result.name != best.name), None)
         shards = f"opening {best.shards_probed:.3g} of {best.shards_total} shards"
         files = " from cold files" if self.cold else ""
-        text = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {best.recall:.3g}"
+        text = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {readable_recall(best.recall)}"
         if slow is None:
             return f"{text}."
         times = slow.p50_ms / best.p50_ms

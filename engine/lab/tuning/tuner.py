@@ -17,7 +17,7 @@ from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
 from engine.search import DEFAULT_RECALL, sentence
 from engine.storage import Snapshot
-from engine.system import Progress, readable_bytes
+from engine.system import Progress, readable_bytes, readable_recall
 
 MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
 SHARD_COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
@@ -108,7 +108,7 @@ class LayoutMetrics:
             extras.append(f"codec {setting.codec}")
         return (
             f"{self.how}: {self.shards_total} {setting.placement} shards, {', '.join(extras)}: "
-            f"recall {self.recall.value:.3f}, {self.shards_opened.value:.1f} shards opened, "
+            f"recall {readable_recall(self.recall.value)}, {self.shards_opened.value:.1f} shards opened, "
             f"p50 {self.p50_ms.value:.2f} ms ({self.p50_ms.low:.2f}-{self.p50_ms.high:.2f}), "
             f"{self.vectors_scanned:,.0f} vectors scanned, {readable_bytes(self.nbytes)} in the cache, "
             f"{self.in_memory:.0%} of the opened shards found there"
