@@ -299,7 +299,7 @@ def test_shares_never_round_to_all_or_nothing(part: int, whole: int, read: str) 
 
 
 @pytest.mark.parametrize(
-    ("score", "read"), [(0.271, ".27"), (-0.05, "-.05"), (-0.001, ".00"), (1.3, "1.30"), (None, "")]
+    ("score", "read"), [(0.271, "0.27"), (-0.05, "-0.05"), (-0.001, "0.00"), (1.3, "1.30"), (None, "")]
 )
 def test_predicted_scores_are_short(score: float | None, read: str) -> None:
     assert words.predicted(score) == read
