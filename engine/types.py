@@ -97,7 +97,7 @@ class NewVideo:
     fingerprint: str = ""
     """Tells the content apart: the same id with another fingerprint is refused. Empty takes a hash of the frames."""
     pictures: str = ""
-    """Folder with an image per stored frame, named by its place among them from 1 (`001.jpg`); empty where there is none."""
+    """Folder with an image per stored frame, numbered in their order from 1 (`001.jpg`) or 0, or by `frame_index`; empty where there is none."""
     about: Mapping[str, str] = field(default_factory=dict)
     """What else is known, such as `author` or `watch_url`."""
 

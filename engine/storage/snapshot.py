@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import CorruptData, NotFound
 from engine.frames import statistics
@@ -235,14 +236,21 @@ class Snapshot:
         after = [place for place in places if place[0] > seconds][:n]
         return [self.frames(shard, segment, np.array([i]))[0] for _, shard, segment, i in before + after]
 
-    def frame_ids(self, number: int) -> Rows:
-        """Ids of a video's frames, rising: in the order in which they came. A video is deleted whole, so none is missing."""
-        ids = [np.zeros(0, np.int64)]
+    def frames_of(self, number: int) -> tuple[Rows, NDArray[np.int64]]:
+        """Ids of a video's frames, rising: in the order in which they came, and the place of each in the video.
+
+        A video is deleted whole, so none is missing.
+        """
+        ids, places = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for view in self.views():
             if str(number) in view.segment.row.stats["videos"]:
-                start, stop = np.searchsorted(view.segment.columns.video, [number, number + 1])
-                ids.append(view.segment.columns.frame_id[start:stop])
-        return np.sort(np.concatenate(ids))
+                columns = view.segment.columns
+                start, stop = np.searchsorted(columns.video, [number, number + 1])
+                ids.append(columns.frame_id[start:stop])
+                places.append(columns.frame_index[start:stop])
+        all_ids = np.concatenate(ids)
+        order = np.argsort(all_ids)
+        return all_ids[order], np.concatenate(places)[order]
 
     def frames(self, shard: int, segment: Segment, rows: Rows) -> list[Frame]:
         """The frames that these rows stand for."""
