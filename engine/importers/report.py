@@ -30,6 +30,8 @@ class ImportReport:
     """Frames that were stored."""
     seconds: float
     """Wall time."""
+    found: str = ""
+    """Of an archive: one line that says what was found where, and what was not used."""
 
 
 class Triage:
@@ -82,7 +84,11 @@ class Triage:
         try:
             yield
         except errors as error:
-            self._refused.append((name, str(error)))
+            self.refuse(name, str(error))
+
+    def refuse(self, name: str, why: str) -> None:
+        """Note that a video is not stored, and why."""
+        self._refused.append((name, why))
 
     def add(self, videos: Sequence[NewVideo], n_frames: int) -> None:
         """Note that these videos have been stored with so many frames together."""

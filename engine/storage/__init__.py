@@ -7,8 +7,14 @@ from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
+from engine.storage.image_numbers import (
+    PICTURES,
+    keyframe_images,
+    keyframe_numbers,
+    numbered_images,
+    numberings,
+)
 from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
-from engine.storage.keyframe_images import PICTURES, keyframe_images, keyframe_numbers, numbered_images, numberings
 from engine.storage.limits import Limits, current_limits, limited
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
 from engine.storage.pictures import Unrendered, find_picture, read_image, render_clip, render_picture

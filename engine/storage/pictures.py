@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from engine.errors import CollectionError, NotFound, ResourceExhausted, Untrusted, VideoError
 from engine.media import SAMPLE_WIDTH, Clip, cut_clip, encode_thumbnail, grab
 from engine.storage.collection_files import is_rendered
-from engine.storage.keyframe_images import keyframe_images
+from engine.storage.image_numbers import keyframe_images
 from engine.storage.manifest import VideoRow
 from engine.storage.snapshot import Snapshot
 from engine.storage.thumbnails import stored_thumbnail
