@@ -167,7 +167,7 @@ class _Survey:
             if is_array and part.kind == "" and stems & mapped and not stems & sound:
                 self._files[i] = replace(part, kind="features")
             named = is_named("features", part.folder, self._folder)
-            if part.kind == "features" and mapped and not stems & mapped and not named:
+            if part.kind == "features" and not stems & mapped and not named:
                 self._files[i] = replace(part, kind="")
 
     def _names_of(self, kind: Kind) -> set[str]:
@@ -270,24 +270,25 @@ class _Survey:
                 found.append(f"{word} of {len(chosen[kind]):,} videos{length} in {_some(places)}")
         lacking = [word for kind, word in _WORDS.items() if not chosen.get(kind)]
         line = f"Found {'; '.join(found)}" + (f"; no {', no '.join(lacking)}." if lacking else ".")
+        return line + self._left_out()
+
+    def _left_out(self) -> str:
+        """Sentences on what is not used."""
         unused = [
             f"{'the folder itself' if place == Path() else place} ({n:,} {what})"
             for (place, what), n in self._unused.items()
         ]
-        if unused:
-            line += f" Not used: {_some(unused)}."
-        if self._zipped:
-            line += f" Still zipped, so not used: {_some([str(self._shown(path)) for path in self._zipped])}; unpack what is to go in."
-        return line
+        zipped = [str(self._shown(path)) for path in self._zipped]
+        line = f" Not used: {_some(unused)}." if unused else ""
+        return line + (f" Still zipped, so not used: {_some(zipped)}; unpack what is to go in." if zipped else "")
 
     def _nothing(self) -> str:
-        zipped = [
-            str(self._shown(part.folder / name)) for part in self._files if part.kind == "zipped" for name in part.names
-        ]
-        hint = f" It has zipped files ({_some(zipped)}): unpack them first." if zipped else ""
+        for part in self._files:
+            if part.kind in ("", "zipped"):
+                self._note_unused(part)
         return (
             f"{self._folder} is not an archive in the AI Challenge layout: below it are neither features (<video>.npy, rows of "
-            f"floating-point numbers) nor keyframe maps (<video>.csv with n, pts_time, fps and frame_idx).{hint}"
+            f"floating-point numbers) nor keyframe maps (<video>.csv with n, pts_time, fps and frame_idx).{self._left_out()}"
         )
 
 
