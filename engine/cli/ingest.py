@@ -211,8 +211,8 @@ def synthetic_command(
 def _print_report(report: ImportReport, as_json: bool, *, notes: bool = True) -> int:
     """Print what was stored, with `notes` for imports that pass something over; the exit status."""
     if as_json:
-        left_out = () if notes else ("notes",)
-        left_out += () if report.found else ("found",)
+        left_out = {"notes"} if not notes else set()
+        left_out |= set() if report.found else {"found"}
         print_json({name: value for name, value in asdict(report).items() if name not in left_out})
     else:
         for name, reason in report.refused:

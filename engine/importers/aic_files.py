@@ -7,7 +7,6 @@ import io
 import json
 import math
 import re
-import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from engine.storage import PICTURES, numberings
 from engine.system import bounds, reason_unreadable
+from engine.types import canonical_name
 from engine.vectors import load_npy
 
 MIN_OBJECT_SCORE = 0.4
@@ -287,9 +287,7 @@ def _labels(path: Path, value: object) -> list[str]:
         raise Unusable(
             f"{path} does not list objects, or not a score for each ({reason_unreadable(error)})."
         ) from error
-    return [
-        unicodedata.normalize("NFC", f"object:{'_'.join(label.lower().split())}") for label in labels if label.strip()
-    ]
+    return [canonical_name(f"object:{'_'.join(label.lower().split())}") for label in labels if label.strip()]
 
 
 def kind_of_json(value: object) -> str:

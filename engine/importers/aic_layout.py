@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from engine.importers.aic_folders import Files, Kind, Ours, is_named, read_folders, without_batch
 from engine.system import bounds, stays_within
+from engine.types import canonical_name
 from engine.vectors import npy_header, open_vectors
 
 _WORDS: Mapping[Kind, str] = {
@@ -187,7 +187,7 @@ class _Survey:
         folded = {name.casefold(): name for name in known}
         for part in self._files:
             if part.kind == kind and part.whole:
-                own, above = _nfc(part.folder.name), _nfc(part.folder.parent.name)
+                own, above = canonical_name(part.folder.name), canonical_name(part.folder.parent.name)
                 for name in (own, f"{above}_{own}", above):
                     video = name if name in known else folded.get(name.casefold())
                     if video is not None:
@@ -267,7 +267,9 @@ class _Survey:
                 dims = sorted({part.dim for part in self._files if part.kind == kind and part.dim})
                 length = f" ({' or '.join(map(str, dims))} numbers each)" if dims else ""
                 places = [str(self._shown(folder)) for folder in self._used[kind]]
-                found.append(f"{word} of {len(chosen[kind]):,} videos{length} in {_some(places)}")
+                found.append(
+                    f"{word} of {len(chosen[kind]):,} video{'s' * (len(chosen[kind]) != 1)}{length} in {_some(places)}"
+                )
         lacking = [word for kind, word in _WORDS.items() if not chosen.get(kind)]
         line = f"Found {'; '.join(found)}" + (f"; no {', no '.join(lacking)}." if lacking else ".")
         return line + self._left_out()
@@ -298,14 +300,9 @@ def _some(things: Sequence[str]) -> str:
     return ", ".join(things[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _nfc(name: str) -> str:
-    """A name as ids are kept: composed characters, no blanks around it."""
-    return unicodedata.normalize("NFC", name).strip()
-
-
 def _name(file: str) -> str:
     """The name of the video that a file belongs to."""
-    return _nfc(file.rpartition(".")[0])
+    return canonical_name(file.rpartition(".")[0])
 
 
 def _spellings(kinds: Iterable[Iterable[str]]) -> dict[str, str]:
