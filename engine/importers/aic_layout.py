@@ -28,7 +28,7 @@ _SHOWN = 4
 _COMPARED = 16
 """Files of two folders, and stretches of two large files, that are compared."""
 _STRETCH = 1 << 16
-_PREFERRED: tuple[Kind, ...] = ("objects", "pictures")
+_PREFERRED: tuple[Kind, ...] = ("infos", "objects", "pictures")
 """Kinds of which a folder that is called so counts before one that only looks so, such as one of small copies."""
 
 
@@ -72,20 +72,24 @@ class Archive:
         why = ""
         for path in self.features.values():
             try:
-                if not self.holds(path):
-                    raise ValueError(f"{path} leads out of the archive by a link.")
-                bounds.check_is_file(path)
-                shape, _ = npy_header(path)
-                if len(shape) != 2 or not shape[1]:
-                    open_vectors(path)  # Says what it is instead.
-                lengths[shape[1]] += 1
+                lengths[self._length(path)] += 1
             except ValueError as error:
-                why = why or f"{path}: {error}" if str(path) not in str(error) else why or str(error)
-        if lengths:
-            return lengths.most_common(1)[0][0]
-        if self.features:
-            raise ValueError(f"None of the {len(self.features):,} files of features can be used. {why}")
-        return None
+                why = why or str(error)
+        if self.features and not lengths:
+            many = f"None of the {len(self.features):,} files of features can be used: "
+            raise ValueError(f"{many if len(self.features) > 1 else ''}{why}")
+        return lengths.most_common(1)[0][0] if lengths else None
+
+    def _length(self, path: Path) -> int:
+        """Length of the vectors of a file, from its header."""
+        if not self.holds(path):
+            raise ValueError(f"{path} leads out of the archive by a link; put it there itself.")
+        bounds.check_is_file(path)
+        try:
+            shape, _ = npy_header(path)
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read as features ({error}).") from error
+        return shape[1] if len(shape) == 2 and shape[1] else int(open_vectors(path).shape[1])
 
 
 def survey(folder: Path, features: Path | None = None) -> Archive:
@@ -228,7 +232,8 @@ class _Survey:
 
     def _clash(self, kind: Kind, one: Path, two: Path) -> str:
         hint = ", or name one folder as the features" if kind == "features" else ""
-        return f"There are two different {_WORDS[kind]} of it, {self._shown(one)} and {self._shown(two)}; remove one{hint}."
+        form = " (its name in another Unicode form)" if canonical_name(str(one)) == canonical_name(str(two)) else ""
+        return f"There are two different {_WORDS[kind]} of it, {self._shown(one)} and {self._shown(two)}{form}; remove one{hint}."
 
     def _same(self, one: Path, two: Path) -> bool:
         """Whether two files, or two folders, hold the same. Of large ones some stretches are compared, and of many files some."""
@@ -252,9 +257,8 @@ class _Survey:
     def _note_unused(self, part: Files) -> None:
         if part.kind == "zipped":
             self._zipped += [part.folder / name for name in part.names]
-        elif part.kind == "":
-            endings = Counter(Path(name).suffix.lower() or "without ending" for name in part.names)
-            for ending, n in endings.items():
+        elif part.kind == "" or (not part.whole and part.folder not in self._used[part.kind]):
+            for ending, n in Counter(Path(name).suffix.lower() or "without ending" for name in part.names).items():
                 self._unused[(self._shown(part.folder), ending)] += n
         elif part.whole and part.folder not in self._used_folders:
             self._unused[(self._shown(part.folder.parent), f"folders of {_WORDS[part.kind]}")] += 1
@@ -266,7 +270,7 @@ class _Survey:
             if chosen.get(kind):
                 dims = sorted({part.dim for part in self._files if part.kind == kind and part.dim})
                 length = f" ({' or '.join(map(str, dims))} numbers each)" if dims else ""
-                places = [str(self._shown(folder)) for folder in self._used[kind]]
+                places = [_of(self._shown(folder)) for folder in self._used[kind]]
                 found.append(
                     f"{word} of {len(chosen[kind]):,} video{'s' * (len(chosen[kind]) != 1)}{length} in {_some(places)}"
                 )
@@ -276,10 +280,7 @@ class _Survey:
 
     def _left_out(self) -> str:
         """Sentences on what is not used."""
-        unused = [
-            f"{'the folder itself' if place == Path() else place} ({n:,} {what})"
-            for (place, what), n in self._unused.items()
-        ]
+        unused = [f"{_of(place)} ({n:,} {what})" for (place, what), n in self._unused.items()]
         zipped = [str(self._shown(path)) for path in self._zipped]
         line = f" Not used: {_some(unused)}." if unused else ""
         return line + (f" Still zipped, so not used: {_some(zipped)}; unpack what is to go in." if zipped else "")
@@ -292,6 +293,10 @@ class _Survey:
             f"{self._folder} is not an archive in the AI Challenge layout: below it are neither features (<video>.npy, rows of "
             f"floating-point numbers) nor keyframe maps (<video>.csv with n, pts_time, fps and frame_idx).{self._left_out()}"
         )
+
+
+def _of(place: Path) -> str:
+    return "the folder itself" if place == Path() else str(place)
 
 
 def _some(things: Sequence[str]) -> str:

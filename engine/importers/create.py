@@ -108,6 +108,10 @@ def from_aic(
         length = archive.dim()
         if length is not None:
             return length
+        if not archive.pictures:
+            raise ValueError(
+                f"{folder} holds keyframe maps, and neither features nor keyframe images of their videos; add one of these."
+            )
         if not asked.get("encoder"):
             raise ValueError(f"{folder} holds no features; name an encoder to embed its keyframe images.")
         from engine.embedding import load_encoder

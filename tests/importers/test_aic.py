@@ -234,6 +234,8 @@ class TestShapesOfTheYears:
         (tmp_path / "a" / "OCR" / "L01_V001.json").write_text('{"001": ["Thing", "of", "text"]}')
         (tmp_path / "a" / "map-keyframes-b3.zip").write_bytes(b"PK")
         np.save(tmp_path / "a" / "centroids.npy", np.ones((3, 8), np.float32))
+        (tmp_path / "a" / "more").mkdir()
+        (tmp_path / "a" / "more" / "L01_V001.json").write_text('{"title": "Of something else"}')
         found = survey(tmp_path / "a").found
         assert found.splitlines() == [found]
         for part in (
@@ -241,10 +243,22 @@ class TestShapesOfTheYears:
             "keyframe images of 3 videos in keyframes/keyframes_L01, keyframes/keyframes_L13;",
             "objects of 3 videos in objects-b1, objects-b2;",
             "no videos.",
-            "Not used: the folder itself (1 .npy), OCR (1 .json).",
+            "Not used: the folder itself (1 .npy), OCR (1 .json), more (1 .json).",
             "Still zipped, so not used: map-keyframes-b3.zip; unpack",
         ):
             assert part in found
+
+    @pytest.mark.parametrize("names", [("map", "vectors"), (".", "."), ("a/b/MAP-KEYFRAMES-AIC25-B2", "a/c/Features")])
+    def test_folders_may_be_called_anything_and_lie_anywhere(self, tmp_path, collection, names):
+        layout = Layout(tmp_path / "a")
+        layout.video("L01_V001")
+        moved = Layout(tmp_path / "b")
+        moved.put(f"{names[0]}/L01_V001.csv", (layout.folder / "map-keyframes/L01_V001.csv").read_bytes())
+        moved.put(f"{names[1]}/L01_V001.npy", (layout.folder / "clip-features-32/L01_V001.npy").read_bytes())
+        moved.put("Readme.md", "# What this is")
+        report = import_aic(collection, moved.folder)
+        assert (report.added, report.refused) == (("L01_V001",), ())
+        assert "Not used: the folder itself (1 .md)." in report.found
 
     def test_what_is_zipped_is_named_where_nothing_else_is_there(self, tmp_path):
         (tmp_path / "clip-features-32-aic25-b1.zip").write_bytes(b"PK")
@@ -427,6 +441,12 @@ class TestNothingStored:
             np.save(layout.folder / f"clip-features-32/{name}.npy", np.ones((2, 1, 8), np.float16))
         with pytest.raises(ValueError, match=r"None of the 2 files.* array of shape \(2, 1, 8\); give one row"):
             from_aic(tmp_path / "c", layout.folder, {})
+        shutil.rmtree(layout.folder / "clip-features-32")
+        with pytest.raises(ValueError, match="neither features nor keyframe images"):
+            from_aic(tmp_path / "c", layout.folder, {})
+        layout.keyframes("L01_V001")
+        with pytest.raises(ValueError, match="holds no features; name an encoder to embed its keyframe images"):
+            from_aic(tmp_path / "c", layout.folder, {})
         assert not (tmp_path / "c").exists()
 
     def test_the_length_of_most_features_counts_not_of_the_first(self, layout, tmp_path):
@@ -603,6 +623,7 @@ def test_a_real_archive_goes_in_whole_and_a_second_run_skips_it(tmp_path):
     with Collection.create(tmp_path / "c", dim=512, n_shards=20) as collection:
         report = import_aic(collection, SAMPLE, build=False)
         assert (len(report.added), report.n_frames, report.refused, report.notes) == (355, 93_899, (), ())
+        assert report.found.endswith("Not used: OCR (330 .json), subtitle (355 .json).")
         rows = np.load(SAMPLE / "clip-features-32" / "L23_V025.npy").astype(np.float32)
         best = collection.search(rows[7], 1, exact=True, where=Filter(videos=("L23_V025",))).hits[0]
         line = (SAMPLE / "map-keyframes" / "L23_V025.csv").read_text().splitlines()[8].split(",")
