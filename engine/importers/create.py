@@ -110,7 +110,7 @@ def from_aic(
             return length
         if not archive.pictures:
             raise ValueError(
-                f"{folder} holds keyframe maps, and neither features nor keyframe images of their videos; add one of these."
+                f"{folder} holds neither features nor keyframe images of its videos; add features, or add images and name an encoder."
             )
         if not asked.get("encoder"):
             raise ValueError(f"{folder} holds no features; name an encoder to embed its keyframe images.")
