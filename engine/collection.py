@@ -491,7 +491,7 @@ class Collection:
             row = snapshot.videos[number]
             if stored is not None or not (row.pictures or row.source):
                 return stored
-            ids = snapshot.frame_ids(number)
+            ids, _ = snapshot.frames_of(number)
         return self.thumbnail(self.frame(int(ids[len(ids) // 2])))
 
     def clip(self, frame: Frame, *, before: float = 3.0, after: float = 5.0) -> Clip:

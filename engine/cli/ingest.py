@@ -125,7 +125,9 @@ def import_command(
 
 @click.command("import-aic")
 @click.argument("folder", type=PATH)
-@click.option("--features", type=PATH, metavar="FOLDER", help="Folder of features, where there are several.")
+@click.option(
+    "--features", type=PATH, metavar="FOLDER", help="Folder of features, where there are those of several models."
+)
 @into_options
 @_settings_options
 @layout_options
@@ -143,7 +145,7 @@ def import_aic_command(
 ) -> int:
     """Store an archive in the AI Challenge layout.
 
-    FOLDER holds clip-features*, map-keyframes, media-info, objects, ...
+    FOLDER holds features, keyframe maps, media info, objects, keyframes and videos, at any depth.
     """
     from engine.importers import from_aic
 
@@ -156,6 +158,7 @@ def import_aic_command(
             queries=read_rows(queries),
             build=not no_build,
             progress=line.show,
+            found=None if as_json else lambda text: say(text, error=True),
         )
     return _print_report(report, as_json)
 
@@ -208,7 +211,9 @@ def synthetic_command(
 def _print_report(report: ImportReport, as_json: bool, *, notes: bool = True) -> int:
     """Print what was stored, with `notes` for imports that pass something over; the exit status."""
     if as_json:
-        print_json({name: value for name, value in asdict(report).items() if notes or name != "notes"})
+        left_out = {"notes"} if not notes else set()
+        left_out |= set() if report.found else {"found"}
+        print_json({name: value for name, value in asdict(report).items() if name not in left_out})
     else:
         for name, reason in report.refused:
             say(f"refused {name}: {reason}", error=True)

@@ -1,18 +1,21 @@
 """Archives in the AI Challenge layout into a collection: features, keyframe maps, media info and detected objects.
 
-clip-features-32/L01_V001.npy    (n, dim) in keyframe order; any folder called clip-features*
+clip-features-32/L01_V001.npy    (n, dim) in keyframe order
 map-keyframes/L01_V001.csv       n, pts_time, fps, frame_idx; n counts from 1
 media-info/L01_V001.json         optional: title, author, publish_date, length, watch_url
 objects/L01_V001.json            optional: {"001": ["Boat", ...]}, or objects/L01_V001/001.json with
                                  detection_class_entities and detection_scores
-keyframes/L01_V001/001.jpg       optional, as are further folders above, such as keyframes/Keyframes_L01/
-video/L01_V001.mp4               optional, likewise
+keyframes/L01_V001/001.jpg       optional; numbered from 1, from 0 or by frame_idx
+video/L01_V001.mp4               optional
+
+Folders may be called otherwise, lie further down and come several times: what is in them counts, see `aic_layout`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,17 +26,26 @@ from engine.collection import Collection
 from engine.errors import EncoderError, VideoError
 from engine.importers.aic_files import (
     MEDIA_INFO_KEYS,
+    Keyframes,
     Unusable,
-    is_keyframe_number,
+    length_in_seconds,
     parse_features,
     parse_keyframes,
     parse_media_info,
-    positive_number,
     read_object_tags,
 )
 from engine.importers.aic_layout import Archive, survey
 from engine.importers.report import ImportReport, Triage
-from engine.storage import PICTURES, TagBounds, check_video, read_image
+from engine.media import probe
+from engine.storage import (
+    TagBounds,
+    Writer,
+    check_video,
+    keyframe_images,
+    keyframe_numbers,
+    numbered_images,
+    read_image,
+)
 from engine.system import ROOTS_VARIABLE, Progress, bounds, no_progress, part_of, shortages
 from engine.types import FrameBatch, NewVideo
 from engine.vectors import check_rows, npy_header
@@ -43,6 +55,10 @@ GROUP = 65_536
 GROUP_NBYTES = 96 << 20
 """Bytes of features likewise."""
 _STORED = 0.6
+_FPS = 25.0
+"""Frames a second of all videos of 2022, whose maps name no times."""
+_GAP = 1.0
+"""Seconds by which times and frames of a map may differ before a note says so."""
 _BATCH = 32
 """Keyframes embedded at a time, fewer where they are large."""
 _BATCH_NBYTES = 256 << 20
@@ -74,19 +90,33 @@ def import_aic(
     triage = Triage(collection)
     if isinstance(archive, Path):
         archive = survey(archive)
+    oddities = _Oddities()
     with triage as writer:
-        for group in _groups(collection, archive, triage, part_of(progress, 0.0, _STORED)):
-            videos = [video for video, _ in group]
-            frames = _joined([frames for _, frames in group])
-            writer.store(videos, [frames])
-            triage.add(videos, len(frames))
+        for group in _groups(collection, archive, triage, oddities, part_of(progress, 0.0, _STORED)):
+            _store(writer, triage, group)
         triage.settle(build=build, progress=part_of(progress, _STORED, 1.0))
     progress("done", 1.0, 1.0)
-    return triage.report(_notes(archive))
+    return replace(triage.report((*_notes(archive), *oddities.notes())), found=archive.found)
+
+
+def _store(writer: Writer, triage: Triage, group: list[tuple[NewVideo, FrameBatch]]) -> None:
+    """Store some videos together or, where one of them does not fit, one by one, so that only that one is refused."""
+    videos = [video for video, _ in group]
+    frames = _joined([frames for _, frames in group])
+    try:
+        writer.store(videos, [frames])
+    except ValueError as error:
+        if len(group) == 1:
+            triage.refuse(videos[0].video_id, str(error))
+            return
+        for one in group:
+            _store(writer, triage, [one])
+    else:
+        triage.add(videos, len(frames))
 
 
 def _groups(
-    collection: Collection, archive: Archive, triage: Triage, progress: Progress
+    collection: Collection, archive: Archive, triage: Triage, oddities: _Oddities, progress: Progress
 ) -> Iterator[list[tuple[NewVideo, FrameBatch]]]:
     """The new videos of an archive, as many together as are stored in one go."""
     group: list[tuple[NewVideo, FrameBatch]] = []
@@ -95,7 +125,7 @@ def _groups(
         progress(f"reading {name}", i, len(names))
         video = None
         with triage.refusing(name, Unusable, OSError), shortages(f"reading {name}"):
-            video = _VideoReader(collection, archive, name).read(triage)
+            video = _VideoReader(collection, archive, name, oddities).read(triage)
         if video is None:
             continue
         if group and _is_full([frames for _, frames in group], video[1]):
@@ -136,10 +166,36 @@ def _notes(archive: Archive) -> tuple[str, ...]:
     return tuple(notes)
 
 
+class _Oddities:
+    """What is said about videos that are stored all the same: one note for those of a kind."""
+
+    def __init__(self) -> None:
+        self._videos: dict[str, list[str]] = {}
+
+    def add(self, what: str, video: str) -> None:
+        """Note something, a sentence in which `{}` stands for the videos."""
+        self._videos.setdefault(what, []).append(video)
+
+    def notes(self) -> list[str]:
+        """A sentence for each kind."""
+        return [
+            what.format(names[0] if len(names) == 1 else f"{len(names):,} videos, such as {names[0]},")
+            for what, names in self._videos.items()
+        ]
+
+
+_UNNUMBERED = "The keyframe images of {} are not shown: their numbers are not those of its keyframes, from 1, from 0 or by frame_idx."
+_CONTRADICTION = (
+    "The map of {} gives times that differ from frame_idx / fps by more than a second; its times were taken."
+)
+_NO_TIMES = "The map of {} names no times; they were worked out from its frames, at the frame rate of its video file or else at 25."
+
+
 class _VideoReader:
     """Reads the files of one video of an archive, and hashes those that make up its content."""
 
-    def __init__(self, collection: Collection, archive: Archive, name: str) -> None:
+    def __init__(self, collection: Collection, archive: Archive, name: str, oddities: _Oddities) -> None:
+        self._oddities = oddities
         self._collection = collection
         self._archive = archive
         self._name = name
@@ -155,22 +211,24 @@ class _VideoReader:
         """
         archive, name = self._archive, self._name
         path = archive.maps.get(name)
+        if name in archive.clashes:
+            raise Unusable(archive.clashes[name])
         if not bounds.is_utf8(f"{name}{archive.films.get(name)}{archive.pictures.get(name)}"):
             raise Unusable("A name of its files is not valid UTF-8, so it cannot be filed; rename it.")
         if path is None:
             raise Unusable(f"There is no map-keyframes/{name}.csv, so the times of its keyframes are not known.")
         video = self._places()
-        keyframes = parse_keyframes(path, self._bytes(path))
+        keyframes = self._keyframes(path)
         n = len(keyframes)
         features = archive.features.get(name)
         images: list[Path] = []
         if features is not None:
             vectors = self._features(features, n)
         else:
-            images = self._images(n)
+            images = self._images(keyframes.frame_index)
             for image in images:
                 self._bytes(image, bounds.MAX_IMAGE_NBYTES)
-        tags = self._tags(n)
+        tags = self._tags(keyframes.frame_index)
         video = replace(video, fps=keyframes.fps, fingerprint=self._digest.hexdigest())
         if not triage.is_new(video):
             return None
@@ -183,6 +241,20 @@ class _VideoReader:
         except ValueError as error:
             raise Unusable(str(error)) from error
         return video, FrameBatch(vectors, keyframes.frame_index, keyframes.seconds, tags=tags)
+
+    def _keyframes(self, path: Path) -> Keyframes:
+        """The map, with times."""
+        keyframes = parse_keyframes(path, self._bytes(path))
+        if not keyframes.has_times:
+            film, fps = self._archive.films.get(self._name), 0.0
+            if film is not None:
+                with suppress(VideoError):
+                    fps = probe(film).fps
+            self._oddities.add(_NO_TIMES, self._name)
+            return keyframes.timed(fps or _FPS)
+        if keyframes.gap() > _GAP:
+            self._oddities.add(_CONTRADICTION, self._name)
+        return keyframes
 
     def _places(self) -> NewVideo:
         """The video with where its film and its keyframes lie.
@@ -253,28 +325,42 @@ class _VideoReader:
                 f"Its features are rows of {dim} numbers; this collection stores {self._collection.settings.dim}."
             )
 
-    def _tags(self, n: int) -> tuple[tuple[str, ...], ...]:
+    def _tags(self, frame_index: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
         """Tags per keyframe (n,)."""
+        images = self._numbers(frame_index)
         path = self._archive.objects.get(self._name)
         if path is None:
-            return ((),) * n
+            return ((),) * len(frame_index)
         self._check_inside(path)
-        return read_object_tags(path, n, self._bytes, self._digest.update)
+        return read_object_tags(path, frame_index, images, self._bytes, self._digest.update)
 
-    def _images(self, n: int) -> list[Path]:
+    def _numbers(self, frame_index: NDArray[np.int64]) -> list[int]:
+        """Numbers of the keyframe images, where these are those of its keyframes; else it is noted that they are not."""
+        folder = self._archive.pictures.get(self._name)
+        if folder is None:
+            return []
+        try:
+            images = list(numbered_images(folder))
+        except OSError:
+            images = []
+        if keyframe_numbers(images, frame_index) is None:
+            self._oddities.add(_UNNUMBERED, self._name)
+            return []
+        return images
+
+    def _images(self, frame_index: NDArray[np.int64]) -> list[Path]:
         """The n keyframe images of a video without features, in order."""
         folder = self._archive.pictures.get(self._name)
         if folder is None:
             raise Unusable("It has a keyframe map and neither features nor keyframe images.")
-        images = sorted(
-            path for path in folder.iterdir() if path.suffix.lower() in PICTURES and is_keyframe_number(path.stem)
-        )
-        images.sort(key=lambda path: int(path.stem))
-        if [int(path.stem) for path in images] != list(range(1, n + 1)):
+        names = keyframe_images(folder, frame_index)
+        if names is None:
+            n = len(frame_index)
             raise Unusable(
-                f"It has no features, and its {len(images)} keyframe images are not numbered 1 to {n} as in its map."
+                f"It has no features, and its {len(numbered_images(folder)):,} keyframe images are not numbered 1 to {n}, "
+                f"0 to {n - 1} or by frame_idx as in its map."
             )
-        return images
+        return [folder / name for name in names]
 
     def _embed(self, images: list[Path]) -> NDArray[np.float32]:
         """(n, dim) vectors of keyframe images."""
@@ -302,6 +388,6 @@ class _VideoReader:
         return replace(
             video,
             title=bounds.one_line(info.get("title", "")),
-            duration=positive_number(info.get("length", "")),
+            duration=length_in_seconds(info.get("length", "")),
             about={key: bounds.one_line(info[key]) for key in MEDIA_INFO_KEYS if info.get(key)},
         )

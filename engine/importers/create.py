@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,20 @@ def from_videos(
     ValueError
         If the step is not positive, or the collection is not as asked for.
     """
-    from engine.embedding import SHIPPED, load_encoder
+    from engine.embedding import SHIPPED, Encoder, load_encoder
 
     check_every(every)
-    if _is_collection(into):
-        collection = open_existing(into, asked)
-    else:
+    loaded: list[Encoder] = []
+    if not _is_collection(into):
         asked = {"encoder": SHIPPED} | dict(asked)
-        encoder = load_encoder(asked["encoder"])
-        collection = Collection.create(into, dim=encoder.dim, **asked)
-        collection.use_encoder(encoder)
-    with collection:
+
+    def dim() -> int:
+        loaded.append(load_encoder(asked["encoder"]))
+        return loaded[0].dim
+
+    with open_or_create(into, asked, dim) as collection:
+        if loaded:
+            collection.use_encoder(loaded[0])
         return ingest(collection, videos, every=every, shots=shots, build=build, progress=progress)
 
 
@@ -89,18 +92,28 @@ def from_aic(
     queries: NDArray[np.floating] | None = None,
     build: bool = True,
     progress: Progress = no_progress,
+    found: Callable[[str], object] | None = None,
 ) -> ImportReport:
-    """Store an archive in the AI Challenge layout in the collection at `into`, which is made if need be; see `import_aic`."""
+    """Store an archive in the AI Challenge layout in the collection at `into`, which is made if need be; see `import_aic`.
+
+    Parameters
+    ----------
+    found : told at the start, in one line, what the archive holds where, and what of it is not used
+    """
     archive = survey(folder, features)
+    if found is not None:
+        found(archive.found)
 
     def dim() -> int:
         length = archive.dim()
         if length is not None:
             return length
-        if not asked.get("encoder"):
+        if not archive.pictures:
             raise ValueError(
-                f"{folder} holds no features that can be read; name an encoder to embed its keyframe images."
+                f"{folder} holds neither features nor keyframe images of its videos; add features, or add images and name an encoder."
             )
+        if not asked.get("encoder"):
+            raise ValueError(f"{folder} holds no features; name an encoder to embed its keyframe images.")
         from engine.embedding import load_encoder
 
         return load_encoder(asked["encoder"]).dim
@@ -140,24 +153,38 @@ def videos_at(path: Path) -> list[Path]:
 
 @contextmanager
 def open_or_create(into: Path, asked: RequestedSettings, dim: Callable[[], int]) -> Iterator[Collection]:
-    """The collection to import into; one that is made for it goes again if the import fails with nothing stored."""
+    """The collection to import into; one that is made for it goes again if nothing was stored, whether the import failed or not.
+
+    An empty collection would fix length, metric and encoder for the next try.
+    """
     if _is_collection(into):
         with open_existing(into, asked) as collection:
             yield collection
         return
-    was_there = into.exists()
+    missing = [folder for folder in (into, *into.parents) if not folder.exists()]
     with Collection.create(into, dim=dim(), **asked) as collection:
         try:
             yield collection
-        except BaseException:
+        finally:
             empty = not collection.n_frames
             collection.close()
             if empty:
-                # The folder was empty before, or not there; what somebody else has put there since stays.
-                discard_collection(into)
-                if was_there:
-                    into.mkdir(exist_ok=True)
-            raise
+                _take_away(into, missing)
+
+
+def _take_away(into: Path, missing: Sequence[Path]) -> None:
+    """Remove a collection and the folders that were made for it; what somebody else has put there since stays.
+
+    Parameters
+    ----------
+    missing : folders that were not there before, the innermost first
+    """
+    discard_collection(into)
+    if not missing:
+        into.mkdir(exist_ok=True)
+    for folder in missing[1:]:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _is_collection(path: Path) -> bool:

@@ -11,7 +11,7 @@ from types import TracebackType
 from engine.collection import Collection
 from engine.storage import Writer, duplicate_reason
 from engine.system import Progress
-from engine.types import NewVideo
+from engine.types import NewVideo, canonical_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class ImportReport:
     """Frames that were stored."""
     seconds: float
     """Wall time."""
+    found: str = ""
+    """Of an archive: one line that says what was found where, and what was not used."""
 
 
 class Triage:
@@ -51,7 +53,7 @@ class Triage:
 
     def __enter__(self) -> Writer:
         self._writer = self._open.enter_context(self._collection.writing())
-        self._known = {info.video_id for info in self._collection.videos()}
+        self._known = {canonical_name(info.video_id) for info in self._collection.videos()}
         return self._writer
 
     def __exit__(
@@ -82,7 +84,11 @@ class Triage:
         try:
             yield
         except errors as error:
-            self._refused.append((name, str(error)))
+            self.refuse(name, str(error))
+
+    def refuse(self, name: str, why: str) -> None:
+        """Note that a video is not stored, and why."""
+        self._refused.append((name, why))
 
     def add(self, videos: Sequence[NewVideo], n_frames: int) -> None:
         """Note that these videos have been stored with so many frames together."""

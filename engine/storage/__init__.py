@@ -7,10 +7,17 @@ from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
+from engine.storage.image_numbers import (
+    PICTURES,
+    keyframe_images,
+    keyframe_numbers,
+    numbered_images,
+    numberings,
+)
 from engine.storage.journal import CacheAction, CacheEvent, CacheJournal
 from engine.storage.limits import Limits, current_limits, limited
 from engine.storage.manifest import LayoutRow, Settings, VideoRow
-from engine.storage.pictures import PICTURES, Unrendered, find_picture, read_image, render_clip, render_picture
+from engine.storage.pictures import Unrendered, find_picture, read_image, render_clip, render_picture
 from engine.storage.query_log import past_queries, remember
 from engine.storage.rows import TagBounds, check_video, prepare_query
 from engine.storage.schema import FORMAT
@@ -58,9 +65,13 @@ __all__ = [
     "duplicate_reason",
     "export_frames",
     "find_picture",
+    "keyframe_images",
+    "keyframe_numbers",
     "learn_placement",
     "limited",
     "middle_thumbnail",
+    "numbered_images",
+    "numberings",
     "past_queries",
     "place_frames",
     "place_of",

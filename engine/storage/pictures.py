@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from engine.errors import CollectionError, NotFound, ResourceExhausted, Untrusted, VideoError
 from engine.media import SAMPLE_WIDTH, Clip, cut_clip, encode_thumbnail, grab
 from engine.storage.collection_files import is_rendered
+from engine.storage.image_numbers import keyframe_images
 from engine.storage.manifest import VideoRow
 from engine.storage.snapshot import Snapshot
 from engine.storage.thumbnails import stored_thumbnail
@@ -42,18 +43,14 @@ KEEP_CLIPS = 200
 """Clips kept per collection; the oldest go first."""
 KEEP_PICTURES = 20_000
 """Rendered pictures that are kept per collection; the oldest go first."""
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-"""Endings of keyframe images."""
 FORMATS = ("JPEG", "PNG", "WEBP")
 """What images may be, whatever their names say: some of the formats that Pillow knows are read by other programs, such as Ghostscript."""
 _MAX_NOTE_NBYTES = 4096
 _WIDTH = 320
 """Pixels across a rendered picture, as of a thumbnail."""
-_DIGITS = range(3, 9)
-"""Digits that a keyframe image's number may be written with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unrendered:
     """A frame without a picture so far, and what it takes to render one."""
 
@@ -62,7 +59,9 @@ class Unrendered:
     video: VideoRow
     frame_id: int
     place: int
-    """Of the frame among the stored frames of its video, from 1: the number of its keyframe image."""
+    """Of the frame among the stored frames of its video, from 0."""
+    frame_index: NDArray[np.int64]
+    """(n,) of all stored frames of its video, in the order in which they came; tells how keyframe images are numbered."""
     seconds: float
 
 
@@ -84,14 +83,15 @@ def find_picture(snapshot: Snapshot, frame: Frame) -> Path | Unrendered | None:
     video = snapshot.videos[number]
     if not video.pictures and not video.source:
         return None
-    place = int(np.searchsorted(snapshot.frame_ids(number), frame.frame_id)) + 1
-    return Unrendered(snapshot.path, video, frame.frame_id, place, frame.seconds)
+    ids, frame_index = snapshot.frames_of(number)
+    place = int(np.searchsorted(ids, frame.frame_id))
+    return Unrendered(snapshot.path, video, frame.frame_id, place, frame_index, frame.seconds)
 
 
 def render_picture(unrendered: Unrendered, trust: Trust) -> Path | None:
     """Render the picture of a frame from its keyframe image, or else from its film; None where neither can be read, or may be."""
     try:
-        image = _keyframe(trust.find("pictures", unrendered.video.pictures), unrendered.place)
+        image = _keyframe(trust.find("pictures", unrendered.video.pictures), unrendered)
         if image is None:
             image = _from_film(trust.find("film", unrendered.video.source), unrendered.seconds)
         if image is None:
@@ -145,21 +145,24 @@ def _own_folder() -> str:
     return folder
 
 
-def _keyframe(images: Path | None, place: int) -> NDArray[np.uint8] | None:
-    if images is None:
+def _keyframe(images: Path | None, unrendered: Unrendered) -> NDArray[np.uint8] | None:
+    """The image of a frame; None where there is none, or the folder's numbers do not tell which it is."""
+    if images is None or not images.is_dir():
         return None
-    for name in dict.fromkeys(f"{place:0{digits}d}{ending}" for ending in PICTURES for digits in _DIGITS):
-        path = images / name
-        if path.is_file():
-            # A link may not lead to what lies elsewhere.
-            real = path.resolve()
-            if not real.is_relative_to(images):
-                return None
-            try:
-                return read_image(real, _WIDTH)
-            except VideoError:
-                return None
-    return None
+    names = keyframe_images(images, unrendered.frame_index)
+    if names is None:
+        return None
+    path = images / names[unrendered.place]
+    if not path.is_file():
+        return None
+    # A link may not lead to what lies elsewhere.
+    real = path.resolve()
+    if not real.is_relative_to(images):
+        return None
+    try:
+        return read_image(real, _WIDTH)
+    except VideoError:
+        return None
 
 
 def _from_film(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:

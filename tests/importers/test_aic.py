@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,17 @@ from PIL import Image
 from engine.collection import Collection
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
+from engine.importers.create import from_aic
 from engine.types import Filter
+from testing.archives import (
+    ARCHIVE_DIM,
+    N_KEYFRAMES,
+    SHAPES,
+    frame_indices,
+    keyframe_grey,
+    keyframe_vectors,
+    write_archive,
+)
 from testing.clips import make_clip
 
 DIM = 16
@@ -184,6 +196,275 @@ class TestWhatGoesIn:
             assert import_aic(collection, layout.folder).skipped == ("L02_V001",)
 
 
+def grey(path: Path) -> int:
+    with Image.open(path) as image:
+        return image.getpixel((30, 18))[0]
+
+
+class TestShapesOfTheYears:
+    @pytest.mark.parametrize("year", SHAPES)
+    def test_an_archive_goes_in_as_it_is_unzipped(self, tmp_path, year):
+        folder = tmp_path / "archive"
+        shape = write_archive(folder, year)
+        told: list[str] = []
+        report = from_aic(tmp_path / "c", folder, {"n_shards": 2}, found=told.append)
+        assert (report.added, report.refused) == (shape.videos, ())
+        assert told == [report.found]
+        assert "Not used" not in report.found
+        assert [note for note in report.notes if "names no times" not in note] == []
+        assert bool(report.notes) == (year == 2022)
+        with Collection.open(tmp_path / "c") as collection:
+            for at, video in enumerate(shape.videos):
+                stored = sorted(
+                    collection.search(np.ones(ARCHIVE_DIM), 100, exact=True, where=Filter(videos=(video,))).hits,
+                    key=lambda hit: hit.frame_id,
+                )
+                assert [frame.frame_index for frame in stored] == list(frame_indices())
+                np.testing.assert_allclose([frame.seconds for frame in stored], [i / 25 for i in frame_indices()])
+                assert [frame.tags for frame in stored] == [(f"object:thing_{i}",) for i in range(N_KEYFRAMES)]
+                for i, frame in enumerate(stored):
+                    wanted = keyframe_vectors(at)[i].astype(np.float32)
+                    assert collection.vector(frame.frame_id) @ wanted > 0.999 * np.linalg.norm(wanted)
+                    assert abs(grey(collection.thumbnail(frame)) - keyframe_grey(at, i)) < 4
+                assert (collection.video(video).title, collection.video(video).duration) == (f"Title of {video}", 1267)
+
+    def test_the_line_says_what_is_where_and_what_is_not_used(self, tmp_path):
+        write_archive(tmp_path / "a", 2024)
+        (tmp_path / "a" / "OCR").mkdir()
+        (tmp_path / "a" / "OCR" / "L01_V001.json").write_text('{"001": ["Thing", "of", "text"]}')
+        (tmp_path / "a" / "map-keyframes-b3.zip").write_bytes(b"PK")
+        np.save(tmp_path / "a" / "centroids.npy", np.ones((3, 8), np.float32))
+        (tmp_path / "a" / "more").mkdir()
+        (tmp_path / "a" / "more" / "L01_V001.json").write_text('{"title": "Of something else"}')
+        found = survey(tmp_path / "a").found
+        assert found.splitlines() == [found]
+        for part in (
+            "features of 3 videos (16 numbers each) in clip-features-32-b1, clip-features-32-b2;",
+            "keyframe images of 3 videos in keyframes/keyframes_L01, keyframes/keyframes_L13;",
+            "objects of 3 videos in objects-b1, objects-b2;",
+            "no videos.",
+            "Not used: the folder itself (1 .npy), OCR (1 .json), more (1 .json).",
+            "Still zipped, so not used: map-keyframes-b3.zip; unpack",
+        ):
+            assert part in found
+
+    @pytest.mark.parametrize("names", [("map", "vectors"), (".", "."), ("a/b/MAP-KEYFRAMES-AIC25-B2", "a/c/Features")])
+    def test_folders_may_be_called_anything_and_lie_anywhere(self, tmp_path, collection, names):
+        layout = Layout(tmp_path / "a")
+        layout.video("L01_V001")
+        moved = Layout(tmp_path / "b")
+        moved.put(f"{names[0]}/L01_V001.csv", (layout.folder / "map-keyframes/L01_V001.csv").read_bytes())
+        moved.put(f"{names[1]}/L01_V001.npy", (layout.folder / "clip-features-32/L01_V001.npy").read_bytes())
+        moved.put("Readme.md", "# What this is")
+        report = import_aic(collection, moved.folder)
+        assert (report.added, report.refused) == (("L01_V001",), ())
+        assert "Not used: the folder itself (1 .md)." in report.found
+
+    def test_what_is_zipped_is_named_where_nothing_else_is_there(self, tmp_path):
+        (tmp_path / "clip-features-32-aic25-b1.zip").write_bytes(b"PK")
+        with pytest.raises(ValueError, match=r"Still zipped, so not used: clip-features-32-aic25-b1\.zip; unpack"):
+            survey(tmp_path)
+        with pytest.raises(ValueError, match="is a file; unpack it if it is zipped"):
+            survey(tmp_path / "clip-features-32-aic25-b1.zip")
+
+    def test_thousands_of_images_and_objects_are_not_opened(self, layout, monkeypatch):
+        for video in ("L01_V001", "L01_V002"):
+            layout.keyframes(video)
+            for i in range(200):
+                layout.put(f"objects/{video}/{i:03d}.json", '{"detection_class_entities": []}')
+        opened: list[str] = []
+        real_open, real_io = os.open, Path.open
+        monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(str(path)) or real_open(path, *rest))
+        monkeypatch.setattr(Path, "open", lambda path, *rest: opened.append(str(path)) or real_io(path, *rest))
+        assert set(survey(layout.folder).objects) == {"L01_V001", "L01_V002"}
+        assert opened
+        assert len(opened) < 12
+        assert not [path for path in opened if path.endswith(".jpg")]
+
+
+class TestSeveralOfAKind:
+    @pytest.mark.parametrize("kind", ["map", "features", "infos", "objects", "pictures", "films"])
+    def test_the_same_content_twice_counts_once_and_other_content_is_refused(self, layout, collection, kind):
+        places = {
+            "map": "map-keyframes/{}L01_V001.csv",
+            "features": "clip-features-32/{}L01_V001.npy",
+            "infos": "media-info/{}L01_V001.json",
+            "objects": "objects/{}L01_V001.json",
+            "pictures": "keyframes/{}L01_V001/001.jpg",
+            "films": "video/{}L01_V001.mp4",
+        }
+        layout.info("L01_V001", title="One")
+        layout.put("objects/L01_V001.json", '{"001": ["Boat"]}')
+        layout.keyframes("L01_V001")
+        layout.put("video/L01_V001.mp4", "a film")
+        first, copy = (layout.folder / places[kind].format(deeper) for deeper in ("", "again/"))
+        if kind == "pictures":
+            shutil.copytree(first.parent, copy.parent)
+        else:
+            copy.parent.mkdir(parents=True)
+            shutil.copy(first, copy)
+        assert import_aic(collection, layout.folder).added == ("L01_V001", "L01_V002")
+        content = bytearray(copy.read_bytes())
+        content[-2] ^= 1
+        copy.write_bytes(content)
+        report = import_aic(collection, layout.folder)
+        assert report.skipped == ("L01_V002",)
+        ((name, why),) = report.refused
+        assert name == "L01_V001"
+        shown = [str(path.relative_to(layout.folder)) for path in (first, copy)]
+        assert all((path.removesuffix("/001.jpg") if kind == "pictures" else path) in why for path in shown)
+
+    def test_names_meet_in_any_unicode_form_and_any_capitals(self, layout, collection, tmp_path):
+        long, short = (unicodedata.normalize(form, "Đường_phố") for form in ("NFD", "NFC"))
+        layout.features(long)
+        layout.map(short)
+        layout.put(f"objects/{long}.json", json.dumps({"1": [unicodedata.normalize("NFD", "Phở")]}))
+        layout.info(short.lower(), title="Street")
+        report = import_aic(collection, layout.folder)
+        assert (report.added[-1], report.refused) == (short, ())
+        assert collection.video(long).title == "Street"
+        for form in ("NFC", "NFD"):
+            where = Filter(
+                videos=(unicodedata.normalize(form, short),), tags_all=(unicodedata.normalize(form, "object:phở"),)
+            )
+            assert len(collection.search(np.ones(DIM), 5, exact=True, where=where).hits) == 1
+            assert len(collection.search(np.ones(DIM), 5, exact=True, boost=where).hits) == 5
+        assert import_aic(collection, layout.folder).skipped[-1] == short
+        collection.delete(long)
+        assert short not in [info.video_id for info in collection.videos()]
+
+
+class TestNumbersOfKeyframes:
+    @pytest.mark.parametrize(
+        ("numbers", "objects", "wanted"),
+        [
+            ([1, 2, 3, 4, 5, 6], [1, 6], [0, 5]),
+            ([0, 1, 2, 3, 4, 5], [1, 5], [1, 5]),
+            ([0, 50, 100, 150, 200, 250], [50, 250], [1, 5]),
+            ([], [1, 6], [0, 5]),
+            ([], [0, 5], [0, 5]),
+            ([], [0, 50], [0, 1]),
+            ([], [50, 250], [1, 5]),
+            ([], [6, 7], [5]),
+        ],
+    )
+    def test_objects_go_by_the_numbers_of_the_images(self, layout, collection, numbers, objects, wanted):
+        for number in numbers:
+            path = layout.put(f"keyframes/L01_V001/{number}.jpg", b"")
+            Image.new("RGB", (64, 36)).save(path)
+        layout.put("objects/L01_V001.json", json.dumps({str(number): ["Boat"] for number in objects}))
+        assert import_aic(collection, layout.folder).refused == ()
+        tagged = [i for i, frame in enumerate(frames(collection, "L01_V001")) if frame.tags]
+        assert tagged == wanted
+
+    def test_images_that_are_not_those_of_the_keyframes_are_not_shown_and_noted(self, layout, collection):
+        for number in (3, 4, 5):
+            Image.new("RGB", (64, 36)).save(layout.put(f"keyframes/L01_V001/{number}.jpg", b""))
+        report = import_aic(collection, layout.folder)
+        (note,) = report.notes
+        assert note.startswith("The keyframe images of L01_V001 are not shown")
+        assert collection.thumbnail(frames(collection, "L01_V001")[3]) is None
+
+    def test_objects_by_numbers_of_nothing_are_refused(self, layout, collection):
+        layout.put("objects/L01_V001.json", '{"0": [], "33": ["Boat"]}')
+        layout.put("objects/L01_V002.json", '{"1": [], "01": ["Boat"]}')
+        why = dict(import_aic(collection, layout.folder).refused)
+        assert "neither those of 6 keyframes from 0 or from 1 nor their frame_idx" in why["L01_V001"]
+        assert "keyframe 1 twice" in why["L01_V002"]
+
+
+class TestMaps:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "n,pts_time,fps,frame_idx\n1.0,0.0,25.0,0.0\n2.0,2.0,25.0,50.0\n",
+            "n\tpts_time\tfps\tframe_idx\n1\t0\t25\t0\n2\t2\t25\t50\n",
+            "\ufeffn;pts_time;fps;frame_idx\r\n1;0,0;25,0;0\r\n2;2,0;25,0;50\r\n",
+            ",N,PTS_time,fps ,frame_idx\n0,1,0,50/2,0\n1,2,2,50/2,50\n,,,,\n\n",
+            "n,pts_time,fps,frame_idx\n0,0,25,0\n1,2,25,50\n",
+            "000.jpg,0\n001.jpg,50\n",
+        ],
+    )
+    def test_are_read_as_programs_write_them(self, layout, collection, text):
+        layout.put("map-keyframes/L01_V001.csv", text)
+        layout.features("L01_V001", 2)
+        assert import_aic(collection, layout.folder).refused == ()
+        assert [(frame.seconds, frame.frame_index) for frame in frames(collection, "L01_V001")] == [(0, 0), (2, 50)]
+        assert collection.video("L01_V001").fps == 25
+
+    def test_a_fraction_is_a_frame_rate_and_clocks_are_lengths(self, layout, collection):
+        lines = "\n".join(f"{i + 1},{i * 1001 / 30},30000/1001,{i * 1000}" for i in range(6))
+        layout.put("map-keyframes/L01_V001.csv", f"n,pts_time,fps,frame_idx\n{lines}\n")
+        layout.info("L01_V001", length="00:21:07")
+        layout.info("L01_V002", length="PT1H1M7S")
+        report = import_aic(collection, layout.folder)
+        assert (report.refused, report.notes) == ((), ())
+        assert collection.video("L01_V001").fps == pytest.approx(30000 / 1001)
+        assert [collection.video(name).duration for name in report.added] == [1267, 3667]
+
+    @pytest.mark.parametrize(
+        ("last", "why"),
+        [(10_000, "about 1,000 times frame_idx / fps, as if in milliseconds"), (2e9, "more than thirty years")],
+    )
+    def test_times_in_another_unit_refuse_their_video_only(self, layout, collection, last, why):
+        lines = "\n".join(f"{i + 1},{i * last / 5},25,{i * 50}" for i in range(6))
+        layout.put("map-keyframes/L01_V001.csv", f"n,pts_time,fps,frame_idx\n{lines}\n")
+        report = import_aic(collection, layout.folder)
+        assert report.added == ("L01_V002",)
+        assert why in dict(report.refused)["L01_V001"]
+
+    def test_times_that_differ_from_the_frames_are_taken_and_noted(self, layout, collection):
+        text = layout.map("L01_V001").read_text().replace("10.0,25.0,250", "13.5,25.0,250")
+        layout.put("map-keyframes/L01_V001.csv", text)
+        (note,) = import_aic(collection, layout.folder).notes
+        assert note.startswith("The map of L01_V001 gives times that differ from frame_idx / fps by more than a second")
+        assert frames(collection, "L01_V001")[-1].seconds == 13.5
+
+
+class TestNothingStored:
+    def test_leaves_nothing_and_the_mended_archive_goes_in(self, layout, tmp_path):
+        good = {name: np.load(layout.folder / f"clip-features-32/{name}.npy") for name in ("L01_V001", "L01_V002")}
+        for name in good:
+            np.save(layout.folder / f"clip-features-32/{name}.npy", np.ones((5, DIM + 1), np.float16))
+        into = tmp_path / "new" / "c"
+        report = from_aic(into, layout.folder, {})
+        assert (report.added, len(report.refused)) == ((), 2)
+        assert not (tmp_path / "new").exists()
+        for name, rows in good.items():
+            np.save(layout.folder / f"clip-features-32/{name}.npy", rows)
+        assert len(from_aic(into, layout.folder, {}).added) == 2
+        assert from_aic(into, layout.folder, {}).added == ()
+        assert (into / "catalog.sqlite").is_file()
+
+    def test_the_cause_is_named_where_no_features_can_be_read(self, layout, tmp_path):
+        for name in ("L01_V001", "L01_V002"):
+            np.save(layout.folder / f"clip-features-32/{name}.npy", np.ones((2, 1, 8), np.float16))
+        with pytest.raises(ValueError, match=r"None of the 2 files.* array of shape \(2, 1, 8\); give one row"):
+            from_aic(tmp_path / "c", layout.folder, {})
+        shutil.rmtree(layout.folder / "clip-features-32")
+        with pytest.raises(ValueError, match="neither features nor keyframe images"):
+            from_aic(tmp_path / "c", layout.folder, {})
+        layout.keyframes("L01_V001")
+        with pytest.raises(ValueError, match="holds no features; name an encoder to embed its keyframe images"):
+            from_aic(tmp_path / "c", layout.folder, {})
+        assert not (tmp_path / "c").exists()
+
+    def test_the_length_of_most_features_counts_not_of_the_first(self, layout, tmp_path):
+        layout.video("L01_V003")
+        layout.features("L01_V001", dim=DIM + 1)
+        report = from_aic(tmp_path / "c", layout.folder, {})
+        assert report.added == ("L01_V002", "L01_V003")
+        assert f"rows of {DIM + 1} numbers" in report.refused[0][1]
+
+    def test_a_video_that_only_the_collection_refuses_leaves_the_others(self, layout, collection, monkeypatch):
+        monkeypatch.setattr("engine.system.bounds.MAX_TAGS", 3)
+        layout.put("objects/L01_V001.json", '{"001": ["a", "b"]}')
+        layout.put("objects/L01_V002.json", '{"001": ["c", "d"]}')
+        report = import_aic(collection, layout.folder)
+        assert report.added == ("L01_V001",)
+        assert "different tags" in report.refused[0][1]
+
+
 class TestAnotherRun:
     def test_known_videos_are_skipped_and_new_ones_go_in(self, layout, collection):
         import_aic(collection, layout.folder)
@@ -342,6 +623,7 @@ def test_a_real_archive_goes_in_whole_and_a_second_run_skips_it(tmp_path):
     with Collection.create(tmp_path / "c", dim=512, n_shards=20) as collection:
         report = import_aic(collection, SAMPLE, build=False)
         assert (len(report.added), report.n_frames, report.refused, report.notes) == (355, 93_899, (), ())
+        assert report.found.endswith("Not used: OCR (330 .json), subtitle (355 .json).")
         rows = np.load(SAMPLE / "clip-features-32" / "L23_V025.npy").astype(np.float32)
         best = collection.search(rows[7], 1, exact=True, where=Filter(videos=("L23_V025",))).hits[0]
         line = (SAMPLE / "map-keyframes" / "L23_V025.csv").read_text().splitlines()[8].split(",")

@@ -60,6 +60,42 @@ class TestFromKeyframes:
         assert [shown(collection, 3 + i) for i in range(5)] == [1, 2, 3, 4, 5]
         assert shown(collection, 0) is None
 
+    @pytest.mark.parametrize(
+        ("names", "wanted"),
+        [
+            (["1.jpg", "2.JPG", "3.Jpeg"], [1, 2, 3]),
+            (["0001.webp", "0002.webp", "0003.webp"], [1, 2, 3]),
+            (["000.jpg", "001.jpg", "002.jpg"], [1, 2, 3]),
+            (["0.png", "50.png", "100.png"], [1, 2, 3]),
+            (["film_0000.jpg", "film_0050.jpg", "film_0100.jpg", "._film_0000.jpg", "film.txt"], [1, 2, 3]),
+            (["001.png", "002.jpg", "003.jpg", "001.jpg"], [4, 2, 3]),
+            # One is missing, one too many, from 2 on, one twice, other frames, two kinds of names: which is which is not known.
+            (["001.jpg", "003.jpg"], [None] * 3),
+            (["001.jpg", "002.jpg", "003.jpg", "004.jpg"], [None] * 3),
+            (["002.jpg", "003.jpg", "004.jpg"], [None] * 3),
+            (["1.jpg", "01.jpg", "2.jpg", "3.jpg"], [None] * 3),
+            (["0.jpg", "50.jpg", "101.jpg"], [None] * 3),
+            (["a_1.jpg", "b_2.jpg", "a_3.jpg"], [None] * 3),
+        ],
+    )
+    def test_the_images_numbers_are_looked_at(self, collection, tmp_path, names, wanted):
+        folder = tmp_path / "k"
+        folder.mkdir()
+        for i, name in enumerate(names, 1):
+            path = folder / name
+            kind = {".png": "PNG", ".webp": "WEBP", ".txt": "GIF"}.get(path.suffix.lower(), "JPEG")
+            Image.new("RGB", (64, 36), (10 * i,) * 3).save(path, kind)
+        frames = FrameBatch(np.eye(3, DIM, dtype=np.float32), np.array([0, 50, 100]), np.array([0.0, 2.0, 4.0]))
+        collection.add(NewVideo("film", pictures=str(folder)), frames)
+        assert [shown(collection, i) for i in range(3)] == wanted
+
+    def test_images_that_come_later_are_seen(self, collection, tmp_path):
+        folder = draw(tmp_path / "k", 1)
+        collection.add(NewVideo("film", pictures=str(folder)), batch(3))
+        assert shown(collection, 0) is None
+        draw(folder, 3)
+        assert shown(collection, 0) == 1
+
     def test_the_place_counts_a_videos_own_frames_where_videos_take_turns(self, collection, tmp_path):
         pictures = [str(draw(tmp_path / name, 3)) for name in "ab"]
         videos = [NewVideo(name, pictures=pictures[i]) for i, name in enumerate("ab")]
@@ -146,11 +182,17 @@ class TestFromVideo:
                 assert read_number(np.asarray(image)) == 5 * i
         assert collection.poster("film") == collection.thumbnail(collection.frame(2))
 
-    def test_it_is_asked_where_the_keyframe_image_is_missing(self, collection, tmp_path):
+    @pytest.mark.parametrize("spoil", ["broken", "missing"])
+    def test_it_is_asked_where_a_keyframe_image_is_broken_or_missing(self, collection, tmp_path, spoil):
         make_clip(tmp_path / "film.mp4", 3.0, fps=10.0)
-        pictures = draw(tmp_path / "k", 1)
+        pictures = draw(tmp_path / "k", 2)
+        if spoil == "broken":
+            (pictures / "002.jpg").write_bytes(b"nothing to see")
+        else:  # Then it is not known which of the two the other one is.
+            (pictures / "002.jpg").unlink()
         collection.add(NewVideo("film", source=str(tmp_path / "film.mp4"), pictures=str(pictures)), batch(2))
-        assert shown(collection, 0) == 1
+        if spoil == "broken":
+            assert shown(collection, 0) == 1
         with Image.open(collection.thumbnail(collection.frame(1))) as image:
             assert read_number(np.asarray(image)) == 5
 

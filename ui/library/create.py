@@ -173,5 +173,5 @@ def _ended(job: Job[Made]) -> None:
             f"Stored {count(report.n_frames, 'frame')} of {count(len(report.added), 'video')} in "
             f"{duration(report.seconds)}. Choose the collection in the sidebar."
         )
-    for note in report.notes:
+    for note in filter(None, (report.found, *report.notes)):
         st.info(plain(note))
