@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,17 @@ def daypart_hours(part: str) -> tuple[int, ...]:
     """The hours (0-23) of a part of the day, rising."""
     start, stop = DAYPARTS[part]
     return tuple(range(start, stop)) if start < stop else (*range(stop), *range(start, 24))
+
+
+def canonical_name(text: str) -> str:
+    """The one spelling of an id or a tag: Unicode's composed form (NFC), without blanks and marks that have no width around it.
+
+    Names of files on macOS come decomposed, and the same name in a table composed.
+    """
+    return unicodedata.normalize("NFC", text).strip(_AROUND)
+
+
+_AROUND = " \t\r\n\u200b\ufeff" + "".join(chr(i) for i in range(0x3001) if unicodedata.category(chr(i)) == "Zs")
 
 
 QueryKind = Literal["text", "image"]
@@ -86,6 +98,7 @@ class NewVideo:
     """A video to be stored."""
 
     video_id: str
+    """Kept as its `canonical_name`."""
     title: str = ""
     source: str = ""
     """Path of the video file; empty where there is none."""
@@ -100,6 +113,9 @@ class NewVideo:
     """Folder with an image per stored frame, named by its place among them from 1 (`001.jpg`); empty where there is none."""
     about: Mapping[str, str] = field(default_factory=dict)
     """What else is known, such as `author` or `watch_url`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "video_id", canonical_name(self.video_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +132,7 @@ class FrameBatch:
     """(n,) wall-clock time per frame, naive local, NaT where unknown; None counts from the start of the recording."""
     shot: NDArray[np.int32] | None = None
     tags: tuple[tuple[str, ...], ...] = ()
-    """Tags per frame; empty for none at all."""
+    """Tags per frame; empty for none at all. Each is kept as its `canonical_name`."""
     thumbnails: tuple[bytes, ...] = ()
     """JPEG per frame; empty for none at all."""
 

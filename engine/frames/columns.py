@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from engine.errors import CorruptData
 from engine.frames.arrow_format import Malformed, locate_columns
-from engine.frames.user_tables import BETWEEN_TAGS as _BETWEEN_TAGS
+from engine.frames.tag_texts import tags_as_text
 from engine.frames.user_tables import NO_TIME as NO_TIME
 from engine.frames.user_tables import read_table as read_table
 from engine.system import FORMULA_START, MAX_TAG, MAX_TAGS, RESTORE, shortages
@@ -263,7 +263,8 @@ def _one_line(error: Exception) -> str:
 class TableWriter:
     """Writes a table of frames part by part, in the format that its name stands for.
 
-    In CSV a text that a spreadsheet would work out as a formula gets an apostrophe before it, which `read_table` takes off.
+    In CSV a text that a spreadsheet would work out as a formula gets an apostrophe before it, which `read_table` takes off; for
+    tags see `tags_as_text`.
     """
 
     _SCHEMA = pa.schema(
@@ -280,7 +281,7 @@ class TableWriter:
     )
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
-        """Take an open file and one of `TABLES`."""
+        """Take an open file and one of `EXPORTED`."""
         self._joined = suffix.lower() == ".csv"
         self._schema = self._SCHEMA
         if self._joined:
@@ -315,7 +316,7 @@ class TableWriter:
             **{name: getattr(columns, name) for name in ("frame_id", "frame_index", "seconds", "shot")},
             "video_id": video_ids,
             "captured_at": columns.captured_at.view("datetime64[us]"),
-            "tags": [_BETWEEN_TAGS.join(array) for array in tags] if self._joined else tags,
+            "tags": [tags_as_text(of_frame) for of_frame in tags] if self._joined else tags,
             "title": titles,
         }
         arrays = [pa.array(values[field.name], field.type) for field in self._schema]

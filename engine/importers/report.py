@@ -11,7 +11,7 @@ from types import TracebackType
 from engine.collection import Collection
 from engine.storage import Writer, duplicate_reason
 from engine.system import Progress
-from engine.types import NewVideo
+from engine.types import NewVideo, canonical_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Triage:
 
     def __enter__(self) -> Writer:
         self._writer = self._open.enter_context(self._collection.writing())
-        self._known = {info.video_id for info in self._collection.videos()}
+        self._known = {canonical_name(info.video_id) for info in self._collection.videos()}
         return self._writer
 
     def __exit__(

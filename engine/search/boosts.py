@@ -28,6 +28,7 @@ class Boosts:
         Shares come from the statistics of the segments, so no frame is looked at. They are counts for tags and videos; for
         times they take frames to lie evenly between the first and the last, and among the hours that occur.
         """
+        boost = snapshot.as_stored(boost)
         segments = [(shard.shard, view.segment) for shard in snapshot.shards for view in shard.segments]
         carried = {tag for tag in boost.tags if any(tag in segment.row.stats["tags"] for _, segment in segments)}
         parts = split_filter(known_part(boost, snapshot.numbers, carried))

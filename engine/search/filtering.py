@@ -119,6 +119,7 @@ def filter_shards(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> 
 def _filtered(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> FilteredShards:
     compiled = None
     if where is not None:
+        where = snapshot.as_stored(where)
         snapshot.numbers_of(where.videos)
         snapshot.check_tags(where.tags)
         compiled = CompiledFilter(where, snapshot.numbers)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.frames import NO_TIME, FrameColumns, Tags, statistics
 from engine.storage.segment import row_checksums
 from engine.system import bounds
-from engine.types import FrameBatch, NewVideo
+from engine.types import FrameBatch, NewVideo, canonical_name
 from engine.vectors import LARGEST, Cells, Floats, unit
 
 IntegerT = TypeVar("IntegerT", bound=np.integer[Any])
@@ -45,6 +45,15 @@ class TagBounds:
         """Take the tags that the collection has already."""
         self._known = set(stored)
         self._checked: set[str] = set()
+
+    def checked(self, tags: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        """The tags of frames by their canonical names, checked as by `check`."""
+        new: set[str] = set().union(*tags) - self._checked
+        renamed = {tag: name for tag in new if (name := canonical_name(tag)) != tag}
+        if renamed:
+            tags = tuple(tuple(renamed.get(tag, tag) for tag in of_frame) for of_frame in tags)
+        self.check(tags)
+        return tags
 
     def check(self, tags: Sequence[Sequence[str]]) -> None:
         """Raise `ValueError` for a tag that cannot be one, for too many of a frame, and for too many different ones."""

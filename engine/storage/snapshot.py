@@ -20,7 +20,7 @@ from engine.storage.segment import Segment
 from engine.storage.snapshot_routing import Routing
 from engine.storage.views import SegmentView, ShardView
 from engine.system import BoundedCache, FileLock, excerpt
-from engine.types import Frame
+from engine.types import Filter, Frame, canonical_name
 from engine.vectors import Cells, Floats, Metric, Rows, Training, metric_of, read_cells
 
 OpenSegment = Callable[[SegmentRow, Settings, Training | None], Segment]
@@ -174,14 +174,55 @@ class Snapshot:
         NotFound
             If there is no such video.
         """
-        wanted = list(video_ids)
-        missing = [name for name in wanted if name not in self.numbers]
+        numbers = {name: self.number_of(name) for name in video_ids}
+        missing = [name for name, number in numbers.items() if number is None]
         if missing:
             raise NotFound(
                 f"There is no video '{excerpt(missing[0])}' in this collection; choose one that it has.",
-                hint="stats COLLECTION",
+                hint="stats COLLECTION --videos",
             )
-        return {self.numbers[name] for name in wanted}
+        return {number for number in numbers.values() if number is not None}
+
+    def number_of(self, video_id: str) -> int | None:
+        """Catalog number of a video, however its id is spelled (see `canonical_name`); None where there is no such video."""
+        number = self.numbers.get(video_id)
+        return self._canonical_numbers.get(canonical_name(video_id)) if number is None else number
+
+    @cached_property
+    def _canonical_numbers(self) -> dict[str, int]:
+        # Earlier versions kept ids as they were given.
+        return {canonical_name(name): number for name, number in self.numbers.items()}
+
+    @cached_property
+    def _spelled_tags(self) -> dict[str, list[str]]:
+        """Tags as they are stored, by canonical name."""
+        spelled: dict[str, list[str]] = {}
+        for tag in {tag for view in self.views() for tag in view.segment.row.stats["tags"]}:
+            spelled.setdefault(canonical_name(tag), []).append(tag)
+        return spelled
+
+    def as_stored(self, where: Filter) -> Filter:
+        """The same filter with the names of videos and tags spelled as they are stored; what is not there stays."""
+
+        def video(name: str) -> str:
+            number = self.number_of(name)
+            return name if number is None else self.videos[number].video_id
+
+        def tags(name: str) -> list[str]:
+            return (
+                [name]
+                if name.isascii() and name == name.strip()
+                else self._spelled_tags.get(canonical_name(name), [name])
+            )
+
+        named = replace(
+            where,
+            videos=tuple(map(video, where.videos)),
+            tags_any=tuple(tag for name in where.tags_any for tag in tags(name)),
+            tags_all=tuple(tags(name)[0] for name in where.tags_all),
+            tags_none=tuple(tag for name in where.tags_none for tag in tags(name)),
+        )
+        return where if named == where else named
 
     def check_tags(self, tags: Iterable[str]) -> None:
         """Raise `NotFound` for the first tag that no frame has ever carried here: more likely a slip than a question."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -77,7 +78,7 @@ class Staging:
     def _take(self, batch: FrameBatch, n_seen: int) -> Portion:
         settings = self._settings
         if batch.tags:
-            self._tag_bounds.check(batch.tags)
+            batch = replace(batch, tags=self._tag_bounds.checked(batch.tags))
         vectors = prepare_rows(batch, settings.dim, settings.metric, settings.store, first_row=n_seen)
         columns = columns_of(self._videos, self._numbers, self.next_id, batch, vectors, self._cells)
         self.next_id += len(batch)

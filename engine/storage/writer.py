@@ -58,7 +58,7 @@ class Writer:
             If the id is taken by other content.
         """
         snapshot = self._generations.newest()
-        known = snapshot.numbers.get(video.video_id)
+        known = snapshot.number_of(video.video_id)
         if known is not None:
             settings = snapshot.settings
             vectors = prepare_rows(frames, settings.dim, settings.metric, settings.store)
@@ -94,7 +94,7 @@ class Writer:
         if twice:
             raise ValueError(f"The video {min(twice)!r} is given twice; give each video once.")
         for name in names:
-            if name in snapshot.numbers:
+            if snapshot.number_of(name) is not None:
                 raise DuplicateVideo(duplicate_reason(name))
         what = names[0] if len(names) == 1 else f"{len(names)} videos"
         new = NextGeneration(self._path, self._catalog, snapshot.manifest)
@@ -130,7 +130,7 @@ class Writer:
             If there is no such video.
         """
         snapshot = self._generations.newest()
-        number = snapshot.numbers.get(video_id)
+        number = snapshot.number_of(video_id)
         if number is None:
             raise NotFound(f"There is no video '{excerpt(video_id)}' in this collection, so nothing was deleted.")
         n_deleted = 0

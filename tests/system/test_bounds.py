@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import unicodedata
 
 import numpy as np
 import pytest
@@ -40,7 +41,6 @@ class TestTexts:
         [
             ("", "no id"),
             ("  ", "no id"),
-            (" v1", "blanks around"),
             ("v\n1", r"control character \(U\+000A\)"),
             ("v\x001", r"U\+0000"),
             ("v\x1b[31m", r"U\+001B"),
@@ -68,8 +68,9 @@ class TestTexts:
     def test_ordinary_texts_of_any_language_pass(self, empty, text):
         empty.add(NewVideo(text, title=text, about={"author": text}), frames(tags=((f"object:{text}",),) * 3))
         (info,) = empty.videos()
-        assert (info.video_id, info.title, info.about) == (text, text, {"author": text})
-        assert empty.tags() == {f"object:{text}": 3}
+        name = unicodedata.normalize("NFC", text)
+        assert (info.video_id, info.title, info.about) == (name, text, {"author": text})
+        assert empty.tags() == {f"object:{name}": 3}
 
     @pytest.mark.parametrize(
         ("told", "why"),
