@@ -63,6 +63,14 @@ class FrameTable:
         spans = zip(self.tag_start[rows].tolist(), self.tag_start[rows + 1].tolist(), strict=True)
         return tuple(tuple(self.tag_names[i] for i in self.tag[start:stop].tolist() if i >= 0) for start, stop in spans)
 
+    def tag_pairs(self, rows: NDArray[np.intp]) -> tuple[tuple[str, ...], NDArray[np.int32], NDArray[np.int64]]:
+        """The names of tags, and for each tag of these rows its place among the names and that of its row among `rows`."""
+        lengths = self.tag_start[rows + 1] - self.tag_start[rows]
+        place = np.repeat(np.arange(len(rows)), lengths)
+        within = np.arange(len(place)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        tag = self.tag[self.tag_start[rows][place] + within]
+        return self.tag_names, tag[tag >= 0], place[tag >= 0]
+
 
 NEEDED = ("video_id", "frame_index", "seconds")
 """Columns of a table that goes with vectors."""
