@@ -84,6 +84,11 @@ class Triage:
         except errors as error:
             self._refused.append((name, str(error)))
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Videos that were in already, until now."""
+        return tuple(self._skipped)
+
     def add(self, videos: Sequence[NewVideo], n_frames: int) -> None:
         """Note that these videos have been stored with so many frames together."""
         self._added.extend(video.video_id for video in videos)

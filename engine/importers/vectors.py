@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from engine.frames import NO_TIME, FrameTable, statistics
 from engine.importers.parts import Paths, VectorParts, read_parts
 from engine.importers.report import ImportReport, Triage
 from engine.layout import alike
+from engine.storage import Writer
 from engine.system import Progress, no_progress, part_of
 from engine.types import FrameBatch, NewVideo
 from engine.vectors import check_rows
@@ -66,9 +68,25 @@ def import_table(
             new = [videos[i] for i in chosen]
             writer.store(new, _batches(rows, table, place, part_of(progress, _READ, _STORED)))
             triage.add(new, int((place[table.video] >= 0).sum()))
+        notes = [*_notes(table.unknown), *_differences(writer, table, triage.skipped)]
         triage.settle(build=build, progress=part_of(progress, _STORED, 1.0))
     progress("done", 1.0, 1.0)
-    return triage.report(_notes(table.unknown))
+    return triage.report(notes)
+
+
+def _differences(writer: Writer, table: FrameTable, skipped: Sequence[str]) -> list[str]:
+    """A sentence if the table says other things of videos that were in already than is stored."""
+    differing: set[str] = set()
+    if skipped:
+        with suppress(ValueError):  # It says no more than was stored, or several things of one frame.
+            differing.update(writer.differing(table))
+    n = len(differing.intersection(skipped))
+    if not n:
+        return []
+    return [
+        f"{n:,} of the videos that were in already have other titles, tags, shots, times or texts in the table, which was not taken over; "
+        "update the collection by the table for that."
+    ]
 
 
 def _why_taken(video_id: str) -> str:

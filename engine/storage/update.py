@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import get_args
@@ -17,7 +17,7 @@ from engine.storage.next_generation import NextGeneration
 from engine.storage.rows import check_video_texts, check_years
 from engine.storage.snapshot import Snapshot
 from engine.storage.views import SegmentView
-from engine.system import Progress, bounds
+from engine.system import Progress, bounds, no_progress
 
 _EXAMPLES = 20
 """Frames that were not found which are named."""
@@ -135,6 +135,24 @@ class Update:
             If a segment that is to be written again is damaged.
         """
         replaced = []
+        for shard, view, frames in self._changed_segments(progress):
+            new.write_shard(shard, frames, np.arange(len(frames)), self._snapshot.cells)
+            replaced.append(view)
+        rows = self._video_rows()
+        self._changed.update(row.number for row in rows)
+        return replaced, rows
+
+    def changed_videos(self) -> list[str]:
+        """Ids of the videos that it would change; writes nothing."""
+        for _ in self._changed_segments(no_progress):
+            pass
+        return [
+            self._snapshot.videos[number].video_id
+            for number in self._changed.union(row.number for row in self._video_rows())
+        ]
+
+    def _changed_segments(self, progress: Progress) -> Iterator[tuple[int, SegmentView, Gathered]]:
+        """Shard, segment and live frames as they are to be, wherever a frame changes."""
         wanted = {str(number) for number in self._numbers.tolist() if number >= 0} if self._of_frames else set()
         views = [(shard.shard, view) for shard in self._snapshot.shards for view in shard.segments if view.n_live]
         for i, (shard, view) in enumerate(views):
@@ -144,15 +162,9 @@ class Update:
             gathered = Gathered.of([view])
             columns, differ = self._columns(gathered.columns)
             if differ.any():
-                new.write_shard(
-                    shard, replace(gathered, columns=columns), np.arange(len(columns)), self._snapshot.cells
-                )
-                replaced.append(view)
                 self._n_frames += int(differ.sum())
                 self._changed.update(np.unique(columns.video[differ]).tolist())
-        rows = self._video_rows()
-        self._changed.update(row.number for row in rows)
-        return replaced, rows
+                yield shard, view, replace(gathered, columns=columns)
 
     def _columns(self, columns: FrameColumns) -> tuple[FrameColumns, NDArray[np.bool_]]:
         """The columns of live frames, sorted, as they are to be, and (n,) which frames change."""

@@ -175,6 +175,16 @@ class Writer:
         progress("done", 1.0, 1.0)
         return update.report()
 
+    def differing(self, table: FrameTable) -> list[str]:
+        """Ids of the stored videos that an update by this table would change; see `update`.
+
+        Raises
+        ------
+        ValueError
+            As `update`.
+        """
+        return Update(self._generations.newest(), table).changed_videos()
+
     def _write_placed(
         self, new: NextGeneration, snapshot: Snapshot, columns: FrameColumns, vectors: NDArray[np.floating]
     ) -> None:

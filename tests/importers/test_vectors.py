@@ -307,6 +307,17 @@ class TestWhatIsInAlready:
         assert empty.generation == before
         assert empty.n_frames == 50
 
+    def test_what_a_second_table_says_otherwise_is_told_and_an_update_takes_it_over(self, empty, files):
+        v = files.vectors(vectors_of(6))
+        import_table(empty, v, files.table(plain(6, title=["A", "B"] * 3, tags=[["x:1"]] * 6)))
+        later = files.table(plain(6, title=["A", "C"] * 3, tags=[["x:1"]] * 6), "later.parquet")
+        report = import_table(empty, v, later)
+        assert report.skipped == ("a", "b")
+        assert [note[:19] for note in report.notes] == ["1 of the videos tha"]
+        assert empty.update(later).changed == ("b",)
+        assert import_table(empty, v, later).notes == ()
+        assert empty.video("b").title == "C"
+
     def test_only_what_is_new_goes_in_and_other_content_is_refused(self, empty, files):
         rows = vectors_of(30)
         import_table(empty, files.vectors(rows[:20]), files.table(plain(20)))
