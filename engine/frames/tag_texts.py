@@ -15,8 +15,8 @@ _ITEM = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")\s*,?""", r
 _ESCAPE = re.compile(
     r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(000[0-9a-fA-F]{5}|0010[0-9a-fA-F]{4})|(.))", re.DOTALL
 )
-_LABELLED = re.compile(r"[^\W\d][\w-]*:\s*\S")
-"""How a tag begins that names its kind."""
+_LABELLED = re.compile(r"[^\W\d][\w-]*:\s*\S.*", re.DOTALL)
+"""A tag that names its kind."""
 _ABSENT = frozenset(("nan", "NaN", "None", "<NA>", "null"))
 """What programs write for no value."""
 _HOW = f'write {BETWEEN_TAGS!r} between them, or a list such as ["object:dog", "scene:beach"]'
@@ -47,6 +47,9 @@ def tags_from_text(text: str) -> list[str]:
         return [tag for part in text.split(BETWEEN_TAGS) if (tag := part.strip())]
     used = [mark for mark in ";," if mark in text]
     if not used:
+        words = text.split()
+        if len(words) > 1 and all(map(_LABELLED.fullmatch, words)):
+            raise ValueError(f"hold blanks between tags, and may be one tag or several; {_HOW}")
         return [text] if text else []
     tags = [tag for part in text.split(used[0]) if (tag := part.strip())]
     if len(used) > 1 or not all(map(_LABELLED.match, tags)):

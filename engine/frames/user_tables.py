@@ -176,8 +176,9 @@ class _TableGatherer:
         _check_names(self.path, names, self._needed)
         self.known = [name for name in names if name in _KNOWN or name.startswith(FACT)]
         bounds.check_count(f"columns {FACT}... in {self.path.name}", len(self.known) - len(_KNOWN), bounds.MAX_FACTS)
-        # Ids are given anew, so the column that an export writes is passed over without a word.
-        self._unknown = tuple(name for name in names if name not in {*self.known, "frame_id"})
+        # Ids are given anew, so the column that an export writes is passed over without a word, and so is the index of pandas.
+        passed_over = {*self.known, "frame_id", "", "Unnamed: 0", "__index_level_0__"}
+        self._unknown = tuple(name for name in names if name not in passed_over)
         if n_rows is not None:
             self._check_beside(n_rows)
             self._check_size(n_rows)
@@ -220,6 +221,13 @@ class _TableGatherer:
             self._take_texts("title", part.column("title"), video, self._titles)
         for name in names:
             if name.startswith(FACT):
+                column = part.column(name)
+                if (
+                    pa.types.is_integer(column.type)
+                    or pa.types.is_floating(column.type)
+                    or pa.types.is_boolean(column.type)
+                ):
+                    part = part.set_column(names.index(name), name, column.cast(pa.string()))
                 self._take_texts(name, part.column(name), video, self._facts.setdefault(name[len(FACT) :], {}))
         columns = (video, frame_index, seconds, captured_at, shot, tag, n_tags, tag_given)
         for name, column in zip(_GATHERED, columns, strict=True):
@@ -430,6 +438,8 @@ def _numbers(path: Path, table: Any, name: str, kind: Any, first: int, *, absent
     whole = pa.types.is_integer(kind)
     if pa.types.is_null(column.type):
         column = column.cast(kind)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     floating = pa.types.is_floating(column.type)
     if not floating and not pa.types.is_integer(column.type) and len(table):
         raise _wrong_type(path, name, column, "whole numbers" if whole else "numbers")

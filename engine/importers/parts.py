@@ -48,9 +48,11 @@ class VectorParts:
             raise ValueError(
                 f"{paths[other]} has rows of {arrays[other].shape[1]} numbers and {paths[0]} of {dim}; give parts of the same vectors."
             )
-        starts = np.cumsum([0, *map(len, arrays)])
+        starts, kinds = np.cumsum([0, *map(len, arrays)]), {array.dtype for array in arrays}
         bounds.check_count("rows in all files of vectors together", int(starts[-1]), bounds.MAX_ROWS)
-        return cls(tuple(paths), arrays, tuple(starts.tolist()), np.result_type(*(array.dtype for array in arrays)))
+        return cls(
+            tuple(paths), arrays, tuple(starts.tolist()), kinds.pop() if len(kinds) == 1 else np.result_type(*kinds)
+        )
 
     def __len__(self) -> int:
         return self.starts[-1]
@@ -163,7 +165,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 def _by_name(arrays: Sequence[Path], tables: Sequence[Path]) -> list[Path]:
     """The tables in the order of the arrays that they go with."""
-    for key in (_stem, _last_number):
+    for key in (_stem, _last_number, _first_number):
         keyed = {key(table): table for table in tables}
         wanted = [key(array) for array in arrays]
         if len(keyed) == len(tables) and set(wanted) == set(keyed):
@@ -175,12 +177,22 @@ def _by_name(arrays: Sequence[Path], tables: Sequence[Path]) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    return path.name.partition(".")[0]
+    """The name without its ending."""
+    name = path.name.lower()
+    return next((name.removesuffix(ending) for ending in (".npy", *reversed(TABLES)) if name.endswith(ending)), name)
 
 
-def _last_number(path: Path) -> int:
-    numbers = re.findall(r"\d+", _stem(path))
-    return int(numbers[-1]) if numbers else -1
+def _last_number(path: Path) -> str:
+    return _numbers(path)[-1]
+
+
+def _first_number(path: Path) -> str:
+    return _numbers(path)[0]
+
+
+def _numbers(path: Path) -> list[str]:
+    """The numbers in a name without leading zeros; one that is empty where there are none."""
+    return [number.lstrip("0") for number in re.findall(r"\d+", _stem(path))] or [""]
 
 
 def join_tables(tables: Sequence[FrameTable]) -> FrameTable:

@@ -38,7 +38,16 @@ def test_a_text_is_read_as_it_is_meant(text, tags):
 
 @pytest.mark.parametrize(
     "text",
-    ["dog, beach", "object:dog, beach", "a:1;b:2,c:3", "[dog, beach]", "['dog' + 'beach']", "['a', ['b']]", "['a', 3]"],
+    [
+        "dog, beach",
+        "object:dog, beach",
+        "object:dog scene:beach",
+        "a:1;b:2,c:3",
+        "[dog, beach]",
+        "['dog' + 'beach']",
+        "['a', ['b']]",
+        "['a', 3]",
+    ],
 )
 def test_what_may_be_one_tag_or_several_is_refused(text):
     with pytest.raises(ValueError, match="between them, or a list"):

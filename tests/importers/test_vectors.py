@@ -213,6 +213,13 @@ class TestImport:
         for i in (0, ROWS_PER_BATCH - 1, ROWS_PER_BATCH, n - 1):
             assert (empty.frame(i).video_id, empty.frame(i).frame_index) == (f"v{i % 7}", i * 5)
 
+    def test_facts_about_a_video_come_in_by_name(self, empty, files):
+        columns = plain(4, **{"about:author": ["Lan", "Minh", "x", "x"], "about:views": [3, 4, 5, 6]})
+        columns[""] = columns["__index_level_0__"] = np.arange(4)
+        report = import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
+        assert report.notes == ()
+        assert empty.video("a").about == {"author": "Lan", "views": "3"}
+
     def test_columns_that_mean_nothing_are_named_and_left_out(self, empty, files):
         columns = plain(4, weather=["wet"] * 4, mood=[1, 2, 3, 4], frame_id=[9, 8, 7, 6])
         report = import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
@@ -273,6 +280,25 @@ class TestParts:
         import_table(empty, *ordered)
         assert [info.video_id for info in empty.videos()] == ["b", "a"]
 
+    def test_names_pair_however_programs_count_their_parts(self, empty, files):
+        rows, columns = vectors_of(30), plain(30)
+        for folder in ("vectors", "frames.parquet"):
+            (files.folder / folder).mkdir()
+        for i in range(3):
+            np.save(files.folder / f"vectors/part_{i:04}.npy", rows[10 * i : 10 * i + 10])
+            part = {name: values[10 * i : 10 * i + 10] for name, values in columns.items()}
+            files.table(part, f"frames.parquet/part.{i}.parquet")
+        (files.folder / "frames.parquet" / "_SUCCESS").touch()
+        import_table(empty, files.folder / "vectors", files.folder / "frames.parquet")
+        assert [empty.frame(i).frame_index for i in range(30)] == [5 * i for i in range(30)]
+
+    def test_a_part_that_is_a_link_out_of_its_folder_is_refused(self, empty, files, tmp_path):
+        vectors, tables = self.split(files, (10,))
+        (vectors / "img_emb_1.npy").unlink()
+        (vectors / "img_emb_1.npy").symlink_to(files.vectors(vectors_of(20)))
+        with pytest.raises(ValueError, match="a link that leads out"):
+            import_table(empty, vectors, tables)
+
     def test_one_table_may_go_with_all_parts(self, empty, files):
         vectors, _ = self.split(files, (7, 20))
         assert import_table(empty, vectors, files.table(plain(30))).n_frames == 30
@@ -332,6 +358,18 @@ class TestWhatIsInAlready:
         np.testing.assert_allclose(empty.vector(1), rows[1] / np.linalg.norm(rows[1]), atol=1e-3)
         assert empty.frame(20).video_id == "c"
         np.testing.assert_allclose(empty.vector(20), rows[20] / np.linalg.norm(rows[20]), atol=1e-3)
+
+    def test_a_name_that_an_earlier_version_kept_decomposed_is_known_in_any_form(self, empty, files):
+        composed, apart = (unicodedata.normalize(form, "Huế") for form in ("NFC", "NFD"))
+        video = NewVideo(apart)
+        object.__setattr__(video, "video_id", apart)
+        empty.add(video, FrameBatch(vectors_of(3), np.arange(3), np.arange(3.0)))
+        assert [info.video_id for info in empty.videos()] == [apart]
+        report = import_table(empty, files.vectors(vectors_of(3)), files.table(plain(3, video_id=[composed] * 3)))
+        assert [name for name, _ in report.refused] == [composed]
+        for name in (composed, apart):
+            assert len(empty.search(queries(1)[0], 9, where=Filter(videos=(name,))).hits) == 3
+        assert empty.update(files.table({"video_id": [composed], "title": ["Sông Hương"]}, "u.csv")).changed == (apart,)
 
     def test_a_video_is_known_again_wherever_it_stands_in_another_file(self, empty, files):
         n = ROWS_PER_BATCH + 10
