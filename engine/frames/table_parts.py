@@ -84,7 +84,9 @@ def _read_csv(path: Path, plain: Path, look: ExpectColumns) -> Any:
     """The columns of a CSV that are known, with texts as lists of different ones."""
     import pyarrow.csv as pc
 
-    names, lines, quoted, delimiter = _csv_lines(plain, path)
+    written, lines, quoted, delimiter = _csv_lines(plain, path)
+    names = [name.strip() for name in written]
+    stripped = names != written
     at_most = bool(look.beside and lines < look.beside[1])
     # A text in quotes may hold ends of lines, so that there may be fewer rows than lines and not more.
     look.expect(lines if at_most or not quoted else None, names)
@@ -97,6 +99,8 @@ def _read_csv(path: Path, plain: Path, look: ExpectColumns) -> Any:
         decimal_point="," if delimiter != "," and _has_decimal_commas(plain, delimiter) else ".",
     )
     reading, parsing = pc.ReadOptions(block_size=_CSV_BLOCK), pc.ParseOptions(delimiter=delimiter)
+    if stripped:  # The names in the file have blanks around them.
+        reading.column_names, reading.skip_rows = names, 1
     with pa.OSFile(str(plain)) as file:
         table = pc.read_csv(file, convert_options=convert, read_options=reading, parse_options=parsing)
     look.expect(len(table), names)
@@ -135,7 +139,7 @@ def _delimiter(first: str) -> str:
     known = ("video_id", "frame_index", "seconds", "captured_at", "shot", "tags", "title")
 
     def n_known(delimiter: str) -> int:
-        return sum(name in known for name in next(csv.reader([first], delimiter=delimiter), []))
+        return sum(name.strip() in known for name in next(csv.reader([first], delimiter=delimiter), []))
 
     return max(_DELIMITERS, key=n_known)
 

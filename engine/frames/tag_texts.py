@@ -17,7 +17,7 @@ _ESCAPE = re.compile(
 )
 _LABELLED = re.compile(r"[^\W\d][\w-]*:\s*\S.*", re.DOTALL)
 """A tag that names its kind."""
-_ABSENT = frozenset(("nan", "NaN", "None", "<NA>", "null"))
+_ABSENT = frozenset(("nan", "NaN", "None", "<NA>", "null", "set()"))
 """What programs write for no value."""
 _HOW = f'write {BETWEEN_TAGS!r} between them, or a list such as ["object:dog", "scene:beach"]'
 
@@ -39,7 +39,9 @@ def tags_from_text(text: str) -> list[str]:
     end = _LISTS.get(text[:1])
     if end is not None and text.endswith(end) and len(text) > 1:
         inside = text[1:-1].strip()
-        if not inside or inside[0] in "'\"":
+        if not inside:
+            return []
+        if inside[0] in "'\"":
             return _items(text, inside)
         if text[0] == "[":
             raise ValueError(f"look like a list whose texts have no quotes; {_HOW}")

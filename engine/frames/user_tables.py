@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def read_table(path: Path, beside: tuple[Path, int] | None = None, needed: Seque
     """
     ending = table_ending(path)
     bounds.check_is_file(path)
+    _check_beginning(path, ending)
     gathering = _TableGatherer(path, beside, needed)
     read = csv_parts if ending in CSV_ENDINGS else parquet_parts if ending == ".parquet" else arrow_parts
     try:
@@ -136,6 +138,21 @@ def read_table(path: Path, beside: tuple[Path, int] | None = None, needed: Seque
     ) as error:
         # What the error says may quote the file, which need not be a table at all.
         raise ValueError(f"{path} cannot be read as a table of frames{_where(error)}; save it anew.") from error
+
+
+def _check_beginning(path: Path, ending: str) -> None:
+    """Raise `ValueError` for a file of one kind that is named like one of another."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    kinds = {b"PAR1": (".parquet",), b"ARROW1": (".arrow", ".feather"), b"PK\3\4": ()}
+    for begin, endings in kinds.items():
+        if start.startswith(begin) and ending not in endings:
+            what = (
+                f"is a {endings[0][1:].capitalize()} file; name it {endings[0]}"
+                if endings
+                else "is a ZIP file or a spreadsheet; save it as CSV or Parquet"
+            )
+            raise ValueError(f"{path} {what}.")
 
 
 def _where(error: Exception) -> str:
@@ -352,7 +369,7 @@ def _check_names(path: Path, names: Sequence[str], needed: Sequence[str]) -> Non
     missing = [name for name in needed if name not in names]
     if missing:
         spelled = {re.sub(r"[\s_-]+", "_", name.strip("\ufeff \t'\"").lower()): name for name in names}
-        near = [f"{spelled[name].strip()!r} must be written {name}" for name in missing if name in spelled]
+        near = [f"{spelled[name]!r} must be written {name}" for name in missing if name in spelled]
         rest = [name for name in _KNOWN if name not in needed]
         raise ValueError(
             f"{path} has no column {', '.join(missing)} in its first line or schema, which was read as {len(names):,} "
@@ -474,6 +491,9 @@ def _wall_clock(path: Path, table: Any, first: int) -> NDArray[np.int64] | None:
     if "captured_at" not in table.column_names or pa.types.is_null(table.column("captured_at").type):
         return None
     column = table.column("captured_at")
+    if _is_text(column.type):
+        with suppress(pa.ArrowInvalid):  # What is no time is refused below for its type.
+            column = column.cast(pa.string()).cast(pa.timestamp("us"))
     if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)):
         raise _wrong_type(path, "captured_at", column, "timestamps such as 2024-05-01 18:30:00")
     if pa.types.is_timestamp(column.type) and column.type.tz is not None:

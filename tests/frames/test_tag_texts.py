@@ -25,6 +25,7 @@ BOTH = ["object:dog", "scene:beach"]
         ("object:dog;scene:beach;", BOTH),
         (repr(["it's", 'a "b"', "a|b", "đ\u00a0"]), ["it's", 'a "b"', "a|b", "đ"]),
         ("[]", []),
+        ("{}", []),
         ("nan", []),
         ("", []),
         ("object:red car", ["object:red car"]),

@@ -157,6 +157,29 @@ class TestImport:
             ("b", "b", 7, 0.5, -1, ()),
         ]
 
+    def test_blanks_around_names_of_columns_and_ids_are_taken_off(self, empty, files):
+        text = "video_id , frame_index, seconds, captured_at\n a, 0, 0,2024-05-01 10:00\na , 1, 1,\n"
+        (files.folder / "f.csv").write_text(text)
+        import_table(empty, files.vectors(vectors_of(2)), files.folder / "f.csv")
+        assert [(row[0], row[2], row[4]) for row in everything(empty)] == [
+            ("a", 0, datetime(2024, 5, 1, 10)),
+            ("a", 1, None),
+        ]
+
+    def test_times_may_be_texts_as_they_are_in_csv(self, empty, files):
+        table = files.table(plain(2, captured_at=["2024-05-01 10:00:30.5", None]))
+        import_table(empty, files.vectors(vectors_of(2)), table)
+        assert [row[4] for row in everything(empty)] == [datetime(2024, 5, 1, 10, 0, 30, 500_000), None]
+
+    def test_a_table_that_is_named_like_another_kind_is_called_what_it_is(self, empty, files):
+        v = files.vectors(vectors_of(2))
+        files.table(plain(2)).rename(files.folder / "f.csv")
+        with pytest.raises(ValueError, match=r"is a Parquet file; name it \.parquet"):
+            import_table(empty, v, files.folder / "f.csv")
+        (files.folder / "f.csv").write_bytes(b"PK\x03\x04...")
+        with pytest.raises(ValueError, match="a spreadsheet; save it as CSV"):
+            import_table(empty, v, files.folder / "f.csv")
+
     def test_a_packed_table_that_is_cut_off_is_told_so(self, empty, files):
         packed = gzip.compress(b"video_id,frame_index,seconds\na,0,0\n")
         (files.folder / "f.csv.gz").write_bytes(packed[:-9])
