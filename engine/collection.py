@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.embedding import Encoder
 from engine.errors import Busy, CorruptData, EncoderError, NotACollection, ReadOnly
-from engine.frames import statistics
+from engine.frames import TagChange, read_table, statistics
 from engine.layout import RoundRobin
 from engine.media import Clip
 from engine.reports import (
@@ -58,6 +58,7 @@ from engine.storage import (
     Settings,
     Snapshot,
     Unrendered,
+    UpdateReport,
     Writer,
     check_settings,
     check_workers,
@@ -610,6 +611,18 @@ class Collection:
         """Take a video out of every answer; see `Writer.delete`."""
         with self.writing() as writer:
             return writer.delete(video_id)
+
+    def update(self, frames: Path, *, tags: TagChange = "replace", progress: Progress = no_progress) -> UpdateReport:
+        """Change what is said of stored videos and frames, from a table of them; see `Writer.update`.
+
+        Parameters
+        ----------
+        frames : Parquet, Arrow or CSV file, see `read_table`: the column video_id, frame_index where rows are about frames, and any of
+            title, captured_at, shot, tags and about:NAME
+        """
+        table = read_table(frames, needed=("video_id",))
+        with self.writing() as writer:
+            return writer.update(table, tags, progress)
 
     def store(self, videos: Sequence[NewVideo], batches: Iterable[FrameBatch]) -> list[int]:
         """Store many videos at once; see `Writer.store`."""

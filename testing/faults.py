@@ -22,6 +22,7 @@ import numpy as np
 
 from engine.collection import Collection
 from engine.errors import StorageFull
+from engine.frames import FrameTable
 from engine.search import pipeline
 from engine.storage.catalog import Catalog, Change
 from engine.storage.limits import limited
@@ -156,6 +157,13 @@ class Model:
 
     def delete(self, video_id: str) -> Model:
         del self.videos[video_id], self.first[video_id]
+        self._known = None
+        return self
+
+    def tag(self, video_id: str, tags: tuple[str, ...]) -> Model:
+        """Give every frame of a video these tags, instead of its own."""
+        new, frames = self.videos[video_id]
+        self.videos[video_id] = new, replace(frames, tags=(tags,) * len(frames))
         self._known = None
         return self
 
@@ -309,6 +317,28 @@ def _store_many(collection: Collection) -> None:
     collection.store([new for new, _ in _MANY], [placed(i, frames) for i, (_, frames) in enumerate(_MANY)])
 
 
+def update_some(collection: Collection) -> None:
+    """Give two videos other tags, and one of them another title."""
+    table = FrameTable(
+        video_ids=("v1", "v11"),
+        titles=("New", ""),
+        video=np.array([0, 1], np.int32),
+        frame_index=np.zeros(2, np.int64),
+        seconds=np.zeros(2),
+        captured_at=None,
+        shot=None,
+        tag_names=("seen:yes",),
+        tag=np.zeros(2, np.int32),
+        tag_start=np.arange(3),
+        tag_given=np.ones(2, np.bool_),
+        facts=({}, {"author": "Lan"}),
+        columns=frozenset(("video_id", "title", "tags", "about:author")),
+        unknown=(),
+    )
+    with collection.writing() as writer:
+        writer.update(table)
+
+
 def merge_all(collection: Collection) -> None:
     """Merge all small segments."""
     with collection.writing() as held:
@@ -327,6 +357,7 @@ OPERATIONS = {
     "add": Operation(lambda c: c.add(*pictured(30, 12)), lambda m: m.add(pictured(30, 12))),
     "store of many": Operation(_store_many, lambda m: m.add(*_MANY)),
     "delete": Operation(lambda c: c.delete("v1"), lambda m: m.delete("v1")),
+    "update": Operation(update_some, lambda m: m.tag("v1", ("seen:yes",)).tag("v11", ("seen:yes",))),
     "compact": Operation(lambda c: c.compact()),
     "reshard": Operation(lambda c: c.reshard(n_shards=2)),
     "build": Operation(lambda c: c.build(n_cells=6, n_shards=4)),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import faiss
 import numpy as np
@@ -70,6 +72,36 @@ class Model:
                 before = getattr(self, name)
                 setattr(self, name, np.concatenate([before, np.asarray(values, before.dtype)]))
         self.videos |= {video.video_id: video for video in videos}
+
+    def update(
+        self,
+        name: str,
+        *,
+        title: str = "",
+        index: int | None = None,
+        at: datetime | None = None,
+        shot: int | None = None,
+        tags: frozenset[str] | None = None,
+        change: str = "replace",
+    ) -> None:
+        """Change what is said of a video, and of its frames with this index or of all; None and nothing leave a value."""
+        mine = np.flatnonzero((self.video == name) & (True if index is None else self.frame_index == index))
+        if title:
+            self.videos[name] = replace(self.videos[name], title=title)
+        for i in mine.tolist():
+            if at is not None:
+                since = np.rint(self.seconds[i] * 1e6).astype("timedelta64[us]")
+                self.captured[i] = np.datetime64(at, "us") + (since if index is None else np.timedelta64(0, "us"))
+            if shot is not None:
+                self.shot[i] = shot
+            if tags is not None:
+                before = self.tags[i]
+                self.tags[i] = {"replace": tags, "add": before | tags, "remove": before - tags}[change]
+        if at is not None and len(mine):
+            start = np.datetime64(at, "us")
+            if index is not None:
+                start = (start - np.rint(self.seconds[mine] * 1e6).astype("timedelta64[us]")).min()
+            self.videos[name] = replace(self.videos[name], captured_at=start.item())
 
     def delete(self, name: str) -> int:
         """Forget a video; returns how many frames that were."""

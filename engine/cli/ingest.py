@@ -84,13 +84,21 @@ _settings_options = gathered(
 
 
 @click.command("import")
-@click.option("--vectors", required=True, type=PATH, metavar="V.npy", help="A row of floats per frame.")
+@click.option(
+    "--vectors",
+    required=True,
+    multiple=True,
+    type=PATH,
+    metavar="V.npy",
+    help="A row of floats per frame. Parts: give it several times, or a folder.",
+)
 @click.option(
     "--frames",
     required=True,
+    multiple=True,
     type=PATH,
     metavar="F.parquet",
-    help="Parquet, Arrow or CSV, row by row: video_id, frame_index, seconds; optional captured_at, shot, tags, title.",
+    help="Parquet, Arrow or CSV, row by row: video_id, frame_index, seconds; optional captured_at, shot, tags, title. Parts as above.",
 )
 @into_options
 @_settings_options
@@ -98,8 +106,8 @@ _settings_options = gathered(
 @queries_option
 @json_option
 def import_command(
-    vectors: Path,
-    frames: Path,
+    vectors: tuple[Path, ...],
+    frames: tuple[Path, ...],
     into: Path,
     no_build: bool,
     settings: dict[str, Any],

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from engine import __version__
-from engine.cli import app, ingest, lab, maintain, search, trust
+from engine.cli import app, ingest, lab, maintain, search, trust, update
 from engine.cli.output import say, use_any_encoding
 from engine.errors import EngineError
 from engine.system import (
@@ -48,6 +48,7 @@ class _Group(click.Group):
         maintain.build_command,
         maintain.reshard_command,
         maintain.compact_command,
+        update.update_command,
         maintain.delete_command,
         maintain.export_command,
         maintain.stats_command,

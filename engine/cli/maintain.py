@@ -105,16 +105,17 @@ def export_command(collection: Path, vectors: Path, frames: Path, as_json: bool)
 
 @click.command("stats")
 @collection_argument
+@click.option("--videos", is_flag=True, help="List the videos as well: id, frames, start of the recording, title.")
 @json_option
-def stats_command(collection: Path, as_json: bool) -> int:
+def stats_command(collection: Path, videos: bool, as_json: bool) -> int:
     """What is in a collection, shard by shard."""
     from engine.collection import Collection
     from engine.system import readable_bytes
 
     with Collection.open(collection) as opened:
-        stats = opened.stats()
+        stats, infos = opened.stats(), opened.videos() if videos else []
     if as_json:
-        print_json(asdict(stats))
+        print_json(asdict(stats) | ({"videos": [asdict(info) for info in infos]} if videos else {}))
         return 0
     say(
         f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {readable_bytes(stats.nbytes)}"
@@ -130,6 +131,9 @@ def stats_command(collection: Path, as_json: bool) -> int:
         say(
             f"  {shard.name}: {shard.n_frames:,} frames, {len(shard.videos)} videos, {readable_bytes(shard.nbytes)}{recorded}; {shard.summary}"
         )
+    for info in infos:
+        recorded = "" if info.captured_at is None else f", {info.captured_at:%Y-%m-%d %H:%M}"
+        say(f"  {info.video_id}: {info.n_frames:,} frames{recorded}{f', {info.title}' * (info.title != info.video_id)}")
     say(f"Tags: {', '.join(f'{tag} {count:,}' for tag, count in stats.tags.items()) or 'none'}", *stats.notes)
     return 0
 

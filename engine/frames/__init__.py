@@ -5,6 +5,7 @@ from engine.frames.columns import (
     NO_TIME,
     FrameColumns,
     TableWriter,
+    TagChange,
     Tags,
     concat_columns,
     map_bytes,
@@ -15,21 +16,24 @@ from engine.frames.columns import (
 )
 from engine.frames.filters import EXCLUSIVE_KINDS, CompiledFilter, both_filters, known_part, split_filter
 from engine.frames.statistics import FIRST_TIME, HOUR, LAST_TIME
-from engine.frames.user_tables import FrameTable, check_table_name, read_table
+from engine.frames.user_tables import EXPORTED, NEEDED, TABLES, FrameTable, read_table, table_ending
 
 __all__ = [
     "EXCLUSIVE_KINDS",
+    "EXPORTED",
     "FIRST_TIME",
     "HOUR",
     "LAST_TIME",
+    "NEEDED",
     "NO_TIME",
+    "TABLES",
     "CompiledFilter",
     "FrameColumns",
     "FrameTable",
     "TableWriter",
+    "TagChange",
     "Tags",
     "both_filters",
-    "check_table_name",
     "concat_columns",
     "known_part",
     "map_bytes",
@@ -39,5 +43,6 @@ __all__ = [
     "read_table",
     "split_filter",
     "statistics",
+    "table_ending",
     "write_columns",
 ]

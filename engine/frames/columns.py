@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 
 from engine.errors import CorruptData
 from engine.frames.arrow_format import Malformed, locate_columns
-from engine.frames.user_tables import BETWEEN_TAGS as _BETWEEN_TAGS
+from engine.frames.tag_texts import tags_as_text
 from engine.frames.user_tables import NO_TIME as NO_TIME
 from engine.frames.user_tables import read_table as read_table
 from engine.system import FORMULA_START, MAX_TAG, MAX_TAGS, RESTORE, shortages
 
+TagChange = Literal["replace", "add", "remove"]
+"""What given tags are to those that a frame has: instead of them, besides them, or taken off."""
 _TAG = "tag:"
 _BLOCK = 1 << 22
 """Tag bits looked at in one step, so that memory stays small however many tags there are."""
@@ -76,6 +78,52 @@ class Tags:
             for number, place in zip(tag.tolist(), frame.tolist(), strict=True):
                 tags[place].append(self.names[number])
         return [tuple(number) for number in tags]
+
+    def n_per_frame(self) -> NDArray[np.int64]:
+        """(n,) how many tags each frame carries."""
+        n = np.zeros(self.n, np.int64)
+        for _, frame in self._carried(np.arange(self.n)):
+            n += np.bincount(frame, minlength=self.n)
+        return n
+
+    def changed(
+        self,
+        rows: NDArray[np.intp],
+        names: Sequence[str],
+        tag: NDArray[np.integer],
+        place: NDArray[np.integer],
+        change: TagChange,
+    ) -> tuple[Tags, NDArray[np.bool_]]:
+        """The tags with those of some frames changed, and (n,) the frames that carry others than before.
+
+        Parameters
+        ----------
+        rows : frames that are changed, each once
+        names, tag, place : tags by name; numbers of these, and for each the place among `rows` of a frame that it is given to
+        change : what the given tags are to those there are
+        """
+        used, tag = np.unique(tag, return_inverse=True)
+        given = [names[number] for number in used.tolist()]
+        every = tuple(sorted({*self.names, *given}))
+        at = {name: i for i, name in enumerate(every)}
+        inside = np.packbits(
+            np.ones(self.n, np.bool_), bitorder="little"
+        )  # Bits behind the last frame may hold anything.
+        before = np.zeros((len(every), (self.n + 7) // 8), np.uint8)
+        before[np.fromiter((at[name] for name in self.names), np.int64, len(self.names))] = self.bits & inside
+        bits = _packed(np.array([at[name] for name in given], np.int64)[tag], rows[place], len(every), self.n)
+        if change == "add":
+            after = before | bits
+        elif change == "remove":
+            after = before & ~bits
+        else:
+            mask = np.zeros(self.n, np.bool_)
+            mask[rows] = True
+            after = (before & ~np.packbits(mask, bitorder="little")) | bits
+        differ = np.bitwise_or.reduce(before ^ after, axis=0)
+        kept = np.asarray(after.any(axis=1))
+        names = tuple(name for name, keep in zip(every, kept.tolist(), strict=True) if keep)
+        return Tags(names, after[kept], self.n), np.unpackbits(differ, count=self.n, bitorder="little").view(np.bool_)
 
     def take(self, rows: NDArray[np.intp]) -> Tags:
         """The tags of some frames, in the order of `rows`; tags that no longer occur are dropped."""
@@ -263,7 +311,8 @@ def _one_line(error: Exception) -> str:
 class TableWriter:
     """Writes a table of frames part by part, in the format that its name stands for.
 
-    In CSV a text that a spreadsheet would work out as a formula gets an apostrophe before it, which `read_table` takes off.
+    In CSV a text that a spreadsheet would work out as a formula gets an apostrophe before it, which `read_table` takes off; for
+    tags see `tags_as_text`.
     """
 
     _SCHEMA = pa.schema(
@@ -280,7 +329,7 @@ class TableWriter:
     )
 
     def __init__(self, file: BinaryIO, suffix: str) -> None:
-        """Take an open file and one of `TABLES`."""
+        """Take an open file and one of `EXPORTED`."""
         self._joined = suffix.lower() == ".csv"
         self._schema = self._SCHEMA
         if self._joined:
@@ -315,7 +364,7 @@ class TableWriter:
             **{name: getattr(columns, name) for name in ("frame_id", "frame_index", "seconds", "shot")},
             "video_id": video_ids,
             "captured_at": columns.captured_at.view("datetime64[us]"),
-            "tags": [_BETWEEN_TAGS.join(array) for array in tags] if self._joined else tags,
+            "tags": [tags_as_text(of_frame) for of_frame in tags] if self._joined else tags,
             "title": titles,
         }
         arrays = [pa.array(values[field.name], field.type) for field in self._schema]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import re
 import struct
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,7 +18,11 @@ import pyarrow as pa
 from engine.system import FORMULA_START, bounds
 
 TEXTS = ("video_id", "tags", "title")
-"""Columns of texts, which are read as a list of different ones."""
+"""Columns of texts, which are read as a list of different ones; so are those that begin with `FACT`."""
+FACT = "about:"
+"""How columns begin that say something else of a video, such as `about:author`."""
+CSV_ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+"""Endings of tables that are lines of text."""
 
 
 class ExpectColumns(Protocol):
@@ -45,7 +53,7 @@ def parquet_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:
         bounds.check_count(f"parts in {path.name}", meta.num_row_groups, bounds.MAX_TABLE_PARTS)
         places = [schema.column(i).path for i in range(meta.num_columns)]
         leaves = [i for i, place in enumerate(places) if place.partition(".")[0] in look.known]
-        texts = [places[i] for i in leaves if places[i].partition(".")[0] in TEXTS]
+        texts = [places[i] for i in leaves if _holds_text(places[i].partition(".")[0])]
         steps, total = [], 0
         for i in range(meta.num_row_groups):
             group = meta.row_group(i)
@@ -61,24 +69,88 @@ def parquet_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:
                 yield pa.Table.from_batches([batch])
 
 
+def _holds_text(name: str) -> bool:
+    return name in TEXTS or name.startswith(FACT)
+
+
 def csv_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:
+    with _unpacked(path) as plain:
+        table = _read_csv(path, plain, look)
+    for batch in table.to_batches(max_chunksize=_PART) or [pa.RecordBatch.from_pylist([], table.schema)]:
+        yield _with_formulas(pa.Table.from_batches([batch]))
+
+
+def _read_csv(path: Path, plain: Path, look: ExpectColumns) -> Any:
+    """The columns of a CSV that are known, with texts as lists of different ones."""
     import pyarrow.csv as pc
 
-    names, lines, quoted = _csv_lines(path)
+    written, lines, quoted, delimiter = _csv_lines(plain, path)
+    names = [name.strip() for name in written]
+    stripped = names != written
     at_most = bool(look.beside and lines < look.beside[1])
     # A text in quotes may hold ends of lines, so that there may be fewer rows than lines and not more.
     look.expect(lines if at_most or not quoted else None, names)
     text = pa.dictionary(pa.int32(), pa.string())
     convert = pc.ConvertOptions(
-        column_types=dict.fromkeys(TEXTS, text),
+        column_types={name: text for name in look.known if _holds_text(name)},
         include_columns=look.known,
         null_values=[""],
         strings_can_be_null=True,
+        decimal_point="," if delimiter != "," and _has_decimal_commas(plain, delimiter) else ".",
     )
-    table = pc.read_csv(path, convert_options=convert, read_options=pc.ReadOptions(block_size=_CSV_BLOCK))
+    reading, parsing = pc.ReadOptions(block_size=_CSV_BLOCK), pc.ParseOptions(delimiter=delimiter)
+    if stripped:  # The names in the file have blanks around them.
+        reading.column_names, reading.skip_rows = names, 1
+    with pa.OSFile(str(plain)) as file:
+        table = pc.read_csv(file, convert_options=convert, read_options=reading, parse_options=parsing)
     look.expect(len(table), names)
-    for batch in table.to_batches(max_chunksize=_PART) or [pa.RecordBatch.from_pylist([], table.schema)]:
-        yield _with_formulas(pa.Table.from_batches([batch]))
+    return table
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """A file of text that may be packed by gzip, whatever it is called; what it unpacks to is bounded, and goes at the end."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError(f"{path} is text in UTF-16; save it as CSV in UTF-8.")
+    if not start.startswith(b"\x1f\x8b"):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="framesearch-") as plain:
+        with gzip.open(path) as packed:
+            n = 0
+            while block := packed.read(_CSV_BLOCK):
+                n += len(block)
+                bounds.check_nbytes(f"the table in {path.name}, unpacked,", n, bounds.MAX_TABLE_NBYTES)
+                plain.write(block)
+        plain.flush()
+        yield Path(plain.name)
+
+
+_DELIMITERS = (",", "\t", ";", "|")
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_LOOKED_AT = 20
+"""Lines in which numbers with a decimal comma are looked for."""
+
+
+def _delimiter(first: str) -> str:
+    """What stands between the names in the first line: whatever makes the most of them known."""
+    known = ("video_id", "frame_index", "seconds", "captured_at", "shot", "tags", "title")
+
+    def n_known(delimiter: str) -> int:
+        return sum(name.strip() in known for name in next(csv.reader([first], delimiter=delimiter), []))
+
+    return max(_DELIMITERS, key=n_known)
+
+
+def _has_decimal_commas(path: Path, delimiter: str) -> bool:
+    """Whether a number among the first seconds of a table is written like 0,5."""
+    with path.open("rb") as file:
+        lines = [file.readline(bounds.MAX_LINE_NBYTES).decode("utf-8-sig", "replace") for _ in range(_LOOKED_AT)]
+    names, *rows = csv.reader(filter(str.strip, lines), delimiter=delimiter)
+    at = names.index("seconds") if "seconds" in names else len(names)
+    return any(_DECIMAL_COMMA.fullmatch(row[at].strip()) for row in rows if len(row) > at)
 
 
 def _with_formulas(table: Any) -> Any:
@@ -87,7 +159,7 @@ def _with_formulas(table: Any) -> Any:
 
     for at, name in enumerate(table.column_names):
         column = table.column(at)
-        if name in TEXTS and pa.types.is_dictionary(column.type):
+        if _holds_text(name) and pa.types.is_dictionary(column.type):
             column = column.combine_chunks()
             column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
             texts = pc.replace_substring_regex(column.dictionary, f"^'({FORMULA_START})", r"\1", max_replacements=1)
@@ -98,9 +170,9 @@ def _with_formulas(table: Any) -> Any:
 _CSV_BLOCK = bounds.MAX_LINE_NBYTES
 
 
-def _csv_lines(path: Path) -> tuple[list[str], int, bool]:
-    """The names in the first line, how many lines follow that are not empty, and whether there are quotes."""
-    bounds.check_nbytes(f"the table {path.name}", path.stat().st_size, bounds.MAX_TABLE_NBYTES)
+def _csv_lines(path: Path, called: Path) -> tuple[list[str], int, bool, str]:
+    """The names in the first line, how many lines follow that are not empty, whether there are quotes, and the delimiter."""
+    bounds.check_nbytes(f"the table {called.name}", path.stat().st_size, bounds.MAX_TABLE_NBYTES)
     lines = length = 0
     inside = quoted = False
     with path.open("rb") as file:
@@ -115,7 +187,7 @@ def _csv_lines(path: Path) -> tuple[list[str], int, bool]:
             longest = int(np.diff(ends, prepend=-length - 1).max()) - 1 if len(ends) else length + len(chunk)
             if longest > bounds.MAX_LINE_NBYTES or len(first) > bounds.MAX_LINE_NBYTES:
                 raise bounds.TooLarge(
-                    f"{path.name} has a line of more than {bounds.MAX_LINE_NBYTES:,} bytes; a table of frames has a short line for each."
+                    f"{called.name} has a line of more than {bounds.MAX_LINE_NBYTES:,} bytes; a table of frames has a short line for each."
                 )
             if not chunk:
                 break
@@ -127,8 +199,10 @@ def _csv_lines(path: Path) -> tuple[list[str], int, bool]:
                 inside, length = bool(ends[-1] < len(values) - 1), len(values) - 1 - int(ends[-1])
             else:
                 inside, length = True, length + len(values)
-    names = next(csv.reader([first.decode("utf-8-sig")]), [])
-    return names, lines + inside, quoted or b'"' in first
+    text = first.decode("utf-8-sig")
+    delimiter = _delimiter(text)
+    names = next(csv.reader([text], delimiter=delimiter), [])
+    return names, lines + inside, quoted or b'"' in first, delimiter
 
 
 def arrow_parts(path: Path, look: ExpectColumns) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.collection import Collection
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
+from engine.importers.parts import Paths, vector_files
 from engine.importers.report import ImportReport
 from engine.importers.vectors import import_table
 from engine.importers.videos import ingest
@@ -63,8 +64,8 @@ def from_videos(
 
 def from_table(
     into: Path,
-    vectors: Path,
-    frames: Path,
+    vectors: Paths,
+    frames: Paths,
     asked: RequestedSettings,
     *,
     queries: NDArray[np.floating] | None = None,
@@ -77,7 +78,7 @@ def from_table(
     ----------
     queries : (m, dim) that the router is fitted on
     """
-    with open_or_create(into, asked, lambda: int(open_vectors(vectors).shape[1])) as collection:
+    with open_or_create(into, asked, lambda: int(open_vectors(vector_files(vectors)[0]).shape[1])) as collection:
         if queries is not None:
             collection.use_queries(queries)
         return import_table(collection, vectors, frames, build=build, progress=progress)

@@ -90,6 +90,11 @@ class Triage:
         """Note that a video is not stored, and why."""
         self._refused.append((name, why))
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Videos that were in already, until now."""
+        return tuple(self._skipped)
+
     def add(self, videos: Sequence[NewVideo], n_frames: int) -> None:
         """Note that these videos have been stored with so many frames together."""
         self._added.extend(video.video_id for video in videos)

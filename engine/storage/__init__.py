@@ -27,6 +27,7 @@ from engine.storage.settings import check_settings, check_workers
 from engine.storage.snapshot import Snapshot
 from engine.storage.snapshot_routing import CellMap, Routing
 from engine.storage.thumbnails import middle_thumbnail
+from engine.storage.update import UpdateReport
 from engine.storage.verify import verify_snapshot
 from engine.storage.views import SegmentView, ShardView
 from engine.storage.writer import Writer, duplicate_reason
@@ -54,6 +55,7 @@ __all__ = [
     "Snapshot",
     "TagBounds",
     "Unrendered",
+    "UpdateReport",
     "VideoRow",
     "Writer",
     "check_settings",

@@ -351,6 +351,28 @@ class Change:
         self._execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", values)
         self.advance("video", row.number + 1)
 
+    def change_videos(self, rows: Sequence[VideoRow]) -> None:
+        """Set the titles, recording times and facts of videos that are listed.
+
+        A video has one row, whatever generations list it, so that older ones that are still read say the same; their checksums
+        are taken anew, of those that were right.
+        """
+        if not rows:
+            return
+        heads = self._execute("SELECT generation, settings, layout_id, cells_id, router_id, manifest FROM generations")
+        sound = [head[:5] for head in heads.fetchall() if self._checksum(*head[:5]) == head[5]]
+        for row in rows:
+            captured_at = None if row.captured_at is None else row.captured_at.isoformat()
+            values = (row.title, captured_at, json.dumps(dict(row.about)), row.number)
+            self._execute("UPDATE videos SET title = ?, captured_at = ?, about = ? WHERE number = ?", values)
+        for head in sound:
+            self._execute("UPDATE generations SET manifest = ? WHERE generation = ?", (self._checksum(*head), head[0]))
+
+    def _checksum(self, *head: Any) -> str:
+        """The checksum of a generation as it is listed now, by its number, settings, layout, cells and router."""
+        self._guard.begin()
+        return generation_checksum(list_generation(self._guard.reader(), schema.CATALOG_COLUMNS, *head))
+
     def end_video(self, number: int) -> None:
         self._execute("UPDATE videos SET died = ? WHERE number = ? AND died IS NULL", (self.generation, number))
 
@@ -382,7 +404,7 @@ class Change:
         generation = self.generation
         text = json.dumps(asdict(settings))
         head = (generation, text, layout_id, cells_id, router_id)
-        checksum = generation_checksum(list_generation(self._guard.reader(), schema.CATALOG_COLUMNS, *head))
+        checksum = self._checksum(*head)
         values = (*head, what, at.isoformat(timespec="seconds"), checksum)
         self._execute("INSERT INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
         # Said a second time, so that a catalog that has lost its newest generation does not pass for the one before.

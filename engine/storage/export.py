@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.frames import TableWriter, check_table_name
+from engine.frames import EXPORTED, TableWriter, table_ending
 from engine.storage.gather import GATHER_STEP, Gathered
 from engine.storage.snapshot import Snapshot
 from engine.system import storage_errors, sync_folder, synced, write_header
@@ -32,7 +32,7 @@ def export_frames(snapshot: Snapshot, vectors: Path, frames: Path) -> int:
     StorageFull
         If there is no room; neither file appears.
     """
-    check_table_name(frames)
+    table_ending(frames, EXPORTED)
     if vectors.suffix != ".npy":
         raise ValueError(f"{vectors} is not named like an array; give a file that ends in .npy.")
     for path in (vectors, frames):

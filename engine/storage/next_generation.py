@@ -1,6 +1,6 @@
 """The next generation of a collection in the making: files are written and synced first, then one transaction lists them.
 
-Nothing is edited in place. A crash before the transaction leaves files that no generation lists; the next writer removes them.
+No file is edited in place. A crash before the transaction leaves files that no generation lists; the next writer removes them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class NextGeneration:
 
         Parameters
         ----------
-        what : is kept with the generation: add, delete, build, reshard, compact, merge, refit
+        what : is kept with the generation: add, update, delete, build, reshard, compact, merge, refit
         """
         with self._catalog.transaction() as change:
             yield change

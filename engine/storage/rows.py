@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import MAXYEAR, MINYEAR
 from typing import Any, TypeVar
 
@@ -26,15 +26,21 @@ def check_video(video: NewVideo) -> None:
     """Raise `ValueError` if a value of a new video cannot be kept: too long, not text, or not a number that can be."""
     name = bounds.excerpt(video.video_id)
     bounds.check_id(video.video_id)
-    bounds.check_text(f"the title of {name}", video.title, bounds.MAX_TITLE)
+    check_video_texts(video.video_id, video.title, video.about)
     for what, place in (("path of the video file", video.source), ("folder of pictures", video.pictures)):
         bounds.check_path(f"the {what} of {name}", place)
     bounds.check_text(f"the fingerprint of {name}", video.fingerprint, bounds.MAX_TITLE)
     for what, value in (("length", video.duration), ("frame rate", video.fps)):
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"The {what} of {name} is negative or not a number; leave it 0 where it is not known.")
-    bounds.check_count(f"facts about {name}", len(video.about), bounds.MAX_FACTS)
-    for key, text in video.about.items():
+
+
+def check_video_texts(video_id: str, title: str, about: Mapping[str, str]) -> None:
+    """Raise `ValueError` if the title of a video, or what else is said of it, cannot be kept."""
+    name = bounds.excerpt(video_id)
+    bounds.check_text(f"the title of {name}", title, bounds.MAX_TITLE)
+    bounds.check_count(f"facts about {name}", len(about), bounds.MAX_FACTS)
+    for key, text in about.items():
         bounds.check_text(f"a fact about {name}", f"{key}{text}", bounds.MAX_TITLE)
 
 
@@ -193,7 +199,7 @@ def columns_of(
     seconds = np.asarray(frames.seconds, np.float64)
     if frames.captured_at is not None:
         times = np.asarray(frames.captured_at)
-        _check_years(times if times.dtype.kind == "M" else times.astype("datetime64[us]"))
+        check_years(times if times.dtype.kind == "M" else times.astype("datetime64[us]"))
         captured = times.astype("datetime64[us]").view(np.int64)
     else:
         starts = [
@@ -201,7 +207,7 @@ def columns_of(
         ]
         start = np.array(starts, np.int64)[place]
         captured = np.where(start == NO_TIME, NO_TIME, start + np.rint(seconds * 1e6).astype(np.int64))
-        _check_years(captured.view("datetime64[us]"))
+        check_years(captured.view("datetime64[us]"))
     return FrameColumns(
         frame_id=np.arange(first_id, first_id + n, dtype=np.int64),
         video=numbers[place],
@@ -223,7 +229,8 @@ def _whole(name: str, values: NDArray[Any], kind: type[IntegerT]) -> NDArray[Int
     return given.astype(kind)
 
 
-def _check_years(times: NDArray[np.datetime64]) -> None:
+def check_years(times: NDArray[np.datetime64]) -> None:
+    """Raise `ValueError` for a recording time in a year that no calendar date has."""
     # By the year, which no unit is too fine or too coarse for.
     years = times[~np.isnat(times)].astype("datetime64[Y]").astype(np.int64) + 1970
     if len(years) and (years.min() < MINYEAR or years.max() > MAXYEAR):

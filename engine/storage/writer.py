@@ -1,4 +1,4 @@
-"""The one writer of a collection: store videos, delete videos. Each is one commit."""
+"""The one writer of a collection: store videos, update them, delete them. Each is one commit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CollectionError, DuplicateVideo, NotFound, ResourceExhausted
-from engine.frames import FrameColumns
+from engine.frames import FrameColumns, FrameTable, TagChange
 from engine.layout import make_placement
 from engine.storage.catalog import Catalog
 from engine.storage.generations import Generations
@@ -21,12 +21,13 @@ from engine.storage.next_generation import NextGeneration, vectors_of
 from engine.storage.rows import Fingerprint, prepare_rows
 from engine.storage.snapshot import Snapshot
 from engine.storage.staging import Staging
-from engine.system import Trust, excerpt, storage_errors
+from engine.storage.update import Update, UpdateReport
+from engine.system import Progress, Trust, excerpt, no_progress, storage_errors
 from engine.types import FrameBatch, NewVideo
 
 
 class Writer:
-    """Stores and deletes videos; there is one at a time, which holds the writer's lock."""
+    """Stores, updates and deletes videos; there is one at a time, which holds the writer's lock."""
 
     def __init__(self, path: Path, catalog: Catalog, generations: Generations, trust: Trust) -> None:
         """Take the collection's folder and parts.
@@ -143,6 +144,46 @@ class Writer:
                     n_deleted += stop - start
             change.end_video(number)
         return n_deleted
+
+    def update(self, table: FrameTable, tags: TagChange = "replace", progress: Progress = no_progress) -> UpdateReport:
+        """Change titles, facts, recording times, shots and tags of stored videos: all at once or, if anything fails, nothing.
+
+        Where the table has no value, the stored one stays. Videos and frames that are not stored are passed over and reported.
+
+        Parameters
+        ----------
+        table, tags : see `Update`
+
+        Raises
+        ------
+        ValueError
+            If there is nothing to change, two rows disagree, or a value cannot be kept.
+        """
+        snapshot = self._generations.newest()
+        update = Update(snapshot, table, tags)
+        new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+        with storage_errors("the update"):
+            replaced, rows = update.write(new, progress)
+            if replaced or rows:
+                with new.commit("update") as change:
+                    for view in replaced:
+                        change.end_segment(view.segment.row.segment_id)
+                    change.change_videos(rows)
+        # It is in, whatever hinders the tidying up; the next writer sweeps anyway.
+        with suppress(ResourceExhausted, CollectionError):
+            self.maintenance.sweep()
+        progress("done", 1.0, 1.0)
+        return update.report()
+
+    def differing(self, table: FrameTable) -> list[str]:
+        """Ids of the stored videos that an update by this table would change; see `update`.
+
+        Raises
+        ------
+        ValueError
+            As `update`.
+        """
+        return Update(self._generations.newest(), table).changed_videos()
 
     def _write_placed(
         self, new: NextGeneration, snapshot: Snapshot, columns: FrameColumns, vectors: NDArray[np.floating]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -83,12 +84,68 @@ def load_npy(
     """
     try:
         with shortages(f"reading {path.name}"):
-            return np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+            loaded = np.load(source, mmap_mode=mmap_mode, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        loaded.close()  # A ZIP file, whatever is in it.
     except EngineError:
         raise
     except Exception as error:  # NumPy parses the header as Python: a changed byte may even raise a TokenError.
         # What it says may quote the file, which need not be an array at all.
-        raise ValueError(f"{path} cannot be read as {what}; save it anew, as `np.save(path, array)` does.") from error
+        raise ValueError(f"{path} cannot be read as {what}: {_why_no_array(path)}.") from error
+    raise ValueError(f"{path} cannot be read as {what}: {_why_no_array(path)}.")
+
+
+_SAVE = "save an array, as `np.save(path, array)` does"
+_BEGINNINGS = (
+    (b"PAR1", f"it is a Parquet file; {_SAVE}"),
+    (b"ARROW1", f"it is an Arrow file; {_SAVE}"),
+    (b"\x89HDF", f"it is an HDF5 file; {_SAVE}"),
+    (b"\x1f\x8b", "it is packed by gzip; unpack it first"),
+    (b"\x80\x02\x8a\x0al\xfc", "it is a file of an old PyTorch; save `tensor.float().cpu().numpy()` by `np.save`"),
+    (b"\x80", f"it is a pickle, which may run code and is never opened; {_SAVE}"),
+)
+"""How other files begin, and what to do."""
+
+
+def _why_no_array(path: Path) -> str:
+    """Why a file is no array, in a clause, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            start, nbytes = file.read(64), path.stat().st_size
+    except OSError as error:
+        return f"{error.strerror or 'it cannot be opened'}; look at its path and its rights"
+    if not nbytes:
+        return f"it is empty; {_SAVE}"
+    if start.startswith(b"\x93NUMPY"):
+        if b"|O" in start:
+            return f"it holds Python objects, which may run code and are never opened; {_SAVE}"
+        try:
+            _, needed = npy_header(path)
+        except ValueError:
+            return f"its first line is not one that NumPy writes, or names a type that it does not hold; {_SAVE}"
+        if nbytes < needed:
+            return f"it is cut off, with {nbytes:,} bytes of {needed:,}; copy or save it anew"
+        return f"it holds another type or shape than an array of numbers has; {_SAVE}"
+    if start.startswith(b"PK"):
+        return _what_archive(path)
+    if int.from_bytes(start[:8], "little") < nbytes and start[8:9] == b"{":
+        return f"it is a safetensors file; {_SAVE}"
+    return next((what for begin, what in _BEGINNINGS if start.startswith(begin)), f"it is no .npy file; {_SAVE}")
+
+
+def _what_archive(path: Path) -> str:
+    """What a ZIP file is that stands where an array should, and what to do, in a clause."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return f"it is a ZIP file that is not whole; {_SAVE}"
+    if any(name.endswith("data.pkl") for name in names):
+        return "it is a file of PyTorch (.pt); save `tensor.float().cpu().numpy()` by `np.save`"
+    if names and all(name.endswith(".npy") for name in names):
+        return f"it is an .npz file, which holds several arrays under names; save one of them, as `np.save(path, arrays[{names[0][:-4][:40]!a}])` does"
+    return "it is a ZIP file; unpack it first, and give one .npy file in it"
 
 
 def npy_header(path: Path) -> tuple[tuple[int, ...], int]:
@@ -109,6 +166,28 @@ def npy_header(path: Path) -> tuple[tuple[int, ...], int]:
         raise ValueError("it does not begin like an array") from error
 
 
+def _advice_on_shape(shape: tuple[int, ...]) -> str:
+    """How an array of another shape becomes rows of numbers."""
+    long = [n for n in shape if n != 1]
+    if len(shape) > 2 and len(long) <= 2 and 0 not in shape:
+        return f"save it without the dimensions of length 1, as `np.save(path, vectors.reshape({shape[0]}, {math.prod(shape[1:])}))` does"
+    if len(shape) > 2:
+        return "give one row of numbers per frame, for example the mean over tokens or patches"
+    return "give one row of numbers per frame, and so two dimensions"
+
+
+def _advice_on_type(dtype: np.dtype[Any]) -> str:
+    """How numbers of another type become floating-point numbers."""
+    if dtype.kind == "V" and dtype.names is None and dtype.itemsize == 2:
+        return (
+            "this is how bfloat16 is saved, which .npy files have no name for: save `tensor.float().cpu().numpy()`, or make "
+            "float32 of the file by `(np.load(path).view('u2').astype('u4') << 16).view('f4')`"
+        )
+    if dtype.kind in "iub":
+        return "give float16, float32 or float64, as `vectors.astype('float32')` makes them, scaled back if they were quantised"
+    return "give float16, float32 or float64"
+
+
 def open_vectors(path: Path) -> NDArray[np.floating]:
     """Map a user's file of vectors (n, dim), without reading it.
 
@@ -119,14 +198,10 @@ def open_vectors(path: Path) -> NDArray[np.floating]:
     """
     check_is_file(path)
     mapped: NDArray[np.floating] = load_npy(path, path, mmap_mode="r")
-    if not isinstance(mapped, np.memmap):
-        raise ValueError(f"{path} holds several arrays; give one .npy file.")
     if mapped.ndim != 2 or not mapped.shape[1]:
-        raise ValueError(f"{path} holds an array of shape {mapped.shape}; give one row of numbers per frame.")
+        raise ValueError(f"{path} holds an array of shape {mapped.shape}; {_advice_on_shape(mapped.shape)}.")
     if mapped.dtype.kind != "f" or mapped.dtype.itemsize > 8:
-        raise ValueError(
-            f"{path} holds numbers of type {mapped.dtype}; give float16, float32 or float64, as `vectors.astype('float16')` makes them."
-        )
+        raise ValueError(f"{path} holds numbers of type {mapped.dtype}; {_advice_on_type(mapped.dtype)}.")
     bounds.check_count(f"numbers in a row of {path.name}", mapped.shape[1], bounds.MAX_DIM)
     bounds.check_count(f"rows in {path.name}", len(mapped), bounds.MAX_ROWS)
     if not mapped.flags.c_contiguous:

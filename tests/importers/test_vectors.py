@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import pickle
+import unicodedata
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -141,6 +144,69 @@ class TestImport:
             ("NA", 7, None, ("x:1",)),
         ]
 
+    @pytest.mark.parametrize("name", ["f.csv.gz", "f.tsv", "f.csv"])
+    def test_lines_of_text_may_be_packed_and_have_other_delimiters(self, empty, files, name):
+        text = "video_id;frame_index;seconds;shot;tags\na;0;0;1,0;x:1\nb;7,0;0,5;;\n"
+        if name != "f.csv":
+            text = text.replace(",", ".").replace(";", "\t")
+        content = text.encode()
+        (files.folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        import_table(empty, files.vectors(vectors_of(2)), files.folder / name)
+        assert [(*row[:4], *row[5:]) for row in everything(empty)] == [
+            ("a", "a", 0, 0.0, 1, ("x:1",)),
+            ("b", "b", 7, 0.5, -1, ()),
+        ]
+
+    def test_blanks_around_names_of_columns_and_ids_are_taken_off(self, empty, files):
+        text = "video_id , frame_index, seconds, captured_at\n a, 0, 0,2024-05-01 10:00\na , 1, 1,\n"
+        (files.folder / "f.csv").write_text(text)
+        import_table(empty, files.vectors(vectors_of(2)), files.folder / "f.csv")
+        assert [(row[0], row[2], row[4]) for row in everything(empty)] == [
+            ("a", 0, datetime(2024, 5, 1, 10)),
+            ("a", 1, None),
+        ]
+
+    def test_times_may_be_texts_as_they_are_in_csv(self, empty, files):
+        table = files.table(plain(2, captured_at=["2024-05-01 10:00:30.5", None]))
+        import_table(empty, files.vectors(vectors_of(2)), table)
+        assert [row[4] for row in everything(empty)] == [datetime(2024, 5, 1, 10, 0, 30, 500_000), None]
+
+    def test_a_table_that_is_named_like_another_kind_is_called_what_it_is(self, empty, files):
+        v = files.vectors(vectors_of(2))
+        files.table(plain(2)).rename(files.folder / "f.csv")
+        with pytest.raises(ValueError, match=r"is a Parquet file; name it \.parquet"):
+            import_table(empty, v, files.folder / "f.csv")
+        (files.folder / "f.csv").write_bytes(b"PK\x03\x04...")
+        with pytest.raises(ValueError, match="a spreadsheet; save it as CSV"):
+            import_table(empty, v, files.folder / "f.csv")
+
+    def test_a_packed_table_that_is_cut_off_is_told_so(self, empty, files):
+        packed = gzip.compress(b"video_id,frame_index,seconds\na,0,0\n")
+        (files.folder / "f.csv.gz").write_bytes(packed[:-9])
+        with pytest.raises(ValueError, match="not packed whole"):
+            import_table(empty, files.vectors(vectors_of(1)), files.folder / "f.csv.gz")
+
+    def test_whole_numbers_may_be_doubles_with_gaps(self, empty, files):
+        columns = plain(4, frame_index=np.arange(4.0), shot=[0.0, float("nan"), 2.0, None])
+        import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
+        assert [(row[2], row[5]) for row in everything(empty)] == [(0, 0), (1, -1), (2, 2), (3, -1)]
+
+    def test_names_meet_however_they_are_spelled(self, empty, files):
+        composed, apart = (unicodedata.normalize(form, "đường phố Huế") for form in ("NFC", "NFD"))
+        columns = plain(4, video_id=[composed, apart, f" {composed}", f"{apart}\ufeff"], tags=[[composed], [apart]] * 2)
+        import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
+        assert [info.video_id for info in empty.videos()] == [composed]
+        assert empty.tags() == {composed: 4}
+        query = queries(1)[0]
+        for name in (composed, apart, f" {apart}"):
+            for where in (Filter(videos=(name,)), Filter(tags_all=(name,)), Filter(tags_any=(name,), videos=(name,))):
+                assert len(empty.search(query, 10, where=where).hits) == 4
+            assert empty.search(query, 10, where=Filter(tags_none=(name,))).hits == ()
+            assert empty.video(name).n_frames == 4
+        report = import_table(empty, files.vectors(vectors_of(4)), files.table({**columns, "video_id": [apart] * 4}))
+        assert report.skipped == (composed,)
+        assert empty.delete(apart) == 4
+
     def test_ids_in_csv_stay_text(self, empty, files):
         columns = plain(4, video_id=["007", "007", "12", "12"])
         import_table(empty, files.vectors(vectors_of(4)), files.table(columns, "f.csv"))
@@ -170,6 +236,13 @@ class TestImport:
         for i in (0, ROWS_PER_BATCH - 1, ROWS_PER_BATCH, n - 1):
             assert (empty.frame(i).video_id, empty.frame(i).frame_index) == (f"v{i % 7}", i * 5)
 
+    def test_facts_about_a_video_come_in_by_name(self, empty, files):
+        columns = plain(4, **{"about:author": ["Lan", "Minh", "x", "x"], "about:views": [3, 4, 5, 6]})
+        columns[""] = columns["__index_level_0__"] = np.arange(4)
+        report = import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
+        assert report.notes == ()
+        assert empty.video("a").about == {"author": "Lan", "views": "3"}
+
     def test_columns_that_mean_nothing_are_named_and_left_out(self, empty, files):
         columns = plain(4, weather=["wet"] * 4, mood=[1, 2, 3, 4], frame_id=[9, 8, 7, 6])
         report = import_table(empty, files.vectors(vectors_of(4)), files.table(columns))
@@ -189,6 +262,90 @@ class TestImport:
         assert len(seen) > 3
 
 
+class TestParts:
+    def split(self, files: Files, cuts: tuple[int, ...], n: int = 30) -> tuple[Path, Path]:
+        """Folders with the parts of n frames of two videos that go on across the cuts."""
+        rows, columns = (
+            vectors_of(n),
+            plain(n, video_id=["a"] * 18 + ["b"] * (n - 18), title=["A"] * 18 + ["B"] * (n - 18)),
+        )
+        for folder in ("vectors", "tables"):
+            (files.folder / folder).mkdir()
+        for i, (start, stop) in enumerate(zip((0, *cuts), (*cuts, n), strict=True)):
+            files.vectors(rows[start:stop], f"vectors/img_emb_{i}.npy")
+            part = {name: values[start:stop] for name, values in columns.items()}
+            files.table(part, f"tables/metadata_{i}.{'csv' if i == 1 else 'parquet'}")
+        return files.folder / "vectors", files.folder / "tables"
+
+    def test_a_video_that_is_cut_across_two_parts_is_one_video(self, empty, files, tmp_path):
+        vectors, tables = self.split(
+            files, (5, 6, 7, 8, 9, 10, 11, 12, 13, 20)
+        )  # So that part 10 must come after part 9.
+        report = import_table(empty, vectors, tables)
+        assert (report.added, report.n_frames, report.refused) == (("a", "b"), 30, ())
+        rows = vectors_of(30)
+        for i in (0, 5, 19, 29):
+            assert (empty.frame(i).video_id, empty.frame(i).frame_index) == ("a" if i < 18 else "b", 5 * i)
+            np.testing.assert_allclose(empty.vector(i), rows[i] / np.linalg.norm(rows[i]), atol=1e-3)
+        columns = plain(30, video_id=["a"] * 18 + ["b"] * 12)
+        whole = import_table(empty, files.vectors(rows), files.table(columns))
+        assert whole.skipped == ("a", "b")  # It is the same content, however it was cut.
+
+    def test_several_files_go_together_in_the_order_given(self, empty, files):
+        vectors, tables = self.split(files, (18,))
+        ordered = [
+            [folder / f"{name}_{i}.{end}" for i, end in ((1, last), (0, first))]
+            for folder, name, first, last in (
+                (vectors, "img_emb", "npy", "npy"),
+                (tables, "metadata", "parquet", "csv"),
+            )
+        ]
+        import_table(empty, *ordered)
+        assert [info.video_id for info in empty.videos()] == ["b", "a"]
+
+    def test_names_pair_however_programs_count_their_parts(self, empty, files):
+        rows, columns = vectors_of(30), plain(30)
+        for folder in ("vectors", "frames.parquet"):
+            (files.folder / folder).mkdir()
+        for i in range(3):
+            np.save(files.folder / f"vectors/part_{i:04}.npy", rows[10 * i : 10 * i + 10])
+            part = {name: values[10 * i : 10 * i + 10] for name, values in columns.items()}
+            files.table(part, f"frames.parquet/part.{i}.parquet")
+        (files.folder / "frames.parquet" / "_SUCCESS").touch()
+        import_table(empty, files.folder / "vectors", files.folder / "frames.parquet")
+        assert [empty.frame(i).frame_index for i in range(30)] == [5 * i for i in range(30)]
+
+    def test_a_part_that_is_a_link_out_of_its_folder_is_refused(self, empty, files, tmp_path):
+        vectors, tables = self.split(files, (10,))
+        (vectors / "img_emb_1.npy").unlink()
+        (vectors / "img_emb_1.npy").symlink_to(files.vectors(vectors_of(20)))
+        with pytest.raises(ValueError, match="a link that leads out"):
+            import_table(empty, vectors, tables)
+
+    def test_one_table_may_go_with_all_parts(self, empty, files):
+        vectors, _ = self.split(files, (7, 20))
+        assert import_table(empty, vectors, files.table(plain(30))).n_frames == 30
+
+    def test_parts_that_do_not_go_together_are_refused_in_one_sentence(self, empty, files, tmp_path):
+        vectors, tables = self.split(files, (10, 20))
+        files.table(plain(9), "tables/metadata_2.parquet")
+        (tmp_path / "none").mkdir()
+        (tmp_path / "other").mkdir()
+        for i in (3, 4, 5):
+            files.table(plain(10), f"other/part-{i}.parquet")
+        for v, f, why in (
+            (vectors, tables, r"img_emb_2\.npy has 10 rows and .*metadata_2\.parquet has 9"),
+            (vectors, tmp_path / "other", "cannot be told which table goes with which"),
+            (vectors, files.table(plain(29)), "and 2 more has 30 rows and .* has 29"),
+            (tmp_path / "none", tables, "no arrays in"),
+            ([vectors / "img_emb_0.npy"] * 2, tables, "given twice"),
+            ([vectors, files.vectors(np.ones((3, 5), "f4"))], tables, "rows of 5 numbers and .* of 8"),
+        ):
+            with pytest.raises(ValueError, match=why):
+                import_table(empty, v, f)
+        assert empty.n_frames == 0
+
+
 class TestWhatIsInAlready:
     def test_a_second_import_stores_nothing(self, empty, files):
         v, f = files.vectors(vectors_of(50)), files.table(plain(50))
@@ -198,6 +355,17 @@ class TestWhatIsInAlready:
         assert (report.added, report.skipped, report.n_frames) == ((), ("a", "b"), 0)
         assert empty.generation == before
         assert empty.n_frames == 50
+
+    def test_what_a_second_table_says_otherwise_is_told_and_an_update_takes_it_over(self, empty, files):
+        v = files.vectors(vectors_of(6))
+        import_table(empty, v, files.table(plain(6, title=["A", "B"] * 3, tags=[["x:1"]] * 6)))
+        later = files.table(plain(6, title=["A", "C"] * 3, tags=[["x:1"]] * 6), "later.parquet")
+        report = import_table(empty, v, later)
+        assert report.skipped == ("a", "b")
+        assert [note[:19] for note in report.notes] == ["1 of the videos tha"]
+        assert empty.update(later).changed == ("b",)
+        assert import_table(empty, v, later).notes == ()
+        assert empty.video("b").title == "C"
 
     def test_only_what_is_new_goes_in_and_other_content_is_refused(self, empty, files):
         rows = vectors_of(30)
@@ -213,6 +381,18 @@ class TestWhatIsInAlready:
         np.testing.assert_allclose(empty.vector(1), rows[1] / np.linalg.norm(rows[1]), atol=1e-3)
         assert empty.frame(20).video_id == "c"
         np.testing.assert_allclose(empty.vector(20), rows[20] / np.linalg.norm(rows[20]), atol=1e-3)
+
+    def test_a_name_that_an_earlier_version_kept_decomposed_is_known_in_any_form(self, empty, files):
+        composed, apart = (unicodedata.normalize(form, "Huế") for form in ("NFC", "NFD"))
+        video = NewVideo(apart)
+        object.__setattr__(video, "video_id", apart)
+        empty.add(video, FrameBatch(vectors_of(3), np.arange(3), np.arange(3.0)))
+        assert [info.video_id for info in empty.videos()] == [apart]
+        report = import_table(empty, files.vectors(vectors_of(3)), files.table(plain(3, video_id=[composed] * 3)))
+        assert [name for name, _ in report.refused] == [composed]
+        for name in (composed, apart):
+            assert len(empty.search(queries(1)[0], 9, where=Filter(videos=(name,))).hits) == 3
+        assert empty.update(files.table({"video_id": [composed], "title": ["Sông Hương"]}, "u.csv")).changed == (apart,)
 
     def test_a_video_is_known_again_wherever_it_stands_in_another_file(self, empty, files):
         n = ROWS_PER_BATCH + 10
@@ -245,7 +425,12 @@ class TestWhatDoesNotFit:
             (plain(10, seconds=None), "no column seconds"),
             (plain(10, seconds=None, video_id=None), "no column video_id, seconds"),
             (plain(10, video_id=list(range(10))), "video_id .* is of type int64; give text"),
-            (plain(10, frame_index=np.arange(10.0)), "frame_index .* type double; give whole numbers"),
+            (plain(10, frame_index=np.arange(10) + 0.5), "Row 0 .* frame_index is not a whole number"),
+            (plain(10, frame_index=[*range(8), 1e30, 2]), "Row 8 .* frame_index is a number that is too large"),
+            (plain(10, frame_index=[0.0, float("nan"), *range(8)]), "Row 1 .* frame_index is missing"),
+            (plain(10, shot=[*range(7), 2**40, 1, 1]), "Row 7 .* shot is a number that is too large"),
+            (plain(10, tags=["a:1"] * 6 + ["dog, beach"] * 4), "Row 6 .* tags hold a comma .* between them"),
+            (plain(10, **{"Video_ID": ["a"] * 10, "video_id": None}), "'Video_ID' must be written video_id"),
             (plain(10, seconds=["1"] * 10), "seconds .* type string; give numbers"),
             (plain(10, video_id=["a"] * 4 + [None] * 6), "Row 4 .* video_id is missing"),
             (plain(10, video_id=["a"] * 4 + [""] * 6), "Row 4 .* video_id is empty"),
@@ -283,7 +468,9 @@ class TestWhatDoesNotFit:
             (np.ones((10, DIM), np.int32), "numbers of type int32"),
             (np.ones((10, DIM), np.complex64), "numbers of type complex64"),
             (np.ones(10, np.float32), r"shape \(10,\)"),
-            (np.ones((10, 2, 4), np.float32), r"shape \(10, 2, 4\)"),
+            (np.ones((10, 2, 4), np.float32), r"shape \(10, 2, 4\); .* mean over tokens"),
+            (np.ones((10, 1, DIM), np.float32), r"shape \(10, 1, 8\); .*vectors\.reshape\(10, 8\)"),
+            (np.ones((10, DIM), "V2"), r"bfloat16 .*tensor\.float\(\)"),
             (vectors_of(10)[:, :5].copy(), "rows of 5 numbers; this collection stores 8"),
             (np.ones((0, DIM), np.float32), "has 0 rows and"),
             (spoiled(10, 6, np.nan), "Row 6 of .*, counted from 0, holds a value that is not a finite number"),
@@ -336,7 +523,7 @@ class TestWhatDoesNotFit:
         with pytest.raises(ValueError, match=r"cannot be read as a table|has no column"):
             import_table(empty, v, tmp_path / name)
         (tmp_path / "text.npy").write_text("hello")
-        with pytest.raises(ValueError, match="cannot be read as a NumPy array"):
+        with pytest.raises(ValueError, match=r"cannot be read as a NumPy array: it is no \.npy file"):
             import_table(empty, tmp_path / "text.npy", files.table(plain(4)))
         np.savez(tmp_path / "many.npz", a=vectors_of(4))
         with pytest.raises(ValueError, match="several arrays"):
@@ -344,8 +531,34 @@ class TestWhatDoesNotFit:
 
     def test_pickled_objects_are_not_loaded(self, empty, files, tmp_path):
         np.save(tmp_path / "o.npy", np.array([{"a": 1}], object), allow_pickle=True)
-        with pytest.raises(ValueError, match="cannot be read as a NumPy array"):
+        with pytest.raises(ValueError, match="holds Python objects"):
             import_table(empty, tmp_path / "o.npy", files.table(plain(1)))
+
+    def test_a_file_of_another_kind_is_called_what_it_is(self, empty, files, tmp_path):
+        import torch
+
+        torch.save(torch.ones(4, DIM), tmp_path / "torch.npy")
+        torch.save(torch.ones(4, DIM), tmp_path / "old.npy", _use_new_zipfile_serialization=False)
+        (tmp_path / "pickled.npy").write_bytes(pickle.dumps([1, 2]))
+        (tmp_path / "empty.npy").write_bytes(b"")
+        whole = files.vectors(vectors_of(4)).read_bytes()
+        (tmp_path / "cut.npy").write_bytes(whole[:-9])
+        pa.parquet.write_table(pa.table({"a": [1]}), tmp_path / "parquet.npy")
+        for name, why in {
+            "torch.npy": r"file of PyTorch \(\.pt\)",
+            "old.npy": "file of an old PyTorch",
+            "pickled.npy": "is a pickle",
+            "empty.npy": "is empty",
+            "cut.npy": f"is cut off, with {len(whole) - 9} bytes of {len(whole)}",
+            "parquet.npy": "is a Parquet file",
+        }.items():
+            with pytest.raises(ValueError, match=why):
+                import_table(empty, tmp_path / name, files.table(plain(4)))
+
+    def test_what_is_said_of_bfloat16_works(self, files):
+        path = files.vectors((vectors_of(4).view("u4") >> 16).astype("u2").view("V2"))
+        made = (np.load(path).view("u2").astype("u4") << 16).view("f4")
+        np.testing.assert_allclose(made, vectors_of(4), rtol=1e-2)
 
     def test_missing_files_and_other_endings_are_told_so(self, empty, files, tmp_path):
         v, f = files.vectors(vectors_of(4)), files.table(plain(4))
@@ -400,6 +613,16 @@ class TestExport:
             for i in (0, 44, 89):
                 assert np.array_equal(collection.vector(ids[i]), rows[i].astype(np.float32))
                 assert table.column("frame_index").to_pylist()[i] == collection.frame(ids[i]).frame_index
+
+    def test_tags_that_hold_what_stands_between_tags_come_back_as_they_were(self, tmp_path):
+        tags = (("a|b", "c"), ("x, y",), ("['z']",), ('it\'s; \\ "so"', "k:1, l:2"), ("[q]", "(r)"), ("plain",), ())
+        rows = FrameBatch(vectors_of(7), np.arange(7), np.arange(7.0), tags=tags)
+        with Collection.create(tmp_path / "a", dim=DIM) as first:
+            first.add(NewVideo("v"), rows)
+            first.export(tmp_path / "v.npy", tmp_path / "f.csv")
+        with Collection.create(tmp_path / "b", dim=DIM) as second:
+            import_table(second, tmp_path / "v.npy", tmp_path / "f.csv")
+            assert [row[6] for row in everything(second)] == [tuple(sorted(of_frame)) for of_frame in tags]
 
     def test_existing_files_and_wrong_names_are_refused_and_left_alone(self, tmp_path):
         (tmp_path / "there.npy").write_text("mine")

@@ -87,6 +87,7 @@ CHANGES = {
     "store": "c.store(*several(4))",
     "reshard": "c.reshard(placement='round_robin', n_shards=3)",
     "compact": "c.compact()",
+    "update": "c.update(c.path.parent / 'update.csv')",
 }
 
 
@@ -100,6 +101,9 @@ class TestCutOff:
             for video in self.videos[4:]:
                 collection.add(*video)
             collection.delete("v12")
+            (tmp_path / "update.csv").write_text(
+                "video_id,title,shot,frame_index\nv0,New,9,0\nv1,,8,24\nv10,Newer,7,0\n"
+            )
             yield collection
 
     def do(self, collection: Collection, change: str) -> None:

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
@@ -258,6 +260,48 @@ class Twins:
         batches = interleaved([frames for _, frames in made], np.random.default_rng(seed))
         assert len(self.collection.store([video for video, _ in made], iter(batches))) == len(made)
         self.model.add([video for video, _ in made], batches)
+
+    def update(self, names: Sequence[str], seed: int, *, by_frame: bool, change: str) -> None:
+        """Change what is said of some videos, or of some of their frames, by a table."""
+        rng, model = np.random.default_rng(seed), self.model
+        rows: list[dict[str, Any]] = []
+        for name in names:
+            indices = np.unique(model.frame_index[model.video == name])
+            titles = {"title": f"Now {seed}"} if rng.random() < 0.4 else {}
+            for index in (
+                np.sort(rng.choice(indices, rng.integers(1, len(indices) + 1), False)) if by_frame else (None,)
+            ):
+                row: dict[str, Any] = {"name": name, **titles, "index": None if index is None else int(index)}
+                if rng.random() < 0.5:
+                    row["at"] = datetime(2025, 2, 3, 4) + timedelta(minutes=int(rng.integers(0, 5000)))
+                if by_frame and rng.random() < 0.5:
+                    row["shot"] = int(rng.integers(0, 9))
+                if rng.random() < 0.7:
+                    row["tags"] = frozenset(rng.choice([*TAGS, "mood:calm"], rng.integers(0, 4), False).tolist())
+                rows.append(row)
+        rows = [rows[i] for i in rng.permutation(len(rows))]
+        table = pa.table(
+            {
+                "video_id": [row["name"] for row in rows],
+                **({"frame_index": [row["index"] for row in rows]} if by_frame else {}),
+                "title": pa.array([row.get("title") for row in rows], pa.string()),
+                "captured_at": pa.array([row.get("at") for row in rows], pa.timestamp("us")),
+                **({"shot": pa.array([row.get("shot") for row in rows], pa.int32())} if by_frame else {}),
+                "tags": pa.array(
+                    [None if "tags" not in row else sorted(row["tags"]) for row in rows], pa.list_(pa.string())
+                ),
+            }
+        )
+        path = self.folder.parent / f"{self.folder.name}.parquet"
+        pa.parquet.write_table(table, path)
+        report = self.collection.update(path, tags=change)
+        assert (set(report.changed) | set(report.unchanged), report.missing) == (set(names), ())
+        assert report.n_missing_frames == 0
+        # The first of its frames says when a recording started.
+        for row in sorted(rows, key=lambda row: -(row["index"] or 0)):
+            model.update(**row, change=change)
+        again = self.collection.update(path, tags=change)
+        assert (again.changed, again.n_frames) == ((), 0)
 
     def delete(self, name: str) -> None:
         gone = self.collection.delete(name)
@@ -545,6 +589,18 @@ class Histories(RuleBasedStateMachine):
             self.twins.reshard(**layout)
             event(f"resharded {layout['placement']}")
 
+    @precondition(lambda self: self.twins.model.videos)
+    @rule(
+        which=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+        seed=st.integers(0, 100),
+        by_frame=st.booleans(),
+        change=st.sampled_from(("replace", "add", "remove")),
+    )
+    def update(self, which: list[int], seed: int, by_frame: bool, change: str) -> None:
+        there = list(self.twins.model.videos)
+        names = list(dict.fromkeys(there[i % len(there)] for i in which))
+        self.twins.update(names, seed, by_frame=by_frame, change=change)
+
     @rule()
     def compact(self) -> None:
         self.twins.compact()
@@ -609,7 +665,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "cache": (0, 3000, 1 << 20),
     "cells": (0, 1, 16),
     "router": ("none", "fitted"),
-    "then": ("nothing", "compact", "merge", "reshard", "rebuild"),
+    "then": ("nothing", "compact", "merge", "reshard", "rebuild", "update"),
 }
 
 
@@ -696,6 +752,9 @@ def test_any_two_circumstances_together_lose_nothing(tmp_path, case):
             twins.reshard(n_shards=4)
         elif case["then"] == "rebuild":
             twins.build(n_shards=5, codec="sq8")
+        elif case["then"] == "update":
+            names = list(twins.model.videos)[::2]
+            twins.update(names, seed=3, by_frame=case["metric"] == "ip", change="replace")
         twins.reopen(residency=case["residency"], workers=case["workers"], cache_bytes=case["cache"])
         twins.assert_contents()
         for i, kinds in enumerate(((), *((name,) for name in FILTERS), FILTERS[:6])):

@@ -348,7 +348,10 @@ for beside in ((Path("v.npy"), 10), None):
         lines = ["video_id,frame_index,seconds", *(f"v,{i},1" for i in range(50))]
         for last in (ends, ""):
             (tmp_path / "f.csv").write_bytes((ends.join(lines) + last).encode())
-            assert _csv_lines(tmp_path / "f.csv")[:2] == (["video_id", "frame_index", "seconds"], 50)
+            assert _csv_lines(tmp_path / "f.csv", tmp_path / "f.csv")[:2] == (
+                ["video_id", "frame_index", "seconds"],
+                50,
+            )
 
     def test_a_text_in_quotes_may_hold_ends_of_lines(self, tmp_path):
         (tmp_path / "f.csv").write_text('video_id,frame_index,seconds,title\nv,0,0,"a\nb"\nv,1,1,\n')

@@ -26,6 +26,7 @@ REWRITES = {
     "build": lambda c, folder: c.build(n_cells=5),
     "merge": lambda c, folder: faults.merge_all(c),
     "compact": lambda c, folder: c.compact(),
+    "update": lambda c, folder: faults.update_some(c),
     "export": lambda c, folder: c.export(folder / "v.npy", folder / "f.parquet"),
 }
 
