@@ -17,12 +17,13 @@ from engine import Collection
 from engine.cli.main import main
 from engine.cli.trust import allow
 from engine.datasets.sample_town import VIDEOS
-from engine.embedding.encoder import SHIPPED_FOLDER
+from engine.embedding.open_clip_encoder import SHIPPED_FOLDER
 from engine.errors import EncoderError, NotFound, ReadOnly, Untrusted
 from engine.importers.create import open_existing
 from engine.importers.videos import ingest
 from engine.system import trust
-from engine.system.trust import Trust, encoder_path
+from engine.system.encoder_names import encoder_path
+from engine.system.trust import Trust
 from engine.types import NewVideo
 from testing.clips import make_clip
 from testing.hostile import run_sql
