@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,11 +88,11 @@ def load_sentence_transformers(name: str, parsed: EncoderName, device: str | Non
         raise
     except Exception as error:
         short = model_shortage(f"loading the encoder {quoted_encoder(name)}", error)
-        raise short or EncoderError(_why_not(name, error, on_hub=folder is None, runs_code=runs_code)) from error
+        raise short or EncoderError(_why_not(name, error, folder, runs_code)) from error
     return SentenceEncoder(name, model, options.text("prompt"), batch or _BATCH.get(where.partition(":")[0], 8))
 
 
-def _why_not(name: str, error: Exception, *, on_hub: bool, runs_code: bool) -> str:
+def _why_not(name: str, error: Exception, folder: Path | None, runs_code: bool) -> str:
     """The sentence for a model that cannot be loaded."""
     who, said = quoted_encoder(name), str(error)
     if "trust_remote_code" in said and not runs_code:
@@ -99,11 +100,13 @@ def _why_not(name: str, error: Exception, *, on_hub: bool, runs_code: bool) -> s
             f"The encoder {who} comes with Python code of its own, which is not run; read it, and add #trust_remote_code=true to its "
             "name if you trust it."
         )
-    if on_hub and isinstance(error, OSError):
+    if folder is None and isinstance(error, OSError):
         return (
             f"The encoder {who} could not be downloaded and is not in the cache; check its name, connect to the network once, or give "
             "the folder of the model."
         )
+    if folder is not None:
+        said = said.replace(str(folder), folder.name)
     return f"The encoder {who} could not be loaded ({type(error).__name__}: {shortened(said)})."
 
 

@@ -17,10 +17,10 @@ import io
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
+from time import monotonic, sleep
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, urlsplit
@@ -80,7 +80,7 @@ class ServiceLimits:
     """Seconds for a request, with everything that is tried again."""
     first_pause: float = 0.25
     """Seconds before the second try; each further pause is twice as long."""
-    tries: int = 6
+    tries: int = 5
     answer_nbytes: int = 64 << 20
 
 
@@ -148,7 +148,7 @@ class Service:
 
     def _answer(self, body: bytes) -> bytes:
         """The body of the first answer that is one, tried again while that may help and there is time."""
-        end = time.monotonic() + self.limits.timeout
+        end = monotonic() + self.limits.timeout
         headers = self._headers()
         pause = self.limits.first_pause
         for left in range(self.limits.tries - 1, -1, -1):
@@ -176,14 +176,14 @@ class Service:
                     f"The encoder {self._who} cannot be reached ({said}); check the address, and that it runs."
                 )
             wait = max(pause, asked)
-            if not left or time.monotonic() + wait >= end:
+            if not left or monotonic() + wait >= end:
                 raise problem
-            time.sleep(wait)
+            sleep(wait)
             pause *= 2
         raise AssertionError  # The last try returned or raised.
 
     def _once(self, request: Request, end: float) -> bytes:
-        remaining = end - time.monotonic()
+        remaining = end - monotonic()
         if remaining <= 0:
             raise TimeoutError
         with self._opener.open(request, timeout=remaining) as response:
@@ -197,9 +197,9 @@ class Service:
             if len(content) > self.limits.answer_nbytes:
                 raise EncoderError(
                     f"The encoder {self._who} answers with more than {self.limits.answer_nbytes:,} bytes, which are not read; "
-                    "is it an embeddings service?"
+                    "check that it is an embeddings service."
                 )
-            if time.monotonic() > end:
+            if monotonic() > end:
                 raise TimeoutError
         if getattr(response, "length", None):
             raise OSError("the answer was cut off")
@@ -290,7 +290,7 @@ class Service:
         return vectors
 
     def _other(self, what: str) -> EncoderError:
-        return EncoderError(f"The encoder {self._who} gives an answer {what}; is it an embeddings service?")
+        return EncoderError(f"The encoder {self._who} gives an answer {what}; check that it is an embeddings service.")
 
 
 class _NoRedirection(HTTPRedirectHandler):

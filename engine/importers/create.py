@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
+from engine.embedding import Encoder
+from engine.errors import EncoderError
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
 from engine.importers.report import ImportReport
@@ -77,7 +80,8 @@ def from_table(
     with open_or_create(into, asked, lambda: int(open_vectors(vectors).shape[1])) as collection:
         if queries is not None:
             collection.use_queries(queries)
-        return import_table(collection, vectors, frames, build=build, progress=progress)
+        report = import_table(collection, vectors, frames, build=build, progress=progress)
+        return _with_encoder_note(collection, report, build)
 
 
 def from_aic(
@@ -92,6 +96,7 @@ def from_aic(
 ) -> ImportReport:
     """Store an archive in the AI Challenge layout in the collection at `into`, which is made if need be; see `import_aic`."""
     archive = survey(folder, features)
+    loaded: list[Encoder] = []
 
     def dim() -> int:
         length = archive.dim()
@@ -103,12 +108,16 @@ def from_aic(
             )
         from engine.embedding import load_encoder
 
-        return load_encoder(asked["encoder"]).dim
+        loaded.append(load_encoder(asked["encoder"]))
+        return loaded[0].dim
 
     with open_or_create(into, asked, dim) as collection:
+        for encoder in loaded:
+            collection.use_encoder(encoder)
         if queries is not None:
             collection.use_queries(queries)
-        return import_aic(collection, archive, build=build, progress=progress)
+        report = import_aic(collection, archive, build=build, progress=progress)
+        return _with_encoder_note(collection, report, build)
 
 
 def videos_at(path: Path) -> list[Path]:
@@ -136,6 +145,22 @@ def videos_at(path: Path) -> list[Path]:
             f"There is no video in {path} (files that end in {', '.join(VIDEO_ENDINGS[:5])} and the like); give another folder."
         )
     return files
+
+
+def _with_encoder_note(collection: Collection, report: ImportReport, build: bool) -> ImportReport:
+    """The report, with a note if the collection names an encoder that does not load: it is stored, and texts will find nothing.
+
+    Without a build nothing is loaded for that.
+    """
+    if not build or not collection.settings.encoder:
+        return report
+    try:
+        _ = collection.encoder
+    except EncoderError as error:
+        return replace(
+            report, notes=(*report.notes, f"It cannot be searched by words until its encoder loads: {error}")
+        )
+    return report
 
 
 @contextmanager

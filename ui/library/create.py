@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
-from engine.system import MAX_TYPED_PATH, check_text
+from engine.system import MAX_TYPED_PATH, check_text, check_typed_encoder
 from ui.shared.jobs import Job, Report
 from ui.shared.paths import typed
 from ui.shared.progress import of_another, watch
@@ -117,6 +117,7 @@ def _folder(kind: str, busy: bool) -> None:
     try:
         if encoder.strip():
             check_text("the encoder", encoder.strip(), MAX_TYPED_PATH)
+            check_typed_encoder(encoder.strip())
             asked["encoder"] = encoder.strip()
         into = shelf().new_path(name)
         source = typed(first)
