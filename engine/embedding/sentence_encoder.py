@@ -1,6 +1,6 @@
 """Encoders of sentence-transformers: `st:model`, a name on the model hub or a folder.
 
-It is an extra (`pip install 'framesearch[st]'`), imported when such an encoder is loaded. Texts and images are given as `{"text": ...}` and
+It is an extra (`requirements-st.txt`), imported when such an encoder is loaded. Texts and images are given as `{"text": ...}` and
 `{"image": ...}`: a bare text that looks like a path or an address of a picture would be opened or fetched.
 
 After `#` may stand, with `&` between them:
@@ -56,13 +56,13 @@ def load_sentence_transformers(name: str, parsed: EncoderName, device: str | Non
         if isinstance(error, ModuleNotFoundError) and error.name == "sentence_transformers":
             raise EncoderError(
                 f"The encoder {quoted_encoder(name)} needs the package sentence-transformers, which is not installed; "
-                "pip install sentence-transformers."
+                "pip install 'sentence-transformers>=6,<7'."
             ) from error
         raise short or EncoderError(
             f"torch and sentence-transformers cannot be imported ({shortened(str(error))}); install both again."
         ) from error
     if not hasattr(SentenceTransformer, "supports"):
-        raise EncoderError("The package sentence-transformers is too old; pip install 'sentence-transformers>=6'.")
+        raise EncoderError("The package sentence-transformers is too old; pip install 'sentence-transformers>=6,<7'.")
     if not can_start_threads(torch.get_num_threads() - 1):
         torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")

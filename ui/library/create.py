@@ -30,7 +30,7 @@ SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 """Sizes of a large town that can be chosen, frames."""
 _ENCODER_HELP = (
     "An open_clip model: model/pretrained tag, such as ViT-B-32/laion2b_s34b_b79k, a folder with a model, or "
-    "model/checkpoint file. Leave empty for "
+    "model/checkpoint file; others if the owner of this server allows them. Leave empty for "
 )
 Work = Callable[[Report], "Made"]
 
