@@ -239,6 +239,10 @@ class Service:
             return EncoderError(
                 f"The encoder {self._who} is not at this address (404); check the address and the model."
             )
+        if error.code == 413:
+            return EncoderError(
+                f"The encoder {self._who} takes no requests of this size (413); add #batch= with fewer."
+            )
         if error.code == 429:
             return EncoderError(
                 f"The encoder {self._who} takes no more requests for now (429); try later, or a smaller batch."

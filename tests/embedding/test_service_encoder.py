@@ -119,6 +119,7 @@ class TestFaults:
             ("400*", 1, "answers with an error (400: said [2J no 400)."),
             ("401*", 1, "wants an API key (401); put it in an environment variable, and add #key="),
             ("404*", 1, "is not at this address (404); check the address and the model."),
+            ("413*", 1, "takes no requests of this size (413); add #batch= with fewer."),
             ("302*", 1, "sends on to another address, which is not followed; name the right one."),
             ("307*", 1, "sends on to another address, which is not followed"),
             ("floods*", 1, "answers with more than 100,000 bytes, which are not read"),
