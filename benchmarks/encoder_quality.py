@@ -33,7 +33,7 @@ from PIL import Image, ImageDraw
 from benchmarks.common import stopwatch
 from benchmarks.town_questions import COLOURFUL, Facts, drawn, exchanged, queries
 from engine.embedding import load_encoder
-from engine.embedding.encoder import OpenClipEncoder
+from engine.embedding.open_clip_encoder import OpenClipEncoder
 from engine.system import shipped
 from engine.vectors import unit
 

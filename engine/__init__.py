@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.collection import Collection
+    from engine.embedding import Encoder, load_encoder
     from engine.errors import (
         BenchError,
         Busy,
@@ -39,6 +40,7 @@ __all__ = [
     "CollectionError",
     "CorruptData",
     "DuplicateVideo",
+    "Encoder",
     "EncoderError",
     "EngineError",
     "Filter",
@@ -58,14 +60,17 @@ __all__ = [
     "Trace",
     "Untrusted",
     "VideoError",
+    "load_encoder",
 ]
 
 _HEAVY = {
     "Collection": "engine.collection",
+    "Encoder": "engine.embedding",
     "SearchRequest": "engine.search",
     "SearchResult": "engine.search",
     "Settings": "engine.storage",
     "Trace": "engine.search",
+    "load_encoder": "engine.embedding",
 }
 _LIGHT = ("engine.types", "engine.errors")
 __version__ = "0.1.0"

@@ -1143,7 +1143,7 @@ def _own_encoder(place: Place) -> Ask:
 def _model(name: str, spoil: Callable[[Place, Path, dict[str, Any]], object]) -> None:
     @intrusion(f"model: {name}", slow=True)
     def make(place: Place) -> Ask:
-        from engine.embedding.encoder import SHIPPED_FOLDER
+        from engine.embedding.open_clip_encoder import SHIPPED_FOLDER
 
         model = place.folder / "model"
         shutil.copytree(SHIPPED_FOLDER, model)

@@ -65,8 +65,11 @@ def test_every_library_that_is_imported_is_required():
         "faiss": "faiss-cpu",
         "open_clip": "open-clip-torch",
         "huggingface_hub": "huggingface-hub",
+        "sentence_transformers": "sentence-transformers",
+        "transformers": "sentence-transformers",  # Comes with it.
     }
-    required = set(re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE))
+    texts = [(ROOT / f"requirements{extra}.txt").read_text(encoding="utf-8") for extra in ("", "-st")]
+    required = {name for text in texts for name in re.findall(r"^[\w-]+", text, re.MULTILINE)}
     tops = {
         full.split(".")[0] for path in sources("engine", "ui", "pages", "streamlit_app.py") for full in imports(path)
     }

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 )
 @click.option("--shots", cls=Alternative, instead_of=("--every",), is_flag=True, help="One frame per shot instead.")
 @click.option(
-    "--encoder", metavar="E", help="open_clip model/pretrained, folder, or model/checkpoint; else the shipped one."
+    "--encoder",
+    metavar="E",
+    help="open_clip model/pretrained, folder, or model/checkpoint; st:MODEL of sentence-transformers; http(s)://HOST/v1/embeddings#model=M; "
+    "python:MODULE:CLASS; else the shipped one. See docs/encoders.md.",
 )
 @layout_options
 @json_option
@@ -78,7 +81,11 @@ _settings_options = gathered(
     "settings",
     given,
     click.option("--metric", type=OneOf("ip", "l2"), help="ip, if left out: the inner product of normalised vectors."),
-    click.option("--encoder", metavar="E", help="Whose texts fit these vectors; loaded when a text is searched for."),
+    click.option(
+        "--encoder",
+        metavar="E",
+        help="Whose texts fit these vectors, named as for ingest; loaded by a build and when a text is searched for.",
+    ),
     click.option("--store", type=OneOf("fp16", "fp32"), help="Type of the stored vectors; fp16, if left out."),
 )
 

@@ -12,7 +12,7 @@ import click
 from engine.cli.options import PATH, collection_argument, json_option
 from engine.cli.output import say_or_json
 from engine.errors import ReadOnly
-from engine.system import ROOTS_VARIABLE, NamedPath, Trust, TrustKind
+from engine.system import ENCODERS_VARIABLE, ROOTS_VARIABLE, EncoderName, NamedPath, Trust, TrustKind
 
 
 @click.command("trust")
@@ -68,14 +68,31 @@ def allow(path: Path, kinds: Collection[TrustKind] = (), roots: Iterable[Path] =
     if not all(kept):
         raise ReadOnly(
             "What is allowed could not be written down in the folder for the state of programs; "
-            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS_VARIABLE}."
+            f"set XDG_STATE_HOME to a folder that can be written, or name the folders in {ROOTS_VARIABLE} and the encoder in {ENCODERS_VARIABLE}."
         )
     return list(trust.review(films, pictures, encoder))
+
+
+_WARNINGS = {
+    "code": "Such an encoder runs Python code on this machine: read it before you allow it.",
+    "service": "Such an encoder sends queries, and the pictures of an ingest, to that address.",
+}
+
+
+def _what_it_does(name: NamedPath) -> str:
+    """What a person should know before an encoder is allowed; empty for others, and if it is allowed."""
+    parsed = EncoderName.parse(name.path)
+    if name.kind != "encoder" or name.allowed:
+        return ""
+    if parsed.source == "python" or parsed.options.get("trust_remote_code") == "true":
+        return "code"
+    return "service" if parsed.source == "service" else ""
 
 
 def _lines(names: Sequence[NamedPath]) -> list[str]:
     """A line for each, and a sentence on all of them."""
     lines = [f"{'allowed' if name.allowed else 'not allowed'}  {name.kind}  {name.path}" for name in names]
+    lines += [_WARNINGS[source] for source in dict.fromkeys(_what_it_does(name) for name in names) if source]
     n = sum(name.allowed for name in names)
     if not names:
         return ["This collection names nothing outside itself."]

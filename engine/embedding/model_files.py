@@ -36,7 +36,15 @@ def existing_path(text: str, wanted: Callable[[Path], bool]) -> Path | None:
 
 
 def quoted_encoder(spec: str) -> str:
-    """The name of an encoder for a message: in quotes, on one line, and of a path no more than its end."""
+    """The name of an encoder for a message: in quotes, on one line, and of a path no more than its end, of an address no secrets."""
+    if spec.startswith(("http://", "https://")):
+        address, _, options = spec.partition("#")
+        scheme, _, after = address.partition("?")[0].partition("://")
+        host, _, path = after.partition("/")
+        model = next((part for part in options.split("&") if part.startswith("model=")), "")
+        last = path.rstrip("/").rpartition("/")[2]
+        spec = f"{scheme}://{host.rpartition('@')[2]}/.../{last}{'#' * bool(model)}{model}"
+        return repr(spec if len(spec) <= 120 else f"{spec[:78]}...{spec[-38:]}")
     first, *rest = spec.split("/")
     last = next((part for part in reversed(rest) if part), "")
     named = spec if len(rest) < 2 else f"{first}/.../{last}"

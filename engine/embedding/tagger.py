@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedding.encoder import Encoder
+from engine.embedding.encoder import Encoder, HasLogitScale
 from engine.errors import EngineError
 from engine.system import shipped, shortages
 
@@ -105,15 +105,22 @@ class Tagger:
 
     def __init__(self, encoder: Encoder, vocabulary: Vocabulary | None = None) -> None:
         self.vocabulary = vocabulary or load_vocabulary()
-        self._scale = self.vocabulary.scale or float(getattr(encoder, "logit_scale", _SCALE))
+        self._scale = self.vocabulary.scale or (encoder.logit_scale if isinstance(encoder, HasLogitScale) else _SCALE)
         self._dim = encoder.dim
+        # All at once: a service takes many texts in one request.
+        told = [
+            text for kind in self.vocabulary.kinds for some in (*kind.labels.values(), kind.background) for text in some
+        ]
+        row_of = dict(zip(told, encoder.encode_text(told), strict=True))
+
+        def vectors_of(texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.stack([row_of[text] for text in texts])
+
         self._labels = {
-            kind.name: np.stack([_mean(encoder.encode_text(prompts)) for prompts in kind.labels.values()])
+            kind.name: np.stack([_mean(vectors_of(prompts)) for prompts in kind.labels.values()])
             for kind in self.vocabulary.kinds
         }
-        self._background = {
-            kind.name: encoder.encode_text(kind.background) for kind in self.vocabulary.kinds if kind.background
-        }
+        self._background = {kind.name: vectors_of(kind.background) for kind in self.vocabulary.kinds if kind.background}
 
     def tag(self, vectors: NDArray[np.float32]) -> list[tuple[str, ...]]:
         """The tags `kind:label` of each frame, in the vocabulary's order.

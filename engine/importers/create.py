@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.collection import Collection
+from engine.embedding import Encoder
+from engine.errors import EncoderError
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
 from engine.importers.parts import Paths, vector_files
@@ -81,7 +84,8 @@ def from_table(
     with open_or_create(into, asked, lambda: int(open_vectors(vector_files(vectors)[0]).shape[1])) as collection:
         if queries is not None:
             collection.use_queries(queries)
-        return import_table(collection, vectors, frames, build=build, progress=progress)
+        report = import_table(collection, vectors, frames, build=build, progress=progress)
+        return _with_encoder_note(collection, report, build)
 
 
 def from_aic(
@@ -104,6 +108,7 @@ def from_aic(
     archive = survey(folder, features)
     if found is not None:
         found(archive.found)
+    loaded: list[Encoder] = []
 
     def dim() -> int:
         length = archive.dim()
@@ -117,12 +122,16 @@ def from_aic(
             raise ValueError(f"{folder} holds no features; name an encoder to embed its keyframe images.")
         from engine.embedding import load_encoder
 
-        return load_encoder(asked["encoder"]).dim
+        loaded.append(load_encoder(asked["encoder"]))
+        return loaded[0].dim
 
     with open_or_create(into, asked, dim) as collection:
+        for encoder in loaded:
+            collection.use_encoder(encoder)
         if queries is not None:
             collection.use_queries(queries)
-        return import_aic(collection, archive, build=build, progress=progress)
+        report = import_aic(collection, archive, build=build, progress=progress)
+        return _with_encoder_note(collection, report, build)
 
 
 def videos_at(path: Path) -> list[Path]:
@@ -150,6 +159,22 @@ def videos_at(path: Path) -> list[Path]:
             f"There is no video in {path} (files that end in {', '.join(VIDEO_ENDINGS[:5])} and the like); give another folder."
         )
     return files
+
+
+def _with_encoder_note(collection: Collection, report: ImportReport, build: bool) -> ImportReport:
+    """The report, with a note if the collection names an encoder that does not load: it is stored, and texts will find nothing.
+
+    Without a build nothing is loaded for that.
+    """
+    if not build or not collection.settings.encoder:
+        return report
+    try:
+        _ = collection.encoder
+    except EncoderError as error:
+        return replace(
+            report, notes=(*report.notes, f"It cannot be searched by words until its encoder loads: {error}")
+        )
+    return report
 
 
 @contextmanager

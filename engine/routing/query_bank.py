@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.embedding import Encoder
+from engine.embedding import Encoder, TellsTooLong, TellsUnknownWords
 from engine.routing.prompts import fingerprint, read_prompts
 from engine.system import Progress
 from engine.vectors import Floats, unit
@@ -122,5 +122,9 @@ def bank_of_prompts(encoder: Encoder, source: str, past: Floats, progress: Progr
 
 def known_texts(encoder: Encoder, texts: Iterable[str]) -> list[str]:
     """The texts that the encoder reads whole: no unknown words, not too long. An encoder that cannot tell is taken to read all."""
-    unknown, too_long = (getattr(encoder, name, None) for name in ("unknown_words", "too_long"))
-    return [text for text in texts if not (unknown and unknown(text)) and not (too_long and too_long(text))]
+    known = list(texts)
+    if isinstance(encoder, TellsUnknownWords):
+        known = [text for text in known if not encoder.unknown_words(text)]
+    if isinstance(encoder, TellsTooLong):
+        known = [text for text in known if not encoder.too_long(text)]
+    return known

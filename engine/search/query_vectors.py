@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,10 @@ Query = str | int | NDArray[np.floating]
 """Text for the collection's encoder, the id of a stored frame, or a vector (dim,)."""
 
 
+_RETRY_SECONDS = 10.0
+"""For so long an encoder that could not be loaded is not tried again: an archive would wait for a service that is down at each video."""
+
+
 def kind_of(query: Query) -> QueryKind:
     """As what a query is routed unless told otherwise: stored frames as images, texts and vectors as texts."""
     return "image" if isinstance(query, (int, np.integer)) else "text"
@@ -37,6 +42,8 @@ class QueryEncoder:
         self._trust = trust
         self._lock = threading.Lock()
         self._encoder: Encoder | None = None
+        self._failed: tuple[float, EncoderError] | None = None
+        """When an encoder could not be loaded, seconds of the monotonic clock, and why."""
 
     @property
     def encoder(self) -> Encoder:
@@ -57,7 +64,13 @@ class QueryEncoder:
                         "This collection names no encoder, so it cannot be searched by text; query it with a vector or a stored frame."
                     )
                 self._trust.check_encoder(name)
-                self._encoder = self._fitting(load_encoder(name))
+                if self._failed is not None and time.monotonic() - self._failed[0] < _RETRY_SECONDS:
+                    raise self._failed[1]
+                try:
+                    self._encoder = self._fitting(load_encoder(name))
+                except EncoderError as error:
+                    self._failed = (time.monotonic(), error)
+                    raise
             return self._encoder
 
     def use(self, encoder: Encoder) -> None:

@@ -21,6 +21,7 @@ from engine.system.bounds import (
     check_text,
     excerpt,
 )
+from engine.system.encoder_names import EncoderName, EncoderSource, encoder_path
 from engine.system.escape import FORMULA_START, reason_unreadable, spreadsheet_cell, visible
 from engine.system.files import (
     RESTORE,
@@ -79,7 +80,15 @@ from engine.system.system_errors import (
     shortages,
     storage_errors,
 )
-from engine.system.trust import ROOTS_VARIABLE, NamedPath, Trust, TrustKind, stays_within
+from engine.system.trust import (
+    ENCODERS_VARIABLE,
+    ROOTS_VARIABLE,
+    NamedPath,
+    Trust,
+    TrustKind,
+    check_typed_encoder,
+    stays_within,
+)
 from engine.system.units import (
     parse_bytes,
     parse_count,
@@ -93,6 +102,7 @@ from engine.system.units import (
 from engine.system.worker import Handler, WorkerProcess, serve
 
 __all__ = [
+    "ENCODERS_VARIABLE",
     "FORMULA_START",
     "MAX_CELLS",
     "MAX_CLIP_NBYTES",
@@ -112,6 +122,8 @@ __all__ = [
     "RESTORE",
     "ROOTS_VARIABLE",
     "BoundedCache",
+    "EncoderName",
+    "EncoderSource",
     "FileLock",
     "Handler",
     "NamedPath",
@@ -130,9 +142,11 @@ __all__ = [
     "check_file",
     "check_is_file",
     "check_text",
+    "check_typed_encoder",
     "check_writable",
     "current_shortage",
     "drop_page_cache",
+    "encoder_path",
     "excerpt",
     "file_hash",
     "free_memory",

@@ -3,6 +3,9 @@
 A catalog may come from somebody else, and so may the paths in it. Those that the owner names by importing them are noted
 outside the collection, in a file per collection below `$XDG_STATE_HOME/framesearch/trust` (by default
 `~/.local/state`), a line of JSON each. Others are opened by nobody, until the owner allows them.
+
+Of encoders, the shipped one and the models that open_clip knows by name need no leave. A folder or file does, and so does every name of
+another source (sentence-transformers, a service, Python code), which is allowed as it stands, to the letter.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Iterable, Iterator
@@ -20,17 +24,25 @@ from typing import Literal
 
 from engine.errors import EncoderError
 from engine.system import shipped
+from engine.system.encoder_names import EncoderName, encoder_path
 from engine.system.system_errors import shortages
 
 ROOTS_VARIABLE = "FRAMESEARCH_ROOTS"
 """Environment variable that names folders whose films, pictures and encoders every collection may use, as servers need it."""
+ENCODERS_VARIABLE = "FRAMESEARCH_ENCODERS"
+"""Environment variable that names encoders that every collection may use, with blanks between them and quotes as in a shell."""
 _MAX_NBYTES = 64 << 20
 """Bytes of such a file that are written and read."""
 TrustKind = Literal["film", "pictures", "encoder", "root"]
 """A film, a folder of pictures, an encoder, or a folder in which all films and pictures are allowed that the collection names."""
 _KINDS = ("film", "pictures", "encoder", "root")
-_CHECKPOINTS = (".pt", ".pth", ".bin", ".safetensors")
-_SHIPPED = "town"
+_NAMED = {
+    "open_clip": "a folder or file",
+    "st": "a model of sentence-transformers",
+    "service": "a service on the network",
+    "python": "code in Python",
+}
+"""What a collection may name as its encoder besides the names of open_clip's models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +66,20 @@ class Trust:
 
         Where it cannot be written down it is remembered in memory.
         """
-        places = {str(real) for real in map(_resolved, paths) if real is not None}
+        return self._note(kind, {str(real) for real in map(_resolved, paths) if real is not None})
+
+    def allow_encoder(self, name: str) -> bool:
+        """The same for the encoder of a collection, where its name needs leave."""
+        leave = _leave(name)
+        return leave is None or self._note("encoder", {leave.text})
+
+    def _note(self, kind: TrustKind, places: set[str]) -> bool:
         with _lock:
             file = _file(self._place)
             new = sorted(places - file.paths[kind] - file.memory[kind])
             if new and not file.append([{"collection": str(self._place), kind: place} for place in new]):
                 file.memory[kind].update(new)
             return not places & file.memory[kind]
-
-    def allow_encoder(self, name: str) -> bool:
-        """The same for the encoder of a collection, where that is a path."""
-        path = encoder_path(name)
-        return path is None or self.allow("encoder", [path])
 
     def find(self, kind: Literal["film", "pictures"], named: str) -> Path | None:
         """Where a film or a folder of pictures really lies, links followed; None if it may not be opened.
@@ -76,42 +90,45 @@ class Trust:
         return real if real is not None and self._allows(kind, real) else None
 
     def check_encoder(self, name: str) -> None:
-        """Raise `EncoderError` if a collection's encoder is a path that its owner has not named, even within the collection."""
-        path = encoder_path(name)
-        real = None if path is None else _resolved(path)
-        if path is not None and (real is None or not self._allows("encoder", real)):
+        """Raise `EncoderError` if a collection's encoder needs the leave of its owner and has it not, even within the collection."""
+        leave = _leave(name)
+        if leave is not None and not self._allows_encoder(leave):
             raise EncoderError(
-                "This collection names a folder or file as its encoder that nobody on this machine has allowed, so it is not loaded; "
-                "look at it and allow it, or open the collection with an encoder of your own.",
+                f"This collection names {_NAMED[leave.name.source]} as its encoder that nobody on this machine has allowed, so it is not "
+                "loaded; look at it and allow it, or open the collection with an encoder of your own.",
                 hint="trust COLLECTION",
             )
 
     def review(self, films: Iterable[str], pictures: Iterable[str], encoder: str = "") -> Iterator[NamedPath]:
         """What a catalog names outside the collection, each once, and whether that is allowed."""
-        named: tuple[tuple[TrustKind, Iterable[str]], ...] = (("film", films), ("pictures", pictures))
+        named: tuple[tuple[Literal["film", "pictures"], Iterable[str]], ...] = (("film", films), ("pictures", pictures))
         for kind, names in named:
             for name in dict.fromkeys(filter(None, names)):
                 real = _resolved(name)
                 if real is None or not _within(real, (self._place, shipped.DATA)):
-                    yield NamedPath(kind, name, real is not None and self._allows(kind, real))
-        path = encoder_path(encoder)
-        if path is not None:
-            real = _resolved(path)
-            if real is None or not _within(real, (shipped.DATA,)):
-                yield NamedPath("encoder", encoder, real is not None and self._allows("encoder", real))
+                    yield NamedPath(kind, name, self.find(kind, name) is not None)
+        leave = _leave(encoder)
+        if leave is not None and (leave.path is None or not _within(leave.path, (shipped.DATA,))):
+            yield NamedPath("encoder", encoder, self._allows_encoder(leave))
 
     def lacks(self, films: Iterable[str], pictures: Iterable[str]) -> bool:
         """Whether any of these may not be opened."""
         return any(not named.allowed for named in self.review(films, pictures))
 
-    def _allows(self, kind: TrustKind, real: Path) -> bool:
-        if _within(real, (shipped.DATA, *_roots())) or (kind != "encoder" and _within(real, (self._place,))):
+    def _allows(self, kind: Literal["film", "pictures"], real: Path) -> bool:
+        if _within(real, (shipped.DATA, *_roots(), self._place)) or self._noted(kind, str(real)):
             return True
         with _lock:
             file = _file(self._place)
-            if str(real) in file.paths[kind] or str(real) in file.memory[kind]:
-                return True
-            return kind != "encoder" and _within(real, map(Path, file.paths["root"] | file.memory["root"]))
+            return _within(real, map(Path, file.paths["root"] | file.memory["root"]))
+
+    def _allows_encoder(self, leave: _Leave) -> bool:
+        return leave.by_server() or self._noted("encoder", leave.text)
+
+    def _noted(self, kind: TrustKind, text: str) -> bool:
+        with _lock:
+            file = _file(self._place)
+            return text in file.paths[kind] or text in file.memory[kind]
 
     @property
     def _place(self) -> Path:
@@ -126,25 +143,59 @@ def stays_within(path: Path, folders: Iterable[Path]) -> bool:
     return real is not None and _within(real, (*places, *_roots()))
 
 
-def encoder_path(name: str) -> Path | None:
-    """The folder or file that the name of an encoder stands for; None for the names of models, which are no paths."""
-    if name in ("", _SHIPPED):
-        return None
-    path = _expanded(name)
-    with suppress(OSError, ValueError):
-        if path.is_dir():
-            return path
-    model, slash, weights = name.partition("/")
-    if model and slash and Path(weights).suffix in _CHECKPOINTS:
-        return _expanded(weights)
-    return path if len(path.parts) > 2 or path.is_absolute() else None
+def check_typed_encoder(name: str) -> None:
+    """Raise `EncoderError` for an encoder that a visitor of the app typed, and that only the owner of the server may choose.
+
+    Folders and models of open_clip run no code of theirs; what other sources load may, or sends pictures away.
+    """
+    leave = _leave(name)
+    if leave is not None and leave.name.source != "open_clip" and not leave.by_server():
+        raise EncoderError(
+            f"This server does not use {_NAMED[leave.name.source]} as an encoder unless its owner names exactly that in {ENCODERS_VARIABLE}; "
+            "choose a model of open_clip, or make the collection with the command line."
+        )
 
 
-def _expanded(name: str) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """What has to be allowed before an encoder of this name is loaded."""
+
+    name: EncoderName
+    text: str
+    """As it is noted: a path without links, or the name to the letter."""
+    path: Path | None
+    """The folder or file that is read, if it is one that runs no code."""
+
+    def by_server(self) -> bool:
+        """Whether it ships, or the environment of the server allows it."""
+        return (self.path is not None and _within(self.path, (shipped.DATA, *_roots()))) or self.text in _encoders()
+
+
+def _leave(name: str) -> _Leave | None:
+    """None for a name that needs no leave: the shipped encoder, and the models that open_clip knows."""
+    parsed = EncoderName.parse(name)
+    if parsed.source == "open_clip":
+        path = encoder_path(name)
+        if path is None:
+            return None
+        real = _resolved(path)
+        return _Leave(parsed, name if real is None else str(real), real)
+    folder = parsed.folder() if parsed.source == "st" else None
+    real = None if folder is None else _resolved(folder)
+    if real is None:
+        return _Leave(parsed, name, None)
+    _, mark, fragment = name.partition("#")
+    runs_code = bool(parsed.options.get("trust_remote_code"))
+    return _Leave(parsed, f"st:{real}{mark}{fragment}", None if runs_code else real)
+
+
+def _encoders() -> set[str]:
+    """What the environment allows every collection, as it would be noted."""
     try:
-        return Path(name).expanduser()
-    except RuntimeError:  # Of a user that there is not.
-        return Path(name)
+        names = shlex.split(os.environ.get(ENCODERS_VARIABLE, ""))
+    except ValueError:  # A quote that does not end; a server must not allow by mistake.
+        return set()
+    return {leave.text for leave in map(_leave, names) if leave is not None}
 
 
 def _resolved(path: str | Path) -> Path | None:

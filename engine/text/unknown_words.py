@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.embedding import Encoder
+from engine.embedding import Encoder, TellsUnknownWords
 from engine.system import bounds
 from engine.text.lexicon import little_words, tokens_of
 from engine.text.times import plain_text
@@ -41,7 +41,7 @@ def find_unknown_words(encoder: Encoder, text: str) -> UnknownWords:
         If the text is longer than a query may be.
     """
     bounds.check_length("the query", text, bounds.MAX_QUERY)
-    words: tuple[str, ...] = getattr(encoder, "unknown_words", lambda _: ())(text)
+    words = encoder.unknown_words(text) if isinstance(encoder, TellsUnknownWords) else ()
     if not words:
         return UnknownWords((), alone=False)
     strange, said = _tokens(" ".join(words)), _tokens(text)

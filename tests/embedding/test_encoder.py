@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.embedding import hub
-from engine.embedding.encoder import SHIPPED, OpenClipEncoder, load_encoder
+from engine.embedding.answers import TextMemory
+from engine.embedding.encoder import load_encoder
+from engine.embedding.open_clip_encoder import SHIPPED, OpenClipEncoder
 from engine.errors import EncoderError
-from engine.system.bounded import BoundedCache
 
 CONFIG: dict[str, Any] = {
     "model_cfg": {
@@ -121,7 +122,7 @@ class TestVectors:
     def test_texts_are_remembered_up_to_a_limit(
         self, encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(3)
+        kept = TextMemory(3)
         monkeypatch.setattr(encoder, "_texts", kept)
         first = encoder.encode_text(["kept text"])
         with monkeypatch.context() as patch:
@@ -140,7 +141,7 @@ class TestVectors:
     def test_several_threads_get_the_same_answers(self, encoder: OpenClipEncoder) -> None:
         texts = [f"text of thread {number}" for number in range(4)]
         expected = np.concatenate([encoder.encode_text([text]) for text in texts])
-        encoder._texts = BoundedCache(1000)
+        encoder._texts = TextMemory(1000)
         found: dict[int, NDArray[np.float32]] = {}
         threads = [
             threading.Thread(target=lambda n=number: found.__setitem__(n, encoder.encode_text(texts[n:] + texts[:n])))

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from engine.embedding.bpe import merge_pairs
-from engine.embedding.encoder import SHIPPED_FOLDER, load_encoder
+from engine.embedding.encoder import load_encoder
 from engine.embedding.model_config import read_config
+from engine.embedding.open_clip_encoder import SHIPPED_FOLDER
 from engine.errors import EncoderError
 from engine.system import bounds
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -159,8 +161,7 @@ class TestPrompts:
         assert max(len(text) for text in encoder.seen) <= 20
 
     def test_an_encoder_that_does_not_tell_is_taken_at_its_word(self):
-        encoder = Words()
-        encoder.unknown_words = encoder.too_long = None
+        encoder = SimpleNamespace(name="plain", dim=DIM, encode_text=Words().encode_text)
         assert bank_of_prompts(encoder, "source", NONE, no_progress) is not None
 
     def test_an_encoder_that_knows_too_few_of_them_gives_no_bank(self):

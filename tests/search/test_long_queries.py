@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.cli.main import main
-from engine.embedding.encoder import OpenClipEncoder
+from engine.embedding.open_clip_encoder import OpenClipEncoder
 from engine.system import bounds
 from engine.text.hints import HintReader
 from engine.text.to_filter import hints_to_filter

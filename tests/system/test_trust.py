@@ -17,12 +17,13 @@ from engine import Collection
 from engine.cli.main import main
 from engine.cli.trust import allow
 from engine.datasets.sample_town import VIDEOS
-from engine.embedding.encoder import SHIPPED_FOLDER
+from engine.embedding.open_clip_encoder import SHIPPED_FOLDER
 from engine.errors import EncoderError, NotFound, ReadOnly, Untrusted
 from engine.importers.create import open_existing
 from engine.importers.videos import ingest
 from engine.system import trust
-from engine.system.trust import Trust, encoder_path
+from engine.system.encoder_names import encoder_path
+from engine.system.trust import Trust, check_typed_encoder
 from engine.types import NewVideo
 from testing.clips import make_clip
 from testing.hostile import run_sql
@@ -306,6 +307,10 @@ class TestEncoders:
             ("ViT-B-32//data/w.safetensors", Path("/data/w.safetensors")),
             ("ViT-B-32/w.pt", Path("w.pt")),
             ("ViT-B-32/~/w.pt", Path.home() / "w.pt"),
+            ("st:folder", None),
+            ("st:org/model", None),
+            ("http://host/v1/embeddings", None),
+            ("python:folder:Model", None),
             (str(SHIPPED_FOLDER), SHIPPED_FOLDER),
             ("/no/such/folder", Path("/no/such/folder")),
             ("folder", Path("folder")),
@@ -362,6 +367,75 @@ class TestEncoders:
             self.search(tmp_path / "c")
         assert loads == names
 
+    OTHERS = (
+        "st:org/model",
+        "st:{}/model",
+        "http://127.0.0.1:9/v1/embeddings#model=m",
+        "https://host/v1/embeddings",
+        "python:own:Model",
+    )
+
+    @pytest.mark.parametrize("name", OTHERS)
+    def test_other_sources_are_loaded_only_where_the_owner_named_exactly_that(
+        self, tmp_path, loads, town_encoder, name
+    ):
+        (tmp_path / "model").mkdir()
+        name = name.format(tmp_path)
+        self.make(tmp_path / "c", town_encoder, name)
+        self.search(tmp_path / "c")
+        assert loads == [name]
+        for other in (f"{name}x", f"{name}#dim=8", f"{name}&dim=8", name.replace("127.0.0.1", "127.0.0.2") + "#"):
+            rewrite(tmp_path / "c", encoder=other)
+            with pytest.raises(EncoderError, match="that nobody on this machine has allowed"):
+                self.search(tmp_path / "c")
+        rewrite(tmp_path / "c", encoder=name)
+        (tmp_path / "c").rename(tmp_path / "d")
+        with pytest.raises(EncoderError, match="look at it and allow it") as told:
+            self.search(tmp_path / "d")
+        assert str(tmp_path) not in str(told.value)
+        assert "127.0.0.1" not in str(told.value)
+        (named,) = allow(tmp_path / "d", {"encoder"})
+        assert (named.path, named.allowed) == (name, True)
+        self.search(tmp_path / "d")
+        assert loads == [name, name]
+
+    @pytest.mark.parametrize("name", OTHERS)
+    def test_a_server_names_those_that_every_collection_may_use(self, tmp_path, loads, town_encoder, name, monkeypatch):
+        (tmp_path / "model").mkdir()
+        name = name.format(tmp_path)
+        self.make(tmp_path / "c", town_encoder, "town")
+        rewrite(tmp_path / "c", encoder=name)
+        for wrong in ("", f"'{name}", f"{name}x town", name.upper(), "st:* http://* *"):
+            monkeypatch.setenv("FRAMESEARCH_ENCODERS", wrong)
+            with pytest.raises(EncoderError, match="nobody on this machine has allowed"):
+                self.search(tmp_path / "c")
+            with pytest.raises(EncoderError, match=r"unless its owner names exactly that in FRAMESEARCH_ENCODERS"):
+                check_typed_encoder(name)
+        monkeypatch.setenv("FRAMESEARCH_ENCODERS", f"town '{name}' python:other:Model")
+        check_typed_encoder(name)
+        self.search(tmp_path / "c")
+        assert loads == [name]
+
+    def test_what_a_visitor_may_type_are_the_names_and_folders_of_open_clip(self, tmp_path):
+        for name in ("town", "ViT-B-32/openai", str(tmp_path), "nonsense", ""):
+            check_typed_encoder(name)
+
+    def test_a_folder_of_sentence_transformers_is_the_same_by_any_path_and_its_code_is_another_matter(
+        self, tmp_path, loads, town_encoder, monkeypatch
+    ):
+        (tmp_path / "models" / "a").mkdir(parents=True)
+        (tmp_path / "linked").symlink_to(tmp_path / "models")
+        self.make(tmp_path / "c", town_encoder, f"st:{tmp_path}/models/a#dim=8")
+        rewrite(tmp_path / "c", encoder=f"st:{tmp_path}/linked/../linked/a#dim=8")
+        self.search(tmp_path / "c")
+        rewrite(tmp_path / "c", encoder=f"st:{tmp_path}/models/a#trust_remote_code=true")
+        monkeypatch.setenv("FRAMESEARCH_ROOTS", str(tmp_path / "models"))
+        with pytest.raises(EncoderError, match="nobody on this machine has allowed"):
+            self.search(tmp_path / "c")
+        rewrite(tmp_path / "c", encoder=f"st:{tmp_path}/models/a")
+        self.search(tmp_path / "c")
+        assert len(loads) == 2
+
     def test_saying_it_again_allows_it(self, tmp_path, loads, town_encoder):
         (tmp_path / "model").mkdir()
         self.make(tmp_path / "c", town_encoder, str(tmp_path / "model")).rename(tmp_path / "d")
@@ -396,6 +470,27 @@ class TestCommand:
         assert shown(foreign)[0] == ("film" in allowed)
         with Collection.open(foreign) as collection:
             assert collection.lacks_trust == ("film" not in allowed)
+
+    @pytest.mark.parametrize(
+        ("name", "warning"),
+        [
+            ("python:own:Model", "runs Python code on this machine"),
+            ("st:org/model#trust_remote_code=true", "runs Python code on this machine"),
+            ("http://host/v1/embeddings", "sends queries, and the pictures of an ingest, to that address"),
+            ("st:org/model", ""),
+        ],
+    )
+    def test_what_an_encoder_may_do_is_said_before_it_is_allowed(self, foreign, capsys, name, warning):
+        rewrite(foreign, encoder=name)
+        assert main(["trust", str(foreign)]) == 0
+        out = capsys.readouterr().out
+        assert f"not allowed  encoder  {name}\n" in out
+        assert ("Such an encoder" in out) == bool(warning)
+        assert warning in out
+        assert main(["trust", str(foreign), "--encoder"]) == 0
+        out = capsys.readouterr().out
+        assert f"\nallowed  encoder  {name}\n" in f"\n{out}"
+        assert "Such an encoder" not in out
 
     def test_a_folder_may_be_allowed_for_films_and_pictures_and_not_for_the_encoder(
         self, foreign, tmp_path, film, capsys

@@ -45,7 +45,7 @@ class TestMaking:
         assert engine.Collection is Collection
         values = {"SearchRequest", "Filter", "Hit", "SearchResult", "Trace", "NewVideo", "FrameBatch", "Settings"}
         errors = {name for name, value in vars(engine.errors).items() if isinstance(value, type)}
-        assert set(engine.__all__) == {"Collection"} | values | errors
+        assert set(engine.__all__) == {"Collection", "Encoder", "load_encoder"} | values | errors
         assert all(getattr(engine, name).__name__ == name for name in engine.__all__)
         with pytest.raises(AttributeError, match="nothing_else"):
             _ = engine.nothing_else

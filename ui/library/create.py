@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from engine.errors import EngineError, Stopped
-from engine.system import MAX_TYPED_PATH, check_text
+from engine.system import MAX_TYPED_PATH, check_text, check_typed_encoder
 from ui.shared.jobs import Job, Report
 from ui.shared.paths import typed
 from ui.shared.progress import of_another, watch
@@ -30,7 +30,7 @@ SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000, 2_000_000, 5_000_000)
 """Sizes of a large town that can be chosen, frames."""
 _ENCODER_HELP = (
     "An open_clip model: model/pretrained tag, such as ViT-B-32/laion2b_s34b_b79k, a folder with a model, or "
-    "model/checkpoint file. Leave empty for "
+    "model/checkpoint file; others if the owner of this server allows them. Leave empty for "
 )
 Work = Callable[[Report], "Made"]
 
@@ -117,6 +117,7 @@ def _folder(kind: str, busy: bool) -> None:
     try:
         if encoder.strip():
             check_text("the encoder", encoder.strip(), MAX_TYPED_PATH)
+            check_typed_encoder(encoder.strip())
             asked["encoder"] = encoder.strip()
         into = shelf().new_path(name)
         source = typed(first)
