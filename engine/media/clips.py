@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import math
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +14,9 @@ from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from engine.errors import StorageFull, VideoError
-from engine.media.decode import SLACK, Converter, TimedFrame, decoded_from, frames_on_display, header_duration
+from engine.media.colour import LIMITED
+from engine.media.convert import Converter
+from engine.media.decode import SLACK, Reading, decoded_from, frames_on_display, header_duration
 from engine.system import shortage
 
 MAX_CLIP_HEIGHT = 720
@@ -25,6 +25,8 @@ _MAX_CLIP_WIDTH = 8_192
 _CLOCK = Fraction(1, 90_000)
 _NEAREST = 375
 """Ticks of the clock between two frames at the least: 240 frames a second, whatever the source has."""
+_LAST = 22_500
+"""Ticks for which a frame at the very end of a clip is shown at the most: a quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ def cut_clip(
     before: float = 3.0,
     after: float = 5.0,
     height: int | None = None,
+    in_sequence: bool = False,
 ) -> Clip:
     """Cut a short silent MP4 around a moment, which every browser plays (H.264, yuv420p, index in front).
 
@@ -61,6 +64,7 @@ def cut_clip(
     out : where the clip goes; it appears there whole or not at all
     before, after : seconds of video around the moment
     height : pixels at most, 720 if None; sizes are rounded down to even numbers
+    in_sequence : whether decoding must start at the start of the video, as `DecodeReport.times_corrected` tells
 
     Raises
     ------
@@ -73,15 +77,12 @@ def cut_clip(
     start = max(seconds - before, 0.0)
     part = out.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with decoded_from(path, start) as (container, stream, frames):
-            length = header_duration(container, stream)
-            if length and seconds > length + SLACK:
-                raise VideoError(
-                    f"{path.name} ends at {length:.1f} s, before {seconds:.1f} s; choose an earlier moment."
-                )
-            picture = Converter(stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
-            stop = min(seconds + after, length or math.inf)
-            lasts = _encode(frames_on_display(frames, start, seconds + after), picture, stream, part, start, stop)
+        with decoded_from(path, start, in_sequence=in_sequence) as reading:
+            picture = Converter(reading.stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
+            lasts = _encode(reading, picture, part, start, seconds + after)
+            end = max(reading.report.end, header_duration(reading.container, reading.stream))
+            if reading.report.finished and seconds > end + SLACK:
+                raise VideoError(f"{path.name} ends at {end:.1f} s, before {seconds:.1f} s; choose an earlier moment.")
         part.replace(out)
     except (OSError, FFmpegError, MemoryError) as error:
         short = shortage(f"cutting the clip {out.name}", error)
@@ -99,16 +100,14 @@ def cut_clip(
     return Clip(out, start, lasts, max(seconds, 0.0) - start)
 
 
-def _encode(
-    frames: Iterable[TimedFrame], picture: Converter, stream: VideoStream, part: Path, start: float, stop: float
-) -> float:
-    """Write frames to `part`, times counted from `start`, the last on display until `stop`; returns the clip's length."""
-    rate, clock = stream.average_rate or Fraction(25), _CLOCK
+def _encode(reading: Reading, picture: Converter, part: Path, start: float, stop: float) -> float:
+    """Write frames to `part`, times counted from `start`, the last on display until `stop` or the end; returns the clip's length."""
+    rate, clock = reading.stream.average_rate or Fraction(25), _CLOCK
     rate = rate if 1 / 60 <= rate <= clock.denominator / _NEAREST else Fraction(25)
     last, length = -_NEAREST, 0
     with av.open(str(part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as output:
         encoder: VideoStream | None = None
-        for timed in frames:
+        for timed in frames_on_display(reading.frames, start, stop):
             image = picture.even(timed.frame)
             if encoder is None:
                 encoder = output.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23"})
@@ -116,6 +115,11 @@ def _encode(
                 encoder.codec_context.time_base = clock
                 encoder.codec_context.max_b_frames = 0
                 encoder.gop_size = max(1, round(rate))
+                tags = picture.tags
+                encoder.codec_context.colorspace = tags.colorspace
+                encoder.codec_context.color_primaries = tags.primaries
+                encoder.codec_context.color_trc = tags.transfer
+                encoder.codec_context.color_range = LIMITED
             tick = max(0, round((timed.seconds - start) / clock))
             if tick >= last + _NEAREST:
                 image.pts, image.time_base, image.pict_type = tick, clock, PictureType.NONE
@@ -123,7 +127,9 @@ def _encode(
                 last = tick
         if encoder is not None:
             *packets, final = encoder.encode(None)
-            length = max(last + round(1 / rate / clock), round((stop - start) / clock))
+            if reading.report.finished:
+                stop = min(stop, max(reading.report.end, header_duration(reading.container, reading.stream)))
+            length = max(last + min(round(1 / rate / clock), _LAST), round((stop - start) / clock))
             final.duration = length - last
             output.mux([*packets, final])
     return float(length * clock)
