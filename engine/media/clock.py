@@ -32,6 +32,7 @@ class PacketClock:
         self._back = max(self._back, 2 * self._step)
         self._offset = 0
         self._last: int | None = None
+        self._shown = 0
         self.corrected = False
         """Whether any time had to be changed so far: then it cannot be found by seeking."""
 
@@ -55,7 +56,7 @@ class PacketClock:
             packet.pts = None
             self.corrected = True
         if self._last is None:
-            self._last = at
+            self._last, self._shown = at, at if packet.pts is None else packet.pts
             return
         expected = self._last + self._step
         now = at + self._offset
@@ -65,12 +66,16 @@ class PacketClock:
                 packet.pts, packet.dts = None, expected - self._offset
                 now, self.corrected = expected, True
             elif back:
+                # The first picture of the new stretch follows the last one shown of the old.
+                delay = max(0, packet.pts - at) if packet.pts is not None else 0
+                expected = max(expected, self._shown + self._step - delay)
                 self._offset += expected - now
                 now, self.corrected = expected, True
         if self._offset:
             packet.pts = None if packet.pts is None else packet.pts + self._offset
             packet.dts = None if packet.dts is None else packet.dts + self._offset
         self._last = now
+        self._shown = max(self._shown, now if packet.pts is None else packet.pts)
 
 
 def _decoding_time(packet: Packet) -> int | None:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from engine.media.colour import BT709, ToneMapper, is_hdr, matrix_of, tags_of
 from engine.media.orientation import orientation, upright
 
+_SAME_SHAPE = 0.1
+"""Share by which the ratio of width to height may differ: sizes are rounded."""
+
 
 class Converter:
     """Turns decoded frames upright, with square pixels, into limited sizes."""
@@ -48,6 +51,13 @@ class Converter:
                 frame, width, height, format="rgb24", interpolation="AREA", src_colorspace=matrix_of(frame)
             )
         return upright(np.asarray(scaled.to_ndarray(), np.uint8), turns, mirrored)
+
+    def keeps_shape(self, frame: VideoFrame) -> bool:
+        """Whether a frame has the shape of the first one that `even` was given, but for its size."""
+        if self._even is None:
+            return True
+        width, height = self.size(frame)
+        return abs(width / height * self._even[1] / self._even[0] - 1) < _SAME_SHAPE
 
     def even(self, frame: VideoFrame) -> VideoFrame:
         """A yuv420p frame of even width and height in the colours that `tags` names, the same for all frames."""

@@ -276,6 +276,7 @@ class _FrameTimes:
         self._base = float(stream.time_base or 0)
         self._step = float(1 / rate) if rate else 0.04
         self._start = stream.start_time
+        self._avi = container.format.name == "avi"
         self._waiting: list[VideoFrame] = []
         self._slots: deque[int] | None = deque() if lacks_pts(container, stream) else None
         self.seconds = -self._step
@@ -283,7 +284,8 @@ class _FrameTimes:
 
     def lasts(self, frame: VideoFrame) -> float:
         """Seconds for which a frame is on display."""
-        return (frame.duration or 0) * self._base or self._step
+        known = frame.duration if self._slots is None else 0
+        return (known or 0) * self._base or self._step
 
     def take(self, packet: Packet) -> None:
         """Note a packet that goes to the decoder."""
@@ -299,6 +301,8 @@ class _FrameTimes:
         """This frame and those that waited for it; none while no frame has had a time."""
         pts = frame.dts if frame.pts is None else frame.pts
         if self._slots is not None:
+            if len(self._slots) > 1:
+                self._step = (self._slots[1] - self._slots[0]) * self._base or self._step
             # Where the container has times of decoding only, frames take them in order.
             pts = self._slots.popleft() if self._slots else None
         origin = self._report.origin
@@ -308,7 +312,9 @@ class _FrameTimes:
                 return
             if pts is not None:
                 origin = pts - round(len(self._waiting) * self._step / self._base)
-                origin = origin if self._start is None else min(origin, self._start)
+                # A recording may start with pictures that cannot be decoded; AVI counts from the time of decoding.
+                if self._start is not None and not self._avi:
+                    origin = min(origin, self._start)
                 self._report.origin = origin
         yield from self.rest()
         before = self.seconds
@@ -397,7 +403,7 @@ def _sought(path: Path, container: InputContainer, stream: VideoStream, seconds:
         return None
     except (VideoError, StopIteration):
         return None
-    if first is None or first.seconds > seconds + TOLERANCE:
+    if first is None or first.seconds > seconds + TOLERANCE or first.frame.is_corrupt:
         return None
     # An index may call frames key frames that are none. What an intra picture lacks, the next ten seconds make good.
     if not (first.frame.key_frame or (lead and first.frame.pict_type == PictureType.I)):
@@ -409,7 +415,7 @@ def _can_seek(path: Path, container: InputContainer, stream: VideoStream) -> boo
     """Whether each frame has the same time after seeking as when all are decoded in sequence."""
     if stream.start_time is None or stream.time_base is None or lacks_pts(container, stream):
         return False
-    if has_index(container):
+    if has_index(container) and not container.format.name.startswith("matroska"):
         return True
     status = path.stat()
     return _has_one_clock(path, status.st_size, status.st_mtime_ns)
@@ -417,13 +423,23 @@ def _can_seek(path: Path, container: InputContainer, stream: VideoStream) -> boo
 
 @lru_cache(maxsize=256)
 def _has_one_clock(path: Path, _nbytes: int, _changed: int) -> bool:
+    """Whether each key frame is shown after all that was coded before it; reads the file through, once for each version of it."""
     with open_video(path) as (container, stream):
         clock = PacketClock(stream)
+        last: int | None = None
         try:
-            return all(not clock.corrected for _ in clock(container.demux(stream)))
+            for packet in clock(container.demux(stream)):
+                if clock.corrected:
+                    return False
+                if packet.pts is None:
+                    continue
+                if packet.is_keyframe and last is not None and packet.pts <= last:
+                    return False
+                last = packet.pts if last is None else max(last, packet.pts)
         except FFmpegError as error:
             _raise_shortage(path, error)
             return False
+        return True
 
 
 def _claimed(stream: VideoStream) -> float:

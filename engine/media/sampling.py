@@ -27,6 +27,8 @@ _TALLEST = 4
 """Multiple of the width up to which an image may be high; a taller one is scaled down further."""
 _SHORTEST = 1e-3
 """Seconds between two picks at the least."""
+_ROUNDED = 6e-4
+"""Seconds by which a time that was rounded to milliseconds may lie before its frame; less than any two frames are apart."""
 _LARGE = 1 << 24
 """Pixels from which a frame is scaled at once instead of being held as it is: more than 4K has."""
 
@@ -157,8 +159,11 @@ def _sample(
             large = width is not None and timed.frame.width * timed.frame.height > _LARGE
             return _Seen(timed.number, timed.seconds, converter.rgb(timed.frame) if large else timed)
 
+        # Of a damaged frame parts are made up: it counts, and is not picked.
         timed_frames = _reporting(decode(path, container, stream, report=report), on_time)
-        numbered = number_shots((seen(timed), sketch(timed.frame)) for timed in timed_frames)
+        numbered = number_shots(
+            (seen(timed), sketch(timed.frame)) for timed in timed_frames if not timed.frame.is_corrupt
+        )
         for seen_frame, shot in middle_frames(numbered) if shots else _ticks(numbered, every):
             image = converter.rgb(seen_frame.held.frame) if isinstance(seen_frame.held, TimedFrame) else seen_frame.held
             yield Sample(seen_frame.number, seen_frame.seconds, shot, image)
@@ -176,7 +181,7 @@ def grab(path: Path | str, seconds: float, width: int | None = None, *, in_seque
         As `probe`.
     """
     with decoded_from(Path(path), seconds, in_sequence=in_sequence) as reading:
-        shown = next(frames_on_display(reading.frames, seconds + 1e-3, math.inf))
+        shown = next(frames_on_display(reading.frames, seconds + _ROUNDED, math.inf))
         return Converter(reading.stream, width, None if width is None else _TALLEST * width).rgb(shown.frame)
 
 
