@@ -146,7 +146,8 @@ def _encode(reading: Reading, picture: Converter, part: Path, start: float, want
             image = picture.even(timed.frame)
             if encoder is None:
                 encoder = _add_encoder(output, image, picture, rate)
-            tick = max(0, round((timed.seconds - start) / clock))
+            # The first frame opens the clip, also where the video has none for the first moments.
+            tick = 0 if last < 0 else max(0, round((timed.seconds - start) / clock))
             on_display = timed.seconds <= wanted + TOLERANCE < (math.inf if following is None else following.seconds)
             if tick >= last + _NEAREST or (on_display and tick > last):
                 image.pts, image.time_base, image.pict_type = tick, clock, PictureType.NONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import Any
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -36,9 +37,9 @@ class PacketClock:
         self.corrected = False
         """Whether any time had to be changed so far: then it cannot be found by seeking."""
 
-    def __call__(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+    def __call__(self, packets: Iterable[Packet[Any]]) -> Iterator[Packet[Any]]:
         """The same packets, one behind the ones that go in."""
-        held: Packet | None = None
+        held: Packet[Any] | None = None
         for packet in packets:
             if held is not None:
                 self._correct(held, _decoding_time(packet))
@@ -48,7 +49,7 @@ class PacketClock:
             self._correct(held, None)
             yield held
 
-    def _correct(self, packet: Packet, following: int | None) -> None:
+    def _correct(self, packet: Packet[Any], following: int | None) -> None:
         at = _decoding_time(packet)
         if at is None:
             return
@@ -78,7 +79,7 @@ class PacketClock:
         self._shown = max(self._shown, now if packet.pts is None else packet.pts)
 
 
-def _decoding_time(packet: Packet) -> int | None:
+def _decoding_time(packet: Packet[Any]) -> int | None:
     if not packet.size:
         return None
     return packet.pts if packet.dts is None else packet.dts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from av.filter import Graph
 from av.filter.context import FilterContext
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 from numpy.typing import NDArray
@@ -97,7 +99,7 @@ class ToneMapper:
         with tempfile.NamedTemporaryFile("w", suffix=".cube", encoding="ascii") as file:
             file.write(_cube(transfer))
             file.flush()
-            source = graph.add_buffer(width=width, height=height, format="rgb48le", time_base=1)  # type: ignore[arg-type]
+            source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb48le"), time_base=Fraction(1))
             table = graph.add("lut3d", file=str(Path(file.name)))
             eight_bits = graph.add("format", "rgb24")
             sink = graph.add("buffersink")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -203,7 +203,7 @@ def _decode(
     clock = PacketClock(stream)
     times = _FrameTimes(container, stream, report)
     broadcast = container.format.name == "mpegts"
-    packets: Iterable[Packet] = container.demux(stream)
+    packets: Iterable[Packet[Any]] = container.demux(stream)
     torn, waits = False, sought
     try:
         for packet in packets if has_index(container) else clock(packets):
@@ -238,8 +238,21 @@ def _decode(
         _raise_shortage(path, error)
         raise VideoError(_broken(path, times.seconds)) from error
     report.finished = True
+    report.sound_lead = _sound_lead(container, stream, report)
     if not sought:
         _check_whole(path, stream, report, times.seconds, torn)
+
+
+def _sound_lead(container: InputContainer, stream: VideoStream, report: DecodeReport) -> float:
+    starts = [
+        float(sound.start_time * sound.time_base)
+        for sound in container.streams.audio
+        if sound.start_time and sound.time_base
+    ]
+    starts += [0.0 for sound in container.streams.audio if sound.start_time == 0]
+    if not starts or report.origin is None or stream.time_base is None:
+        return 0.0
+    return max(0.0, float(report.origin * stream.time_base) - min(starts))
 
 
 def _counted(path: Path, seconds: float, frame: VideoFrame, times: _FrameTimes, report: DecodeReport) -> TimedFrame:
@@ -287,7 +300,7 @@ class _FrameTimes:
         known = frame.duration if self._slots is None else 0
         return (known or 0) * self._base or self._step
 
-    def take(self, packet: Packet) -> None:
+    def take(self, packet: Packet[Any]) -> None:
         """Note a packet that goes to the decoder."""
         if self._slots is not None and packet.size and packet.dts is not None:
             self._slots.append(packet.dts)

@@ -39,7 +39,9 @@ class _Yadif:
         self._waiting: deque[TimedFrame] = deque()
         self._graph = Graph()
         width, height, pixels = self._like
-        self._source = self._graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1, 1000))
+        self._source = self._graph.add_buffer(
+            width=width, height=height, format=like.format, time_base=Fraction(1, 1000)
+        )
         yadif = self._graph.add("yadif", mode="send_frame", deint="interlaced")
         back = self._graph.add("format", pixels)
         self._sink: FilterContext = self._graph.add("buffersink")

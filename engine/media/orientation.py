@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -37,10 +38,11 @@ def orientation_of(matrix: tuple[int, ...]) -> tuple[int, bool]:
 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
     """Of a decoded frame; see `orientation_of`."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None or matrix.buffer_size < 36:
+    side_data: Any = frame.side_data
+    if not len(side_data) or "DISPLAYMATRIX" not in side_data:
         return 0, False
-    return orientation_of(struct.unpack("=9i", bytes(matrix)[:36]))
+    data = bytes(side_data["DISPLAYMATRIX"])
+    return orientation_of(struct.unpack("=9i", data[:36])) if len(data) >= 36 else (0, False)
 
 
 def upright(image: NDArray[np.uint8], turns: int, mirrored: bool) -> NDArray[np.uint8]:

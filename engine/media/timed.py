@@ -35,6 +35,8 @@ class DecodeReport:
     """Time of the stream at which the video starts, in its time base; None until the first frame that has one."""
     times_corrected: bool = False
     """Whether frames did not come at the times that the file gives, so that seeking would miss them."""
+    sound_lead: float = 0.0
+    """Seconds for which there is sound before the first picture."""
     finished: bool = False
     """Whether the end was reached."""
 
