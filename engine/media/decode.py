@@ -56,6 +56,11 @@ _LEADS = (0.0, 10.0, 60.0)
 """Seconds ahead of the wanted time from which decoding is tried to start, before it starts at the start."""
 _MOST_DAMAGED = 0.05
 """Share of the pictures that may fail or be damaged."""
+_A_PICTURE_A_PACKET = ("h264", "hevc", "mpeg4", "mjpeg", "prores", "dnxhd")
+_LEAST_PICTURE = 20
+"""Bytes of a packet that is no mere placeholder for a picture that came before, as MPEG-4 in AVI has them."""
+_LONGEST_LOSS = 10
+"""Seconds missing from a broadcast that count as lost; more is a pause of the recording."""
 _MOST_WAITING = 32
 """Frames that may wait for the first one with a time."""
 
@@ -203,12 +208,14 @@ def _decode(
     clock = PacketClock(stream)
     times = _FrameTimes(container, stream, report)
     broadcast = container.format.name == "mpegts"
+    losses = _SilentLosses(container, stream, report)
     packets: Iterable[Packet[Any]] = container.demux(stream)
     torn, waits = False, sought
     try:
         for packet in packets if has_index(container) else clock(packets):
             if packet.size:
                 report.n_packets += 1
+                losses.take(packet)
                 torn = packet.is_corrupt and not broadcast
                 waits = waits and not packet.is_keyframe
                 if not report.n_frames and packet.has_sidedata("encryption_info"):
@@ -238,6 +245,8 @@ def _decode(
         _raise_shortage(path, error)
         raise VideoError(_broken(path, times.seconds)) from error
     report.finished = True
+    if not sought:
+        losses.settle()
     report.sound_lead = _sound_lead(container, stream, report)
     if not sought:
         _check_whole(path, stream, report, times.seconds, torn)
@@ -278,6 +287,44 @@ def _check_whole(path: Path, stream: VideoStream, report: DecodeReport, last: fl
     reached = report.end + max(0.0, float((report.origin or 0) * (stream.time_base or 0)))
     if torn or (fewer and reached < claimed - max(SLACK, 0.05 * claimed)):
         raise VideoError(_broken(path, last))
+
+
+class _SilentLosses:
+    """Pictures that are missing without an error: packets of a broadcast that did not arrive, and pictures that a decoder left out."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, report: DecodeReport) -> None:
+        rate = stream.average_rate or stream.guessed_rate
+        base = stream.time_base
+        self._report = report
+        self._broadcast = container.format.name == "mpegts"
+        self._paired = stream.codec_context.name in _A_PICTURE_A_PACKET and (
+            has_index(container) or container.format.name in ("avi", "flv")
+        )
+        self._step = max(1, round(1 / rate / base)) if rate and base else 0
+        self._most = int(_LONGEST_LOSS / base) if base else 0
+        self._last: int | None = None
+        self._torn = False
+        self._n_pictures = 0
+
+    def take(self, packet: Packet[Any]) -> None:
+        """Note a packet with content."""
+        if not packet.is_discard and packet.size >= _LEAST_PICTURE:
+            self._n_pictures += bool(self._n_pictures or packet.is_keyframe)
+        if packet.dts is None:
+            return
+        gap = 0 if self._last is None else packet.dts - self._last
+        torn, self._torn = packet.is_corrupt or self._torn, packet.is_corrupt
+        if self._broadcast and torn and self._step and 0 < gap <= self._most:
+            missing = max(0, round(gap / self._step) - 1)
+            self._report.n_lost += missing
+            self._report.n_packets += missing
+        self._last = packet.dts
+
+    def settle(self) -> None:
+        """Count what decoders left out, at the end."""
+        if self._paired:
+            report = self._report
+            report.n_lost += max(0, self._n_pictures - report.n_frames - report.n_lost)
 
 
 class _FrameTimes:
