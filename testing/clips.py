@@ -82,9 +82,12 @@ def make_clip(
     pixels: str = "yuv420p",
     rotation: int = 0,
     options: dict[str, str] | None = None,
+    coding: dict[str, str] | None = None,
+    first: int = 0,
 ) -> list[float]:
     """Write a video of equally long shots and return the presentation time of each frame, from the first one.
 
+    `options` are the container's, `coding` the encoder's, `first` is the number of the first frame.
     `vfr` puts the frames at uneven distances, `times` where they are told to be; `start` moves all of them, so that the
     stream does not start at 0; codecs other than libx264 and libvpx round times to whole frames. The container follows the name's ending.
     """
@@ -101,11 +104,12 @@ def make_clip(
             stream.codec_context.time_base = _CLOCK
         if codec == "libx264":
             stream.options = {"crf": "18", "preset": "veryfast"}
+        stream.options = {**stream.options, **(coding or {})}
         if rotation:
             stream.set_display_rotation(rotation)
         for number, tick in enumerate(ticks):
             image = patterns[number * len(patterns) // len(ticks)](number).copy()
-            _write_number(image, number)
+            write_number(image, first + number)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             if codec in ("libx264", "libvpx"):
                 frame.pts, frame.time_base = tick, _CLOCK
@@ -128,7 +132,8 @@ def make_sound(path: Path, seconds: float = 1.0) -> None:
         output.mux(stream.encode(None))
 
 
-def _write_number(image: Image, number: int) -> None:
+def write_number(image: Image, number: int) -> None:
+    """Draw a number into the top of an image as a bar code."""
     side = image.shape[1] // _BITS
     for bit in range(_BITS):
         image[: image.shape[0] // 9, bit * side : (bit + 1) * side] = 235 if number >> bit & 1 else 16

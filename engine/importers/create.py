@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -25,8 +26,18 @@ from engine.storage import Settings, discard_collection
 from engine.system import ROOTS_VARIABLE, Progress, no_progress, stays_within
 from engine.vectors import open_vectors
 
-VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+# fmt: off
+VIDEO_ENDINGS = (
+    ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3g2", ".3gp",
+    ".264", ".265", ".asf", ".apng", ".av1", ".divx", ".dv", ".f4v", ".gif", ".h264", ".h265", ".hevc", ".ivf",
+    ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".mjpeg", ".mjpg", ".mk3d", ".mod", ".mpe", ".mpv", ".mts",
+    ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".tod", ".tp", ".trp", ".vob",
+    ".wtv", ".xvid", ".y4m",
+)
+# fmt: on
 """Files of a folder that are taken for videos."""
+_NOT_OURS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+"""Folders of other programs, which hold copies and thumbnails."""
 RequestedSettings = Mapping[str, Any]
 """Settings that were asked for, as `Collection.create` takes them; a collection that is there already must agree."""
 
@@ -48,7 +59,7 @@ def from_videos(
     ValueError
         If the step is not positive, or the collection is not as asked for.
     """
-    from engine.embedding import SHIPPED, Encoder, load_encoder
+    from engine.embedding import SHIPPED, load_encoder
 
     check_every(every)
     loaded: list[Encoder] = []
@@ -135,7 +146,10 @@ def from_aic(
 
 
 def videos_at(path: Path) -> list[Path]:
-    """A video file, or those of a folder by name.
+    """A video file, or those of a folder and of its sub-folders, by path.
+
+    Hidden files and folders are passed over (`._a.mp4` is what macOS writes beside `a.mp4`), and so are collections and
+    links to folders.
 
     Raises
     ------
@@ -148,7 +162,7 @@ def videos_at(path: Path) -> list[Path]:
         if path.exists():
             raise ValueError(f"{path} is not a file; give the path of a video or of a folder with videos.")
         raise ValueError(f"There is no file or folder {path}; give the path of a video or of a folder with videos.")
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in VIDEO_ENDINGS)
+    files = sorted(_files_below(path))
     away = next((file for file in files if not stays_within(file, [path])), None)
     if away is not None:
         raise ValueError(
@@ -175,6 +189,17 @@ def _with_encoder_note(collection: Collection, report: ImportReport, build: bool
             report, notes=(*report.notes, f"It cannot be searched by words until its encoder loads: {error}")
         )
     return report
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and name not in _NOT_OURS]
+        if _is_collection(Path(place)):
+            folders.clear()
+            continue
+        for name in names:
+            if name[0] != "." and Path(name).suffix.lower() in VIDEO_ENDINGS:
+                yield Path(place, name)
 
 
 @contextmanager

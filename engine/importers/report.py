@@ -78,6 +78,20 @@ class Triage:
             self._refused.append((name or video.video_id, why_taken(video.video_id)))
         return False
 
+    def free_id(self, video: NewVideo, ids: Sequence[str]) -> str:
+        """Which of these ids a video is to have: that under which it, or an earlier state of its file, is stored, else the first that is free.
+
+        The last of them where none is.
+        """
+        taken = [video_id for video_id in ids if video_id in self._known]
+        for video_id in taken:
+            if self._collection.fingerprint(video_id) == video.fingerprint:
+                return video_id
+        for video_id in taken:
+            if self._collection.video(video_id).source == video.source:
+                return video_id
+        return next((video_id for video_id in ids if video_id not in taken), ids[-1])
+
     @contextmanager
     def refusing(self, name: str, *errors: type[Exception]) -> Iterator[None]:
         """Refuse a video for the message of one of these errors."""

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,9 @@ from engine.collection import Collection
 from engine.embedding import Encoder, Tagger
 from engine.errors import DuplicateVideo, VideoError
 from engine.importers.report import ImportReport, Triage
-from engine.media import Sample, check_every, encode_thumbnail, probe, sample
-from engine.storage import check_video
-from engine.system import Progress, bounds, no_progress, part_of, staged
+from engine.media import DecodeReport, Sample, check_every, encode_thumbnail, probe, sample
+from engine.storage import check_video, film_facts
+from engine.system import Progress, bounds, no_progress, part_of, shortage, staged
 from engine.types import FrameBatch, NewVideo
 
 _BATCH = 32
@@ -30,6 +32,11 @@ _BATCH = 32
 SIDECAR = "videos.json"
 """Beside the videos: a list of {"file", "video_id", "title", "captured_at"}, all but the first optional."""
 _INGEST_SHARE = 0.85
+_MOST_FOLDERS = 3
+"""Folders that may become part of an id, for a name that is taken."""
+_NOTABLE_LEAD = 0.5
+"""Seconds of sound ahead of the picture from which that is said."""
+_T = TypeVar("_T")
 
 
 def ingest(
@@ -63,6 +70,7 @@ def ingest(
     encoder = collection.encoder
     tagger = Tagger(encoder)
     share = _INGEST_SHARE if build and not collection.built else 1.0
+    notes: list[str] = []
     with triage as writer:
         for i, path in enumerate(videos):
             whole = part_of(progress, share * i / len(videos), share * (i + 1) / len(videos))
@@ -70,16 +78,30 @@ def ingest(
             of_video("", 0.0, 1.0)
             with triage.refusing(str(path), VideoError, DuplicateVideo):
                 video = read_video_info(path, every, shots)
+                named = video.video_id
+                if named == path.stem.strip():
+                    video = _told_apart(video, path, triage)
                 if triage.is_new(video, str(path), _why_taken):
+                    decoded = DecodeReport()
                     frames = embed_video(
-                        path, encoder, tagger, every=every, shots=shots, duration=video.duration, progress=of_video
+                        path,
+                        encoder,
+                        tagger,
+                        every=every,
+                        shots=shots,
+                        duration=video.duration,
+                        report=decoded,
+                        progress=of_video,
                     )
-                    writer.add(video, frames)
+                    writer.add(_with_film(video, path, decoded), frames)
                     triage.add([video], len(frames))
+                    notes.extend(_notes(path, decoded))
+                    if video.video_id != named:
+                        notes.append(f"{path} is stored as {video.video_id}: another video is called {named}.")
         rest = part_of(progress, share, 1.0)
         triage.settle(build=build, progress=lambda stage, done, total: rest(f"build {stage}", done, total))
     progress("build", 1.0, 1.0)
-    return triage.report()
+    return triage.report(notes)
 
 
 def _why_taken(video_id: str) -> str:
@@ -87,6 +109,51 @@ def _why_taken(video_id: str) -> str:
         f"A video called {video_id!r} with other content or another sampling is stored already; "
         "delete it first or rename the file."
     )
+
+
+def _told_apart(video: NewVideo, path: Path, triage: Triage) -> NewVideo:
+    """The video with the folders it lies in as part of its id, as far as it takes to tell it from others of its name."""
+    parts = path.resolve().parts[1:-1][-_MOST_FOLDERS:]
+    ids = [video.video_id, *("_".join([*parts[-n:], video.video_id]) for n in range(1, len(parts) + 1))]
+    video_id = triage.free_id(video, [each for each in ids if _is_id(each)])
+    return video if video_id == video.video_id else replace(video, video_id=video_id, title=_titled(video_id))
+
+
+def _with_film(video: NewVideo, path: Path, decoded: DecodeReport) -> NewVideo:
+    """The video with what decoding has shown, and by what its film will be known again."""
+    facts = _reading(path, lambda: film_facts(path, times_corrected=decoded.times_corrected))
+    return replace(video, duration=decoded.end, about=facts)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        bounds.check_id(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _titled(name: str) -> str:
+    return bounds.one_line(name.replace("_", " ").replace("-", " "))
+
+
+def _notes(path: Path, decoded: DecodeReport) -> Iterator[str]:
+    """What should be known about a video that was stored."""
+    if decoded.damage:
+        yield f"{path.name}: {decoded.damage}."
+    if decoded.sound_lead > _NOTABLE_LEAD:
+        yield f"{path.name}: its sound starts {decoded.sound_lead:.1f} s before its picture; times count from the picture."
+
+
+def _reading(path: Path, read: Callable[[], _T]) -> _T:
+    """What `read` returns; a file that cannot be read any more is refused like any other."""
+    try:
+        return read()
+    except OSError as error:
+        short = shortage(f"reading {path.name}", error)
+        if short is not None:
+            raise short from error
+        raise VideoError(f"{path.name} cannot be read ({error.strerror}); check that it is still there.") from error
 
 
 def read_video_info(path: Path, every: float, shots: bool) -> NewVideo:
@@ -106,24 +173,28 @@ def read_video_info(path: Path, every: float, shots: bool) -> NewVideo:
     file = probe(path)
     entry = _sidecar(path)
     captured_at = entry.get("captured_at")
-    digest = hashlib.blake2b(f"{every if not shots else 'shots'}".encode(), digest_size=16)
-    with path.open("rb") as source:
-        while chunk := source.read(1 << 20):
-            digest.update(chunk)
     video = NewVideo(
         video_id=entry.get("video_id", path.stem).strip(),
-        title=bounds.one_line(entry.get("title", path.stem.replace("_", " ").replace("-", " "))),
+        title=bounds.one_line(entry["title"]) if "title" in entry else _titled(path.stem),
         source=str(path.resolve()),
         duration=file.duration,
         fps=file.fps,
         captured_at=None if captured_at is None else datetime.fromisoformat(captured_at).replace(tzinfo=None),
-        fingerprint=digest.hexdigest(),
+        fingerprint=_reading(path, lambda: _fingerprint(path, every, shots)),
     )
     try:
         check_video(video)
     except ValueError as error:
         raise VideoError(f"{path.name} cannot be filed: {error}") from error
     return video
+
+
+def _fingerprint(path: Path, every: float, shots: bool) -> str:
+    digest = hashlib.blake2b(f"{every if not shots else 'shots'}".encode(), digest_size=16)
+    with path.open("rb") as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sidecar(path: Path) -> dict[str, str]:
@@ -134,6 +205,7 @@ def _sidecar(path: Path) -> dict[str, str]:
     try:
         status = sidecar.stat()
         entry: dict[str, object] = _entries(sidecar, (status.st_mtime_ns, status.st_size)).get(path.name, {})
+        entry = {name: value for name, value in entry.items() if value is not None}
         if "captured_at" in entry:
             datetime.fromisoformat(str(entry["captured_at"]))
     except OSError as error:
@@ -163,9 +235,15 @@ def embed_video(
     every: float,
     shots: bool,
     duration: float,
+    report: DecodeReport | None = None,
     progress: Progress = no_progress,
 ) -> FrameBatch:
     """Decode a video once and turn the sampled frames into vectors, tags and thumbnails.
+
+    Parameters
+    ----------
+    duration : seconds, as far as its header tells; only for `progress`
+    report : filled while it is decoded
 
     Raises
     ------
@@ -175,7 +253,7 @@ def embed_video(
     vectors: list[NDArray[np.float32]] = []
     places: list[tuple[int, float, int]] = []
     pictures: list[bytes] = []
-    samples = sample(path, every=every, shots=shots)
+    samples = sample(path, every=every, shots=shots, report=report)
     # Encoding runs beside decoding: both leave the interpreter, and two batches on the way bound the memory.
     with ThreadPoolExecutor(1, "encode") as worker:
         on_the_way: deque[Future[NDArray[np.float32]]] = deque()
@@ -187,6 +265,8 @@ def embed_video(
             if len(on_the_way) > 1:
                 vectors.append(on_the_way.popleft().result())
         vectors.extend(future.result() for future in on_the_way)
+    if not vectors:
+        raise VideoError(f"{path.name} holds no undamaged picture; copy or download it again.")
     matrix = np.concatenate(vectors)
     return FrameBatch(
         vectors=matrix,

@@ -2,10 +2,12 @@
 
 from engine.media.clips import Clip, cut_clip
 from engine.media.sampling import SAMPLE_WIDTH, Sample, check_every, encode_thumbnail, grab, probe, sample
+from engine.media.timed import DecodeReport
 
 __all__ = [
     "SAMPLE_WIDTH",
     "Clip",
+    "DecodeReport",
     "Sample",
     "check_every",
     "cut_clip",

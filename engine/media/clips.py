@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import math
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
+from av.container import OutputContainer
 from av.error import FFmpegError
-from av.video.frame import PictureType
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from engine.errors import StorageFull, VideoError
-from engine.media.decode import SLACK, Converter, TimedFrame, decoded_from, frames_on_display, header_duration
+from engine.media.colour import LIMITED
+from engine.media.convert import Converter
+from engine.media.decode import SLACK, TOLERANCE, Reading, decoded_from, frames_on_display, header_duration
+from engine.media.timed import TimedFrame
 from engine.system import shortage
 
 MAX_CLIP_HEIGHT = 720
@@ -25,6 +30,10 @@ _MAX_CLIP_WIDTH = 8_192
 _CLOCK = Fraction(1, 90_000)
 _NEAREST = 375
 """Ticks of the clock between two frames at the least: 240 frames a second, whatever the source has."""
+_FINER = ((160 * 90, 10), (640 * 360, 18))
+"""Pixels of a picture up to which it is coded so finely (x264's crf, lower is finer): there is little to save."""
+_LAST = 22_500
+"""Ticks for which a frame at the very end of a clip is shown at the most: a quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,7 @@ def cut_clip(
     before: float = 3.0,
     after: float = 5.0,
     height: int | None = None,
+    in_sequence: bool = False,
 ) -> Clip:
     """Cut a short silent MP4 around a moment, which every browser plays (H.264, yuv420p, index in front).
 
@@ -61,6 +71,7 @@ def cut_clip(
     out : where the clip goes; it appears there whole or not at all
     before, after : seconds of video around the moment
     height : pixels at most, 720 if None; sizes are rounded down to even numbers
+    in_sequence : whether decoding must start at the start of the video, as `DecodeReport.times_corrected` tells
 
     Raises
     ------
@@ -73,15 +84,18 @@ def cut_clip(
     start = max(seconds - before, 0.0)
     part = out.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with decoded_from(path, start) as (container, stream, frames):
-            length = header_duration(container, stream)
-            if length and seconds > length + SLACK:
-                raise VideoError(
-                    f"{path.name} ends at {length:.1f} s, before {seconds:.1f} s; choose an earlier moment."
-                )
-            picture = Converter(stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
-            stop = min(seconds + after, length or math.inf)
-            lasts = _encode(frames_on_display(frames, start, seconds + after), picture, stream, part, start, stop)
+        while True:
+            with decoded_from(path, start, in_sequence=in_sequence) as reading:
+                picture = Converter(reading.stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
+                written = _encode(reading, picture, part, start, seconds, seconds + after)
+                end = _end(reading)
+                if reading.report.finished and seconds > end + SLACK:
+                    raise VideoError(
+                        f"{path.name} ends at {end:.1f} s, before {seconds:.1f} s; choose an earlier moment."
+                    )
+            if written.complete:
+                break
+            start = written.seconds
         part.replace(out)
     except (OSError, FFmpegError, MemoryError) as error:
         short = shortage(f"cutting the clip {out.name}", error)
@@ -96,34 +110,80 @@ def cut_clip(
         ) from error
     finally:
         part.unlink(missing_ok=True)
-    return Clip(out, start, lasts, max(seconds, 0.0) - start)
+    return Clip(out, start, written.seconds, max(seconds, 0.0) - start)
 
 
-def _encode(
-    frames: Iterable[TimedFrame], picture: Converter, stream: VideoStream, part: Path, start: float, stop: float
-) -> float:
-    """Write frames to `part`, times counted from `start`, the last on display until `stop`; returns the clip's length."""
-    rate, clock = stream.average_rate or Fraction(25), _CLOCK
+class _Written(NamedTuple):
+    """What came of writing a clip."""
+
+    complete: bool
+    seconds: float
+    """The clip's length; where it is not complete, the time ahead of the wanted moment from which the picture has another shape."""
+
+
+def _end(reading: Reading) -> float:
+    """Seconds at which the video ends, as far as is known."""
+    return max(reading.report.end, header_duration(reading.container, reading.stream))
+
+
+def _encode(reading: Reading, picture: Converter, part: Path, start: float, wanted: float, stop: float) -> _Written:
+    """Write frames to `part`, times counted from `start`, the last on display until `stop` or the end.
+
+    Frames closer together than players can show are left out, but never the one on display at `wanted`. The clip ends where
+    the shape of the picture changes.
+    """
+    rate, clock = reading.stream.average_rate or Fraction(25), _CLOCK
     rate = rate if 1 / 60 <= rate <= clock.denominator / _NEAREST else Fraction(25)
     last, length = -_NEAREST, 0
     with av.open(str(part.absolute()), "w", format="mp4", options={"movflags": "+faststart"}) as output:
         encoder: VideoStream | None = None
-        for timed in frames:
+        for timed, following in _with_next(frames_on_display(reading.frames, start, stop)):
+            if not picture.keeps_shape(timed.frame):
+                if timed.seconds <= wanted + TOLERANCE:
+                    return _Written(False, timed.seconds)
+                stop = min(stop, timed.seconds)
+                break
             image = picture.even(timed.frame)
             if encoder is None:
-                encoder = output.add_stream("libx264", rate=rate, options={"preset": "veryfast", "crf": "23"})
-                encoder.width, encoder.height, encoder.pix_fmt = image.width, image.height, "yuv420p"
-                encoder.codec_context.time_base = clock
-                encoder.codec_context.max_b_frames = 0
-                encoder.gop_size = max(1, round(rate))
-            tick = max(0, round((timed.seconds - start) / clock))
-            if tick >= last + _NEAREST:
+                encoder = _add_encoder(output, image, picture, rate)
+            # The first frame opens the clip, also where the video has none for the first moments.
+            tick = 0 if last < 0 else max(0, round((timed.seconds - start) / clock))
+            on_display = timed.seconds <= wanted + TOLERANCE < (math.inf if following is None else following.seconds)
+            if tick >= last + _NEAREST or (on_display and tick > last):
                 image.pts, image.time_base, image.pict_type = tick, clock, PictureType.NONE
                 output.mux(encoder.encode(image))
                 last = tick
         if encoder is not None:
             *packets, final = encoder.encode(None)
-            length = max(last + round(1 / rate / clock), round((stop - start) / clock))
+            if reading.report.finished:
+                stop = min(stop, _end(reading))
+            length = max(last + min(round(1 / rate / clock), _LAST), round((stop - start) / clock))
             final.duration = length - last
             output.mux([*packets, final])
-    return float(length * clock)
+    return _Written(True, float(length * clock))
+
+
+def _with_next(frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, TimedFrame | None]]:
+    """Each frame with the one that follows."""
+    held: TimedFrame | None = None
+    for timed in frames:
+        if held is not None:
+            yield held, timed
+        held = timed
+    if held is not None:
+        yield held, None
+
+
+def _add_encoder(output: OutputContainer, image: VideoFrame, picture: Converter, rate: Fraction) -> VideoStream:
+    n_pixels = image.width * image.height
+    quality = next((crf for most, crf in _FINER if n_pixels <= most), 23)
+    options = {"preset": "veryfast", "crf": str(quality)}
+    encoder = output.add_stream("libx264", rate=rate, options=options)
+    encoder.width, encoder.height, encoder.pix_fmt = image.width, image.height, "yuv420p"
+    encoder.gop_size = max(1, round(rate))
+    context = encoder.codec_context
+    context.time_base = _CLOCK
+    context.max_b_frames = 0
+    context.colorspace, context.color_primaries = picture.tags.colorspace, picture.tags.primaries
+    context.color_trc, context.color_range = picture.tags.transfer, LIMITED
+    return encoder

@@ -16,18 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.media.decode import (
-    TOLERANCE,
-    Converter,
-    Sketch,
-    TimedFrame,
-    decode,
-    decoded_from,
-    frames_on_display,
-    header_duration,
-    open_video,
-)
+from engine.media.convert import Converter, Sketch
+from engine.media.decode import TOLERANCE, decode, decoded_from, frames_on_display, header_duration, open_video
 from engine.media.shots import middle_frames, number_shots
+from engine.media.timed import DecodeReport, TimedFrame
 
 SAMPLE_WIDTH = 640
 """Pixels; wide enough for a thumbnail on a dense screen and for every encoder's input."""
@@ -35,6 +27,8 @@ _TALLEST = 4
 """Multiple of the width up to which an image may be high; a taller one is scaled down further."""
 _SHORTEST = 1e-3
 """Seconds between two picks at the least."""
+_ROUNDED = 6e-4
+"""Seconds by which a time that was rounded to milliseconds may lie before its frame; less than any two frames are apart."""
 _LARGE = 1 << 24
 """Pixels from which a frame is scaled at once instead of being held as it is: more than 4K has."""
 
@@ -100,6 +94,7 @@ def sample(
     shots: bool = False,
     width: int | None = SAMPLE_WIDTH,
     on_time: Callable[[float], None] | None = None,
+    report: DecodeReport | None = None,
 ) -> Iterator[Sample]:
     """Decode a video once and pick frames.
 
@@ -112,6 +107,7 @@ def sample(
     width : images wider than this many pixels, or more than four times as high, are scaled down, keeping their aspect;
         None keeps the native size
     on_time : called with the time reached, about twice per second of video
+    report : filled while samples are taken: where the video ends, what was lost
 
     Yields
     ------
@@ -128,7 +124,7 @@ def sample(
         raise ValueError(f"every must be above 0 seconds, not {every}.")
     if every is not None:
         check_every(every)
-    return _sample(Path(path), every, shots, width, on_time)
+    return _sample(Path(path), every, shots, width, on_time, report)
 
 
 def check_every(every: float) -> None:
@@ -148,7 +144,12 @@ class _Seen(NamedTuple):
 
 
 def _sample(
-    path: Path, every: float | None, shots: bool, width: int | None, on_time: Callable[[float], None] | None
+    path: Path,
+    every: float | None,
+    shots: bool,
+    width: int | None,
+    on_time: Callable[[float], None] | None,
+    report: DecodeReport | None,
 ) -> Iterator[Sample]:
     with open_video(path) as (container, stream):
         sketch, converter = Sketch(), Converter(stream, width, None if width is None else _TALLEST * width)
@@ -158,26 +159,30 @@ def _sample(
             large = width is not None and timed.frame.width * timed.frame.height > _LARGE
             return _Seen(timed.number, timed.seconds, converter.rgb(timed.frame) if large else timed)
 
-        timed_frames = _reporting(decode(path, container, stream), on_time)
-        numbered = number_shots((seen(timed), sketch(timed.frame)) for timed in timed_frames)
+        # Of a damaged frame parts are made up: it counts, and is not picked.
+        timed_frames = _reporting(decode(path, container, stream, report=report), on_time)
+        numbered = number_shots(
+            (seen(timed), sketch(timed.frame)) for timed in timed_frames if not timed.frame.is_corrupt
+        )
         for seen_frame, shot in middle_frames(numbered) if shots else _ticks(numbered, every):
             image = converter.rgb(seen_frame.held.frame) if isinstance(seen_frame.held, TimedFrame) else seen_frame.held
             yield Sample(seen_frame.number, seen_frame.seconds, shot, image)
 
 
-def grab(path: Path | str, seconds: float, width: int | None = None) -> NDArray[np.uint8]:
+def grab(path: Path | str, seconds: float, width: int | None = None, *, in_sequence: bool = False) -> NDArray[np.uint8]:
     """The frame on display at a time, as (height, width, 3) uint8 RGB.
 
     Times before the first frame give the first, times past the end the last. `width` limits the width in pixels.
+    `in_sequence` says that decoding must start at the start, as `DecodeReport.times_corrected` tells.
 
     Raises
     ------
     VideoError
         As `probe`.
     """
-    with decoded_from(Path(path), seconds) as (_, stream, frames):
-        shown = next(frames_on_display(frames, seconds + 1e-3, math.inf))
-        return Converter(stream, width, None if width is None else _TALLEST * width).rgb(shown.frame)
+    with decoded_from(Path(path), seconds, in_sequence=in_sequence) as reading:
+        shown = next(frames_on_display(reading.frames, seconds + _ROUNDED, math.inf))
+        return Converter(reading.stream, width, None if width is None else _TALLEST * width).rgb(shown.frame)
 
 
 def encode_thumbnail(image: NDArray[np.uint8], width: int = 320) -> bytes:

@@ -5,6 +5,7 @@ from engine.storage.cache import ByteLRU
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
+from engine.storage.film import film_facts
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.generations import Generations
 from engine.storage.image_numbers import (
@@ -66,6 +67,7 @@ __all__ = [
     "draw_blueprint",
     "duplicate_reason",
     "export_frames",
+    "film_facts",
     "find_picture",
     "keyframe_images",
     "keyframe_numbers",

@@ -23,6 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from engine.errors import CollectionError, NotFound, ResourceExhausted, Untrusted, VideoError
 from engine.media import SAMPLE_WIDTH, Clip, cut_clip, encode_thumbnail, grab
 from engine.storage.collection_files import is_rendered
+from engine.storage.film import film_was_replaced, times_were_corrected
 from engine.storage.image_numbers import keyframe_images
 from engine.storage.manifest import VideoRow
 from engine.storage.snapshot import Snapshot
@@ -89,11 +90,11 @@ def find_picture(snapshot: Snapshot, frame: Frame) -> Path | Unrendered | None:
 
 
 def render_picture(unrendered: Unrendered, trust: Trust) -> Path | None:
-    """Render the picture of a frame from its keyframe image, or else from its film; None where neither can be read, or may be."""
+    """Render the picture of a frame from its keyframe image, or else from its film; None where neither can be read, or may be, or the film is another one now."""
     try:
         image = _keyframe(trust.find("pictures", unrendered.video.pictures), unrendered)
         if image is None:
-            image = _from_film(trust.find("film", unrendered.video.source), unrendered.seconds)
+            image = _from_film(trust.find("film", unrendered.video.source), unrendered.video, unrendered.seconds)
         if image is None:
             return None
         path = _picture_path(unrendered.collection, unrendered.video.number, unrendered.frame_id)
@@ -165,11 +166,11 @@ def _keyframe(images: Path | None, unrendered: Unrendered) -> NDArray[np.uint8] 
         return None
 
 
-def _from_film(source: Path | None, seconds: float) -> NDArray[np.uint8] | None:
-    if source is None or not source.is_file():
+def _from_film(source: Path | None, video: VideoRow, seconds: float) -> NDArray[np.uint8] | None:
+    if source is None or not source.is_file() or film_was_replaced(source, video.about):
         return None
     try:
-        return grab(source, seconds, width=SAMPLE_WIDTH)
+        return grab(source, seconds, width=SAMPLE_WIDTH, in_sequence=times_were_corrected(video.about))
     except VideoError:
         return None
 
@@ -218,7 +219,7 @@ def render_clip(collection: Path, video: VideoInfo, seconds: float, before: floa
     Raises
     ------
     NotFound
-        If the collection holds no video file for it, or the file is gone.
+        If the collection holds no video file for it, or the file is gone or another one lies there.
     Untrusted
         If the film lies outside the collection, and its owner has not named it.
     """
@@ -239,7 +240,12 @@ def render_clip(collection: Path, video: VideoInfo, seconds: float, before: floa
     times = _read_note(note, path)
     if times is not None:
         return Clip(path, **times)
-    clip = cut_clip(source, seconds, path, before=before, after=after)
+    if film_was_replaced(source, video.about):
+        raise NotFound(
+            f"{source} is another file than the one whose frames were stored as {video.video_id}, so its clip would be of another moment; "
+            "put the old file back, or delete the video and add it again."
+        )
+    clip = cut_clip(source, seconds, path, before=before, after=after, in_sequence=times_were_corrected(video.about))
     written = {"start": clip.start, "duration": clip.duration, "offset": clip.offset, "nbytes": path.stat().st_size}
     part = note.with_name(f".{uuid.uuid4().hex}.part")
     with storage_errors("cutting a clip"):

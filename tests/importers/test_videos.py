@@ -12,11 +12,14 @@ import pytest
 
 from engine.collection import Collection
 from engine.embedding.tagger import Tagger
-from engine.errors import Busy, VideoError
+from engine.errors import Busy, NotFound, VideoError
+from engine.importers.create import videos_at
 from engine.importers.videos import embed_video, ingest, read_video_info
-from engine.media.sampling import sample
+from engine.media.sampling import grab, sample
+from engine.storage.film import times_were_corrected
 from engine.types import Filter
-from testing.clips import make_clip, make_sound
+from testing.clips import make_clip, make_sound, read_number
+from testing.odd_videos import make_joined, spoil
 from testing.worlds import flip
 
 SMALL = (96, 54)
@@ -259,3 +262,85 @@ def test_embedding_gives_a_row_a_tag_list_and_a_picture_for_each_frame(films, to
     np.testing.assert_allclose(np.linalg.norm(frames.vectors, axis=1), 1, atol=1e-3)
     assert told == sorted(told)
     assert len(told) == 2
+
+
+class TestCameraCards:
+    """Cards and folders as cameras leave them: the same names in several folders, files that change, lists with holes."""
+
+    @pytest.fixture
+    def card(self, tmp_path):
+        for folder, first in (("a", 0), ("b", 500)):
+            (tmp_path / "card" / folder).mkdir(parents=True)
+            make_clip(tmp_path / "card" / folder / "v.mp4", 2.0, size=SMALL, first=first)
+        return tmp_path / "card"
+
+    def test_files_of_one_name_are_told_apart_by_their_folders_and_known_again(self, empty, card):
+        videos = [card / "a" / "v.mp4", card / "b" / "v.mp4"]
+        report = ingest(empty, videos, build=False)
+        assert report.added == ("v", "b_v")
+        assert report.notes == (f"{videos[1]} is stored as b_v: another video is called v.",)
+        assert ingest(empty, videos[::-1], build=False).skipped == ("b_v", "v")
+
+    def test_a_folder_is_read_with_its_sub_folders_and_without_what_others_left(self, card):
+        for name in (
+            "a/._v.mp4",
+            "a/00001.MTS",
+            "b/notes.txt",
+            "b/.trash/w.mp4",
+            "__MACOSX/v.mp4",
+            "DCIM/M0001.m2ts",
+            "c/catalog.sqlite",
+        ):
+            (card / name).parent.mkdir(parents=True, exist_ok=True)
+            (card / name).write_bytes(b"x")
+        (card / "c" / "clip.mp4").write_bytes(b"x")
+        found = [str(path.relative_to(card)) for path in videos_at(card)]
+        assert found == ["DCIM/M0001.m2ts", "a/00001.MTS", "a/v.mp4", "b/v.mp4"]
+
+    def test_another_film_under_the_name_of_a_stored_one_is_told_and_not_shown(self, empty, card):
+        path = card / "a" / "v.mp4"
+        ingest(empty, [path], build=False)
+        frame = frames_of(empty, "v")[1]
+        (card / "a" / "copy.mp4").write_bytes(path.read_bytes())
+        (card / "a" / "copy.mp4").replace(path)  # A copy has another time of change and is the same film.
+        assert empty.clip(frame, before=0.5, after=0.5).path.is_file()
+        make_clip(path, 3.0, size=SMALL, first=900)
+        with pytest.raises(NotFound, match="another file than the one whose frames were stored as v"):
+            empty.clip(frame, before=0.25, after=0.25)
+
+    def test_a_file_that_vanishes_refuses_itself_only(self, empty, card):
+        def vanish(stage: str, done: float, total: float) -> None:
+            if stage == "ingest v.mp4":
+                (card / "a" / "v.mp4").unlink(missing_ok=True)
+
+        report = ingest(empty, [card / "a" / "v.mp4", card / "b" / "v.mp4"], build=False, progress=vanish)
+        assert report.added == ("v",)
+        assert "There is no file" in report.refused[0][1]
+
+    def test_null_in_the_list_of_videos_is_nothing(self, card):
+        entry = {"file": "v.mp4", "video_id": None, "title": None, "captured_at": None}
+        (card / "a" / "videos.json").write_text(json.dumps([entry]))
+        video = read_video_info(card / "a" / "v.mp4", 1.0, False)
+        assert (video.video_id, video.title, video.captured_at) == ("v", "v", None)
+
+    def test_the_decoded_end_is_stored_where_the_header_has_none_and_corrected_times_are_remembered(
+        self, empty, tmp_path
+    ):
+        make_clip(tmp_path / "live.webm", 3.0, size=SMALL, codec="libvpx", options={"live": "1"})
+        make_joined(tmp_path / "joined.ts", "libx264")
+        report = ingest(empty, [tmp_path / "live.webm", tmp_path / "joined.ts"], build=False)
+        assert report.added == ("live", "joined")
+        assert empty.video("live").duration == pytest.approx(3, abs=0.05)
+        assert empty.video("joined").duration == pytest.approx(5, abs=0.05)
+        assert times_were_corrected(empty.video("joined").about)
+        assert not times_were_corrected(empty.video("live").about)
+        frame = frames_of(empty, "joined")[4]
+        clip = empty.clip(frame, before=0.5, after=0.5)
+        assert read_number(grab(clip.path, clip.offset)) == 1000 + frame.frame_index - 50
+
+    def test_a_bad_picture_is_noted(self, empty, tmp_path):
+        make_clip(tmp_path / "film.mp4", 5.0, size=SMALL, coding={"g": "10", "bf": "0"})
+        spoil(tmp_path / "film.mp4", [25])
+        report = ingest(empty, [tmp_path / "film.mp4"], build=False)
+        assert report.added == ("film",)
+        assert report.notes[0].startswith("film.mp4: 1 of 50 pictures are damaged")
