@@ -1,13 +1,16 @@
 """Videos: decoding, sampling, shots, clips; the only door to PyAV."""
 
+from engine.media.clip_frames import ClipFrames, clip_frames
 from engine.media.clips import Clip, cut_clip
 from engine.media.sampling import SAMPLE_WIDTH, Sample, check_every, encode_thumbnail, grab, probe, sample
 
 __all__ = [
     "SAMPLE_WIDTH",
     "Clip",
+    "ClipFrames",
     "Sample",
     "check_every",
+    "clip_frames",
     "cut_clip",
     "encode_thumbnail",
     "grab",

@@ -1,5 +1,6 @@
 """One query, from a request to hits and a trace."""
 
+from engine.search.browse import PassingFrames, browse
 from engine.search.execute import Prober, ShardCache
 from engine.search.explain import Missed
 from engine.search.ground_truth import GroundTruth, float_rows, reading
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_RECALL",
     "GroundTruth",
     "Missed",
+    "PassingFrames",
     "Plan",
     "Preview",
     "Prober",
@@ -33,6 +35,7 @@ __all__ = [
     "Trace",
     "best_held",
     "best_shards",
+    "browse",
     "choose_cells",
     "float_rows",
     "in_shards",

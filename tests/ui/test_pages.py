@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.types import Filter, ShardState
-from ui.library.videos import ADDING
+from ui.library.videos import adding
 from ui.shared import resources, words
 from ui.shared.looks import LOOKS
 from ui.shared.places import example_queries
@@ -99,7 +99,7 @@ class TestSearch:
         assert {frame.title for frame in frames} == {name}
         assert all(5 <= frame.seconds < 20 for frame in frames)
         assert "pruned" in {shard["state"] for shard in drawn(app, "route")["shards"]}
-        checked(app.button(key=f"remove_video_{name}").click().run())
+        checked(app.button(key=f"remove_video_{town.videos()[0].video_id}").click().run())
         assert len({item["title"] for item in drawn(app, "frames")["items"]}) > 1
 
     def test_no_result_says_that_the_filters_leave_nothing(self, visit: Any, town: Collection) -> None:
@@ -151,7 +151,7 @@ class TestLibrary:
     def add(self, library: AppTest, path: str) -> AppTest:
         library.text_input(key="path").set_value(path)
         checked(next(button for button in library.button if button.label == "Add").click().run())
-        job = resources.board().get(ADDING)
+        job = resources.board().get(adding(resources.shelf().places()["town"]))
         assert job is not None
         assert job.wait(60)
         return checked(library.run())

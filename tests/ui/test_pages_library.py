@@ -81,7 +81,6 @@ class TestChoosing:
 
     def test_a_link_chooses(self, visit: Any, bare: Path) -> None:
         assert visit(collection="folder-bare").selectbox(key="collection").value == "folder-bare"
-        assert visit(collection="no such").selectbox(key="collection").value == "town"
 
     def test_two_visitors_use_two_collections_and_one_that_nobody_uses_is_closed(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,13 +141,23 @@ def _from_videos(into: Path, source: Path, asked: dict[str, Any], every: float) 
 def _from_table(into: Path, vectors: Path, frames: Path, asked: dict[str, Any]) -> Work:
     from engine.importers import from_table
 
-    return lambda report: from_table(into, vectors, frames, asked, progress=report)
+    return lambda report: _with_encoder(from_table(into, vectors, frames, asked, progress=report), asked)
 
 
 def _from_aic(into: Path, folder: Path, asked: dict[str, Any]) -> Work:
     from engine.importers import from_aic
 
-    return lambda report: from_aic(into, folder, asked, progress=report)
+    return lambda report: _with_encoder(from_aic(into, folder, asked, progress=report), asked)
+
+
+def _with_encoder(report: ImportReport, asked: dict[str, Any]) -> ImportReport:
+    """The report of an import that only named its encoder, with what follows if that cannot be loaded."""
+    name = asked.get("encoder", "")
+    why = shelf().why_no_encoder(name) if name else ""
+    if not why:
+        return report
+    note = f"Text search will not work in this collection, because its encoder {name} cannot be loaded: {why}"
+    return replace(report, notes=(note, *report.notes))
 
 
 def _start(work: Work) -> None:
@@ -174,4 +185,4 @@ def _ended(job: Job[Made]) -> None:
             f"{duration(report.seconds)}. Choose the collection in the sidebar."
         )
     for note in report.notes:
-        st.info(plain(note))
+        (st.warning if note.startswith("Text search will not work") else st.info)(plain(note))

@@ -10,9 +10,8 @@ import streamlit as st
 from engine.system import visible
 from engine.types import SEARCHED, ShardState
 from ui.components import component
-from ui.search import query
 from ui.shards.preview import preview_sentence
-from ui.shared import charts
+from ui.shared import address, charts
 from ui.shared.looks import LOOKS
 from ui.shared.words import count, hypertext, label, nbytes, predicted
 
@@ -49,8 +48,7 @@ def draw(collection: Collection, preview: Preview, view: str) -> None:
 
 def _map(preview: Preview) -> None:
     def clicked() -> None:
-        st.query_params["shard"] = str(st.session_state.map.pick)
-        query.close_hit()
+        address.write(shard=str(st.session_state.map.pick), hit="")
 
     empty = sum(not shard.n_frames for shard in preview.shards)
     looks = [
@@ -64,7 +62,7 @@ def _map(preview: Preview) -> None:
         data={
             "label": f"Map of the shards. {preview_sentence(preview)}",
             "height": _HEIGHT - 30,
-            "picked": st.query_params.get("shard"),
+            "picked": address.value("shard") or None,
             "note": note + (f" Not drawn: {count(empty, 'empty shard')}." if empty else ""),
             "looks": looks,
             "shards": [
