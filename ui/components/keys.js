@@ -1,7 +1,9 @@
-// Keyboard and small screens. Data: {hit: id of the open frame, or null}. Trigger `close`: Escape was pressed while a frame is open.
+// Keyboard and small screens. Data: {hit: id of the open frame, shard: number of the open shard; each may be null}. Trigger
+// `close`: Escape was pressed while one of them is open.
 // The cursor is in the query box when a page opens; on a phone the open frame is scrolled to, and back to its picture when it closes.
 let page = ""
 let shown = null
+let inside = null
 const NARROW = 640
 
 function waitFor(find, act, tries = 60) {
@@ -28,7 +30,7 @@ export default function (component) {
   const fine = matchMedia("(hover: hover) and (pointer: fine)").matches
   if (page !== location.pathname) {
     page = location.pathname
-    shown = null
+    shown = inside = null
     waitFor(
       () => document.querySelector(".st-key-q input"),
       input => {
@@ -42,6 +44,16 @@ export default function (component) {
     shown = data.hit
     if (shown && innerWidth <= NARROW) {
       waitFor(() => document.querySelector(".st-key-viewer"), pane => pane.scrollIntoView({ block: "start" }))
+    } else if (shown && fine) {
+      // The grid is drawn anew beside the frame: from its picture, arrows go on in the grid, and Tab leads to the frame.
+      const id = shown
+      waitFor(
+        () => document.querySelector(".st-key-viewer") && cardOf(id)?.classList.contains("picked") && cardOf(id),
+        card => {
+          const elsewhere = document.activeElement?.matches("input, textarea")
+          if (!elsewhere) card.focus({ preventScroll: true })
+        },
+      )
     }
     if (!shown && before) {
       waitFor(
@@ -53,8 +65,14 @@ export default function (component) {
       )
     }
   }
+  if (data.shard !== inside) {
+    inside = data.shard
+    if (inside && innerWidth <= NARROW) {
+      waitFor(() => document.querySelector(".st-key-inside"), pane => pane.scrollIntoView({ block: "start" }))
+    }
+  }
   const escape = event => {
-    if (event.key === "Escape" && !event.defaultPrevented && data.hit && !isBusy()) setTriggerValue("close", true)
+    if (event.key === "Escape" && !event.defaultPrevented && (data.hit || data.shard) && !isBusy()) setTriggerValue("close", true)
   }
   document.addEventListener("keydown", escape)
   return () => document.removeEventListener("keydown", escape)

@@ -9,7 +9,7 @@ function isWanted(name, file) {
 }
 
 function readable(bytes) {
-  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`
+  if (bytes >= 1e9) return `${+(bytes / 1e9).toFixed(1)} GB`
   return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${Math.ceil(bytes / 1e3)} kB`
 }
 
@@ -89,7 +89,7 @@ export default function (component) {
     return [button, input]
   }
   const line = element("div", "line")
-  line.append(element("span", "say", "Drop videos or folders here, or"), ...choose("choose videos"), ...choose("choose a folder", true))
+  line.append(element("span", "say", "Drop videos or folders here, or"), ...choose("Choose videos"), ...choose("Choose a folder", true))
   const stop = element("button", "choose stop", "Stop")
   stop.type = "button"
   stop.hidden = true

@@ -99,12 +99,7 @@ def _folded(text: str) -> str:
 
 def posters(collection: Collection, videos: Sequence[VideoInfo]) -> None:
     """Draw a poster for each video, a page at a time; a click opens the search page with a filter on that video."""
-    pages = -(-len(videos) // PAGE)
-    asked = address.value("page")
-    number = min(max(int(asked) if asked.isdecimal() and len(asked) < 9 else 1, 1), max(pages, 1))
-    if pages > 1:
-        address.follow("page", number)
-        st.pagination(pages, key="page", on_change=_turned)
+    number = address.pages(len(videos), PAGE)
     frames.grid(
         [_poster(collection, video) for video in videos[(number - 1) * PAGE : number * PAGE]],
         key="posters",
@@ -114,10 +109,6 @@ def posters(collection: Collection, videos: Sequence[VideoInfo]) -> None:
     )
     if video_id := st.session_state.pop("go_to", ""):
         st.switch_page("pages/search.py", query_params={"video": video_id})
-
-
-def _turned() -> None:
-    address.write(page="" if st.session_state.page == 1 else str(st.session_state.page))
 
 
 def table(videos: Sequence[VideoInfo]) -> None:
@@ -227,7 +218,7 @@ def _ended(job: Job[ImportReport]) -> None:
         return
     unchanged = "" if report.added else " The collection was not changed."
     for name, why in report.refused[:SAID]:
-        st.error(plain(f"{why if Path(name).name in why else f'{Path(name).name}: {why}'}{unchanged}"))
+        st.error(plain(why if Path(name).name in why else f"{Path(name).name}: {why}") + unchanged)
     if len(report.refused) > SAID:
         st.error(f"{len(report.refused) - SAID:,} more were refused.")
     for video_id in report.skipped[:SAID]:

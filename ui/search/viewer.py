@@ -16,7 +16,7 @@ from engine.system import MAX_CLIP_NBYTES, visible
 from engine.types import Frame
 from ui.components import component
 from ui.search import query
-from ui.shared import frames
+from ui.shared import address, frames
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import badge_text, clock, label, plain, when
 
@@ -37,9 +37,15 @@ _STICKY = """<style>
 """Keeps this column in view while the grid beside it scrolls; on a phone it stands before the grid."""
 
 
-def keys(frame: Frame | None) -> None:
-    """Keep the cursor in the query box when a page opens, let Escape close the open frame, and scroll to it on a phone."""
-    _KEYS(key="keys", data={"hit": str(frame.frame_id) if frame else None}, on_close_change=query.close_hit)
+def keys(frame: Frame | None, shard: int | None = None) -> None:
+    """Keep the cursor in the query box when a page opens, let Escape close what is open beside the grid, and scroll to that on a
+    phone."""
+
+    def close() -> None:
+        address.write(**{"hit" if frame else "shard": ""})
+
+    data = {"hit": str(frame.frame_id) if frame else None, "shard": None if shard is None else str(shard)}
+    _KEYS(key="keys", data=data, on_close_change=close)
 
 
 def columns(frame: Frame | None) -> tuple[DeltaGenerator, DeltaGenerator | None]:

@@ -36,3 +36,19 @@ def follow(key: str, shown: Any) -> None:
     """Make the widget with this key, which is yet to be drawn, show this."""
     if key not in st.session_state or st.session_state[key] != shown:
         st.session_state[key] = shown
+
+
+def pages(n: int, per_page: int) -> int:
+    """Draw the numbers of the pages that `n` things fill, if they fill several; returns the one that the address names, from 1."""
+    last = max(-(-n // per_page), 1)
+    asked = value("page")
+    number = min(max(int(asked), 1), last) if asked.isdecimal() and len(asked) < 9 else 1
+    key = f"page_{number}_of_{last}"
+    if last > 1:
+        st.pagination(last, default=number, key=key, on_change=_turn, args=(key,))
+    return number
+
+
+def _turn(key: str) -> None:
+    number = st.session_state[key]
+    write(page="" if number == 1 else str(number), hit="")

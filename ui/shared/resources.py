@@ -81,10 +81,12 @@ def enter(*, lab: bool) -> None:
 
 _STEADY = (
     "<style>[data-testid=stMain] { scrollbar-gutter: stable; } "
-    "[data-testid=stSidebar][aria-expanded=false] { visibility: hidden; }</style>"
+    "[data-testid=stSidebar][data-collapsed=true], [data-testid=stSidebar][data-collapsed=true] * { visibility: hidden !important; } "
+    ".st-key-q [data-testid=InputInstructions] { display: none; } "
+    "@media (max-width: 640px) { .st-key-q { flex: 1 1 100% !important; } }</style>"
 )
-"""Keeps room for the scroll bar, so that lines are not broken again when a page becomes longer than its window; and keeps the
-keyboard out of the sidebar while that is folded away."""
+"""Keeps room for the scroll bar, so that lines are not broken again when a page becomes longer than its window; keeps
+the keyboard out of the sidebar while that is folded away; and gives the query box its room on a phone."""
 _entered = False
 """Whether this process has run its front door yet."""
 
