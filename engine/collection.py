@@ -351,7 +351,7 @@ class Collection:
             return snapshot.neighbours(frame_id, n)
 
     def browse(self, where: Filter, first: int = 0, n: int = 24) -> PassingFrames:
-        """Frames that pass a filter, in the order of time, `n` of them from place `first` on; see `search.browse`.
+        """Frames that pass a filter, in the order of time, `n` of them from place `first` on; see `search.passing`.
 
         Raises
         ------

@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from engine.errors import EngineError
-from ui.search import browse, hints, link, missed, query, route, viewer, welcome
+from ui.search import hints, link, missed, passing, query, route, viewer, welcome
 from ui.shared import filters, frames, resources
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
@@ -37,7 +37,7 @@ if not asked and not where:
 if not asked:
     left, right = viewer.columns(hit)
     with left:
-        browse.show(town, where, chosen.k, hit)
+        passing.show(town, where, chosen.k, hit)
     if hit and right:
         with right:
             viewer.show(town, hit)

@@ -1,6 +1,6 @@
 """Videos: decoding, sampling, shots, clips; the only door to PyAV."""
 
-from engine.media.clip_frames import ClipFrames, clip_frames
+from engine.media.clip_timing import ClipFrames, clip_frames
 from engine.media.clips import Clip, cut_clip
 from engine.media.sampling import SAMPLE_WIDTH, Sample, check_every, encode_thumbnail, grab, probe, sample
 

@@ -1,10 +1,10 @@
 """One query, from a request to hits and a trace."""
 
-from engine.search.browse import PassingFrames, browse
 from engine.search.execute import Prober, ShardCache
 from engine.search.explain import Missed
 from engine.search.ground_truth import GroundTruth, float_rows, reading
 from engine.search.merge import rerank_depth
+from engine.search.passing import PassingFrames, browse
 from engine.search.pipeline import search
 from engine.search.plan import DEFAULT_RECALL, Plan, make_plan
 from engine.search.preview import Preview, ShardPreview

@@ -106,7 +106,7 @@ def _chip(hint: Hint, carried: Carried) -> str:
         return ""
     mode = st.session_state.get(key) or st.query_params.get(key, PREFER)
     mode = mode if mode in MODES else PREFER
-    with st.popover(plain(name), icon=ICONS[mode], key=f"chip_{key}", help=f"{mode.capitalize()}: click to change"):
+    with st.popover(plain(name), icon=ICONS[mode], key=f"chip_{key}", help=f"Set to {mode}: click to change"):
         chosen = st.segmented_control(
             plain(_meaning(hint, carried)), MODES, default=PREFER, required=True, key=key, bind="query-params"
         )

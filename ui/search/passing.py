@@ -27,11 +27,11 @@ def show(collection: Collection, where: Filter, n: int, hit: Frame | None) -> No
                 "in the order of time. Type a query to have the best first."
             )
         page = address.pages(n_passing, n)
-    passing = collection.browse(where, (page - 1) * n, n)
-    for sentence in passing.missing:
+    some = collection.browse(where, (page - 1) * n, n)
+    for sentence in some.missing:
         st.warning(plain(sentence))
     frames.grid(
-        [frames.of_frame(collection, frame, tenths=True) for frame in passing.frames],
+        [frames.of_frame(collection, frame, tenths=True) for frame in some.frames],
         key="hits",
         label="Frames that pass the filters, in the order of time",
         on_pick=query.open_hit,
