@@ -12,7 +12,9 @@ from engine.types import Filter
 from testing.worlds import VIDEOS
 
 
-@pytest.mark.parametrize("where", [Filter(tags_all=("object:cat",)), Filter(seconds=(4.0, 40.0)), Filter()], ids=range(3))
+@pytest.mark.parametrize(
+    "where", [Filter(tags_all=("object:cat",)), Filter(seconds=(4.0, 40.0)), Filter()], ids=range(3)
+)
 def test_frames_that_pass_come_by_recording_time_and_then_by_time_in_the_video(town, flat, where):
     passes = flat.passes(where)
     recorded = {video.video_id: video.captured_at or datetime.max for video, _ in VIDEOS}
