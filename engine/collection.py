@@ -41,6 +41,7 @@ from engine.reports import (
 from engine.routing import QueryBank, bank_of_prompts, prompts_source
 from engine.search import (
     Missed,
+    PassingFrames,
     Preview,
     Query,
     QueryEncoder,
@@ -49,6 +50,7 @@ from engine.search import (
     SearchRequest,
     SearchResult,
     ShardCache,
+    browse,
 )
 from engine.storage import (
     Catalog,
@@ -72,7 +74,7 @@ from engine.storage import (
     verify_snapshot,
 )
 from engine.system import FileLock, Progress, Trust, check_writable, no_progress, part_of, shortages, storage_errors
-from engine.types import CollectionStats, Frame, FrameBatch, NewVideo, VideoInfo
+from engine.types import CollectionStats, Filter, Frame, FrameBatch, NewVideo, VideoInfo
 from engine.vectors import Floats, startable_threads
 
 CACHE_BYTES = 1 << 30
@@ -349,6 +351,17 @@ class Collection:
         """Up to n frames before and n after a frame in the same video, by time."""
         with self.reading() as snapshot:
             return snapshot.neighbours(frame_id, n)
+
+    def browse(self, where: Filter, first: int = 0, n: int = 24) -> PassingFrames:
+        """Frames that pass a filter, in the order of time, `n` of them from place `first` on; see `search.passing`.
+
+        Raises
+        ------
+        NotFound
+            If the filter names a video or a tag that is not there.
+        """
+        with self.reading() as snapshot:
+            return browse(snapshot, where, first, n)
 
     def some_frames(self, n: int, rng: np.random.Generator) -> list[int]:
         """Ids of up to n frames at random, rising."""

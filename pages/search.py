@@ -5,7 +5,7 @@ from dataclasses import replace
 import streamlit as st
 
 from engine.errors import EngineError
-from ui.search import hints, link, missed, query, route, viewer, welcome
+from ui.search import hints, link, missed, passing, query, route, viewer, welcome
 from ui.shared import filters, frames, resources
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
@@ -21,13 +21,26 @@ with asking:
     query.examples([example for example, _ in opened.examples])
     where = filters.popover(town)
     chosen = query.settings(town)
+    resources.collection_badge(opened)
 link.complain(wrong)
 filters.chips(town)
 query.samples(opened)
 
 asked = query.question(opened, text)
+hit = query.hit(town)
+viewer.keys(hit)
+if not asked and not where:
+    if not text:
+        welcome.show(opened)
+    st.stop()
+
 if not asked:
-    welcome.show(opened)
+    left, right = viewer.columns(hit)
+    with left:
+        passing.show(town, where, chosen.k, hit)
+    if hit and right:
+        with right:
+            viewer.show(town, hit)
     st.stop()
 
 query.encoder_notes(town, asked.text)
@@ -50,11 +63,10 @@ else:
 if missed.asked_for(search):
     missed.strip(town, search, result)
 
-hit = query.hit(town)
-left, right = st.columns([8, 5]) if hit else (st.container(), None)
+left, right = viewer.columns(hit)
 with left:
     frames.grid(
-        [frames.of_frame(town, hit) for hit in result.hits],
+        [frames.of_frame(town, frame) for frame in result.hits],
         key="hits",
         label="Frames found, best first",
         on_pick=query.open_hit,

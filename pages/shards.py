@@ -38,6 +38,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     view = preview.switch()
     go = preview.search_button(opening, search)
 number, hit = inside.picked(opening), query.hit(town)
+viewer.keys(hit, number)
 left, right = st.columns([8, 5]) if hit or number is not None else (st.container(), None)
 with left:
     views.draw(town, opening, view)

@@ -4,6 +4,7 @@ from engine.search.execute import Prober, ShardCache
 from engine.search.explain import Missed
 from engine.search.ground_truth import GroundTruth, float_rows, reading
 from engine.search.merge import rerank_depth
+from engine.search.passing import PassingFrames, browse
 from engine.search.pipeline import search
 from engine.search.plan import DEFAULT_RECALL, Plan, make_plan
 from engine.search.preview import Preview, ShardPreview
@@ -18,6 +19,7 @@ __all__ = [
     "DEFAULT_RECALL",
     "GroundTruth",
     "Missed",
+    "PassingFrames",
     "Plan",
     "Preview",
     "Prober",
@@ -33,6 +35,7 @@ __all__ = [
     "Trace",
     "best_held",
     "best_shards",
+    "browse",
     "choose_cells",
     "float_rows",
     "in_shards",

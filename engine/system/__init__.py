@@ -3,6 +3,7 @@
 from engine.system import bounds, shipped
 from engine.system.bounded import BoundedCache
 from engine.system.bounds import (
+    FREE_DISK_NBYTES,
     MAX_CELLS,
     MAX_CLIP_NBYTES,
     MAX_DIM,
@@ -15,6 +16,10 @@ from engine.system.bounds import (
     MAX_TAGS,
     MAX_TEXT_NBYTES,
     MAX_TYPED_PATH,
+    MAX_UPLOAD_FILES,
+    MAX_UPLOAD_NBYTES,
+    MAX_UPLOADS_AT_ONCE,
+    MAX_UPLOADS_NBYTES,
     MAX_VIDEOS,
     MAX_VISITORS,
     check_is_file,
@@ -104,6 +109,7 @@ from engine.system.worker import Handler, WorkerProcess, serve
 __all__ = [
     "ENCODERS_VARIABLE",
     "FORMULA_START",
+    "FREE_DISK_NBYTES",
     "MAX_CELLS",
     "MAX_CLIP_NBYTES",
     "MAX_DIM",
@@ -116,6 +122,10 @@ __all__ = [
     "MAX_TAGS",
     "MAX_TEXT_NBYTES",
     "MAX_TYPED_PATH",
+    "MAX_UPLOADS_AT_ONCE",
+    "MAX_UPLOADS_NBYTES",
+    "MAX_UPLOAD_FILES",
+    "MAX_UPLOAD_NBYTES",
     "MAX_VIDEOS",
     "MAX_VISITORS",
     "OPEN_FILES",

@@ -90,6 +90,16 @@ MAX_VISITORS = 256
 """Browser pages that are connected to the app at the same time."""
 MAX_JOBS = 4
 """Pieces of work that one visitor has going at the same time."""
+MAX_UPLOAD_NBYTES = 4_000_000_000
+"""Bytes of one file that comes through a browser."""
+MAX_UPLOADS_NBYTES = 20_000_000_000
+"""Bytes of all files that are sent together."""
+MAX_UPLOAD_FILES = 1_000
+"""Files that are sent together."""
+MAX_UPLOADS_AT_ONCE = 8
+"""Files that come at the same time, of all visitors."""
+FREE_DISK_NBYTES = 1_000_000_000
+"""Bytes that stay free on the disk that files are sent to."""
 MAX_TYPED_PATH = 1_024
 """Characters of a path that is typed into a form."""
 

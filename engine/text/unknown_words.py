@@ -10,6 +10,91 @@ from engine.system import bounds
 from engine.text.lexicon import little_words, tokens_of
 from engine.text.times import plain_text
 
+_MORE_LITTLE_WORDS = frozenset(
+    [
+        "am",
+        "as",
+        "be",
+        "been",
+        "being",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "had",
+        "has",
+        "have",
+        "i",
+        "if",
+        "it",
+        "its",
+        "just",
+        "me",
+        "not",
+        "no",
+        "off",
+        "onto",
+        "or",
+        "our",
+        "out",
+        "shall",
+        "she",
+        "he",
+        "should",
+        "so",
+        "such",
+        "than",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "to",
+        "too",
+        "very",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "whom",
+        "why",
+        "will",
+        "would",
+        "you",
+        "your",
+        "how",
+        "into",
+        "about",
+        "any",
+        "all",
+        "also",
+        "because",
+        "between",
+        "both",
+        "each",
+        "few",
+        "his",
+        "her",
+        "him",
+        "most",
+        "my",
+        "other",
+        "own",
+        "same",
+        "some",
+        "that",
+    ]
+)
+"""Words that say nothing of a picture when they stand alone, beside `little_words`."""
+
 
 @dataclass(frozen=True, slots=True)
 class UnknownWords:
@@ -48,6 +133,11 @@ def find_unknown_words(encoder: Encoder, text: str) -> UnknownWords:
     alone = said - strange <= little_words()
     telling = tuple(word for word in words if not _tokens(word) <= little_words())
     return UnknownWords(telling or (words if alone else ()), alone)
+
+
+def names_something(text: str) -> bool:
+    """Whether a text has a word or a number to search for, and not only signs, emoji and little words."""
+    return bool(_tokens(text) - little_words() - _MORE_LITTLE_WORDS)
 
 
 def _tokens(text: str) -> set[str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from engine.embedding.encoder import load_encoder
-from engine.text.unknown_words import UnknownWords, find_unknown_words
+from engine.text.unknown_words import UnknownWords, find_unknown_words, names_something
 
 
 class Knows:
@@ -59,3 +59,13 @@ def test_the_town_knows_its_colours_and_nothing_of_quokkas():
     assert find_unknown_words(town, "a violet bicycle beside a grey cat at night").words == ()
     assert find_unknown_words(town, "a quokka on a zeppelin") == UnknownWords(("quokka", "zeppelin"), alone=True)
     assert find_unknown_words(town, "a red zeppelin") == UnknownWords(("zeppelin",), alone=False)
+
+
+@pytest.mark.parametrize("text", ["?", "🐶", "  ", "...!", "the of", "it is there", "👍 and 👎"])
+def test_signs_emoji_and_little_words_name_nothing(text):
+    assert not names_something(text)
+
+
+@pytest.mark.parametrize("text", ["dog", "a dog 🐶", "con chó", "犬", "at 12:30", "no people", "собака"])
+def test_a_word_of_any_language_or_a_number_names_something(text):
+    assert names_something(text)

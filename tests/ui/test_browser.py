@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from testing.app import ROOT, Visit
 from testing.app import visit as open_visit
+from testing.clips import make_clip
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -93,6 +97,102 @@ def test_the_grid_and_the_bar_are_reached_by_keyboard(visit: Visit) -> None:
     visit.check()
 
 
+FOCUSED = """() => {
+    let one = document.activeElement
+    while (one.shadowRoot?.activeElement) one = one.shadowRoot.activeElement
+    return one.getAttribute('aria-label') || one.textContent
+}"""
+CLIP = """() => {
+    for (const host of document.querySelectorAll('.st-key-player *')) {
+        const video = host.shadowRoot?.querySelector('video')
+        if (video) return { at: video.currentTime, from: +video.dataset.from, to: +video.dataset.to, length: video.duration,
+            said: host.shadowRoot.querySelector('.now').textContent }
+    }
+}"""
+
+
+def test_a_frame_is_opened_and_closed_by_keyboard_and_back_shows_what_the_address_says(visit: Visit) -> None:
+    page = visit.page
+    page.wait_for_function(f"({FOCUSED})() === 'Describe a moment'")
+    visit.ask(QUERY)
+    visit.card(0).focus()
+    page.keyboard.press("Enter")
+    page.locator(".st-key-hits .card.picked:focus").wait_for()
+    page.keyboard.press("Tab")
+    assert "Close" in page.evaluate(FOCUSED)
+    page.keyboard.press("Escape")
+    page.locator(".st-key-viewer").wait_for(state="detached")
+    page.locator(".st-key-hits .card:focus").wait_for()
+    visit.card(1).click()
+    page.locator(".st-key-viewer").wait_for()
+    visit.ask("a black dog on the beach")
+    assert "hit=" not in page.url
+    page.go_back()
+    page.wait_for_url("**hit=**")
+    page.locator(".st-key-viewer").wait_for()
+    assert page.get_by_label("Describe a moment").input_value() == QUERY
+    visit.check()
+
+
+def test_the_clip_stays_in_the_shot_and_says_where_in_the_video_it_is(visit: Visit) -> None:
+    page = visit.page
+    visit.ask("a red car at night")
+    visit.card(0).click()
+    visit.first_play()
+    clip = page.evaluate(CLIP)
+    assert clip["to"] < clip["length"] - 0.5, "the example has no cut behind it"
+    times = []
+    for _ in range(40):
+        page.wait_for_timeout(150)
+        times.append(page.evaluate(CLIP)["at"])
+    assert max(times) <= clip["to"] + 0.05
+    assert min(times) >= clip["from"]
+    assert any(later < earlier for earlier, later in pairwise(times)), "it did not begin again"
+    assert re.fullmatch(r"0:\d\d\.\d in the video, frame \d+", page.evaluate(CLIP)["said"])
+    visit.check()
+
+
+def test_on_a_phone_the_open_frame_is_in_view_and_its_picture_again_when_it_is_closed(
+    browser: Browser, address: str, progress: list[str]
+) -> None:
+    visit = open_visit(browser, (390, 844), "dark")
+    page = visit.page
+    page.goto(f"{address}/?q=a+red+car+at+night")
+    visit.drawn()
+    visit.card(9).scroll_into_view_if_needed()
+    visit.card(9).click()
+    page.wait_for_function(
+        "() => { const box = document.querySelector('.st-key-viewer')?.getBoundingClientRect();"
+        " return box && box.top > 0 && box.top < 200 }"
+    )
+    page.screenshot(path=SCREENSHOTS / "hit-dark-390.png")
+    page.get_by_role("button", name="Close").click()
+    page.locator(".st-key-viewer").wait_for(state="detached")
+    page.wait_for_timeout(500)
+    assert 0 < visit.card(9).bounding_box()["y"] < 844
+    visit.check()
+    page.context.close()
+
+
+def test_videos_are_sent_from_the_browser_and_what_is_none_is_refused(visit: Visit, tmp_path: Path) -> None:
+    page = visit.page
+    make_clip(tmp_path / "sent one.mp4", 2.0)
+    make_clip(tmp_path / "sent two.mp4", 2.0, shots=("green",))
+    (tmp_path / "no film.mp4").write_text("no film")
+    page.get_by_role("link", name="Library").click()
+    page.get_by_text("Add videos", exact=True).click()
+    page.locator(".st-key-upload input.files").set_input_files(sorted(tmp_path.glob("*.mp4")))
+    page.get_by_text("Added sent one, sent two").wait_for(timeout=60_000)
+    assert page.get_by_text("no film.mp4 is not a video").count() == 1
+    page.get_by_label("Find a video by its title or id").fill("sent two")
+    page.get_by_label("Find a video by its title or id").press("Enter")
+    page.get_by_text("1 video of").wait_for()
+    page.locator(".st-key-posters .card").first.click()
+    page.locator(".st-key-hits .card").first.click()
+    page.locator("video[data-first-play]").wait_for(timeout=20_000)
+    visit.check()
+
+
 def test_every_picture_says_what_it_shows(visit: Visit) -> None:
     visit.ask(QUERY)
     texts = visit.page.locator(".st-key-hits img").evaluate_all("all => all.map(one => one.alt)")
@@ -141,7 +241,9 @@ def test_pages_fit_their_window_in_both_themes(
     page.locator("video[data-first-play]").wait_for(timeout=20_000)
     shoot("hit")
     page.get_by_role("button", name="Filters").click()
-    page.get_by_test_id("stPopoverBody").get_by_text("street", exact=True).click()
+    page.get_by_label("Scene (any of these)").first.click()
+    page.keyboard.type("stree")
+    page.keyboard.press("Enter")
     page.wait_for_url("**scene=street**")
     shoot("filters")
     page.keyboard.press("Escape")

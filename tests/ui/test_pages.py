@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.types import Filter, ShardState
-from ui.library.videos import ADDING
+from ui.library.videos import adding
 from ui.shared import resources, words
 from ui.shared.looks import LOOKS
 from ui.shared.places import example_queries
@@ -99,7 +99,7 @@ class TestSearch:
         assert {frame.title for frame in frames} == {name}
         assert all(5 <= frame.seconds < 20 for frame in frames)
         assert "pruned" in {shard["state"] for shard in drawn(app, "route")["shards"]}
-        checked(app.button(key=f"remove_video_{name}").click().run())
+        checked(app.button(key=f"remove_video_{town.videos()[0].video_id}").click().run())
         assert len({item["title"] for item in drawn(app, "frames")["items"]}) > 1
 
     def test_no_result_says_that_the_filters_leave_nothing(self, visit: Any, town: Collection) -> None:
@@ -138,6 +138,53 @@ class TestSearch:
         assert len(frames) == 24
         assert app.session_state.answer[0][0].request.where == Filter(tags_any=("scene:street",))
 
+    @pytest.mark.parametrize("text", ["🐶", "?", "the of"])
+    def test_a_question_without_a_word_for_a_picture_is_said_and_not_answered(self, visit: Any, text: str) -> None:
+        app = ask(visit(), text)
+        assert f"nothing to search for in “{words.plain(text)}”" in said(app)
+        assert not [part for part in app.get("bidi_component") if part.proto.component_name in ("frames", "route")]
+
+    def test_a_filter_alone_shows_the_frames_that_pass_in_the_order_of_time(self, visit: Any, town: Collection) -> None:
+        app = visit(scene="beach", t=["0", "10"], k="12")
+        where = Filter(tags_any=("scene:beach",), seconds=(None, 10.0))
+        assert [int(item["id"]) for item in drawn(app, "frames")["items"]] == [
+            frame.frame_id for frame in town.browse(where, 0, 12).frames
+        ]
+        assert any(f"{town.browse(where).n_passing} frames of" in part.value for part in app.markdown)
+        app.query_params["page"] = "2"
+        assert (
+            int(drawn(checked(app.run()), "frames")["items"][0]["id"]) == town.browse(where, 12, 1).frames[0].frame_id
+        )
+
+    def test_a_video_is_chosen_by_its_title_or_its_id_and_tags_by_kind_with_their_counts(
+        self, visit: Any, town: Collection
+    ) -> None:
+        app, video, tags = visit(), town.videos()[2], town.tags()
+        assert f"{video.title} · {video.video_id} ({video.n_frames:,})" in app.multiselect(key="video").options
+        assert f"beach ({tags['scene:beach']:,})" in app.multiselect(key="scene").options
+        assert "time: night" in " ".join(app.multiselect(key="tag").options)
+        checked(app.multiselect(key="video").set_value([video.video_id]).run())
+        assert app.query_params["video"] == video.video_id
+        assert {item["title"] for item in drawn(app, "frames")["items"]} == {video.title}
+
+    def test_a_new_query_closes_the_open_frame_in_the_same_step(self, visit: Any) -> None:
+        app = visit(q="a dog", hit="5", scene="park")
+        ask(app, "a red car")
+        assert app.query_params["q"] == "a red car"
+        assert "hit" not in app.query_params
+        assert app.query_params["scene"] == "park"
+
+    def test_the_page_shows_what_the_address_says_whatever_was_typed_before(self, visit: Any) -> None:
+        app = ask(visit(), "a red car")
+        app.query_params["q"] = "a dog"
+        checked(app.run())
+        assert app.text_input(key="q").value == "a dog"
+        assert app.session_state.answer[0][0].question.text == "a dog"
+
+    def test_every_page_of_an_answer_names_its_collection(self, visit: Any) -> None:
+        for link in ({"q": "a dog"}, {"scene": "park"}, {}):
+            assert any("Sample town · " in part.value.replace("\\", "") for part in visit(**link).markdown)
+
     def test_markup_in_a_query_stays_text(self, visit: Any) -> None:
         app = ask(visit(), "<b>zyx</b> **zyx** :red[zyx]")
         assert "<b>" not in said(app).replace("\\<", "")
@@ -151,7 +198,7 @@ class TestLibrary:
     def add(self, library: AppTest, path: str) -> AppTest:
         library.text_input(key="path").set_value(path)
         checked(next(button for button in library.button if button.label == "Add").click().run())
-        job = resources.board().get(ADDING)
+        job = resources.board().get(adding(resources.shelf().places()["town"]))
         assert job is not None
         assert job.wait(60)
         return checked(library.run())
@@ -161,6 +208,14 @@ class TestLibrary:
         assert [poster["id"] for poster in posters] == [video.video_id for video in town.videos()]
         assert all(poster["src"] for poster in posters)
         assert any("12 shards" in part.value for part in library.markdown)
+
+    def test_videos_are_found_by_title_and_id_whatever_the_accents(self, visit: Any, town: Collection) -> None:
+        video = town.videos()[4]
+        for find in (video.video_id.upper(), video.title.replace("a", "á").lower()):
+            assert video.video_id in [item["id"] for item in drawn(visit("library", find=find), "frames")["items"]]
+        app = visit("library", find="no such video")
+        assert drawn(app, "frames")["items"] == []
+        assert any("No title or id has" in part.value for part in app.caption)
 
     def test_a_broken_video_is_refused_in_one_sentence_and_changes_nothing(
         self, library: AppTest, town: Collection, tmp_path: Path

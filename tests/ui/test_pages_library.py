@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from engine import Collection
 from engine.datasets.synthetic import World, write_synthetic
+from testing.worlds import fill, make_video
 from tests.ui.test_pages import ask, checked, drawn, said
 from ui.library.create import MAKING
 from ui.shared import resources
@@ -81,7 +82,17 @@ class TestChoosing:
 
     def test_a_link_chooses(self, visit: Any, bare: Path) -> None:
         assert visit(collection="folder-bare").selectbox(key="collection").value == "folder-bare"
-        assert visit(collection="no such").selectbox(key="collection").value == "town"
+
+    @pytest.mark.parametrize("page", ["search", "library", "shards", "compare", "memory", "tune"])
+    def test_a_link_to_a_collection_that_is_not_here_says_so_and_shows_nothing_else(
+        self, visit: Any, page: str
+    ) -> None:
+        app = visit(page, collection="folder-no such", q="a dog")
+        assert "“no such”, which is not on this server" in said(app)
+        assert app.query_params["collection"] == "folder-no such"
+        assert not [part for part in app.get("bidi_component") if part.proto.component_name == "frames"]
+        checked(app.button[-1].click().run())
+        assert app.query_params["collection"] == "town"
 
     def test_two_visitors_use_two_collections_and_one_that_nobody_uses_is_closed(
         self,
@@ -103,6 +114,29 @@ class TestChoosing:
         assert resources.board().get("open folder-bare") is None
         with pytest.raises(Exception, match="closed"):
             job.value().collection.search(np.ones(32, np.float32))
+
+
+class TestWithoutPictures:
+    @pytest.mark.parametrize(
+        ("url", "link"),
+        [
+            ("https://www.youtube.com/watch?v=abc", "https://www.youtube.com/watch?v=abc&t=2s"),
+            ("https://youtu.be/abc?t=9", "https://youtu.be/abc?t=9"),
+            ("http://example.org/film", "http://example.org/film"),
+            ("javascript:alert(1)", ""),
+            ("https://user@evil.example/", ""),
+            ("https://a\\b.example/", ""),
+            ("data:text/html,x", ""),
+            ("http://[::1", ""),
+        ],
+    )
+    def test_a_tile_says_which_frame_it_is_and_links_to_the_web_only(
+        self, visit: Any, root: Path, url: str, link: str
+    ) -> None:
+        fill(root / "plain", [make_video(0, 12, about={"watch_url": url})]).close()
+        item = drawn(chosen(visit(like="1", collection="folder-plain"), "folder-plain"), "frames")["items"][0]
+        assert item["lines"][:2] == ["v0", "frame 24"]
+        assert item["link"] == link
 
 
 class TestWithoutAnEncoder:
@@ -158,6 +192,19 @@ class TestMaking:
         assert "6 frames" in app.success[0].value
         with Collection.open(root / "challenge") as collection:
             assert collection.frame(3).frame_index == 150
+
+    def test_an_import_whose_encoder_cannot_be_loaded_says_that_words_will_not_work(
+        self, visit: Any, bare: Path, tmp_path: Path
+    ) -> None:
+        with Collection.open(bare) as collection:
+            collection.export(tmp_path / "v.npy", tmp_path / "f.parquet")
+        values = {"name": "odd", "path": str(tmp_path / "v.npy"), "table": str(tmp_path / "f.parquet")}
+        app = settled(self.made(visit("library"), "Vectors", encoder="no/such", **values), MAKING)
+        assert "cannot be searched by words until its encoder loads" in app.warning[0].value
+        app = chosen(visit(), "folder-odd")
+        ask(app, "a dog")
+        assert "“a dog” was not searched" in app.error[0].value
+        assert not app.title
 
     def test_a_large_town_of_another_size_says_first_what_it_takes_and_can_be_chosen_then(
         self,

@@ -89,9 +89,9 @@ class TestHints:
         assert "object:dog" not in app.session_state.answer[0][0].request.boost.tags_all
         assert "scene:park" in app.session_state.answer[0][0].request.boost.tags_all
 
-    def test_hints_that_cannot_act_here_are_shown_without_a_choice(self, visit: Any) -> None:
+    def test_words_that_no_frame_is_tagged_with_stand_as_any_other_word(self, visit: Any) -> None:
         app = ask(visit(), "a red elephant")
-        assert [part["mode"] for part in drawn(app, "hints")["parts"] if part["mode"]] == ["off"]
+        assert [part["mode"] for part in drawn(app, "hints")["parts"]] == [None] * 3
         assert not [control for control in app.segmented_control if control.key.startswith("hint_")]
 
     def test_hints_join_the_filter_and_contradictions_are_one_sentence(self, visit: Any) -> None:
@@ -105,7 +105,7 @@ class TestHints:
         assert any("depends on how long each video is" in plainly(caption.value) for caption in app.caption)
 
     def test_a_query_without_hints_says_so(self, visit: Any) -> None:
-        assert drawn(ask(visit(), "something beautiful"), "hints")["label"] == "No hints in this query"
+        assert drawn(ask(visit(), "something beautiful"), "hints")["label"] == "Searched by its words"
 
     def test_markup_in_a_query_is_handed_over_as_text(self, visit: Any) -> None:
         text = "<b>dog</b> **park**"

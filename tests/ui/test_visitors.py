@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from engine.system.bounds import MAX_JOBS, MAX_TYPED_PATH
 from testing.app import ROOT, served
 from testing.app import visit as open_visit
 from testing.worlds import fill, make_video
+from tests.ui.test_pages import drawn
 from ui.library.create import MAKING
 from ui.shared import resources, uncaught
 from ui.shared.jobs import Board
@@ -227,7 +229,10 @@ class TestOthers:
     def test_a_collection_that_goes_while_it_is_looked_at_leaves_a_sentence_and_a_way_back(self, root: Path) -> None:
         app = visit("library")
         (root / "plain").rename(root.parent / "elsewhere")
-        assert "does not exist any more; choose another one" in read(app.run())
+        assert "not here any more" in read(app.run())
+        assert app.selectbox(key="collection").value is None
+        assert not app.markdown
+        app.button[-1].click().run()
         assert app.selectbox(key="collection").value == "town"
 
     def test_a_video_that_goes_while_a_link_names_it_leaves_a_sentence(self, root: Path) -> None:
@@ -237,6 +242,32 @@ class TestOthers:
         told = read(visit(like="1", hit="1", video="Video 0"))
         assert "frame “1”" in told
         assert "video “Video 0”" in told
+
+    def test_the_welcome_leaves_out_an_example_that_is_gone(self, root: Path) -> None:
+        opened = resources.board().get("open folder-plain").value()
+        shown = [opened.collection.frame(0), opened.collection.frame(14)]
+        resources.board().get("open folder-plain").result = replace(
+            opened, examples=tuple(zip(("one", "two"), shown, strict=True)), textless=""
+        )
+        opened.collection.delete(shown[0].video_id)
+        app = visit()
+        assert not app.exception
+        assert [item["title"] for item in drawn(app, "frames")["items"]] == ["two"]
+
+    def test_a_video_that_goes_between_two_looks_at_it_leaves_a_sentence_beside_the_grid(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        collection = resources.board().get("open folder-plain").value().collection
+        clip = type(collection).clip
+
+        def gone(*given: Any, **named: Any) -> Any:
+            collection.delete("v1")
+            return clip(*given, **named)
+
+        monkeypatch.setattr(type(collection), "clip", gone)
+        app = visit(like="1", hit="14")
+        assert "was removed from the collection while it was open" in read(app)
+        assert drawn(app, "frames")["label"] == "Frames found, best first"
 
     def test_a_folder_that_the_app_may_not_look_into_is_passed_over(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
@@ -362,6 +393,11 @@ class TestGate:
         assert answer.status == 404
         assert answer.getheader("connection") == "close"
         line.close()
+
+    def test_a_page_of_somebody_else_cannot_send_files(self, port: int) -> None:
+        assert self.ask(port, "PUT", "/_upload/x/a.mp4", b"abc", Origin="http://evil.example") == 403
+        assert self.ask(port, "PUT", "/_upload/x/a.mp4", b"abc", Origin=f"http://localhost:{port}") == 403
+        assert self.ask(port, "PUT", "/_upload/x/a.mp4", b"abc", Host="evil.example") == 421
 
     def test_pages_and_their_files_are_served(self, port: int) -> None:
         for path in ("/", "/library", "/_stcore/health", "/_stcore/host-config"):

@@ -1,3 +1,4 @@
+const MANY = 60
 // The slim shard bar. Data: {label, shards: [{name, state, width, lines}], looks: [{state, label, light, dark, count}]}.
 // Hover, focus or tap a segment to read why it was searched or not.
 export default function (component) {
@@ -10,11 +11,14 @@ export default function (component) {
   bar.setAttribute("role", "list")
   bar.setAttribute("aria-label", data.label)
 
+  const many = data.shards.length > MANY
+  bar.classList.toggle("many", many)
   const show = segment => {
     fill(tip, segment.shard.lines)
     const box = bar.getBoundingClientRect()
     const mine = segment.getBoundingClientRect()
     const middle = mine.left - box.left + mine.width / 2
+    tip.style.top = `${mine.bottom - box.top + 6}px`
     tip.style.left = `${Math.min(Math.max(middle - tip.offsetWidth / 2, 0), box.width - tip.offsetWidth)}px`
   }
   const hide = () => tip.classList.remove("shown")
@@ -22,7 +26,7 @@ export default function (component) {
   const segments = data.shards.map((shard, at) => {
     const segment = element("div", `segment ${shard.state}`)
     segment.shard = shard
-    segment.style.flexGrow = shard.width
+    if (!many) segment.style.flexGrow = shard.width
     segment.setAttribute("role", "listitem")
     segment.setAttribute("aria-label", shard.lines.join(". "))
     segment.tabIndex = at ? -1 : 0
@@ -31,7 +35,8 @@ export default function (component) {
     return segment
   })
   bar.onkeydown = event => {
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
+    const row = many ? Math.max(1, segments.filter(one => one.offsetTop === segments[0].offsetTop).length) : 0
+    const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -row, ArrowDown: row }[event.key]
     const here = segments.indexOf(event.target)
     const next = move && segments[here + move]
     if (event.key === "Escape") hide()

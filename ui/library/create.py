@@ -175,4 +175,4 @@ def _ended(job: Job[Made]) -> None:
             f"{duration(report.seconds)}. Choose the collection in the sidebar."
         )
     for note in filter(None, (report.found, *report.notes)):
-        st.info(plain(note))
+        (st.warning if note.startswith("It cannot be searched by words") else st.info)(plain(note))

@@ -25,7 +25,7 @@ _WIDEST = 520
 """Largest width of the marked text, pixels."""
 _TEXT = component("hints")
 _HELP = (
-    "**Ignore**: the hint changes nothing. **Prefer**: among frames with the same score, such frames come first; if the number of "
+    "The encoder reads all words of the query, whatever is chosen here. **Ignore**: nothing is done beside that. **Prefer**: among frames with the same score, such frames come first; if the number of "
     "shards is limited, their shards come first. No frame is left out. **Only**: all other frames are left out."
 )
 
@@ -98,16 +98,15 @@ def _key(hint: Hint) -> str:
 
 
 def _chip(hint: Hint, carried: Carried) -> str:
-    """Draw one hint; returns its mode, one of `MODES`, or an empty string if it cannot be used here."""
+    """Draw one hint; returns its mode, one of `MODES`, or an empty string if no frame can be told by it: then it is a word like
+    any other, which the encoder reads, and nothing is drawn."""
     key = _key(hint)
     name = _name(hint)
     if not can_filter(hint, carried.tags, clock=carried.clock):
-        why = "No recording times are known." if hint.when else f"No frame has the tag {plain(label(hint.tag))}."
-        st.popover(plain(name), disabled=True, help=why, key=f"chip_{key}", icon=":material/block:")
         return ""
     mode = st.session_state.get(key) or st.query_params.get(key, PREFER)
     mode = mode if mode in MODES else PREFER
-    with st.popover(plain(name), icon=ICONS[mode], key=f"chip_{key}", help=f"{mode.capitalize()}: click to change"):
+    with st.popover(plain(name), icon=ICONS[mode], key=f"chip_{key}", help=f"Set to {mode}: click to change"):
         chosen = st.segmented_control(
             plain(_meaning(hint, carried)), MODES, default=PREFER, required=True, key=key, bind="query-params"
         )
@@ -136,10 +135,11 @@ def _marked(text: str, hints: list[Hint], modes: Mapping[str, str]) -> None:
     at = 0
     for hint in hints:
         parts.append({"text": text[at : hint.start], "mode": None})
-        parts.append({"text": text[hint.start : hint.stop], "mode": modes[_key(hint)] or "off"})
+        parts.append({"text": text[hint.start : hint.stop], "mode": modes[_key(hint)] or None})
         at = hint.stop
     parts.append({"text": text[at:], "mode": None})
-    title = "Hints in your query" if hints else "No hints in this query"
+    usable = [hint for hint in hints if modes[_key(hint)]]
+    title = "Hints in your query" if usable else "Searched by its words"
     _TEXT(
         key="hint_text",
         data={"label": title, "parts": [part | {"text": visible(part["text"])} for part in parts if part["text"]]},

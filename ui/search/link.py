@@ -5,15 +5,15 @@ Widgets bound to the address bar silently replace a bad value by their default; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.system import visible
 from engine.types import DAYPARTS
 from ui.search.query import FRAME_COUNTS, METHODS, PER_SHOT, SHARD_CAPS, close_hit, hit
-from ui.shared.filters import labels, longest, video_names
+from ui.shared import address
+from ui.shared.filters import Choices, span
 from ui.shared.words import option, plain
 
 if TYPE_CHECKING:
@@ -25,36 +25,44 @@ _MOST = 12
 
 def complaints(collection: Collection) -> list[str]:
     """A clause for each value in the address bar that does not fit this collection."""
-    end, n_cells = longest(collection), collection.stats().n_cells
+    choices, n_cells = Choices.of(collection), collection.stats().n_cells
+    clauses = [
+        f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(list(known)[:12]) or 'none')})"
+        for key, noun, known in _of_filters(choices)
+        for value in address.values(key)
+        if not (value in known or (key == "video" and choices.video(value)))
+    ]
     one_of: dict[str, tuple[str, Sequence[str]]] = {
-        "video": ("video", sorted(video_names(collection))),
-        "scene": ("scene", labels(collection, "scene")),
-        "object": ("object", labels(collection, "object")),
-        "weather": ("weather", labels(collection, "weather")),
-        "day": ("time of day", list(DAYPARTS)),
         "k": ("number of frames", FRAME_COUNTS),
         "per_shot": ("number of frames from one shot", PER_SHOT),
         "method": ("search method", METHODS),
         "cap": ("number of shards to open", SHARD_CAPS),
     }
-    clauses = [
+    clauses += [
         f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(options[:12]) or 'none')})"
         for key, (noun, options) in one_of.items()
-        for value in _asked(key)
-        if value not in map(visible if key == "video" else option, options)
+        for value in address.values(key)
+        if value not in map(option, options)
     ]
-    if _asked("t") and not _is_span(_asked("t"), end):
-        clauses.append(f"time “{plain(' to '.join(_asked('t'))[:60])}” (two whole seconds from 0 to {end}, in order)")
-    if _asked("method") == ["routed"]:
+    times = address.values("t")
+    if times and [str(value) for value in span(choices.end)] != times:
+        clauses.append(f"time “{plain(' to '.join(times)[:60])}” (two whole seconds from 0 to {choices.end}, in order)")
+    if address.values("method") == ["routed"]:
         clauses += [
             f"number of cells to probe “{plain(value[:60])}” (1 to {n_cells})"
-            for value in _asked("probes")
+            for value in address.values("probes")
             if not _is_whole(value) or not 1 <= int(value) <= n_cells
         ]
-    if _asked("hit") and hit(collection) is None:
-        clauses.append(f"frame “{plain(_asked('hit')[-1][:60])}” (the collection holds {collection.n_frames:,})")
+    if address.value("hit") and hit(collection) is None:
+        clauses.append(f"frame “{plain(address.value('hit')[:60])}” (the collection holds {collection.n_frames:,})")
         close_hit()
     return clauses
+
+
+def _of_filters(choices: Choices) -> list[tuple[str, str, Iterable[str]]]:
+    """Key and noun of each filter, and the values that there are."""
+    kinds: list[tuple[str, str, Iterable[str]]] = [(key, key, values) for key, values in choices.tags.items()]
+    return [("video", "video", choices.videos), *kinds, ("day", "time of day", DAYPARTS if choices.clock else ())]
 
 
 def complain(clauses: Sequence[str]) -> None:
@@ -66,15 +74,5 @@ def complain(clauses: Sequence[str]) -> None:
         )
 
 
-def _asked(key: str) -> list[str]:
-    return [value for value in st.query_params.get_all(key) if value]
-
-
 def _is_whole(value: str) -> bool:
     return value.isdecimal() and len(value) < 19
-
-
-def _is_span(values: Sequence[str], end: int) -> bool:
-    if len(values) != 2 or not all(map(_is_whole, values)):
-        return False
-    return int(values[0]) <= int(values[1]) <= end

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from engine.errors import NotFound
 from engine.system import bounds
-from engine.text import find_unknown_words
+from engine.text import find_unknown_words, names_something
 from engine.types import Frame
+from ui.shared import address
 from ui.shared.places import Opened
 from ui.shared.words import clock, plain
 
@@ -27,6 +28,10 @@ METHODS = ["auto", "routed", "exact"]
 SHARD_CAPS = ["all", "1", "2", "3", "5", "8"]
 SAMPLES = 12
 """Number of stored texts, and of frames, offered as queries if words cannot be used."""
+
+
+_ELSE = {"like": "", "stored": "", "hit": "", "page": ""}
+"""What belongs to one query and goes when another one is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,62 +69,74 @@ def box() -> str:
     A text that cannot be a query gives an error message, and counts as no query.
     """
     here = (st.context.url or "").partition("?")[0]
-    if st.session_state.get("asked_on", here) != here and "q" not in st.query_params:
-        st.session_state.q = st.query_params["q"] = st.session_state.get("kept_q", "")
+    moved = st.session_state.get("asked_on", here) != here
     st.session_state.asked_on = here
-    text = st.text_input(
+    if moved and "q" not in st.query_params:
+        address.write(q=st.session_state.get("kept_q", ""))
+    named = address.value("q")
+    wrong = ""
+    try:
+        text = bounds.query_text(named)
+    except ValueError as error:
+        text, wrong = "", str(error)
+    address.follow("q", named if len(named) <= bounds.MAX_QUERY else "")
+    st.text_input(
         "Describe a moment",
         key="q",
-        bind="query-params",
         placeholder="Describe a moment, for example: a red car at night",
         icon=":material/search:",
         label_visibility="collapsed",
-        on_change=clear,
+        on_change=_typed,
         max_chars=bounds.MAX_QUERY,
     )
-    try:
-        text = bounds.query_text(text)
-    except ValueError as error:
-        st.error(plain(str(error)))
-        text = ""
+    if wrong:
+        st.error(plain(wrong))
     st.session_state.kept_q = text
     return text
 
 
+def _typed() -> None:
+    ask(st.session_state.q)
+
+
 def ask(text: str) -> None:
-    """Put a query into the box; for callbacks."""
-    st.session_state.q = text
-    clear()
+    """Ask a query; for callbacks. What was open, or was asked with, goes with the same step."""
+    address.write(q=text, **_ELSE)
 
 
 def ask_like(frame_id: int) -> None:
     """Search for frames like a stored one; for callbacks."""
-    clear()
-    st.session_state.q = ""
-    st.query_params["like"] = str(frame_id)
+    address.write(q="", **_ELSE | {"like": str(frame_id)})
 
 
 def ask_stored(number: int) -> None:
     """Search with a stored text vector; for callbacks."""
-    clear()
-    st.session_state.q = ""
-    st.query_params["stored"] = str(number)
+    address.write(q="", **_ELSE | {"stored": str(number)})
 
 
 def clear() -> None:
     """Remove the frame or the stored text that is the query, and close the open frame; for callbacks."""
-    for name in ("like", "stored"):
-        st.query_params.pop(name, None)
-    close_hit()
+    address.write(**_ELSE)
 
 
 def question(opened: Opened, text: str) -> Question:
-    """The query, from the text of the box and from the address bar; draws a button for a query that is not words."""
+    """The query, from the text of the box and from the address bar; draws a button for a query that is not words.
+
+    Words that cannot be searched are said to be so, and count as no query.
+    """
     collection = opened.collection
-    like, stored = (_number(st.query_params.get(name, "")) for name in ("like", "stored"))
+    like, stored = (_number(address.value(name)) for name in ("like", "stored"))
     texts = collection.stored_texts() if opened.textless else None
     if text and not opened.textless:
-        return Question(text)
+        if names_something(text):
+            return Question(text)
+        st.warning(
+            f"There is nothing to search for in “{plain(text)}”: it has no word that could be seen in a picture. Name a thing, "
+            "a place or what somebody does."
+        )
+        return Question()
+    if text:
+        st.error(f"“{plain(text)}” was not searched, because this collection cannot be searched by words.")
     if like is not None and (frame := _frame(collection, like)) is not None:
         _chip(f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}")
         return Question(like=like)
@@ -160,6 +177,11 @@ def _chip(words: str) -> None:
 
 def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 19 else None
+
+
+def is_stored(collection: Collection, frame: Frame) -> bool:
+    """Whether a frame that was found earlier is still in the collection."""
+    return _frame(collection, frame.frame_id) is not None
 
 
 def _frame(collection: Collection, frame_id: int) -> Frame | None:
@@ -283,15 +305,15 @@ def encoder_notes(collection: Collection, text: str) -> None:
 
 def open_hit(frame_id: str) -> None:
     """Open the frame with this id beside the grid; for callbacks."""
-    st.query_params["hit"] = frame_id
+    address.write(hit=frame_id)
 
 
 def close_hit() -> None:
     """Close the open frame; for callbacks."""
-    st.query_params.pop("hit", None)
+    address.write(hit="")
 
 
 def hit(collection: Collection) -> Frame | None:
     """The open frame, which the address bar names; None if there is none."""
-    asked = _number(st.query_params.get("hit", ""))
+    asked = _number(address.value("hit"))
     return None if asked is None else _frame(collection, asked)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from ui.search import query
-from ui.shared import frames, resources
+from ui.shared import frames
 from ui.shared.places import Opened
 from ui.shared.words import count
 
@@ -28,10 +28,9 @@ encoder.
 
 def show(opened: Opened) -> None:
     """Draw the welcome; a click on an example searches it."""
-    collection, examples = opened.collection, opened.examples
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.title("What do you want to see?", anchor=False, width="content")
-        resources.collection_badge(opened)
+    collection = opened.collection
+    examples = [(text, frame) for text, frame in opened.examples if query.is_stored(collection, frame)]
+    st.title("What do you want to see?", anchor=False, width="content")
     st.markdown(
         f"{'Choose a sample query' if opened.textless else 'Describe a moment in a few words'} to search "
         f"{count(collection.n_frames, 'frame')} of {count(len(collection.videos()), 'video')}"

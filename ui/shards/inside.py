@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from ui.search import query
-from ui.shared import frames
+from ui.shared import address, frames
 from ui.shared.words import badge_text, clock, count, label, listed, nbytes, plain, share
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def picked(preview: Preview) -> int | None:
     """The shard that the address bar names; a warning if there is no such shard."""
-    number = st.query_params.get("shard", "")
+    number = address.value("shard")
     if not number:
         return None
     if number.isdecimal() and len(number) < 9 and int(number) < len(preview.shards):
@@ -30,7 +30,7 @@ def picked(preview: Preview) -> int | None:
 
 def close() -> None:
     """Close the shard; for callbacks."""
-    st.query_params.pop("shard", None)
+    address.write(shard="")
 
 
 def show(collection: Collection, shard: int) -> None:
@@ -47,7 +47,7 @@ def show(collection: Collection, shard: int) -> None:
                 key="samples_inside",
                 label=f"Frames of shard {shard}, from different cells",
                 on_pick=query.open_hit,
-                picked=st.query_params.get("hit"),
+                picked=address.value("hit"),
                 size="small",
             )
         st.caption(plain(_videos(contents)))

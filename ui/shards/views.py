@@ -10,9 +10,8 @@ import streamlit as st
 from engine.system import visible
 from engine.types import SEARCHED, ShardState
 from ui.components import component
-from ui.search import query
 from ui.shards.preview import preview_sentence
-from ui.shared import charts
+from ui.shared import address, charts
 from ui.shared.looks import LOOKS
 from ui.shared.words import count, hypertext, label, nbytes, predicted
 
@@ -22,6 +21,10 @@ if TYPE_CHECKING:
 
 _HEIGHT = 380
 """Pixels of the figure, the same for each view."""
+_PER_SHARD = 3
+"""Pixels that the map is higher for each shard, so that 200 of them can be told apart on a phone too."""
+_ROW = 15
+"""Pixels of a row of the table of tags at the least; what does not fit is scrolled to."""
 _MANY = 300
 """From this many recordings on, their dots are small."""
 _MAP = component("treemap")
@@ -49,8 +52,7 @@ def draw(collection: Collection, preview: Preview, view: str) -> None:
 
 def _map(preview: Preview) -> None:
     def clicked() -> None:
-        st.query_params["shard"] = str(st.session_state.map.pick)
-        query.close_hit()
+        address.write(shard=str(st.session_state.map.pick), hit="")
 
     empty = sum(not shard.n_frames for shard in preview.shards)
     looks = [
@@ -63,8 +65,8 @@ def _map(preview: Preview) -> None:
         key="map",
         data={
             "label": f"Map of the shards. {preview_sentence(preview)}",
-            "height": _HEIGHT - 30,
-            "picked": st.query_params.get("shard"),
+            "height": max(_HEIGHT - 30, _PER_SHARD * len(preview.shards)),
+            "picked": address.value("shard") or None,
             "note": note + (f" Not drawn: {count(empty, 'empty shard')}." if empty else ""),
             "looks": looks,
             "shards": [
@@ -124,14 +126,24 @@ def _tags(collection: Collection) -> None:
             colorbar={"title": {"text": "% of frames"}, "thickness": 12, "outlinewidth": 0},
         )
     )
-    figure.update_xaxes(tickangle=-40, showgrid=False, automargin=True)
-    figure.update_yaxes(title="Shard", autorange="reversed", type="category", showgrid=False, automargin=True)
-    charts.show(
-        figure,
-        key="tags",
-        alt="Heat map of shards against tags: the share of each shard's frames that have a tag.",
-        height=_HEIGHT,
+    figure.update_xaxes(tickangle=-40, showgrid=False, automargin=True, side="top")
+    figure.update_yaxes(
+        title="Shard",
+        autorange="reversed",
+        type="category",
+        showgrid=False,
+        automargin=True,
+        dtick=1,
+        tickfont={"size": 11},
     )
+    height = max(_HEIGHT, 110 + _ROW * len(table.shards))
+    with st.container(height=_HEIGHT + 40 if height > _HEIGHT else "content", border=height > _HEIGHT):
+        charts.show(
+            figure,
+            key="tags",
+            alt="Heat map of shards against tags: the share of each shard's frames that have a tag.",
+            height=height,
+        )
     st.caption(
         "The tags that differ most between shards. If only a few fields of a column have a strong colour, a filter on that tag "
         "rules out many shards."

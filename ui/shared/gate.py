@@ -1,4 +1,4 @@
-"""Which requests the server of the app answers; checked before a request is read."""
+"""Which requests the server of the app answers; checked before a request is read, but for videos that are sent to it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from urllib.parse import urlsplit
 from streamlit import config
 
 from engine.system import MAX_VISITORS
+from ui.shared import uploads
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 _READING = ("GET", "HEAD", "OPTIONS")
-"""Methods that are answered: a browser needs no others besides its web socket, as nothing is uploaded."""
+"""Methods that are answered: a browser needs no others besides its web socket and the one path that files are sent to."""
 _CLOSED = ("/_stcore/upload_file", "/_stcore/metrics", "/_stcore/agent")
-"""Parts of Streamlit that no page uses: uploads, metrics (which are slow to count), and its interface for agents."""
+"""Parts of Streamlit that no page uses: its uploads (which stay in memory), metrics (which are slow to count), and its interface for agents."""
 _HERE = ("localhost", "127.0.0.1", "::1")
 """Names that a computer has for itself."""
 
@@ -35,10 +36,12 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             refused = _refused(scope)
-            if refused is None:
-                await self._app(scope, receive, send)
-            else:
+            if refused is not None:
                 await _answer(send, *refused)
+            elif uploads.PATH in scope["path"]:
+                await _answer(send, *await uploads.take(scope, receive))
+            else:
+                await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._visit(scope, receive, send)
         else:
@@ -62,9 +65,21 @@ def _refused(scope: Scope) -> tuple[int, str] | None:
         return 421, "The app answers under the name localhost only."
     if any(part in scope["path"] for part in _CLOSED):
         return 404, "There is nothing here."
+    if uploads.PATH in scope["path"]:
+        return None if _same_origin(scope) else (403, "Files are taken from pages of this app only.")
     if scope["method"] not in _READING:
-        return 405, "The app takes no uploads."
+        return 405, "Nothing is taken here."
     return None
+
+
+def _same_origin(scope: Scope) -> bool:
+    """Whether a request comes from a page of this server, or from no page at all."""
+    named = {name: value.decode("latin-1") for name, value in scope["headers"] if name in (b"host", b"origin")}
+    origin = named.get(b"origin")
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == named.get(b"host", "").lower()
+    except ValueError:
+        return False
 
 
 def _expected(scope: Scope) -> bool:

@@ -15,7 +15,7 @@ import streamlit as st
 
 from engine.errors import Stopped
 from engine.system import raise_open_file_limit, shipped, visible
-from ui.shared import words
+from ui.shared import address, uploads, words
 from ui.shared.jobs import Board
 from ui.shared.places import LARGE, LARGE_FRAMES, TOWN, Opened, Place
 from ui.shared.shelf import Shelf
@@ -57,6 +57,7 @@ def _local() -> Path:
 def _gone(visitor: str) -> None:
     board().leave(visitor)
     shelf().leave(visitor)
+    uploads.leave(visitor)
 
 
 @st.cache_resource(scope="session", on_release=_gone, show_spinner=False)
@@ -78,8 +79,14 @@ def enter(*, lab: bool) -> None:
     _picker(lab=lab)
 
 
-_STEADY = "<style>[data-testid=stMain] { scrollbar-gutter: stable; }</style>"
-"""Keeps room for the scroll bar, so that lines are not broken again when a page becomes longer than its window."""
+_STEADY = (
+    "<style>[data-testid=stMain] { scrollbar-gutter: stable; } "
+    "[data-testid=stSidebar][data-collapsed=true], [data-testid=stSidebar][data-collapsed=true] * { visibility: hidden !important; } "
+    ".st-key-q [data-testid=InputInstructions] { display: none; } "
+    "@media (max-width: 640px) { .st-key-q { flex: 1 1 100% !important; } }</style>"
+)
+"""Keeps room for the scroll bar, so that lines are not broken again when a page becomes longer than its window; keeps
+the keyboard out of the sidebar while that is folded away; and gives the query box its room on a phone."""
 _entered = False
 """Whether this process has run its front door yet."""
 
@@ -97,23 +104,30 @@ def _by_the_front_door() -> None:
 def _picker(*, lab: bool) -> None:
     places = shelf().places()
     state = st.session_state
-    if "picked" not in state and st.query_params.get("collection") in places:
-        state.picked = st.query_params["collection"]
-    if state.get("picked") not in places and state.pop("picked", None) is not None:
-        st.warning("The collection that you chose does not exist any more; choose another one in the sidebar.")
-    state.collection = state.get("picked") or (LARGE if lab else TOWN)
+    start = LARGE if lab else TOWN
+    named = address.value("collection")
+    if named and ("picked" in state or named != state.get("began", start)):
+        state.picked = named
+    chosen = state.get("picked") or start
+    if "picked" not in state:
+        state.began = chosen  # What the address says then is not what somebody has chosen.
+    address.write(collection=chosen)
+    if chosen in places:
+        state.seen = {*state.get("seen", ()), chosen}
+    address.follow("collection", chosen if chosen in places else None)
     with st.sidebar:
         st.selectbox(
             "Collection",
             list(places),
+            index=None,
+            required=True,
             format_func=lambda key: visible(places[key].name),
             key="collection",
             on_change=_pick,
+            placeholder="Choose a collection",
             help="All pages show this collection. Other visitors have their own choice.",
         )
         st.caption("You can make or import another one on the Library page.")
-    if "picked" in state:
-        st.query_params["collection"] = state.picked
 
 
 def choose(key: str) -> None:
@@ -123,15 +137,39 @@ def choose(key: str) -> None:
 
 
 def _pick() -> None:
-    st.session_state.picked = st.session_state.collection
+    chosen = st.session_state.collection
+    if chosen is None:
+        return
+    st.session_state.picked = chosen
     st.session_state.pop("answer", None)
-    st.query_params.pop("hit", None)
+    what_goes = ("hit", "shard", "like", "stored", "page", "find", *address.FILTERS)
+    address.write(collection=chosen, **dict.fromkeys(what_goes, ""))
 
 
 def place() -> Place:
-    """The collection that the visitor has chosen, which need not be open."""
-    places = shelf().places()
-    return places.get(st.session_state.get("collection", TOWN), places[TOWN])
+    """The collection that the visitor has chosen, which need not be open. If it is not here, this says so and ends the page."""
+    chosen = address.value("collection") or TOWN
+    found = shelf().places().get(chosen)
+    if found is None:
+        _not_here(chosen)
+        st.stop()
+    return found
+
+
+def _not_here(key: str) -> None:
+    """Say that a collection is not on this server, or not any more."""
+    shelf().lose(key, visitor())
+    was = key in st.session_state.get("seen", ())
+    name = plain(key.removeprefix("folder-")[:80])
+    st.error(
+        f"The collection “{name}” is not here any more: its folder was moved or removed. Nothing else is shown in its place."
+        if was
+        else f"The link asks for the collection “{name}”, which is not on this server. Nothing else is shown in its place."
+    )
+    st.caption(
+        "Choose another collection in the sidebar at the top left, or ask the sender of the link where it was made."
+    )
+    st.button("Use the sample town", on_click=choose, args=(TOWN,))
 
 
 def opened() -> Opened:

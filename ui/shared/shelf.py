@@ -60,6 +60,11 @@ class Shelf:
         """Path of the large town with this many frames, which need not exist."""
         return self._town.parent / f"{LARGE}-{n_frames}"
 
+    @property
+    def uploads(self) -> Path:
+        """Folder of the videos that came through browsers."""
+        return self._town.parent / "uploads"
+
     def new_path(self, name: str) -> Path:
         """Path for a new collection of this name.
 
@@ -88,6 +93,15 @@ class Shelf:
             self._left.pop(place.key, None)
         if before is not None:
             self._check_out(before)
+
+    def lose(self, key: str, visitor: str) -> None:
+        """Record that a collection is not here: the visitor uses none, and what was open of it is closed."""
+        self.leave(visitor)
+        job: Job[Opened] | None = self._board.get(_name(key))
+        if job is not None and not job.running:
+            self._board.forget(_name(key))
+            if job.result is not None:
+                job.result.collection.close()
 
     def leave(self, visitor: str) -> None:
         """Record that a visitor has left."""
