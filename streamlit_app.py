@@ -55,7 +55,7 @@ def front_door() -> None:
             large.append(page)
     page = st.navigation(sections, position="top")
     with uncaught.shown():
-        resources.enter(lab=page in large)
+        resources.enter(page=page.title, lab=page in large)
         page.run()
 
 

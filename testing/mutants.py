@@ -118,8 +118,8 @@ MUTANTS = (
     Mutant(
         "times count from the file's own clock",
         "engine/media/decode.py",
-        "max(0.0, (pts - origin) * base)",
-        "max(0.0, pts * base)",
+        "self.seconds = (pts - origin) * self._base",
+        "self.seconds = pts * self._base",
         ("tests/media",),
     ),
     Mutant(

@@ -68,10 +68,7 @@ def box() -> str:
 
     A text that cannot be a query gives an error message, and counts as no query.
     """
-    here = (st.context.url or "").partition("?")[0]
-    moved = st.session_state.get("asked_on", here) != here
-    st.session_state.asked_on = here
-    if moved and "q" not in st.query_params:
+    if st.session_state.get("moved") and "q" not in st.query_params:
         address.write(q=st.session_state.get("kept_q", ""))
     named = address.value("q")
     wrong = ""

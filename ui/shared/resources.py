@@ -71,10 +71,15 @@ def mine(name: str) -> str:
     return f"{visitor()} {name}"
 
 
-def enter(*, lab: bool) -> None:
-    """Draw the sidebar, with the choice of a collection: at first the large town on pages of the lab, the sample on others."""
+def enter(*, page: str, lab: bool) -> None:
+    """Draw the sidebar, with the choice of a collection: at first the large town on pages of the lab, the sample on others.
+
+    `page` is the page that is shown; `moved` in the state of the session says whether it was another one before.
+    """
     global _entered
     _entered = True
+    st.session_state.moved = st.session_state.get("on_page", page) != page
+    st.session_state.on_page = page
     st.html(_STEADY)
     _picker(lab=lab)
 
