@@ -70,6 +70,7 @@ def plain_decode(path: Path) -> Plain:
         stream.codec_context.thread_count = 1
         rate, base = float(stream.average_rate or stream.guessed_rate or 25), float(stream.time_base or 1)
         stamps: list[int | None] = []
+        starts, claimed = stream.start_time, float((stream.duration or 0) * base)
         lasts = 0.0
         for packet in container.demux(stream):
             try:
@@ -86,11 +87,11 @@ def plain_decode(path: Path) -> Plain:
     found.timed = len(known) == len(stamps) and known == sorted(known)
     if found.timed and known:
         start = known[0]
-        if stream.start_time is not None and not container_is_avi(path):
-            start = min(start, stream.start_time)
+        if starts is not None and not container_is_avi(path):
+            start = min(start, starts)
         found.times = [(stamp - start) * base for stamp in known]
     else:
-        seconds = float(stream.duration * base) if stream.duration and container_is_avi(path) else len(stamps) / rate
+        seconds = claimed if claimed and container_is_avi(path) else len(stamps) / rate
         found.times = [number * seconds / len(stamps) for number in range(len(stamps))]
     found.end = found.times[-1] + lasts if found.times else 0.0
     return found

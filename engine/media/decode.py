@@ -435,9 +435,10 @@ def decoded_from(path: Path, seconds: float, *, in_sequence: bool = False) -> It
         if lead >= seconds:
             break
         with open_video(path) as (container, stream):
-            if not _can_seek(path, container, stream):
+            starts = _starts(path, container, stream)
+            if starts == frozenset():
                 break
-            reading = _sought(path, container, stream, seconds, lead)
+            reading = _sought(path, container, stream, seconds, lead, starts)
             if reading is not None:
                 yield reading
                 return
@@ -446,7 +447,14 @@ def decoded_from(path: Path, seconds: float, *, in_sequence: bool = False) -> It
         yield Reading(container, stream, decode(path, container, stream, report=report), report)
 
 
-def _sought(path: Path, container: InputContainer, stream: VideoStream, seconds: float, lead: float) -> Reading | None:
+def _sought(
+    path: Path,
+    container: InputContainer,
+    stream: VideoStream,
+    seconds: float,
+    lead: float,
+    starts: frozenset[int] | None,
+) -> Reading | None:
     """From the key frame at or before `seconds - lead` on; None if that is not where this container leads to."""
     report = DecodeReport()
     try:
@@ -465,41 +473,51 @@ def _sought(path: Path, container: InputContainer, stream: VideoStream, seconds:
         return None
     if first is None or first.seconds > seconds + TOLERANCE or first.frame.is_corrupt:
         return None
+    # Some containers give the first packet the time of another one.
+    tick = round(first.seconds / stream.time_base) + (report.origin or 0)
+    if starts is not None and tick not in starts:
+        return None
     # An index may call frames key frames that are none. What an intra picture lacks, the next ten seconds make good.
     if not (first.frame.key_frame or (lead and first.frame.pict_type == PictureType.I)):
         return None
     return Reading(container, stream, chain((first,), frames), report)
 
 
-def _can_seek(path: Path, container: InputContainer, stream: VideoStream) -> bool:
-    """Whether each frame has the same time after seeking as when all are decoded in sequence."""
+def _starts(path: Path, container: InputContainer, stream: VideoStream) -> frozenset[int] | None:
+    """The ticks at which a frame may be that seeking leads to: none where frames have other times after seeking than in sequence, any where it is None."""
     if stream.start_time is None or stream.time_base is None or lacks_pts(container, stream):
-        return False
+        return frozenset()
     if has_index(container) and not container.format.name.startswith("matroska"):
-        return True
+        return None
     status = path.stat()
-    return _has_one_clock(path, status.st_size, status.st_mtime_ns)
+    return _key_times(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=256)
-def _has_one_clock(path: Path, _nbytes: int, _changed: int) -> bool:
-    """Whether each key frame is shown after all that was coded before it; reads the file through, once for each version of it."""
+@lru_cache(maxsize=64)
+def _key_times(path: Path, _nbytes: int, _changed: int) -> frozenset[int]:
+    """Times of the key frames in ticks; none where they cannot be relied on, as each must be shown after all that was coded before it.
+
+    Reads the file through, once for each version of it.
+    """
+    keys: set[int] = set()
     with open_video(path) as (container, stream):
         clock = PacketClock(stream)
         last: int | None = None
         try:
             for packet in clock(container.demux(stream)):
                 if clock.corrected:
-                    return False
+                    return frozenset()
                 if packet.pts is None:
                     continue
-                if packet.is_keyframe and last is not None and packet.pts <= last:
-                    return False
+                if packet.is_keyframe:
+                    if last is not None and packet.pts <= last:
+                        return frozenset()
+                    keys.add(packet.pts)
                 last = packet.pts if last is None else max(last, packet.pts)
         except FFmpegError as error:
             _raise_shortage(path, error)
-            return False
-        return True
+            return frozenset()
+    return frozenset(keys)
 
 
 def _claimed(stream: VideoStream) -> float:
