@@ -97,7 +97,13 @@ def test_a_comparison_is_reached_by_keyboard_and_ends_in_a_sentence_a_figure_and
     button.focus()
     page.keyboard.press("Enter")
     page.get_by_test_id("stProgress").first.wait_for(timeout=10_000)
+    page.reload()  # The comparison goes on, and belongs to the browser.
+    page.get_by_test_id("stProgress").first.wait_for(timeout=30_000)
     headline(visit, r"answered in .* ms \(p50\)")
+    assert not page.get_by_text("The last comparison on this server").count()
+    page.reload()
+    headline(visit, r"answered in .* ms \(p50\)")
+    assert not page.get_by_text("The last comparison on this server").count()
     chart = page.get_by_test_id("stPlotlyChart").first
     chart.wait_for(timeout=30_000)
     assert chart.bounding_box()["y"] + chart.bounding_box()["height"] <= SIZE[1]

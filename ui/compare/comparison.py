@@ -219,7 +219,7 @@ def start_comparison(opened: Opened, choices: Choices) -> None:
     def work(report: Report) -> Comparison:
         return _compare(opened, choices, report)
 
-    resources.board().start(_name(opened.place.key), work, MEASURE, resources.visitor())
+    resources.board().start(_name(opened.place.key), work, MEASURE, resources.browser())
 
 
 def job(place: str) -> Job[Comparison] | None:
@@ -228,7 +228,7 @@ def job(place: str) -> Job[Comparison] | None:
 
 
 def _name(place: str) -> str:
-    return resources.mine(f"compare {place}")
+    return f"{resources.browser()} compare {place}"
 
 
 def _compare(opened: Opened, choices: Choices, report: Report) -> Comparison:
@@ -266,8 +266,9 @@ class _Progress:
 
 
 def runs(place: str) -> list[Comparison]:
-    """The comparisons of this visit, the newest last. If one on this collection has just failed, its error is drawn."""
-    kept: list[Comparison] = st.session_state.setdefault("comparisons", [])
+    """The comparisons of the visitor's browser, the newest last. If one on this collection has just failed, its error is drawn."""
+    of_browser = resources.of_browser().setdefault("comparisons", [])
+    kept: list[Comparison] = st.session_state.setdefault("comparisons", of_browser)
     ended = job(place)
     if ended is None or ended.running:
         return kept

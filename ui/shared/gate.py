@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -12,12 +15,15 @@ from engine.system import MAX_VISITORS
 from ui.shared import uploads
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _READING = ("GET", "HEAD", "OPTIONS")
 """Methods that are answered: a browser needs no others besides its web socket and the one path that files are sent to."""
 _CLOSED = ("/_stcore/upload_file", "/_stcore/metrics", "/_stcore/agent")
 """Parts of Streamlit that no page uses: its uploads (which stay in memory), metrics (which are slow to count), and its interface for agents."""
+BROWSER_COOKIE = "framesearch_browser"
+"""Cookie with a random name for a browser, by which its comparisons are found again after a reload; it says nothing else."""
+_BROWSER = re.compile("[0-9a-f]{32}")
 _HERE = ("localhost", "127.0.0.1", "::1")
 """Names that a computer has for itself."""
 
@@ -41,7 +47,7 @@ class Gate:
             elif uploads.PATH in scope["path"]:
                 await _answer(send, *await uploads.take(scope, receive))
             else:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, _naming(scope, send))
         elif scope["type"] == "websocket":
             await self._visit(scope, receive, send)
         else:
@@ -57,6 +63,34 @@ class Gate:
             await self._app(scope, receive, send)
         finally:
             self._visitors -= 1
+
+
+def browser_name(value: str | None) -> str:
+    """The name in the cookie of a browser; empty for anything else."""
+    return value if value and _BROWSER.fullmatch(value) else ""
+
+
+def _naming(scope: Scope, send: Send) -> Send:
+    """What sends an answer; a browser that has no name yet gets one with its first page."""
+    if scope["path"].count(".") or scope["path"].startswith("/_stcore"):
+        return send
+    cookies: SimpleCookie = SimpleCookie()
+    for name, value in scope["headers"]:
+        if name == b"cookie":
+            try:
+                cookies.load(value.decode("latin-1"))
+            except CookieError:
+                return send
+    if BROWSER_COOKIE in cookies and browser_name(cookies[BROWSER_COOKIE].value):
+        return send
+    cookie = f"{BROWSER_COOKIE}={uuid.uuid4().hex}; Path=/; HttpOnly; SameSite=Strict"
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"set-cookie", cookie.encode())]}
+        await send(message)
+
+    return named
 
 
 def _refused(scope: Scope) -> tuple[int, str] | None:

@@ -28,7 +28,7 @@ def watch(job: Job[Any], stop: bool = True, waiting: str = "Starting") -> None:
     if not job.running:
         st.rerun()
     job.look()
-    stop = stop and job.owner in ("", resources.visitor())
+    stop = stop and job.owner in ("", resources.visitor(), resources.browser())
     first = job.first
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(job.fraction, text=f"{plain(note(job, waiting))} · {time.monotonic() - job.started:.0f} s")

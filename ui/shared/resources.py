@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import runpy
+import threading
 import uuid
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from engine.errors import Stopped
 from engine.system import raise_open_file_limit, shipped, visible
-from ui.shared import address, uploads, words
+from ui.shared import address, gate, uploads, words
 from ui.shared.jobs import Board
 from ui.shared.places import LARGE, LARGE_FRAMES, TOWN, Opened, Place
 from ui.shared.shelf import Shelf
@@ -64,6 +66,40 @@ def _gone(visitor: str) -> None:
 def visitor() -> str:
     """A name for this visitor, which lasts as long as the page stays open."""
     return uuid.uuid4().hex
+
+
+_tabs: Counter[str] = Counter()
+"""Open tabs of each browser."""
+_tabs_lock = threading.Lock()
+
+
+def _tab_closed(name: str) -> None:
+    with _tabs_lock:
+        _tabs[name] -= 1
+        if _tabs[name] > 0:
+            return
+        del _tabs[name]
+    board().leave(name)
+    _of_browsers().pop(name, None)
+
+
+@st.cache_resource(scope="session", on_release=_tab_closed, show_spinner=False)
+def browser() -> str:
+    """A name for the visitor's browser: the same in all its tabs and after a reload, until the last of them is closed."""
+    name = gate.browser_name(st.context.cookies.get(gate.BROWSER_COOKIE)) or uuid.uuid4().hex
+    with _tabs_lock:
+        _tabs[name] += 1
+    return name
+
+
+@st.cache_resource(show_spinner=False)
+def _of_browsers() -> dict[str, dict[str, Any]]:
+    return {}
+
+
+def of_browser() -> dict[str, Any]:
+    """What is kept for the visitor's browser, by name."""
+    return _of_browsers().setdefault(browser(), {})
 
 
 def mine(name: str) -> str:
