@@ -439,7 +439,9 @@ class TestNothingStored:
     def test_the_cause_is_named_where_no_features_can_be_read(self, layout, tmp_path):
         for name in ("L01_V001", "L01_V002"):
             np.save(layout.folder / f"clip-features-32/{name}.npy", np.ones((2, 1, 8), np.float16))
-        with pytest.raises(ValueError, match=r"None of the 2 files.* array of shape \(2, 1, 8\); give one row"):
+        with pytest.raises(
+            ValueError, match=r"None of the 2 files.* array of shape \(2, 1, 8\); save it without the dimensions"
+        ):
             from_aic(tmp_path / "c", layout.folder, {})
         shutil.rmtree(layout.folder / "clip-features-32")
         with pytest.raises(ValueError, match="neither features nor keyframe images"):

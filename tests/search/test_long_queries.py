@@ -192,8 +192,10 @@ class TestBox:
         assert not app.exception
         return app
 
-    def test_a_link_with_a_text_of_any_length_is_cut(self) -> None:
-        assert self.opened("x" * 100_000).session_state.read == "x" * N
+    def test_a_link_with_a_text_of_any_length_is_refused_in_a_sentence(self) -> None:
+        app = self.opened("x" * 100_000)
+        assert app.session_state.read == ""
+        assert "100,000 characters" in app.error[0].value
 
     def test_what_is_put_into_the_box_by_other_means_is_refused(self) -> None:
         app = self.opened("a dog")
@@ -223,5 +225,5 @@ class TestBox:
         assert comparison.wrong(comparison.Choices(source="typed", text=text), "") == sentence
 
     def test_numbers_of_any_length_in_a_link_are_no_numbers(self) -> None:
-        assert not link._is_span(["0", "9" * 5_000], 10)
-        assert link._is_span(["0", "9"], 10)
+        assert not link._is_whole("9" * 5_000)
+        assert link._is_whole("9")

@@ -132,7 +132,7 @@ class TestPreview:
         told = town.preview("a red car", 24)
         n, left, total = len(told.searched), told.frames_left, told.frames_total
         assert head(app).startswith(f"This query would open {n} of 12 shards: {left:,} of {total:,} frames (")
-        assert f"({100 * left / total:.0f} %)" in head(app)
+        assert f"({100 * left / total:.0f}%)" in head(app)
         assert words.nbytes_of(told.bytes_left, told.bytes_total) in head(app)
         assert f"{told.vectors:,} frames to compare" in " ".join(plainly(caption.value) for caption in app.caption)
 

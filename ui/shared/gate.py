@@ -65,9 +65,9 @@ class Gate:
             self._visitors -= 1
 
 
-def browser_name(value: str | None) -> str:
+def browser_name(value: object) -> str:
     """The name in the cookie of a browser; empty for anything else."""
-    return value if value and _BROWSER.fullmatch(value) else ""
+    return value if isinstance(value, str) and _BROWSER.fullmatch(value) else ""
 
 
 def _naming(scope: Scope, send: Send) -> Send:

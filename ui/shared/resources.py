@@ -73,9 +73,20 @@ _tabs: Counter[str] = Counter()
 _tabs_lock = threading.Lock()
 
 
+_GRACE = 60.0
+"""Seconds after which a browser without a tab has left; a reload closes one tab before it opens the next."""
+
+
 def _tab_closed(name: str) -> None:
     with _tabs_lock:
         _tabs[name] -= 1
+    waiting = threading.Timer(_GRACE, _browser_left, (name,))
+    waiting.daemon = True
+    waiting.start()
+
+
+def _browser_left(name: str) -> None:
+    with _tabs_lock:
         if _tabs[name] > 0:
             return
         del _tabs[name]
