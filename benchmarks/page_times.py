@@ -45,7 +45,11 @@ def lab(seat: Visit) -> None:
     shown = elapsed()
     page.get_by_text(re.compile(r"answered in .* \(p50\)")).first.wait_for(timeout=600_000)
     print(f"100 queries compared, three contenders: {elapsed():.1f} s; progress after {shown:.2f} s")
-    print(f"Tune ready for the first time: {go('Tune', 'Open at most'):.0f} s")
+    go("Tune", "Measure this collection")
+    elapsed = stopwatch()
+    page.get_by_role("button", name="Measure this collection").click()
+    page.get_by_text("Open at most").first.wait_for(timeout=600_000)
+    print(f"Tune ready for the first time: {elapsed():.0f} s")
     page.wait_for_timeout(2000)
     moves = []
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
