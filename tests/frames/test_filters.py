@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from engine.frames.columns import FrameColumns, Tags
-from engine.frames.filters import CompiledFilter, both_filters, known_part, split_filter
+from engine.frames.filters import CompiledFilter, InSeconds, both_filters, known_part, split_filter
 from engine.frames.statistics import segment_statistics, wall_clock
 from engine.storage.rows import columns_of
 from engine.types import DAYPARTS, Filter, Frame, daypart_hours
@@ -146,6 +146,15 @@ def test_a_segment_is_ruled_out_with_a_reason():
         (every_beach, Filter(tags_none=("scene:beach",)), "every frame shows beach"),
     ):
         assert why in CompiledFilter(where, NUMBERS).why_none(segment_statistics(columns))
+
+
+def test_a_span_ends_before_its_stop_and_begins_with_its_start():
+    stats = {"seconds": (4.0, 9.0)}
+    ruled_out = {
+        span: InSeconds(*span).why_none(stats) is not None
+        for span in ((None, 4.0), (None, 4.5), (9.0, None), (9.5, None), (0.0, 3.5), (9.0, 12.0))
+    }
+    assert [span for span, out in ruled_out.items() if out] == [(None, 4.0), (9.5, None), (0.0, 3.5)]
 
 
 def test_the_parts_of_the_day_cover_every_hour_once():
