@@ -37,8 +37,9 @@ from engine.embedding.model_files import (
     quoted_encoder,
     weights_in,
 )
+from engine.embedding.torch_device import usable_device
 from engine.errors import EncoderError, EngineError
-from engine.system import bounds, can_start_threads, shipped, shortages
+from engine.system import bounds, shipped, shortages
 from engine.vectors import unit
 
 if TYPE_CHECKING:
@@ -70,14 +71,7 @@ def load_open_clip(spec: str, device: str | None = None) -> OpenClipEncoder:
             "without pinning torch or torchvision alone."
         ) from error
 
-    if not can_start_threads(torch.get_num_threads() - 1):
-        torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        _raise_shortage(spec, error)
-        raise EncoderError(f"The device {where!r} cannot be used here; give 'cpu', or none to choose one.") from error
+    where = usable_device(spec, device)
     source = _resolve(spec, open_clip.list_models(), open_clip.list_pretrained_tags_by_model)
     try:
         with without_hub_logs(), offline_without_hub(), source.opened() as (name, pretrained, tokenizer):

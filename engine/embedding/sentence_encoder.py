@@ -27,8 +27,9 @@ from engine.embedding.answers import TextMemory, checked_rows, shortened
 from engine.embedding.hub import offline_without_hub, without_hub_logs
 from engine.embedding.model_files import model_shortage, quoted_encoder
 from engine.embedding.spec_options import SpecOptions
+from engine.embedding.torch_device import usable_device
 from engine.errors import EncoderError, EngineError
-from engine.system import EncoderName, bounds, can_start_threads
+from engine.system import EncoderName, bounds
 
 _KNOWN = ("batch", "dim", "prompt", "revision", "trust_remote_code")
 _BATCH = {"cpu": 8, "cuda": 32}
@@ -63,16 +64,7 @@ def load_sentence_transformers(name: str, parsed: EncoderName, device: str | Non
         ) from error
     if not hasattr(SentenceTransformer, "supports"):
         raise EncoderError("The package sentence-transformers is too old; pip install 'sentence-transformers>=6,<7'.")
-    if not can_start_threads(torch.get_num_threads() - 1):
-        torch.set_num_threads(1)  # Its OpenMP ends the process where a thread cannot be started.
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=where)
-    except (RuntimeError, AssertionError) as error:
-        short = model_shortage(f"loading the encoder {quoted_encoder(name)}", error)
-        raise short or EncoderError(
-            f"The device {where!r} cannot be used here; give 'cpu', or none to choose one."
-        ) from error
+    where = usable_device(name, device)
     try:
         with without_hub_logs(), _without_bars(), offline_without_hub():
             model = SentenceTransformer(
