@@ -50,7 +50,6 @@ def load_sentence_transformers(name: str, parsed: EncoderName, device: str | Non
     # OpenMP threads that spin while they wait starve each other wherever other work runs, several times over.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        import torch
         from sentence_transformers import SentenceTransformer
     except (ImportError, RuntimeError, OSError, MemoryError) as error:
         short = model_shortage(f"loading the encoder {quoted_encoder(name)}", error)
