@@ -140,6 +140,10 @@ class Visit:
         """Wait for the collection."""
         self.page.get_by_role("button", name="Settings").wait_for(timeout=120_000)
 
+    def settled(self) -> None:
+        """Wait until no run of the page is on its way: what is drawn then stays."""
+        self.page.locator("[data-test-script-state=notRunning]").wait_for(timeout=30_000)
+
     def ask(self, text: str) -> float:
         """Type a query that was not the last one; seconds until its 24 pictures are drawn."""
         self.page.evaluate(_MARK_OLD)
