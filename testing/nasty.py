@@ -9,6 +9,8 @@ import numpy as np
 from engine import Collection
 from testing.worlds import DIM, make_video
 
+NASTY = "evil [x](www.evil.example) :smile:"
+"""The name of its folder."""
 SNIPPETS = (
     "[click](http://evil.example)",
     "<img src=x onerror=alert(1)>",

@@ -17,6 +17,7 @@ from streamlit.runtime.caching.cache_resource_api import clear_session_cache
 
 from engine.storage.limits import limited
 from testing.app import NoBrowser, chromium, serve, visit
+from testing.nasty import NASTY, nasty
 from testing.towns import copy_town, copy_unfinished, made_once
 from testing.worlds import FEW, VIDEOS, Flat, fill
 
@@ -45,7 +46,7 @@ def _state_of_its_own(tmp_path_factory):
         yield
 
 
-LARGE_FRAMES = 25_000
+LARGE_FRAMES = 20_500
 """Frames of the large town in a browser: more than a page takes for few."""
 _visitors: dict[object, str] = {}
 """The sessions of a test's `AppTest`s, by their state."""
@@ -150,11 +151,21 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def address(browser, sample_town, tmp_path_factory):
-    """A server of the app whose sample collection was not made to its end."""
+def nasty_root(tmp_path_factory):
+    """A folder with the collection of somebody who wants a page to do something."""
+    folder = tmp_path_factory.mktemp("nasty")
+    nasty(folder / NASTY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(browser, sample_town, nasty_root, tmp_path_factory):
+    """A server of the app whose sample collection was not made to its end, and which has a nasty one besides."""
     folder = tmp_path_factory.mktemp("server")
-    with serve(copy_unfinished(sample_town, folder / "town"), folder / "log") as url:
-        yield url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLLECTIONS", str(nasty_root))
+        with serve(copy_unfinished(sample_town, folder / "town"), folder / "log") as url:
+            yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The sample town: its films, its encoder, and the queries the app offers."""
 
+import csv
 import json
 import random
 import tomllib
@@ -13,6 +14,8 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+
+from engine import Collection
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 ENCODER = DATA / "encoder"
@@ -58,21 +61,15 @@ def facts_at(video_id, seconds):
 
 
 @pytest.fixture(scope="module")
-def frames(encoder):
-    """About one frame a second of all the films: (vectors, facts), decoded and embedded once."""
-    pictures, facts = [], []
-    for video in VIDEOS:
-        with av.open(str(DATA / "videos" / video["file"])) as container:
-            due = 0.0
-            for picture in container.decode(video=0):
-                found = facts_at(video["video_id"], picture.time)
-                if picture.time >= due:
-                    due += 1.0
-                    if found is not None:
-                        pictures.append(picture.to_image())
-                        facts.append(found)
-    vectors = np.concatenate([encoder.images(pictures[i : i + 64]) for i in range(0, len(pictures), 64)])
-    return vectors, facts
+def frames(sample_town, tmp_path_factory):
+    """The frames of all the films as the sample collection has stored them: (vectors, facts)."""
+    vectors, table = (tmp_path_factory.mktemp("frames") / name for name in ("vectors.npy", "frames.csv"))
+    with Collection.open(sample_town) as collection:
+        assert collection.export(vectors, table) == collection.n_frames
+    with table.open(encoding="utf-8") as file:
+        facts = [facts_at(row["video_id"], float(row["seconds"])) for row in csv.DictReader(file)]
+    rows = [i for i, found in enumerate(facts) if found is not None]
+    return np.load(vectors)[rows].astype(np.float32), [facts[i] for i in rows]
 
 
 def needed(expect, extra=()):

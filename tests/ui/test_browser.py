@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
 from testing.app import ROOT, Visit
 from testing.app import visit as open_visit
 from testing.clips import make_clip
+from testing.nasty import NASTY, SNIPPETS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -21,6 +23,23 @@ SCREENSHOTS = ROOT / "screenshots"
 LOOKS = [((1440, 900), "light"), ((800, 1000), "dark")]
 """Each window and each theme once: what fits does not depend on colours."""
 QUERY = "a snowy street at night"
+
+_ACTING = """() => {
+    const found = []
+    const walk = root => {
+        for (const one of root.querySelectorAll('*')) {
+            if (one.shadowRoot) walk(one.shadowRoot)
+            const link = one.getAttribute('href') ?? one.getAttribute('src') ?? ''
+            const made = /^(A|IMG|SCRIPT|IFRAME)$/.test(one.tagName) && /evil|mailto|^x$/.test(link)
+            const styled = /^(DEL|EM|H1|STRONG|CODE)$/.test(one.tagName) && /^(s|i|head|b|c)$/.test(one.textContent)
+            if (made || styled || one.classList.contains('katex') || one.dataset.testid === 'stIconMaterial' && one.textContent === 'home')
+                found.push(one.outerHTML.slice(0, 200))
+        }
+    }
+    walk(document)
+    if (/\\u{1F604}/u.test(document.body.innerText)) found.push('emoji')
+    return found
+}"""
 
 
 @pytest.fixture
@@ -215,6 +234,37 @@ def test_a_poster_in_the_library_leads_to_a_search_in_that_video(visit: Visit) -
     )
     assert page.get_by_label("Describe a moment").input_value() == QUERY
     visit.check()
+
+
+def test_nothing_of_a_collection_acts_in_a_browser(visit: Visit, address: str) -> None:
+    page = visit.page
+    link = f"collection={quote(f'folder-{NASTY}')}"
+    page.goto(f"{address}/?{link}&like=5&hit=5&scene=no")
+    page.locator(".st-key-hits .card").first.wait_for(timeout=60_000)
+    page.get_by_role("button", name="Filters").click()
+    boxes = page.get_by_test_id("stPopoverBody").get_by_role("combobox")
+    boxes.nth(3).wait_for()
+    visit.settled()
+    shown: list[str] = []
+    for box in boxes.all():
+        box.press("ArrowDown")  # not a click: the open list of one field may lie over the next
+        page.locator("[role=combobox][aria-expanded=true][aria-controls]:focus").wait_for()
+        options = page.locator(f"[id='{box.get_attribute('aria-controls')}']").get_by_role("option")
+        options.first.wait_for()
+        shown += options.all_inner_texts()
+        assert page.evaluate(_ACTING) == []
+    listed = "\n".join(shown).replace("\N{WORD JOINER}", "")
+    assert [snippet for snippet in SNIPPETS if snippet not in listed] == []
+    for place, seen in (
+        ("shards", ".st-key-map .tile"),
+        ("shards?view=Tags", ".js-plotly-plot"),
+        ("shards?view=Times", ".js-plotly-plot"),
+        ("library", ".st-key-posters .card"),
+    ):
+        page.goto(f"{address}/{place}{'&' if '?' in place else '?'}{link}&shard=1")
+        page.locator(seen).first.wait_for(timeout=60_000)
+        page.wait_for_timeout(300)
+        assert page.evaluate(_ACTING) == [], place
 
 
 @pytest.mark.parametrize(("size", "scheme"), LOOKS, ids=str)

@@ -61,9 +61,9 @@ def made(browser: Browser, lab_address: str) -> list[str]:
     return said
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def visit(browser: Browser, lab_address: str, made: list[str]) -> Iterator[Visit]:
-    """The search page on a server that has the large town."""
+    """A visitor of a server that has the large town, who goes from page to page."""
     opened = open_visit(browser)
     opened.page.goto(lab_address)
     opened.ready()
@@ -174,7 +174,8 @@ def test_pages_of_the_lab_fit_their_window_and_stand_still(
         go(visit, name)
         top = headline(visit, FIRST[name])
         page.evaluate(_SHIFT)
-        page.wait_for_timeout(2500)
+        visit.settled()
+        page.wait_for_timeout(1000)
         assert page.evaluate("window.shifted") < 0.1, f"{name} jumps"
         page.screenshot(path=SCREENSHOTS / f"{name.lower()}-{scheme}-{size[0]}.png")
         wide = page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth")

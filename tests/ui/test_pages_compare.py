@@ -314,9 +314,8 @@ def test_a_collection_of_vectors_alone_is_compared_on_frames_or_on_a_file_of_que
 @pytest.mark.parametrize(
     "choices",
     [
-        Choices(("exact", "centroid"), "frames", n=5, k=3),
+        Choices(("exact", "routed"), "frames", n=5, k=3, sweep=True),
         Choices(("naive", "routed"), "typed", text="a dog\na red bus\nboats", recall=0.9),
-        Choices(("routed",), n=4, k=7, sweep=True),
     ],
     ids=lambda choices: choices.summary,
 )

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -21,46 +20,21 @@ from engine import Collection
 from engine.cli import output
 from engine.importers.create import from_table
 from engine.system.escape import reason_unreadable, spreadsheet_cell, visible
-from testing.app import ROOT, served
-from testing.app import visit as open_visit
-from testing.nasty import SNIPPETS, nasty
+from testing.app import ROOT
+from testing.nasty import NASTY, SNIPPETS
 from testing.worlds import fill, make_video
 from ui.shared import resources, words
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    pass
 
-FOLDER = "evil [x](www.evil.example) :smile:"
 PAGES = ("search", "library", "shards", "memory")
-_ACTING = """() => {
-    const found = []
-    const walk = root => {
-        for (const one of root.querySelectorAll('*')) {
-            if (one.shadowRoot) walk(one.shadowRoot)
-            const link = one.getAttribute('href') ?? one.getAttribute('src') ?? ''
-            const made = /^(A|IMG|SCRIPT|IFRAME)$/.test(one.tagName) && /evil|mailto|^x$/.test(link)
-            const styled = /^(DEL|EM|H1|STRONG|CODE)$/.test(one.tagName) && /^(s|i|head|b|c)$/.test(one.textContent)
-            if (made || styled || one.classList.contains('katex') || one.dataset.testid === 'stIconMaterial' && one.textContent === 'home')
-                found.push(one.outerHTML.slice(0, 200))
-        }
-    }
-    walk(document)
-    if (/\\u{1F604}/u.test(document.body.innerText)) found.push('emoji')
-    return found
-}"""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("root")
-    nasty(folder / FOLDER)
-    return folder
 
 
 @pytest.fixture
-def visit(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.setattr(resources.shelf(), "root", root)
-    key = f"folder-{FOLDER}"
+def visit(nasty_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(resources.shelf(), "root", nasty_root)
+    key = f"folder-{NASTY}"
     assert resources.shelf().open(resources.shelf().places()[key]).wait(60)
 
     def opened(page: str, **link: str | list[str]) -> AppTest:
@@ -93,43 +67,6 @@ def test_a_value_in_a_link_that_is_not_here_is_named_and_stays_text(visit: Any, 
     app = visit("search", scene=f"no {snippet}", video=f"no {snippet}", k=snippet, hit="9" * 5000, t=["9" * 5000, "1"])
     assert not app.exception
     assert words.plain(f"no {snippet}")[:60] in app.warning[0].value
-
-
-def test_nothing_of_a_collection_acts_in_a_browser(
-    browser: Browser, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(resources.ROOT_SETTING, str(root))
-    link = f"collection={quote(f'folder-{FOLDER}')}"
-    with served(tmp_path / "town", tmp_path / "log") as (address, _):
-        seat = open_visit(browser)
-        page = seat.page
-        page.goto(f"{address}/?{link}&like=5&hit=5&scene=no")
-        page.locator(".st-key-hits .card").first.wait_for(timeout=60_000)
-        page.get_by_role("button", name="Filters").click()
-        boxes = page.get_by_test_id("stPopoverBody").get_by_role("combobox")
-        boxes.nth(3).wait_for()
-        seat.settled()
-        shown: list[str] = []
-        for box in boxes.all():
-            box.press("ArrowDown")  # not a click: the open list of one field may lie over the next
-            page.locator("[role=combobox][aria-expanded=true][aria-controls]:focus").wait_for()
-            options = page.locator(f"[id='{box.get_attribute('aria-controls')}']").get_by_role("option")
-            options.first.wait_for()
-            shown += options.all_inner_texts()
-            assert page.evaluate(_ACTING) == []
-        listed = "\n".join(shown).replace("\N{WORD JOINER}", "")
-        assert [snippet for snippet in SNIPPETS if snippet not in listed] == []
-        for place, seen in (
-            ("shards", ".st-key-map .tile"),
-            ("shards?view=Tags", ".js-plotly-plot"),
-            ("shards?view=Times", ".js-plotly-plot"),
-            ("library", ".st-key-posters .card"),
-        ):
-            page.goto(f"{address}/{place}{'&' if '?' in place else '?'}{link}&shard=1")
-            page.locator(seen).first.wait_for(timeout=60_000)
-            page.wait_for_timeout(300)
-            assert page.evaluate(_ACTING) == [], place
-        page.context.close()
 
 
 class TestWords:
