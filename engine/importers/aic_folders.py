@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.importers.aic_files import is_keyframe_number, is_map, kind_of_json
+from engine.media import VIDEO_ENDINGS
 from engine.storage import PICTURES
 from engine.system import bounds
 from engine.vectors import open_vectors
@@ -24,22 +25,8 @@ Ours = Callable[[Path], bool]
 """Whether a path stays within the archive, links followed."""
 Kind = Literal["features", "maps", "infos", "objects", "pictures", "films", "zipped", ""]
 """What files are; empty for what an import does not use."""
-FILMS = (
-    ".mp4",
-    ".mkv",
-    ".webm",
-    ".mov",
-    ".avi",
-    ".m4v",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".wmv",
-    ".flv",
-    ".3gp",
-)
+_FILMS = frozenset(VIDEO_ENDINGS) - {".gif", ".apng"}
+"""Endings of films in an archive; moving images that lie beside films are previews of them."""
 _ZIPPED = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst")
 _TABLES = (".csv", ".tsv")
 _MAX_START = 64 << 10
@@ -149,7 +136,7 @@ def _in_one_folder(place: Path, top: Path, endings: dict[str, list[str]], ours: 
         elif ending == ".json":
             yield _texts(place, top, names, ours)
         else:
-            kind = "films" if ending in FILMS else "zipped" if ending in _ZIPPED else ""
+            kind = "films" if ending in _FILMS else "zipped" if ending in _ZIPPED else ""
             yield Files(kind, place, tuple(names))
 
 

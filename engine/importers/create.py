@@ -21,21 +21,11 @@ from engine.importers.parts import Paths, vector_files
 from engine.importers.report import ImportReport
 from engine.importers.vectors import import_table
 from engine.importers.videos import ingest
-from engine.media import check_every
+from engine.media import VIDEO_ENDINGS, check_every
 from engine.storage import Settings, discard_collection
 from engine.system import ROOTS_VARIABLE, Progress, no_progress, stays_within
 from engine.vectors import open_vectors
 
-# fmt: off
-VIDEO_ENDINGS = (
-    ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3g2", ".3gp",
-    ".264", ".265", ".asf", ".apng", ".av1", ".divx", ".dv", ".f4v", ".gif", ".h264", ".h265", ".hevc", ".ivf",
-    ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".mjpeg", ".mjpg", ".mk3d", ".mod", ".mpe", ".mpv", ".mts",
-    ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb", ".tod", ".tp", ".trp", ".vob",
-    ".wtv", ".xvid", ".y4m",
-)
-# fmt: on
-"""Files of a folder that are taken for videos."""
 _NOT_OURS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 """Folders of other programs, which hold copies and thumbnails."""
 RequestedSettings = Mapping[str, Any]

@@ -47,6 +47,16 @@ _CONTAINERS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,h264,hevc,ivf,mxf,rm,wtv,dv,"
     "apng,m4v,mjpeg,nut,obu,av1,vc1,vvc,yuv4mpegpipe"
 )
+# fmt: off
+VIDEO_ENDINGS = (
+    ".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3g2", ".3gp",
+    ".264", ".265", ".266", ".asf", ".apng", ".av1", ".avc", ".dif", ".divx", ".dv", ".f4v", ".gif", ".h264",
+    ".h265", ".h266", ".hevc", ".ismv", ".ivf", ".m1v", ".m2p", ".m2t", ".m2ts", ".m2v", ".mj2", ".mjpeg", ".mjpg",
+    ".mk3d", ".mod", ".mpe", ".mpv", ".mts", ".mxf", ".nut", ".obu", ".ogm", ".ogv", ".ogx", ".qt", ".rm", ".rmvb",
+    ".tod", ".tp", ".trp", ".vc1", ".vob", ".vro", ".vvc", ".wtv", ".xvid", ".y4m",
+)
+# fmt: on
+"""How names of video files end, in small letters: what of a folder, and of an archive, is taken for a video."""
 _NO_FILM = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _STILL_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "ljpeg")
 """Codecs in which covers are stored; where another stream is coded otherwise, that one is the film."""

@@ -15,7 +15,8 @@ from PIL import Image
 from engine.collection import Collection
 from engine.importers.aic import import_aic
 from engine.importers.aic_layout import survey
-from engine.importers.create import from_aic
+from engine.importers.create import from_aic, videos_at
+from engine.media import VIDEO_ENDINGS
 from engine.types import Filter
 from testing.archives import (
     ARCHIVE_DIM,
@@ -179,6 +180,21 @@ class TestWhatGoesIn:
         with Image.open(collection.thumbnail(frames(collection, "L01_V002")[0])) as image:
             assert image.size == (96, 54)
         assert collection.clip(frames(collection, "L01_V002")[1]).path.is_file()
+
+    def test_films_have_the_endings_that_a_folder_of_videos_may_have_and_moving_images_beside_them_are_no_films(
+        self, layout
+    ):
+        for ending in VIDEO_ENDINGS:
+            layout.put(f"video/{ending[1:]}/film{ending.upper()}", b"film")
+        found = {path.suffix.lower() for path in videos_at(layout.folder)}
+        assert found == set(VIDEO_ENDINGS)
+        for ending in sorted(found - {".gif", ".apng"}):
+            film = layout.put(f"video/{ending[1:]}/L01_V001{ending.upper()}", b"film")
+            preview = layout.put("previews/L01_V001.gif", b"preview")
+            archive = survey(layout.folder)
+            assert (archive.films["L01_V001"], archive.clashes) == (film, {})
+            film.unlink()
+            preview.unlink()
 
     def test_a_video_without_features_is_embedded_from_its_keyframes(self, layout, tmp_path, town_encoder):
         layout.map("L02_V001", 3)

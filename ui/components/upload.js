@@ -77,7 +77,7 @@ export default function (component) {
     input.multiple = true
     input.hidden = true
     if (folder) input.webkitdirectory = true
-    else input.accept = "video/*,.mkv,.ts,.mts,.m2ts,.flv,.vob,.mxf,.ogv,.gif,.m2v,.3gp,.avi,.wmv"
+    else input.accept = `video/*,${data.endings}`
     input.className = folder ? "folder" : "files"
     input.onchange = () => {
       start([...input.files].map(file => [file.webkitRelativePath || file.name, file]))

@@ -149,12 +149,14 @@ def add_form(opened: Opened) -> None:
 
 def _send(opened: Opened, busy: bool) -> None:
     """Draw where videos are dropped; when they have come, they are added."""
+    from engine.media import VIDEO_ENDINGS
+
     state = st.session_state
     if not uploads.is_valid(state.get("ticket", "")):
         state.ticket = uploads.issue(shelf().uploads, visitor())
     sent = _UPLOAD(
         key="upload",
-        data={"ticket": state.ticket, "most": MAX_UPLOAD_NBYTES, "busy": busy},
+        data={"ticket": state.ticket, "most": MAX_UPLOAD_NBYTES, "busy": busy, "endings": ",".join(VIDEO_ENDINGS)},
         on_done_change=lambda: None,
     )
     if not sent.done or busy:
