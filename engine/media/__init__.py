@@ -2,7 +2,7 @@
 
 from engine.media.clip_timing import ClipFrames, clip_frames
 from engine.media.clips import Clip, cut_clip
-from engine.media.decode import VIDEO_ENDINGS
+from engine.media.opening import VIDEO_ENDINGS
 from engine.media.sampling import SAMPLE_WIDTH, Sample, check_every, encode_thumbnail, grab, probe, sample
 from engine.media.timed import DecodeReport
 

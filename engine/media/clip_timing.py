@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.media.convert import Sketch
-from engine.media.decode import decode, open_video
+from engine.media.decode import decode
+from engine.media.opening import open_video
 from engine.media.shots import number_shots
 
 

@@ -20,7 +20,9 @@ from av.video.stream import VideoStream
 from engine.errors import StorageFull, VideoError
 from engine.media.colour import LIMITED
 from engine.media.convert import Converter
-from engine.media.decode import SLACK, TOLERANCE, Reading, decoded_from, frames_on_display, header_duration
+from engine.media.decode import SLACK, TOLERANCE
+from engine.media.opening import header_duration
+from engine.media.seeking import Reading, decoded_from, frames_on_display
 from engine.media.timed import TimedFrame
 from engine.system import shortage
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
+from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-INDEXED = ("mov", "matroska", "gif", "mxf", "apng")
+_INDEXED = ("mov", "matroska", "gif", "mxf", "apng")
 """Containers, by the start of FFmpeg's name for them, whose times come from one index: nothing can be joined behind them."""
+_NO_PTS_IN_AVI = ("h264", "hevc", "vvc")
 _BACK = Fraction(1, 10)
 """Seconds by which the times of decoding may fall before the clock is taken to have been set anew."""
 _FAR = 10
@@ -83,3 +85,14 @@ def _decoding_time(packet: Packet[Any]) -> int | None:
     if not packet.size:
         return None
     return packet.pts if packet.dts is None else packet.dts
+
+
+def has_index(container: InputContainer) -> bool:
+    """Whether times come from one index, so that nothing can be joined behind it."""
+    return container.format.name.startswith(_INDEXED)
+
+
+def lacks_pts(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the container tells times of decoding only, and frames are shown in another order."""
+    context = stream.codec_context
+    return container.format.name == "avi" and context.name in _NO_PTS_IN_AVI and context.has_b_frames > 0

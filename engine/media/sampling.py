@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.media.convert import Converter, Sketch
-from engine.media.decode import TOLERANCE, decode, decoded_from, frames_on_display, header_duration, open_video
+from engine.media.decode import TOLERANCE, decode
+from engine.media.opening import header_duration, open_video
+from engine.media.seeking import decoded_from, frames_on_display
 from engine.media.shots import middle_frames, number_shots
 from engine.media.timed import DecodeReport, TimedFrame
 
