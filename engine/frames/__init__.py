@@ -2,7 +2,6 @@
 
 from engine.frames import statistics
 from engine.frames.columns import (
-    NO_TIME,
     FrameColumns,
     TableWriter,
     TagChange,
@@ -15,8 +14,9 @@ from engine.frames.columns import (
     write_columns,
 )
 from engine.frames.filters import EXCLUSIVE_KINDS, CompiledFilter, both_filters, known_part, split_filter
+from engine.frames.frame_table import NO_TIME, FrameTable
 from engine.frames.statistics import FIRST_TIME, HOUR, LAST_TIME
-from engine.frames.user_tables import EXPORTED, NEEDED, TABLES, FrameTable, read_table, table_ending
+from engine.frames.user_tables import EXPORTED, TABLES, read_table, table_ending
 
 __all__ = [
     "EXCLUSIVE_KINDS",
@@ -24,7 +24,6 @@ __all__ = [
     "FIRST_TIME",
     "HOUR",
     "LAST_TIME",
-    "NEEDED",
     "NO_TIME",
     "TABLES",
     "CompiledFilter",

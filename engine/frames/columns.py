@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from engine.errors import CorruptData
 from engine.frames.arrow_format import Malformed, locate_columns
+from engine.frames.frame_table import joined_ranges
 from engine.frames.tag_texts import tags_as_text
-from engine.frames.user_tables import NO_TIME as NO_TIME
-from engine.frames.user_tables import read_table as read_table
 from engine.system import FORMULA_START, MAX_TAG, MAX_TAGS, RESTORE, shortages
 
 TagChange = Literal["replace", "add", "remove"]
@@ -159,9 +158,7 @@ class Tags:
             inside = frame < self.n
             tag, frame = tag[inside], frame[inside]
             times = starts[frame + 1] - starts[frame]
-            tag, frame = np.repeat(tag, times), np.repeat(frame, times)
-            within = np.arange(len(tag)) - np.repeat(np.cumsum(times) - times, times)
-            yield tag + first, order[starts[frame] + within]
+            yield np.repeat(tag, times) + first, order[joined_ranges(starts[frame], times)]
 
 
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")

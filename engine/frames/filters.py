@@ -16,7 +16,8 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.frames.columns import NO_TIME, FrameColumns
+from engine.frames.columns import FrameColumns
+from engine.frames.frame_table import NO_TIME
 from engine.frames.statistics import HOUR, microseconds, tag_label
 from engine.types import Filter, Frame, daypart_hours
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.frames.columns import NO_TIME, FrameColumns
+from engine.frames.columns import FrameColumns
+from engine.frames.frame_table import NO_TIME
 from engine.system import bounds
 
 EPOCH = datetime(1970, 1, 1)

@@ -51,12 +51,8 @@ def search(
 
     Raises
     ------
-    ValueError
-        If a shard is to be opened that does not exist.
-    NotFound
-        If the filter names a video or a tag that is not there.
-    ShardFailed
-        If a shard cannot be read and partial answers are not allowed.
+    ValueError, NotFound, ShardFailed
+        As `filter_for`.
     """
     clock = Clock()
     prepared = PreparedSearch.of(snapshot, request, plan)

@@ -79,12 +79,8 @@ class PreparedSearch:
 
         Raises
         ------
-        ValueError
-            If a shard is to be opened that does not exist.
-        NotFound
-            If the filter names a video or a tag that is not there.
-        ShardFailed
-            If a shard cannot be read and partial answers are not allowed.
+        ValueError, NotFound, ShardFailed
+            As `filter_for`.
         """
         filtered = filter_for(snapshot, request, routed=not plan.exact)
         boosts = None if request.boost is None else Boosts.of(snapshot, request.boost)

@@ -156,12 +156,8 @@ def preview_filter(snapshot: Snapshot, request: SearchRequest, cache: ShardCache
 
     Raises
     ------
-    ValueError
-        If a shard is to be opened that does not exist.
-    NotFound
-        If the filter names a video or a tag that is not there.
-    ShardFailed
-        If a shard cannot be read and partial answers are not allowed.
+    ValueError, NotFound, ShardFailed
+        As `filter_for`.
     """
     filtered = filter_for(snapshot, request, routed=False)
     shards = _ShardPreviewer(snapshot, cache, "loaded", None).all(filtered, select_everything(filtered, 1).opened)

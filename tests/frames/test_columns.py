@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CorruptData
-from engine.frames.columns import NO_TIME, FrameColumns, Tags, concat_columns, read_columns, write_columns
+from engine.frames import NO_TIME
+from engine.frames.columns import FrameColumns, Tags, concat_columns, read_columns, write_columns
 from engine.system.files import synced
 
 

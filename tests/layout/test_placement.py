@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.embedding.tagger import load_vocabulary
-from engine.frames.columns import NO_TIME, FrameColumns, Tags
+from engine.frames import NO_TIME
+from engine.frames.columns import FrameColumns, Tags
 from engine.frames.statistics import microseconds
 from engine.layout.by_content import CLASSES, HYBRID_FILL, HYBRID_SPARE, OTHER
 from engine.layout.by_time import NO_RECORDING_TIME

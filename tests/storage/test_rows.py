@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from engine.frames.columns import NO_TIME
+from engine.frames import NO_TIME
 from engine.frames.statistics import microseconds, wall_clock
 from engine.storage import rows as records
 from engine.storage.rows import Fingerprint, columns_of, prepare_rows
