@@ -6,7 +6,7 @@ For each file: frames, the largest difference of times, of samples, of pictures 
 moment (mean difference, of 255), the length, the orientation; or the sentence with which it is refused. A line is marked
 when a number differs: other frames, times apart by more than half a frame, pictures by more than 6 of 255, or a length by
 more than a frame or two. The plain decode is a loop over packets, single-threaded, that takes the largest stream, turns pictures by the display
-matrix pixel by pixel, and counts frames where the file gives no rising times. HDR and interlaced
+matrix pixel by pixel, scales them down as RGB, and counts frames where the file gives no rising times. HDR and interlaced
 pictures, which are not shown as they are coded, are compared with the engine's own samples.
 """
 
@@ -108,10 +108,9 @@ def _picture(frame: av.VideoFrame, stream: VideoStream, found: Plain) -> NDArray
     turned = frame.rotation % 180 == 90
     scale = min(1, WIDTH / (high if turned else wide), 4 * WIDTH / (wide if turned else high))
     found.own |= frame.color_trc in _PQ_AND_HLG or frame.interlaced_frame
-    matrix = 1 if frame.colorspace == 2 and frame.height >= 720 and not frame.format.is_rgb else None
-    image = frame.reformat(
-        max(1, round(wide * scale)), max(1, round(high * scale)), "rgb24", src_colorspace=matrix, interpolation="AREA"
-    ).to_ndarray()
+    size = max(1, round(wide * scale)), max(1, round(high * scale))
+    image = _rgb(frame, every_colour=size != (frame.width, frame.height))
+    image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return image
@@ -125,6 +124,16 @@ def _picture(frame: av.VideoFrame, stream: VideoStream, found: Plain) -> NDArray
     shown = np.empty((np.ptp(down) + 1, np.ptp(across) + 1, 3), np.uint8)
     shown[down - down.min(), across - across.min()] = image
     return shown
+
+
+def _rgb(frame: av.VideoFrame, every_colour: bool) -> NDArray[np.uint8]:
+    """A frame in its own size; colours that several pixels share are worked out for each if so asked."""
+    matrix = None
+    if not frame.format.is_rgb and len(frame.format.components) >= 3:
+        matrix = 1 if frame.colorspace == 2 and frame.height >= 720 else None
+        if every_colour:
+            frame = frame.reformat(format="yuv444p", interpolation="BICUBIC")
+    return frame.reformat(format="rgb24", src_colorspace=matrix).to_ndarray()
 
 
 def apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

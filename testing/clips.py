@@ -68,6 +68,15 @@ def snow(size: tuple[int, int] = SIZE) -> Pattern:
     return draw
 
 
+def confetti(side: int, size: tuple[int, int] = SIZE) -> Pattern:
+    """A still of squares, `side` pixels wide, each of one of a few colours that are about equally bright."""
+    width, height = size
+    colours = np.array([(230, 60, 60), (40, 130, 60), (70, 90, 240), (110, 110, 110)], np.uint8)
+    chosen = np.random.default_rng(5).integers(0, len(colours), (-(-height // side), -(-width // side)))
+    image = colours[chosen].repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
+    return lambda number: image
+
+
 def make_clip(
     path: Path,
     seconds: float = 4.0,

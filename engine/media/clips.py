@@ -28,7 +28,9 @@ from engine.system import shortage
 
 MAX_CLIP_HEIGHT = 720
 """Pixels."""
-_MAX_CLIP_WIDTH = 8_192
+_MAX_CLIP_SIDE = 8_192
+_SMALL = 640 * 360
+"""Pixels up to which a picture keeps its size, however high it is."""
 _CLOCK = Fraction(1, 90_000)
 _NEAREST = 375
 """Ticks of the clock between two frames at the least: 240 frames a second, whatever the source has."""
@@ -72,7 +74,8 @@ def cut_clip(
     seconds : the moment, in seconds from the start of the video
     out : where the clip goes; it appears there whole or not at all
     before, after : seconds of video around the moment
-    height : pixels at most, 720 if None; sizes are rounded down to even numbers
+    height : pixels at most; if None, 720 for pictures of more than 640x360 pixels. Sizes are rounded down to even numbers, and tiny
+        pictures whose colours are as fine as their brightness are written in double size, so that they keep them
     in_sequence : whether decoding must start at the start of the video, as `DecodeReport.times_corrected` tells
 
     Raises
@@ -88,7 +91,9 @@ def cut_clip(
     try:
         while True:
             with decoded_from(path, start, in_sequence=in_sequence) as reading:
-                picture = Converter(reading.stream, _MAX_CLIP_WIDTH, height or MAX_CLIP_HEIGHT)
+                coded = reading.stream.codec_context
+                most = _MAX_CLIP_SIDE if coded.width * coded.height <= _SMALL else MAX_CLIP_HEIGHT
+                picture = Converter(reading.stream, _MAX_CLIP_SIDE, height or most)
                 written = _encode(reading, picture, part, start, seconds, seconds + after)
                 end = _end(reading)
                 if reading.report.finished and seconds > end + SLACK:

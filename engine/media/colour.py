@@ -13,7 +13,7 @@ from av.filter import Graph
 from av.filter.context import FilterContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 _HD_HEIGHT = 720
@@ -45,6 +45,8 @@ class ColourTags(NamedTuple):
 BT709 = ColourTags(int(Colorspace.ITU709), 1, int(ColorPrimaries.BT709), int(ColorTrc.BT709))
 BT601 = ColourTags(int(Colorspace.ITU601), 6, int(ColorPrimaries.SMPTE170M), int(ColorTrc.SMPTE170M))
 LIMITED = int(ColorRange.MPEG)
+WITH_ALL_COLOURS = int(Interpolation.AREA | Interpolation.FULL_CHR_H_INT)
+"""How pictures are scaled to RGB: by area, colours as well. FFmpeg's scaler else gives every two pixels of what it makes one colour."""
 
 
 def is_hdr(frame: VideoFrame) -> bool:
@@ -82,7 +84,7 @@ class ToneMapper:
     def __call__(self, frame: VideoFrame, width: int, height: int) -> VideoFrame:
         """An rgb24 frame of this size in BT.709 colours."""
         deep = self._reformatter.reformat(
-            frame, width, height, format="rgb48le", interpolation="AREA", src_colorspace=matrix_of(frame)
+            frame, width, height, format="gbrp16le", interpolation="AREA", src_colorspace=matrix_of(frame)
         )
         key = width, height, int(frame.color_trc)
         if key not in self._graphs:
@@ -99,7 +101,7 @@ class ToneMapper:
         with tempfile.NamedTemporaryFile("w", suffix=".cube", encoding="ascii") as file:
             file.write(_cube(transfer))
             file.flush()
-            source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb48le"), time_base=Fraction(1))
+            source = graph.add_buffer(width=width, height=height, format=VideoFormat("gbrp16le"), time_base=Fraction(1))
             table = graph.add("lut3d", file=str(Path(file.name)))
             eight_bits = graph.add("format", "rgb24")
             sink = graph.add("buffersink")

@@ -10,11 +10,13 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from engine.media.colour import BT709, ToneMapper, is_hdr, matrix_of, tags_of
+from engine.media.colour import BT709, WITH_ALL_COLOURS, ToneMapper, is_hdr, matrix_of, tags_of
 from engine.media.orientation import orientation, upright
 
 _SAME_SHAPE = 0.1
 """Share by which the ratio of width to height may differ: sizes are rounded."""
+_TINY = 320 * 180
+"""Pixels up to which a picture is worth doubling so that it keeps its colours."""
 
 
 class Converter:
@@ -48,7 +50,7 @@ class Converter:
             scaled = self._tone_mapper(frame, width, height)
         else:
             scaled = self._reformatter.reformat(
-                frame, width, height, format="rgb24", interpolation="AREA", src_colorspace=matrix_of(frame)
+                frame, width, height, format="rgb24", interpolation=WITH_ALL_COLOURS, src_colorspace=matrix_of(frame)
             )
         return upright(np.asarray(scaled.to_ndarray(), np.uint8), turns, mirrored)
 
@@ -63,6 +65,8 @@ class Converter:
         """A yuv420p frame of even width and height in the colours that `tags` names, the same for all frames."""
         if self._even is None:
             width, height = self.size(frame)
+            if width * height <= _TINY and _has_full_colours(frame) and 2 * height <= self._limits[1]:
+                width, height = 2 * width, 2 * height
             self._even = max(2, width // 2 * 2), max(2, height // 2 * 2)
             self.tags = tags_of(frame)
         matrix = matrix_of(frame)
@@ -77,6 +81,12 @@ class Converter:
             dst_colorspace=self.tags.matrix,
             dst_color_range="MPEG",
         )
+
+
+def _has_full_colours(frame: VideoFrame) -> bool:
+    """Whether each pixel has a colour of its own; clips have one for four pixels."""
+    components = frame.format.components
+    return len(components) >= 3 and (components[1].width, components[1].height) == (frame.width, frame.height)
 
 
 class Sketch:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from engine.errors import VideoError
 from engine.media import DecodeReport, cut_clip, grab, probe, sample
-from testing.clips import flat, make_clip, read_number, snow
+from testing.clips import confetti, flat, make_clip, read_number, snow
 from testing.odd_videos import (
     copy_into,
     make_covered,
@@ -205,3 +205,25 @@ class TestColours:
             frame = next(container.decode(video=0))
         assert (frame.colorspace, frame.color_trc, frame.color_range) == (named, named, 1)
         assert np.abs(grab(clip.path, 0.2).astype(int) - grab(tmp_path / "film.mp4", 0.2)).mean() < 3
+
+    def test_pictures_are_scaled_with_all_their_colours(self, tmp_path: Path) -> None:
+        size = (320, 160)
+        make_clip(tmp_path / "film.mp4", 0.2, shots=(confetti(8, size),), size=size, coding={"qp": "0"})
+        squares = confetti(8, size)(0)[4::8, 4::8].astype(int)
+        scaled = grab(tmp_path / "film.mp4", 0.0, width=40)
+        assert np.abs(scaled - squares)[3:].mean() < 8  # The number of the frame covers the first rows.
+
+    @pytest.mark.parametrize(
+        ("size", "pixels", "clip_size"),
+        [((96, 54), "bgr0", (192, 108)), ((24, 1080), "yuv420p", (24, 1080)), ((640, 1080), "yuv420p", (426, 720))],
+    )
+    def test_clips_of_tiny_pictures_keep_what_is_fine(
+        self, size: tuple[int, int], pixels: str, clip_size: tuple[int, int], tmp_path: Path
+    ) -> None:
+        make_clip(tmp_path / "film.mkv", 0.2, shots=(confetti(2, size),), size=size, codec="ffv1", pixels=pixels)
+        clip = cut_clip(tmp_path / "film.mkv", 0.1, tmp_path / "out.mp4")
+        info = probe(clip.path)
+        assert (info.width, info.height) == clip_size
+        shown = Image.fromarray(grab(clip.path, clip.offset)).resize(size, Image.Resampling.BOX)
+        apart = np.abs(grab(tmp_path / "film.mkv", 0.1).astype(int) - shown).mean()
+        assert apart < 6 or size == (640, 1080)
