@@ -293,30 +293,12 @@ class Collection:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder whose space the vectors are in; loaded on first use, which takes seconds.
-
-        Raises
-        ------
-        EncoderError
-            If the collection names none, or a path that its owner has not named himself; if it cannot be loaded, or its vectors
-            have another length.
-        """
+        """The encoder whose space the vectors are in; see `QueryEncoder.encoder`."""
         return self.searcher.query_encoder.encoder
 
     def use_encoder(self, encoder: Encoder) -> None:
-        """Search text with an encoder that is already loaded.
-
-        Raises
-        ------
-        EncoderError
-            If its vectors have another length than the stored ones.
-        """
+        """Search text with an encoder that is already loaded; see `QueryEncoder.use`."""
         self.searcher.query_encoder.use(encoder)
-
-    def encoder_vector(self, text: str) -> Floats:
-        """The vector (dim,) of a text."""
-        vector: Floats = self.searcher.query_encoder.encode([text], keep=True)[0]
-        return vector
 
     def vector(self, frame_id: int) -> Floats:
         """The stored vector (dim,) of a frame.
@@ -473,10 +455,8 @@ class Collection:
 
         Raises
         ------
-        ResourceExhausted
-            If the system runs short of memory or open files: nothing is known then.
-        ReadOnly
-            If a file may not be read by this user.
+        ResourceExhausted, ReadOnly
+            As `verify_snapshot`.
         Busy
             If the collection cannot be held, and was changed meanwhile.
         """

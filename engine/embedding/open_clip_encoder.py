@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ from engine.embedding.model_files import (
 )
 from engine.embedding.torch_device import usable_device
 from engine.errors import EncoderError, EngineError
-from engine.system import bounds, shipped, shortages
+from engine.system import BoundedCache, bounds, shipped, shortages
 from engine.vectors import unit
 
 if TYPE_CHECKING:
@@ -305,7 +305,7 @@ class OpenClipEncoder:
         self.logit_scale: float = float(scale.exp()) if scale is not None else 100.0
         """Factor on inner products ahead of a softmax, as trained."""
         self._unseen = self._zero_rows()
-        self._strange = lru_cache(maxsize=8192)(self._is_strange)  # The same words come again and again.
+        self._strange: BoundedCache[str, bool] = BoundedCache(8192)  # The same words come again and again.
 
     @shortages("encoding texts")
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -351,7 +351,7 @@ class OpenClipEncoder:
         if not self._unseen:
             return ()
         words = dict.fromkeys("".join(c if c.isalnum() or c in "'-" else " " for c in text).split())
-        return tuple(word for word in words if self._strange(word))
+        return tuple(word for word in words if self._strange.get_or_make(word, partial(self._is_strange, word)))
 
     def _is_strange(self, word: str) -> bool:
         return not self._unseen.isdisjoint(self._tokens(word))

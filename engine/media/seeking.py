@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -18,12 +19,9 @@ from engine.media.clock import PacketClock, has_index, lacks_pts
 from engine.media.decode import TOLERANCE, decode
 from engine.media.opening import open_video, raise_shortage
 from engine.media.timed import DecodeReport, TimedFrame
-from engine.system import BoundedCache
 
 _LEADS = (0.0, 10.0, 60.0)
 """Seconds ahead of the wanted time from which decoding is tried to start, before it starts at the start."""
-_KEY_TIMES: BoundedCache[tuple[Path, int, int], frozenset[int]] = BoundedCache(64)
-"""Times of key frames of each version of a file."""
 
 
 class Reading(NamedTuple):
@@ -104,13 +102,14 @@ def _starts(path: Path, container: InputContainer, stream: VideoStream) -> froze
     if has_index(container) and not container.format.name.startswith("matroska"):
         return None
     status = path.stat()
-    return _KEY_TIMES.get_or_make((path, status.st_size, status.st_mtime_ns), lambda: _key_times(path))
+    return _key_times(path, status.st_size, status.st_mtime_ns)
 
 
-def _key_times(path: Path) -> frozenset[int]:
+@lru_cache(maxsize=64)
+def _key_times(path: Path, _nbytes: int, _changed: int) -> frozenset[int]:
     """Times of the key frames in ticks; none where they cannot be relied on, as each must be shown after all that was coded before it.
 
-    Reads the file through.
+    Reads the file through, once for each version of it.
     """
     keys: set[int] = set()
     with open_video(path) as (container, stream):

@@ -1,4 +1,8 @@
-"""The one small cache: a bounded number of values, the least recently used dropped first."""
+"""The one small cache: a bounded number of values, the least recently used dropped first.
+
+A function of its arguments alone, at the top of a module, has `functools.lru_cache` with a bound instead; on a method that would keep
+its object.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from engine.embedding import Vocabulary, load_vocabulary
 from engine.system import bounds
@@ -160,11 +159,6 @@ class HintReader:
         return tokens[before + 1].word not in self._lexicon.cancelled_by
 
 
-def read_hints(text: str, vocabulary: Vocabulary | None = None, tags: Iterable[str] = ()) -> list[Hint]:
-    """The hints in one text, see `HintReader`; make a reader where there are several."""
-    return (_shipped() if vocabulary is None and not tags else HintReader(vocabulary, tags)).read(text)
-
-
 def _longest_times(text: str) -> dict[int, FoundTime]:
     """The longest time that starts at each place, by that place."""
     longest: dict[int, FoundTime] = {}
@@ -172,8 +166,3 @@ def _longest_times(text: str) -> dict[int, FoundTime]:
         if time.start not in longest or time.stop > longest[time.start].stop:
             longest[time.start] = time
     return longest
-
-
-@cache
-def _shipped() -> HintReader:
-    return HintReader()

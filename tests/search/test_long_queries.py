@@ -129,7 +129,6 @@ class TestEngine:
             lambda: collection.search(text),
             lambda: collection.search_many(["a dog", text]),
             lambda: collection.preview(text),
-            lambda: collection.encoder_vector(text),
             lambda: collection.missed(text, result, max_shards=1),
         ]
         for ask in asks:

@@ -14,7 +14,7 @@ from engine.embedding.tagger import TagKind, Vocabulary, load_vocabulary
 from engine.errors import EngineError
 from engine.system.bounds import MAX_QUERY
 from engine.text import lexicon
-from engine.text.hints import Hint, HintReader, read_hints
+from engine.text.hints import Hint, HintReader
 from engine.text.lexicon import make_lexicon
 from engine.text.times import plain_text
 from engine.text.to_filter import can_filter, hints_to_filter
@@ -23,6 +23,14 @@ from engine.types import DAYPARTS, Filter
 WORDS = """no not without never nobody people dog dogs cats or and , . in the a an street red orange eating building snowy
     night after before between first last second half minute minutes 5 10 1:30 18:30 7 pm o'clock Tuesday morning noon
     around at from to of video İ ſ ’s ß 😀 -free"""
+
+
+SHIPPED = HintReader()
+
+
+def read_hints(text: str, **options) -> list[Hint]:
+    """The hints in a text, by the shipped words unless told otherwise."""
+    return (HintReader(**options) if options else SHIPPED).read(text)
 
 
 def tags(text: str, **options) -> list[str]:
