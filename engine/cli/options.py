@@ -122,7 +122,6 @@ def gathered(name: str, make: Callable[..., Any], *options: Decorator[Any]) -> C
 
 
 def given(**values: Any) -> dict[str, Any]:
-    """Those values that were given."""
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -45,8 +45,6 @@ _ROOM = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Parent:
-    """A video of the town."""
-
     video: VideoInfo
     frames: tuple[Frame, ...]
     """By their place in the video."""
@@ -120,7 +118,6 @@ def _fill(collection: Collection, town: Collection, n_frames: int, progress: Pro
 
 
 def _parents(town: Collection) -> list[_Parent]:
-    """The videos of the town with their frames in order."""
     by_video: dict[str, list[tuple[Frame, Floats]]] = {}
     with reading(town.path) as snapshot:
         for shard in snapshot.shards:

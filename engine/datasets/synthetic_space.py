@@ -117,7 +117,6 @@ class Space:
 
 
 def make_space(rng: np.random.Generator, dim: int) -> Space:
-    """Draw a space."""
     means = unit(normal(rng, 2, dim), np.float32)
     apart = unit(means[1] - (means[0] @ means[1]) * means[0], np.float32)
     text_mean = _MEANS * means[0] + np.float32(np.sqrt(1 - _MEANS**2)) * apart

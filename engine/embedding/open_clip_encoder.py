@@ -97,7 +97,6 @@ def _raise_shortage(spec: str, error: BaseException) -> None:
 
 
 def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) -> _Source:
-    """Where the model and its weights are."""
     if spec == SHIPPED:
         return _Shipped()
     folder = existing_path(spec, Path.is_dir)
@@ -126,8 +125,6 @@ def _resolve(spec: str, models: list[str], tags_of: Callable[[str], list[str]]) 
 
 
 class _Source:
-    """Where a model comes from."""
-
     def opened(self) -> AbstractContextManager[tuple[str, str | None, Any]]:
         """The model's name and weights as open_clip takes them, and its tokenizer unless open_clip finds it by the name."""
         raise NotImplementedError

@@ -84,7 +84,6 @@ def load_sentence_transformers(name: str, parsed: EncoderName, device: str | Non
 
 
 def _why_not(name: str, error: Exception, folder: Path | None, runs_code: bool) -> str:
-    """The sentence for a model that cannot be loaded."""
     who, said = quoted_encoder(name), str(error)
     if "trust_remote_code" in said and not runs_code:
         return (

@@ -221,7 +221,6 @@ class Service:
         return headers
 
     def _refusal(self, error: HTTPError, end: float) -> EncoderError:
-        """What an answer that is an error means."""
         if 300 <= error.code < 400:
             return EncoderError(
                 f"The encoder {self._who} sends on to another address, which is not followed; name the right one."

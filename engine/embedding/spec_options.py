@@ -33,7 +33,6 @@ class SpecOptions:
         return self._options.get(key)
 
     def number(self, key: str, least: int, most: int, default: int | None = None) -> int | None:
-        """A whole number."""
         given = self._options.get(key)
         if given is None:
             return default
@@ -49,7 +48,6 @@ class SpecOptions:
         return _TRUE[given]
 
     def one_of(self, key: str, choices: Collection[str], default: str) -> str:
-        """One of a few words."""
         given = self._options.get(key, default)
         if given not in choices:
             raise self.wrong(f"{key} must be one of {', '.join(choices)}")

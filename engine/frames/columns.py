@@ -54,7 +54,6 @@ class Tags:
 
     @classmethod
     def none(cls, n: int) -> Tags:
-        """No tags on n frames."""
         return cls((), np.empty((0, (n + 7) // 8), np.uint8), n)
 
     def mask(self, name: str) -> NDArray[np.bool_]:

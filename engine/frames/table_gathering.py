@@ -65,7 +65,6 @@ class TableGatherer:
         bounds.check_nbytes(f"the table in {self.path.name}", n_rows * _ROW_NBYTES, bounds.MAX_TABLE_NBYTES)
 
     def add(self, part: Any) -> None:
-        """Take in some more rows."""
         path, first = self.path, self._n
         if self.beside is not None and first + len(part) > self.beside[1]:  # More than the file said.
             self._check_beside(first + len(part))
@@ -125,7 +124,6 @@ class TableGatherer:
             kept[int(numbers[i])] = bounds.one_line(text or "")
 
     def table(self) -> FrameTable:
-        """The whole table."""
         self._check_beside(self._n)
 
         def whole(name: str, kind: type[np.generic]) -> NDArray[Any]:

@@ -24,7 +24,6 @@ class TagNumbers:
         self._numbers: dict[str, int] = {}
 
     def names(self) -> tuple[str, ...]:
-        """The tags so far, by number."""
         return tuple(self._numbers)
 
     def take(self, part: Any, first: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -60,7 +60,6 @@ def tags_from_text(text: str) -> list[str]:
 
 
 def _items(text: str, inside: str) -> list[str]:
-    """The texts of a list in brackets."""
     try:
         listed = json.loads(text)
     except (ValueError, RecursionError):

@@ -143,7 +143,6 @@ def _is_full(held: list[FrameBatch], more: FrameBatch) -> bool:
 
 
 def _joined(parts: list[FrameBatch]) -> FrameBatch:
-    """The frames of some videos, one after the other."""
     return FrameBatch(
         vectors=np.concatenate([part.vectors for part in parts]),
         frame_index=np.concatenate([part.frame_index for part in parts]),
@@ -349,7 +348,6 @@ class _VideoReader:
         return images
 
     def _images(self, frame_index: NDArray[np.int64]) -> list[Path]:
-        """The n keyframe images of a video without features, in order."""
         folder = self._archive.pictures.get(self._name)
         if folder is None:
             raise Unusable("It has a keyframe map and neither features nor keyframe images.")

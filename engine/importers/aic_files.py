@@ -82,7 +82,6 @@ def parse_features(path: Path, content: bytes) -> NDArray[np.floating]:
 
 
 def is_map(start: str) -> bool:
-    """Whether a text begins like a keyframe map."""
     lines = start.splitlines()
     if not lines:
         return False
@@ -249,7 +248,6 @@ def _object_numbers(
 def _objects(
     path: Path, read: Callable[[Path], bytes], note: Callable[[bytes], None]
 ) -> Iterator[tuple[int, list[str]]]:
-    """Number of a keyframe and its tags."""
     if path.is_dir():
         for file in sorted(path.iterdir()):
             if file.suffix.lower() == ".json" and is_keyframe_number(file.stem):
@@ -270,7 +268,6 @@ def _without_ending(name: str) -> str:
 
 
 def _labels(path: Path, value: object) -> list[str]:
-    """Tags for a list of labels, or for labels with scores."""
     labels, scores = value, None
     if isinstance(value, dict):
         labels, scores = value.get("detection_class_entities"), value.get("detection_scores")

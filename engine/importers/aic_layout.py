@@ -143,7 +143,6 @@ class _Survey:
         self._zipped: list[Path] = []
 
     def archive(self) -> Archive:
-        """The archive; see `survey`."""
         if not self._roots:
             self._tell_features()
         kinds: tuple[Kind, ...] = ("features", "maps", "infos", "objects", "films")
@@ -279,7 +278,6 @@ class _Survey:
         return line + self._left_out()
 
     def _left_out(self) -> str:
-        """Sentences on what is not used."""
         unused = [f"{_of(place)} ({n:,} {what})" for (place, what), n in self._unused.items()]
         zipped = [str(self._shown(path)) for path in self._zipped]
         line = f" Not used: {_some(unused)}." if unused else ""
@@ -300,7 +298,6 @@ def _of(place: Path) -> str:
 
 
 def _some(things: Sequence[str]) -> str:
-    """A list for a line: the first few, and how many more."""
     more = len(things) - _SHOWN
     return ", ".join(things[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 

@@ -177,7 +177,6 @@ def _by_name(arrays: Sequence[Path], tables: Sequence[Path]) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    """The name without its ending."""
     name = path.name.lower()
     return next((name.removesuffix(ending) for ending in (".npy", *reversed(TABLES)) if name.endswith(ending)), name)
 

@@ -138,7 +138,6 @@ def _titled(name: str) -> str:
 
 
 def _notes(path: Path, decoded: DecodeReport) -> Iterator[str]:
-    """What should be known about a video that was stored."""
     if decoded.damage:
         yield f"{path.name}: {decoded.damage}."
     if decoded.sound_lead > _NOTABLE_LEAD:

@@ -121,8 +121,6 @@ def cut_clip(
 
 
 class _Written(NamedTuple):
-    """What came of writing a clip."""
-
     complete: bool
     seconds: float
     """The clip's length; where it is not complete, the time ahead of the wanted moment from which the picture has another shape."""
@@ -171,7 +169,6 @@ def _encode(reading: Reading, picture: Converter, part: Path, start: float, want
 
 
 def _with_next(frames: Iterable[TimedFrame]) -> Iterator[tuple[TimedFrame, TimedFrame | None]]:
-    """Each frame with the one that follows."""
     held: TimedFrame | None = None
     for timed in frames:
         if held is not None:

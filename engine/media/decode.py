@@ -256,7 +256,6 @@ class _FrameTimes:
         yield self.seconds, frame
 
     def rest(self) -> Iterator[tuple[float, VideoFrame]]:
-        """The frames that still wait."""
         for frame in self._waiting:
             self.seconds += self._step
             yield self.seconds, frame

@@ -91,7 +91,6 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def _why_not(head: bytes) -> str:
-    """Why a file that starts so could not be opened."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "is a WebP image, which is not read as a video; convert it to mp4 or gif."
     if head[4:8] == b"ftyp" and head[8:12] in _IMAGES:

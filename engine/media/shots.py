@@ -24,8 +24,6 @@ _KEPT = 8
 
 
 class HasSeconds(Protocol):
-    """Anything with a presentation time."""
-
     @property
     def seconds(self) -> float: ...
 

@@ -70,7 +70,6 @@ class ShardPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether all shards fit in memory."""
         return self.shards_in_memory == self.n_shards
 
     @property

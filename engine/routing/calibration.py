@@ -37,8 +37,6 @@ _NEAR = 200
 
 @dataclass(frozen=True, slots=True)
 class StopRule:
-    """When a search stops probing cells."""
-
     n_groups: int
     """Groups whose cells are scored; 0 for all cells."""
     threshold: float

@@ -110,7 +110,6 @@ class RoutingModel:
         return self.text.bank
 
     def scorer(self, cells: Cells, kind: QueryKind) -> Scorer | None:
-        """The scorer for a kind of query; None where none was fitted."""
         ranking = self.text if kind == "text" else self.image
         return None if ranking is None else Scorer("learned", "ip", ranking.cells, ranking.groups, cells.group_of)
 

@@ -44,7 +44,6 @@ class Boosts:
         return cls(conditions, {shard: meeting[shard] / n if n else 0.0 for shard, n in rows.items()})
 
     def n_met(self, frame: Frame) -> int:
-        """How many of the conditions a frame meets."""
         return sum(condition.passes(frame) for condition in self.conditions)
 
     def ordered(self, hits: Sequence[Hit]) -> list[Hit]:

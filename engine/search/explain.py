@@ -21,8 +21,6 @@ from engine.vectors import Floats
 
 
 class Cause(StrEnum):
-    """Why an answer lacks a frame."""
-
     SKIPPED = "skipped"
     """Its shard was not opened, and its cell was not chosen."""
     CAPPED = "capped"

@@ -106,7 +106,6 @@ class GroundTruth:
 
 
 def _best(snapshot: Snapshot, queries: Floats, depth: int, progress: Progress) -> tuple[Rows, Floats]:
-    """Ids and scores of so many best frames for each query, best first."""
     m, done = len(queries), 0
     ids, scores = np.empty((m, 0), np.int64), np.empty((m, 0), np.float32)
     at_once = m if snapshot.metric == "ip" else _DIRECT

@@ -72,8 +72,6 @@ def merge(answers: Sequence[ShardAnswer], queries: Floats, depth: Depth, metric:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """What a segment gave."""
-
     number: int
     """Of the shard's answer."""
     answer: ShardAnswer
@@ -93,8 +91,6 @@ class _Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Ranked:
-    """The best rows of one query."""
-
     scores: Floats
     pieces: Rows
     rows: Rows
@@ -108,7 +104,6 @@ def _places(which: Rows, m: int) -> Rows:
 
 
 def _best(pieces: Sequence[_Piece], i: int, query: Floats, depth: Depth, metric: Metric) -> _Ranked:
-    """The best rows of query i."""
     mine = [(number, piece, int(piece.places[i])) for number, piece in enumerate(pieces) if piece.places[i] >= 0]
     if not mine:
         return _Ranked(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64), 0)

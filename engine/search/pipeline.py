@@ -25,8 +25,6 @@ BATCH = 64
 
 
 class Clock:
-    """Milliseconds per stage."""
-
     def __init__(self) -> None:
         self.ms: dict[str, float] = {}
         self._start = self._last = time.perf_counter()
@@ -83,7 +81,6 @@ def search(
 def _attempt(
     snapshot: Snapshot, queries: Floats, prepared: PreparedSearch, prober: Prober, k: int, clock: Clock
 ) -> Attempt:
-    """Route, search and merge for k rows each."""
     selection = select_shards(snapshot, queries, prepared, k)
     clock.lap("route")
     depth = Depth(k, rerank_depth(snapshot.settings.codec, k))
@@ -211,8 +208,6 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class _ShardWork:
-    """What a shard did for each of m queries."""
-
     answer: ShardAnswer
     scanned: list[int]
     cells: list[int]

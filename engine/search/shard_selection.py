@@ -26,8 +26,6 @@ _NOT_SCORED = Reason(ReasonCode.NOT_SCORED)
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What is to be searched in one segment."""
-
     candidate: Candidate
     which: Rows
     """Queries that want something of it."""
@@ -41,8 +39,6 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ShardProbes:
-    """What is to be searched in one shard."""
-
     shard: ShardView
     probes: tuple[Probe, ...]
 
@@ -175,8 +171,6 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
 
 @dataclass(frozen=True, slots=True)
 class _Ranking:
-    """Which of the shards that hold chosen cells are opened."""
-
     predicted: Floats
     """(shards, m)"""
     wanted: NDArray[np.bool_]
@@ -235,7 +229,6 @@ def _best_cells(route: Route, cell_map: CellMap, filtered: FilteredShards) -> It
 def _skipped(
     filtered: FilteredShards, ranking: _Ranking, best_cells: Iterator[list[float]], last_probed: list[float]
 ) -> dict[int, list[ShardTrace | None]]:
-    """See `ShardSelection.skipped`."""
     skipped: dict[int, list[ShardTrace | None]] = {}
     if ranking.opened.all():
         return skipped

@@ -74,7 +74,6 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 def can_drop_page_cache() -> bool:
-    """Whether files can be dropped from the page cache here."""
     return hasattr(os, "posix_fadvise") and _MAPS.exists()
 
 

@@ -38,8 +38,6 @@ Shape = Sequence[int | None]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header of an .npy file."""
-
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     nbytes: int

@@ -160,7 +160,6 @@ class HintReader:
 
 
 def _longest_times(text: str) -> dict[int, FoundTime]:
-    """The longest time that starts at each place, by that place."""
     longest: dict[int, FoundTime] = {}
     for time in find_times(text):
         if time.start not in longest or time.stop > longest[time.start].stop:

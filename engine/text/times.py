@@ -215,7 +215,6 @@ def _number(word: str) -> float:
 
 
 def _time(written: str) -> _Time | None:
-    """One time; None if there is no such."""
     match = _READ.fullmatch(written)
     assert match is not None
     groups = match.groupdict()

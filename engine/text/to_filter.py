@@ -114,7 +114,6 @@ def _tag_fields(hints: Sequence[Hint], notes: list[str]) -> tuple[tuple[str, ...
 
 
 def _hours(hints: Sequence[Hint], notes: list[str]) -> set[int] | None:
-    """The hours that pass; None for all."""
     groups: dict[object, list[Hint]] = {}
     for hint in hints:
         assert hint.when is not None

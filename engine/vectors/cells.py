@@ -64,7 +64,6 @@ class Cells:
 
     @property
     def two_level(self) -> bool:
-        """Whether cells come in groups."""
         return len(self.group_centroids) > 0
 
     def assign(self, vectors: Floats) -> NDArray[np.int32]:

@@ -35,7 +35,6 @@ def startable_threads() -> Iterator[None]:
 
 
 def metric_number(metric: Metric) -> int:
-    """FAISS's number for a metric."""
     return int(faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2)
 
 

@@ -69,5 +69,4 @@ class ListsForm:
         return before, 4 * n_numbers, behind + sizes.astype("<u8").tobytes()
 
     def _index(self, code: bytes, n: int) -> bytes:
-        """How FAISS starts every index, a trained one."""
         return struct.pack("<4siqqq?i", code, self.dim, n, 1 << 20, 1 << 20, True, 0 if self.metric == "ip" else 1)

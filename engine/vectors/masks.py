@@ -49,7 +49,6 @@ class RowHits:
 
     @classmethod
     def none(cls, scanned: Rows, *, exact: bool) -> RowHits:
-        """No hits for any query."""
         m = len(scanned)
         return cls(np.empty((m, 0), np.int64), np.empty((m, 0), np.float32), scanned, exact)
 
