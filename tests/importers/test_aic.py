@@ -20,9 +20,9 @@ from engine.media import VIDEO_ENDINGS
 from engine.types import Filter
 from testing.archives import (
     ARCHIVE_DIM,
+    FRAME_INDICES,
     N_KEYFRAMES,
     SHAPES,
-    frame_indices,
     keyframe_grey,
     keyframe_vectors,
     write_archive,
@@ -235,8 +235,8 @@ class TestShapesOfTheYears:
                     collection.search(np.ones(ARCHIVE_DIM), 100, exact=True, where=Filter(videos=(video,))).hits,
                     key=lambda hit: hit.frame_id,
                 )
-                assert [frame.frame_index for frame in stored] == list(frame_indices())
-                np.testing.assert_allclose([frame.seconds for frame in stored], [i / 25 for i in frame_indices()])
+                assert [frame.frame_index for frame in stored] == list(FRAME_INDICES)
+                np.testing.assert_allclose([frame.seconds for frame in stored], [i / 25 for i in FRAME_INDICES])
                 assert [frame.tags for frame in stored] == [(f"object:thing_{i}",) for i in range(N_KEYFRAMES)]
                 for i, frame in enumerate(stored):
                     wanted = keyframe_vectors(at)[i].astype(np.float32)
