@@ -18,6 +18,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -670,12 +671,13 @@ def _listed(name: str, told: str, table: str, column: str, change: Callable[[Any
     hostile(make)
 
 
-def _sql(name: str, told: str, *statements: str) -> None:
+def _sql(name: str, told: str, *statements: str, sealed: bool = True) -> None:
     def make(folder: Path) -> None:
         with catalog_of(folder) as db:
             for statement in statements:
                 db.execute(statement)
-        seal(folder)
+        if sealed:
+            seal(folder)
 
     make.__name__, make.__doc__ = name, told
     hostile(make)
@@ -939,82 +941,47 @@ _sql("cells_gone", "The cells are missing.", "DELETE FROM cells")
 
 # The catalog as a database
 
+_schema = partial(_sql, sealed=False)
 
-@hostile
-def endless_view(folder: Path) -> None:
-    """A view without an end is called like a table."""
-    with catalog_of(folder) as db:
-        db.execute("DROP TABLE deletes")
-        db.execute(
-            "CREATE VIEW deletes AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
-            "SELECT i AS segment_id, i AS start, i AS stop, i AS born FROM n"
-        )
-
-
-@hostile
-def trigger_that_deletes(folder: Path) -> None:
-    """A trigger empties the collection inside our own commit."""
-    with catalog_of(folder) as db:
-        db.execute("CREATE TRIGGER t AFTER INSERT ON generations BEGIN UPDATE segments SET died = 1; END")
-
-
-@hostile
-def foreign_table(folder: Path) -> None:
-    """There is a table more."""
-    with catalog_of(folder) as db:
-        db.execute("CREATE TABLE more (a)")
-
-
-@hostile
-def generated_column(folder: Path) -> None:
-    """A column of a table is worked out when it is read."""
-    with catalog_of(folder) as db:
-        db.execute("ALTER TABLE videos ADD COLUMN more TEXT GENERATED ALWAYS AS (hex(zeroblob(number))) VIRTUAL")
-
-
-@hostile
-def index_on_an_expression(folder: Path) -> None:
-    """An index works something out."""
-    with catalog_of(folder) as db:
-        db.execute("CREATE INDEX more ON videos (hex(title))")
-
-
-@hostile
-def many_tables(folder: Path) -> None:
-    """There are 20,000 tables."""
-    with catalog_of(folder) as db:
-        db.execute("PRAGMA writable_schema = ON")
-        db.execute(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO sqlite_master "
-            "SELECT 'table', 't' || i, 't' || i, 2, 'CREATE TABLE t' || i || ' (a)' FROM n"
-        )
-
-
-@hostile
-def long_schema(folder: Path) -> None:
-    """The text of a table has 10 million characters."""
-    with catalog_of(folder) as db:
-        db.execute("PRAGMA writable_schema = ON")
-        db.execute(
-            "UPDATE sqlite_master SET sql = sql || ' /*' || hex(zeroblob(5000000)) || '*/' WHERE name = 'videos'"
-        )
-
-
-@hostile
-def tables_in_one_place(folder: Path) -> None:
-    """Two tables lie on the same page."""
-    with catalog_of(folder) as db:
-        db.execute("PRAGMA writable_schema = ON")
-        db.execute(
-            "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'layouts') WHERE name = 'cells'"
-        )
-
-
-@hostile
-def write_ahead_log(folder: Path) -> None:
-    """The catalog keeps a write-ahead log."""
-    with catalog_of(folder) as db:
-        db.execute("PRAGMA journal_mode = WAL")
+_schema(
+    "endless_view",
+    "A view without an end is called like a table.",
+    "DROP TABLE deletes",
+    "CREATE VIEW deletes AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT i AS segment_id, i AS start, i AS stop, i AS born FROM n",
+)
+_schema(
+    "trigger_that_deletes",
+    "A trigger empties the collection inside our own commit.",
+    "CREATE TRIGGER t AFTER INSERT ON generations BEGIN UPDATE segments SET died = 1; END",
+)
+_schema("foreign_table", "There is a table more.", "CREATE TABLE more (a)")
+_schema(
+    "generated_column",
+    "A column of a table is worked out when it is read.",
+    "ALTER TABLE videos ADD COLUMN more TEXT GENERATED ALWAYS AS (hex(zeroblob(number))) VIRTUAL",
+)
+_schema("index_on_an_expression", "An index works something out.", "CREATE INDEX more ON videos (hex(title))")
+_schema(
+    "many_tables",
+    "There are 20,000 tables.",
+    "PRAGMA writable_schema = ON",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) INSERT INTO sqlite_master "
+    "SELECT 'table', 't' || i, 't' || i, 2, 'CREATE TABLE t' || i || ' (a)' FROM n",
+)
+_schema(
+    "long_schema",
+    "The text of a table has 10 million characters.",
+    "PRAGMA writable_schema = ON",
+    "UPDATE sqlite_master SET sql = sql || ' /*' || hex(zeroblob(5000000)) || '*/' WHERE name = 'videos'",
+)
+_schema(
+    "tables_in_one_place",
+    "Two tables lie on the same page.",
+    "PRAGMA writable_schema = ON",
+    "UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master WHERE name = 'layouts') WHERE name = 'cells'",
+)
+_schema("write_ahead_log", "The catalog keeps a write-ahead log.", "PRAGMA journal_mode = WAL")
 
 
 @hostile

@@ -341,17 +341,15 @@ for beside in ((Path("v.npy"), 10), None):
         assert len(str(caught.value)) < 500
 
     @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r", "\n\n", "\r\n\r\n\r\n"])
-    def test_lines_are_counted_however_they_end(self, tmp_path, monkeypatch, ends):
-        monkeypatch.setattr("engine.frames.table_parts._CSV_BLOCK", 16)
-        from engine.frames.table_parts import _csv_lines
-
-        lines = ["video_id,frame_index,seconds", *(f"v,{i},1" for i in range(50))]
-        for last in (ends, ""):
-            (tmp_path / "f.csv").write_bytes((ends.join(lines) + last).encode())
-            assert _csv_lines(tmp_path / "f.csv", tmp_path / "f.csv")[:2] == (
-                ["video_id", "frame_index", "seconds"],
-                50,
-            )
+    def test_lines_are_counted_however_they_end(self, tmp_path, ends):
+        n = bounds.MAX_LINE_NBYTES // 8  # More than one piece of the file.
+        lines = [f"v,{i},1" for i in range(100_000, 100_000 + n)]
+        for name in ("v", "vv", "vvv"):  # Pieces end at other characters.
+            for last in (ends, ""):
+                text = ends.join(["video_id,frame_index,seconds", f"{name},0,1", *lines]) + last
+                (tmp_path / "f.csv").write_bytes(text.encode())
+                with pytest.raises(ValueError, match=f"has 9 rows and .*f.csv has {n + 1:,}; they must go together"):
+                    read_table(tmp_path / "f.csv", (tmp_path, 9))
 
     def test_a_text_in_quotes_may_hold_ends_of_lines(self, tmp_path):
         (tmp_path / "f.csv").write_text('video_id,frame_index,seconds,title\nv,0,0,"a\nb"\nv,1,1,\n')
