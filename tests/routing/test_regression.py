@@ -21,6 +21,11 @@ from engine.routing.regression import (
 from testing.worlds import queries
 
 DIM, N_CELLS = 6, 11
+STREAMS = st.one_of(
+    st.tuples(st.integers(0, 260), st.lists(st.integers(1, 90), min_size=1, max_size=4)),
+    st.tuples(st.integers(9_000, 9_300), st.lists(st.integers(4_000, 9_000), min_size=1, max_size=2)),
+)
+"""Numbers of rows and sizes of the blocks in which they come; more than 4,096 are worked on in steps."""
 
 
 def rows_in_cells(n: int, seed: int = 0):
@@ -57,18 +62,13 @@ def told():
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    n=st.integers(0, 200),
-    sizes=st.lists(st.integers(1, 70), min_size=1, max_size=4),
-    step=st.sampled_from([7, 64, 4096]),
-)
-def test_the_best_of_each_cell_is_that_of_brute_force_however_rows_stream_by(n, sizes, step):
+@given(stream=STREAMS)
+def test_the_best_of_each_cell_is_that_of_brute_force_however_rows_stream_by(stream):
+    n, sizes = stream
     asked, (rows, cell) = queries(9, DIM), rows_in_cells(n, n)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regression, "_ROWS", step)
-        best = BestScores(asked, N_CELLS)
-        for block in blocks(rows, cell, sizes):
-            best.add(*block)
+    best = BestScores(asked, N_CELLS)
+    for block in blocks(rows, cell, sizes):
+        best.add(*block)
     np.testing.assert_allclose(best.scores, best_by_hand(asked, rows, cell), rtol=1e-5, atol=1e-6)
 
 
@@ -83,18 +83,12 @@ def test_what_is_known_of_earlier_rows_is_gone_on_from_and_not_changed():
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    n=st.integers(0, 260),
-    depth=st.sampled_from([5, 40, 300]),
-    sizes=st.lists(st.integers(1, 90), min_size=1, max_size=4),
-    step=st.sampled_from([9, 4096]),
-    seed=st.integers(0, 9),
-)
-def test_the_cells_of_exact_answers_are_those_of_brute_force_without_the_own_row(n, depth, sizes, step, seed):
+@given(stream=STREAMS, depth=st.sampled_from([5, 40, 300]), seed=st.integers(0, 9))
+def test_the_cells_of_exact_answers_are_those_of_brute_force_without_the_own_row(stream, depth, seed):
+    n, sizes = stream
     asked, (rows, cell) = queries(8, DIM), rows_in_cells(n, seed)
     own = np.random.default_rng(seed).integers(-1, max(1, n), 8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regression, "_ROWS", step)
         patch.setattr(regression, "MAX_DEPTH", depth)
         answers = AnswerCells(asked, own)
         for block in blocks(rows, cell, sizes):
@@ -150,17 +144,13 @@ class TestFit:
         # Less than a constant would leave, by far.
         assert np.std(fitted.scores(bank.vectors).T - best) < 0.05 * np.std(best - best.mean(axis=1, keepdims=True))
 
-    def test_cells_are_fitted_alike_in_steps_and_at_once(self, told, monkeypatch):
-        whole = fit_routing_vectors(*self.of(told))
-        monkeypatch.setattr(regression, "_CELLS", 3)
-        stepped = fit_routing_vectors(*self.of(told))
-        np.testing.assert_allclose(stepped.vectors, whole.vectors, atol=1e-6)
-        np.testing.assert_allclose(stepped.biases, whole.biases, atol=1e-6)
-
-    @staticmethod
-    def of(told):
+    def test_each_of_many_thousand_cells_is_fitted_as_if_it_were_alone(self, told):
         bank, best, centroids = told
-        return bank.vectors, best, centroids
+        times = 9_000 // N_CELLS  # More than are fitted at once.
+        one = fit_routing_vectors(bank.vectors, best, centroids)
+        many = fit_routing_vectors(bank.vectors, np.tile(best, (times, 1)), np.tile(centroids, (times, 1)))
+        np.testing.assert_allclose(many.vectors, np.tile(one.vectors, (times, 1)), atol=1e-5)
+        np.testing.assert_allclose(many.biases, np.tile(one.biases, times), atol=1e-5)
 
 
 class TestUnseen:
