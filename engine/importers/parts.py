@@ -165,7 +165,7 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
 
 def _by_name(arrays: Sequence[Path], tables: Sequence[Path]) -> list[Path]:
     """The tables in the order of the arrays that they go with."""
-    for key in (_stem, _last_number, _first_number):
+    for key in (_stem, lambda path: _numbers(path)[-1], lambda path: _numbers(path)[0]):
         keyed = {key(table): table for table in tables}
         wanted = [key(array) for array in arrays]
         if len(keyed) == len(tables) and set(wanted) == set(keyed):
@@ -179,14 +179,6 @@ def _by_name(arrays: Sequence[Path], tables: Sequence[Path]) -> list[Path]:
 def _stem(path: Path) -> str:
     name = path.name.lower()
     return next((name.removesuffix(ending) for ending in (".npy", *reversed(TABLES)) if name.endswith(ending)), name)
-
-
-def _last_number(path: Path) -> str:
-    return _numbers(path)[-1]
-
-
-def _first_number(path: Path) -> str:
-    return _numbers(path)[0]
 
 
 def _numbers(path: Path) -> list[str]:

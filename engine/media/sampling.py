@@ -120,10 +120,8 @@ def sample(
     VideoError
         As `probe`, and when the picture breaks off, naming the time reached.
     ValueError
-        If `every` is not above 0.
+        As `check_every`.
     """
-    if every is not None and not every > 0:
-        raise ValueError(f"every must be above 0 seconds, not {every}.")
     if every is not None:
         check_every(every)
     return _sample(Path(path), every, shots, width, on_time, report)
@@ -131,9 +129,7 @@ def sample(
 
 def check_every(every: float) -> None:
     """Raise `ValueError` for a step between frames, in seconds, that cannot be taken."""
-    if not every > 0:
-        raise ValueError(f"The step between frames is {every} s; give a positive number.")
-    if every < _SHORTEST:
+    if not every >= _SHORTEST:
         raise ValueError(f"The step between frames is {every} s; give {_SHORTEST} or more.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import threading
 from functools import cache
@@ -129,8 +130,9 @@ class TestTimes:
         assert read_number(grab(tmp_path / "out.mp4", 0)) == 0
 
     def test_a_step_of_nothing_is_refused_at_once(self, clip: Path) -> None:
-        with pytest.raises(ValueError, match="every must be above 0"):
-            sample(clip, every=0)
+        for step in (0, -1, 1e-4, math.nan):
+            with pytest.raises(ValueError, match=r"The step between frames is .* s; give 0.001 or more"):
+                sample(clip, every=step)
 
     @real_footage
     def test_real_footage_agrees_with_its_pts_to_half_a_frame(self, path: Path) -> None:
