@@ -90,6 +90,17 @@ def largest_first(sizes: NDArray[np.number], loads: NDArray[np.number]) -> NDArr
     return shard_of
 
 
+def level(sizes: NDArray[np.int64], n_shards: int) -> float:
+    """The mean of the shards that are left when each size above the mean of the rest has one for itself; n_shards at least 1."""
+    rest = float(sizes.sum())
+    for size in np.sort(sizes)[::-1].tolist():
+        if n_shards == 1 or size * n_shards <= rest:
+            break
+        rest -= size
+        n_shards -= 1
+    return rest / n_shards
+
+
 def _distances(x: Floats, centres: Floats) -> NDArray[np.float64]:
     """Squared (len(x), len(centres))."""
     return ((x**2).sum(1)[:, None] - 2 * x @ centres.T + (centres**2).sum(1)).astype(np.float64)
