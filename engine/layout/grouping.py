@@ -24,9 +24,8 @@ def group_cells(
     """Group cells into shards of like content, all between `MIN_FILL` and `MAX_FILL` times the mean wherever whole cells allow it.
 
     k-means over the centroids proposes the centres; then, in rounds, cells are given to their nearest centre with room
-    left, those with most to lose first (the regret of capacitated clustering), and centres move to their cells. The centre of a
-    shard that stays too small, as around a cell unlike all others, is set down anew in the largest shard. What is too small or
-    too large after the last round gets or gives the cells that it costs least to move.
+    left, those with most to lose first (the regret of capacitated clustering), and centres move to their cells. A shard
+    that is then too small, as around a cell unlike all others, or too large gets or gives the cells that it costs least to move.
 
     Parameters
     ----------
@@ -57,13 +56,12 @@ def group_cells(
         moved = centres.copy()
         for i in np.unique(shard):
             moved[i] = np.average(x[shard == i], axis=0, weights=weights[shard == i])
-        _settle_anew(moved, x, weights, shard, MIN_FILL * mean)
         if np.allclose(moved, centres):
             break
         centres = moved
         distance = _distances(x, centres)
         shard = _fill(distance, weights, MAX_FILL * mean, members)
-    placed = _distances(centroids, centres).argmin(axis=1).astype(np.int32)
+    placed: NDArray[np.int32] = _distances(centroids, centres).argmin(axis=1).astype(np.int32)
     placed[occupied] = _evened(shard, distance, weights, members, MIN_FILL * mean, MAX_FILL * mean)
     return placed
 
@@ -103,24 +101,8 @@ def level(sizes: NDArray[np.int64], n_shards: int) -> float:
 
 def _distances(x: Floats, centres: Floats) -> NDArray[np.float64]:
     """Squared (len(x), len(centres))."""
-    return ((x**2).sum(1)[:, None] - 2 * x @ centres.T + (centres**2).sum(1)).astype(np.float64)
-
-
-def _settle_anew(
-    centres: Floats, x: Floats, weights: NDArray[np.float64], shard: NDArray[np.int32], least: float
-) -> None:
-    """Move the centre of each shard below the least size into the largest, whose cells fall in two, as FAISS does with empty ones."""
-    shard = shard.copy()
-    load = np.bincount(shard, weights=weights, minlength=len(centres))
-    for small in np.argsort(load, kind="stable"):
-        n_cells = np.bincount(shard, minlength=len(centres))
-        large = int(np.where(n_cells > 1, load, 0).argmax())
-        if load[small] >= least or n_cells[large] < 2 or load[large] < 2 * least:
-            return
-        mine = np.flatnonzero(shard == large)
-        centres[[large, small]] = kmeans(x[mine], 2)
-        shard[mine] = np.array([large, small])[_distances(x[mine], centres[[large, small]]).argmin(axis=1)]
-        load[[large, small]] = [weights[shard == i].sum() for i in (large, small)]
+    squared: NDArray[np.float64] = ((x**2).sum(1)[:, None] - 2 * x @ centres.T + (centres**2).sum(1)).astype(np.float64)
+    return squared
 
 
 def _fill(

@@ -28,8 +28,8 @@ class Survey:
     options: Mapping[str, Any]
     """What the user asked of this placement, such as `{"minutes": 5}`."""
     profiles: Floats | None = None
-    """(n_cells, dim) routing vectors of the cells, by whose likeness cells are grouped, so that what the same queries want lies
-    together; None for their centroids."""
+    """(n_cells, any) what cells are grouped by the likeness of, so that what the same queries want lies together, and what few want;
+    None for their centroids."""
 
 
 @dataclass(frozen=True, slots=True)
