@@ -57,3 +57,19 @@ def test_a_shard_that_grew_is_told_until_a_reshard(tmp_path):
         before = found.max()
         collection.reshard()
         assert sizes(collection).max() < before
+
+
+def test_what_a_reshard_cannot_mend_is_told_as_such(tmp_path):
+    """A large cell of like frames stays whole, and some placements do not go by size."""
+    videos = [make_video(i, 40) for i in range(3)]
+    with fill(tmp_path / "c", videos, placement="semantic", n_shards=6, n_cells=40) as collection:
+        add_alike(collection, 600)
+        told = collection.stats().uneven
+        assert "cells stay whole and the largest has" in told
+        assert "fewer shards" in told
+        collection.reshard(n_shards=1)
+        assert collection.stats().uneven == ""
+        collection.reshard(n_shards=4, placement="by_video")
+        assert "the placement by_video does not go by size; reshard with semantic, hybrid or balanced" in (
+            collection.stats().uneven
+        )
