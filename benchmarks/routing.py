@@ -76,8 +76,8 @@ def shards(trial: Trial) -> None:
     """Recall when cells lie in shards of like content and the best shards are opened whole, or as a calibrated search opens them.
 
     Opened whole are, for each query, as many shards with the most promising cells or the most fitting means; or, as `stop`,
-    those with a cell worth more than a threshold, so that the share is that of all queries on average. `largest` is the
-    largest shard in rows of the mean one.
+    those with a cell worth more than a threshold, so that the share is that of all queries on average. `smallest` and
+    `largest` are those shards in rows of the mean one.
     """
     asked = trial.split(0)[1]
     built = trial.built(0, trial.n_cells)
@@ -86,13 +86,15 @@ def shards(trial: Trial) -> None:
     search = Searched.of(asked, built, scorer, built.calibration, "text", 0.95)
     promises = ("stop", "learned", "centroid")
     opened = (f"{name} {share:.0%}" for share in OPENED for name in promises)
-    head("recall by share of shards opened whole", (*opened, "largest"), 12)
+    head("recall by share of shards opened whole", (*opened, "smallest", "largest"), 12)
     stop = built.calibration.setting_with_margin("text", K, 0.95)
     assert stop is not None
     values = worth(scores, np.zeros(len(built.rows), np.float32), stop[0].temperature)
     calibrated = {}
+    assert built.learned is not None
+    profiles = built.learned.profiles(built.rows)
     for n_shards in SHARDS:
-        shard = group_cells(scorer.cells.vectors, built.rows, n_shards)
+        shard = group_cells(profiles, built.rows, n_shards)
         sizes = np.bincount(shard, weights=built.rows, minlength=n_shards)
         best, most = (np.full((len(scores), n_shards), -np.inf, np.float32) for _ in range(2))
         means = np.zeros((n_shards, trial.frames.shape[1]), np.float32)
@@ -109,7 +111,7 @@ def shards(trial: Trial) -> None:
             for predicted in (best, asked.queries @ means.T):
                 rank = np.argsort(np.argsort(-predicted, axis=1), axis=1)
                 found.append(f"{(np.take_along_axis(rank, wanted, 1) < max(1, int(share * n_shards))).mean():.3f}")
-        line(f"{n_shards} shards", (*found, f"{sizes.max() / sizes.mean():.2f}"), 12)
+        line(f"{n_shards} shards", (*found, *(f"{size / sizes.mean():.2f}" for size in (sizes.min(), sizes.max()))), 12)
         n_opened = [len(np.unique(shard[cells[cells >= 0]])) for cells in search.chosen]
         calibrated[n_shards] = np.mean(n_opened) / n_shards, np.percentile(n_opened, 95) / n_shards
     head(f"calibrated search for .95: recall {search.recall:.3f}, scanned {search.scanned:.2%}", ("opened", "95th pct"))

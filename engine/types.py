@@ -344,5 +344,7 @@ class CollectionStats:
     """Mean squared distance of frames to their cells, in that of the frames these were trained on; 0 before a build."""
     clipped: float
     """Share of values beyond what the codec was trained on."""
+    uneven: str
+    """Which shards are under a quarter of the mean or over twice it, and what to do, in one sentence; empty if none is."""
     notes: tuple[str, ...]
     """What the owner should know or do, one sentence each."""

@@ -34,6 +34,7 @@ except (EngineError, ValueError) as error:
     st.stop()
 
 preview.headline(opening)
+preview.uneven(town)
 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     view = preview.switch()
     go = preview.search_button(opening, search)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.errors import CorruptData
 from engine.frames import FrameColumns
 from engine.layout.by_time import BY_DAYPART
-from engine.layout.grouping import group_cells
+from engine.layout.grouping import group_cells, level
 from engine.layout.placement import NumberedShards, PlacementOption, Shards, Survey, options_of
 from engine.system import bounds
 
@@ -89,6 +89,7 @@ class Content:
     NAME: ClassVar[str] = "content"
     OPTIONS: ClassVar[Mapping[str, PlacementOption]] = _CLASSES
     routed: ClassVar[bool] = False
+    whole: ClassVar[str] = ""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self.state = state
@@ -109,6 +110,7 @@ class Hybrid(NumberedShards):
     """Even shards, a video in three of them at most, and like times and classes close; no search is sure to open few."""
 
     NAME = "hybrid"
+    whole = "parts of videos"
     OPTIONS = _CLASSES
 
     def __init__(self, state: Mapping[str, Any]) -> None:
@@ -134,11 +136,12 @@ class Hybrid(NumberedShards):
 
         The kinds of pieces divide the ring of shards among them. A piece goes to the least loaded shard of its own
         range that has room, or on around the ring to the first that has: consistent hashing with bounded loads
-        (Mirrokni, Thorup, Zadimoghaddam 2018). A piece too large for any goes to the least loaded of all.
+        (Mirrokni, Thorup, Zadimoghaddam 2018). A piece too large for any goes to the least loaded of all, and counts for nothing
+        where the room of the others is shared out.
         """
         n = self._n_shards
         load = loads.astype(np.int64)
-        capacity = (HYBRID_FILL if load.any() else 1 + HYBRID_SPARE / n) * (load.sum() + sizes.sum()) / n
+        capacity = (HYBRID_FILL if load.any() else 1 + HYBRID_SPARE / n) * level(np.concatenate([load, sizes]), n)
         starts = np.arange(n_kinds + 1) * n // n_kinds
         shard_of = np.zeros(len(sizes), np.int32)
         for i in np.argsort(-sizes, kind="stable"):
@@ -191,10 +194,11 @@ def cut_videos(
 
 
 class Semantic(NumberedShards):
-    """Whole cells, grouped by likeness: a query opens few shards, at the price of uneven sizes."""
+    """Whole cells, grouped by likeness: a query opens few shards, whose sizes are from a quarter of to twice the mean as far as cells allow."""
 
     NAME = "semantic"
     routed = True
+    whole = "cells"
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         super().__init__(state)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.frames import FrameColumns
+from engine.layout.grouping import largest_first
 from engine.layout.placement import NumberedShards, Shards
 
 
@@ -42,18 +41,11 @@ class Balanced(NumberedShards):
     """Whole videos and shards as even as those allow; where a video goes depends on what was there before it."""
 
     NAME = "balanced"
+    whole = "videos"
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:
-        # Largest first, each to the smallest shard: LPT (Graham 1969), within 4/3 of the best possible where shards start empty.
         _, video, sizes = np.unique(frames.video, return_inverse=True, return_counts=True)
-        shard_of = np.zeros(len(sizes), np.int32)
-        heap = [(int(load), shard) for shard, load in enumerate(loads)]
-        heapq.heapify(heap)
-        for i in np.argsort(-sizes, kind="stable"):
-            load, shard = heap[0]
-            shard_of[i] = shard
-            heapq.heapreplace(heap, (load + int(sizes[i]), shard))
-        return shard_of[video]
+        return largest_first(sizes, loads)[video]
 
 
 def _hashed(numbers: NDArray[np.integer], n_shards: int) -> Shards:

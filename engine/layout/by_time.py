@@ -33,6 +33,7 @@ class TimeOfDay:
     NAME: ClassVar[str] = "time_of_day"
     OPTIONS: ClassVar[Mapping[str, PlacementOption]] = {"by": PlacementOption("daypart", _check_by)}
     routed: ClassVar[bool] = False
+    whole: ClassVar[str] = ""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self.state = state
@@ -82,6 +83,7 @@ class Timeline:
     NAME: ClassVar[str] = "timeline"
     OPTIONS: ClassVar[Mapping[str, PlacementOption]] = {"minutes": PlacementOption(None, _check_minutes)}
     routed: ClassVar[bool] = False
+    whole: ClassVar[str] = ""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self.state = state

@@ -1,14 +1,16 @@
-"""Groups of cells of like content, none much larger than the others."""
+"""Groups of cells of like content, and of like size as far as whole cells allow."""
 
 from __future__ import annotations
+
+import heapq
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.vectors import Floats, kmeans
 
-MAX_FILL = 2.0
-"""Multiple of the mean up to which a shard is filled; cells are whole, so one that fits nowhere may take it beyond."""
+MIN_FILL, MAX_FILL = 0.25, 2.0
+"""Multiples of the mean between which the size of a shard lies, wherever whole cells allow it; surely where none is above the mean."""
 
 
 def group_cells(
@@ -19,44 +21,88 @@ def group_cells(
     *,
     rounds: int = 8,
 ) -> NDArray[np.int32]:
-    """Group cells into shards of like content, none above the larger of `MAX_FILL` times the mean and the mean plus a cell.
+    """Group cells into shards of like content, all between `MIN_FILL` and `MAX_FILL` times the mean wherever whole cells allow it.
 
     k-means over the centroids proposes the centres; then, in rounds, cells are given to their nearest centre with room
-    left, those with most to lose first (the regret of capacitated clustering), and centres move to their cells.
+    left, those with most to lose first (the regret of capacitated clustering), and centres move to their cells. A shard
+    that is then too small, as around a cell unlike all others, or too large gets or gives the cells that it costs least to move.
 
     Parameters
     ----------
     centroids : (n_cells, dim) float32
-    sizes : (n_cells,) rows per cell
+    sizes : (n_cells,) rows per cell; those without rows count for nothing and go to the nearest centre
     n_shards : at least 1
-    family : (n_cells,) cells of one number stay together unless no shard has room for all of them; None leaves every
-        cell to itself
+    family : (n_cells,) cells of one number stay together unless no shard has room for all of them, or shards would else be
+        too small or too large; None leaves every cell to itself
 
     Returns
     -------
     (n_cells,) int32, the shard of each cell
+
+    Notes
+    -----
+    With no cell above the mean the sizes are sure: a shard above the mean then has two cells or more, and its smallest can go to one
+    that is too small. With larger cells, no more shards are too small or too large than where each cell, the largest first, goes
+    to the smallest shard, which is within a third of the best possible.
     """
-    weights = np.maximum(sizes, 1).astype(np.float64)
-    capacity = MAX_FILL * weights.sum() / n_shards
-    members = alike(np.arange(len(centroids)) if family is None else family)
-    centres = kmeans(centroids, min(n_shards, len(centroids)))
-    shard = np.zeros(len(centroids), np.int32)
-    for _ in range(rounds):
-        distance = ((centroids**2).sum(1)[:, None] - 2 * centroids @ centres.T + (centres**2).sum(1)).astype(np.float64)
-        shard = _fill(distance, weights, capacity, members)
+    occupied = np.flatnonzero(sizes) if sizes.any() else np.arange(len(sizes))
+    x, weights = centroids[occupied], np.maximum(sizes[occupied], 1).astype(np.float64)
+    members = alike(np.arange(len(x)) if family is None else family[occupied])
+    mean = weights.sum() / n_shards
+    centres = kmeans(x, min(n_shards, len(x)))
+    distance = _distances(x, centres)
+    shard = _fill(distance, weights, MAX_FILL * mean, members)
+    for _ in range(rounds - 1):
         moved = centres.copy()
         for i in np.unique(shard):
-            moved[i] = np.average(centroids[shard == i], axis=0, weights=weights[shard == i])
+            moved[i] = np.average(x[shard == i], axis=0, weights=weights[shard == i])
         if np.allclose(moved, centres):
             break
         centres = moved
-    return shard
+        distance = _distances(x, centres)
+        shard = _fill(distance, weights, MAX_FILL * mean, members)
+    placed: NDArray[np.int32] = _distances(centroids, centres).argmin(axis=1).astype(np.int32)
+    placed[occupied] = _evened(shard, distance, weights, members, MIN_FILL * mean, MAX_FILL * mean)
+    return placed
 
 
 def alike(values: NDArray[np.integer]) -> list[NDArray[np.intp]]:
     """Where each value that occurs stands among values (n,), n at least 1: by rising value, each in order."""
     order = np.argsort(values, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
+
+
+def largest_first(sizes: NDArray[np.number], loads: NDArray[np.number]) -> NDArray[np.int32]:
+    """Shard (n,) of each of the sizes (n,), the largest first, each to the least loaded: LPT (Graham 1969).
+
+    Where shards start empty, the largest is within 4/3 of the least possible, the smallest within 3/4 of the most possible
+    (Deuermeyer, Friesen, Langston 1982).
+    """
+    shard_of = np.zeros(len(sizes), np.int32)
+    heap = [(float(load), shard) for shard, load in enumerate(loads)]
+    heapq.heapify(heap)
+    for i in np.argsort(-sizes, kind="stable"):
+        load, shard = heap[0]
+        shard_of[i] = shard
+        heapq.heapreplace(heap, (load + float(sizes[i]), shard))
+    return shard_of
+
+
+def level(sizes: NDArray[np.int64], n_shards: int) -> float:
+    """The mean of the shards that are left when each size above the mean of the rest has one for itself; n_shards at least 1."""
+    rest = float(sizes.sum())
+    for size in np.sort(sizes)[::-1].tolist():
+        if n_shards == 1 or size * n_shards <= rest:
+            break
+        rest -= size
+        n_shards -= 1
+    return rest / n_shards
+
+
+def _distances(x: Floats, centres: Floats) -> NDArray[np.float64]:
+    """Squared (len(x), len(centres))."""
+    squared: NDArray[np.float64] = ((x**2).sum(1)[:, None] - 2 * x @ centres.T + (centres**2).sum(1)).astype(np.float64)
+    return squared
 
 
 def _fill(
@@ -98,3 +144,79 @@ def _by_regret(distance: NDArray[np.float64], weights: NDArray[np.float64]) -> N
         return np.argsort(-weights, kind="stable")
     two = np.partition(distance, 1, axis=1)[:, :2]
     return np.argsort(-(two[:, 1] - two[:, 0]) * np.sqrt(weights), kind="stable")
+
+
+def _evened(
+    shard: NDArray[np.int32],
+    distance: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    members: list[NDArray[np.intp]],
+    least: float,
+    most: float,
+) -> NDArray[np.int32]:
+    """Shard (n,) of each cell, all sizes from least to most if moving families, else cells, else giving content up, gets there."""
+    n_shards = distance.shape[1]
+
+    def n_uneven(shard_of: NDArray[np.int32]) -> int:
+        load = np.bincount(shard_of, weights=weights, minlength=n_shards)
+        return int(((load < least) | (load > most)).sum())
+
+    best = shard
+    whole = [part for cells in members for part in _split(cells, shard)]
+    apart = np.split(np.arange(len(shard)), len(shard))
+    for items, keep in ((whole, True), (apart, True), (apart, False)):
+        if not n_uneven(best):
+            break
+        sizes = np.array([weights[cells].sum() for cells in items])
+        if keep:
+            means = np.stack([np.average(distance[cells], axis=0, weights=weights[cells]) for cells in items])
+            moved = best[[cells[0] for cells in items]]
+            _move(moved, means, sizes, least, most)
+        else:
+            moved = largest_first(sizes, np.zeros(n_shards))
+        shard_of = np.empty_like(shard)
+        for cells, to in zip(items, moved, strict=True):
+            shard_of[cells] = to
+        if n_uneven(shard_of) < n_uneven(best):
+            best = shard_of
+    return best
+
+
+def _split(cells: NDArray[np.intp], shard: NDArray[np.int32]) -> list[NDArray[np.intp]]:
+    """Cells (n,) by the shard they are in."""
+    return [cells[some] for some in alike(shard[cells])]
+
+
+def _move(
+    shard: NDArray[np.int32], distance: NDArray[np.float64], sizes: NDArray[np.float64], least: float, most: float
+) -> None:
+    """Move items, in place, to the smallest shard while it is below the least, and from those above the most.
+
+    Each move makes two shards more even, so it ends; of all that do, one that makes no other shard too small or too large is
+    preferred, and then the one whose item is moved least far.
+    """
+    load = np.bincount(shard, weights=sizes, minlength=distance.shape[1])
+    while True:
+        own, to = load[shard], int(load.argmin())
+        useful = sizes < own - load[to]
+        if load[to] >= least:
+            useful &= own > most
+        if not useful.any():
+            return
+        rows = np.flatnonzero(useful)
+        neat = own[rows] - sizes[rows] >= least
+        if load[to] < least:
+            extra = distance[rows, to] - distance[rows, shard[rows]]
+            neat &= load[to] + sizes[rows] <= most
+            item = int(rows[np.where(neat if neat.any() else True, extra, np.inf).argmin()])
+        else:
+            extra = distance[rows] - distance[rows, shard[rows]][:, None]
+            fits = neat[:, None] & (load + sizes[rows][:, None] <= most)
+            if fits.any():
+                row, to = map(int, np.unravel_index(np.where(fits, extra, np.inf).argmin(), extra.shape))
+                item = int(rows[row])
+            else:
+                item = int(rows[extra[:, to].argmin()])
+        load[shard[item]] -= sizes[item]
+        load[to] += sizes[item]
+        shard[item] = to

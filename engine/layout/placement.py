@@ -28,8 +28,8 @@ class Survey:
     options: Mapping[str, Any]
     """What the user asked of this placement, such as `{"minutes": 5}`."""
     profiles: Floats | None = None
-    """(n_cells, dim) routing vectors of the cells, by whose likeness cells are grouped, so that what the same queries want lies
-    together; None for their centroids."""
+    """(n_cells, any) what cells are grouped by the likeness of, so that what the same queries want lies together, and what few want;
+    None for their centroids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,9 @@ class Placement(Protocol):
     """By name."""
     routed: ClassVar[bool]
     """Whether whole cells live in one shard, so that a cap on opened shards loses little."""
+    whole: ClassVar[str]
+    """What a build keeps whole while it makes shards even: each is from a quarter of to twice the mean where none of these is above the
+    mean. Empty where sizes are left to the input or to chance."""
     state: Mapping[str, Any]
     """JSON values; enough to go on placing later frames the same way."""
 
@@ -105,6 +108,7 @@ class NumberedShards:
     NAME: ClassVar[str]
     OPTIONS: ClassVar[Mapping[str, PlacementOption]] = {}
     routed: ClassVar[bool] = False
+    whole: ClassVar[str] = ""
 
     def __init__(self, state: Mapping[str, Any]) -> None:
         self.state = state

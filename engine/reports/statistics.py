@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.frames import statistics
+from engine.reports.evenness import uneven_note
 from engine.storage import ByteLRU, ShardView, Snapshot, VideoRow
 from engine.types import CollectionStats, ShardStats, VideoInfo
 from engine.vectors import Lists
@@ -87,6 +88,7 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
         why_router=snapshot.why_router,
         drift=_weighted(snapshot, "drift"),
         clipped=_weighted(snapshot, "clipped"),
+        uneven=uneven_note(snapshot),
         notes=_notes(snapshot),
     )
 
@@ -150,6 +152,8 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
             f"The router was calibrated on {snapshot.router.calibration.n_frames:,} frames and there are {snapshot.n_live:,} now, "
             "so the recall it expects may be off. Run a build."
         )
+    if uneven := uneven_note(snapshot):
+        notes.append(uneven)
     dead = sum(view.segment.n_rows - view.n_live for view in snapshot.views())
     if dead:
         notes.append(f"{dead:,} deleted frames still take up space; compact drops them.")

@@ -29,11 +29,12 @@ def learn_placement(columns: FrameColumns, cells: Cells, router: RoutingModel | 
     ValueError
         If the placement cannot work with these cells.
     """
+    cell_sizes = np.bincount(columns.cell, minlength=len(cells)).astype(np.int64)
     survey = Survey(
         n_shards=settings.n_shards,
         cells=cells,
-        profiles=None if router is None else router.text.cells.vectors,
-        cell_sizes=np.bincount(columns.cell, minlength=len(cells)).astype(np.int64),
+        profiles=None if router is None else router.profiles(cell_sizes),
+        cell_sizes=cell_sizes,
         seconds=float(columns.seconds.max()),
         options=settings.options,
     )

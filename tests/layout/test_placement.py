@@ -19,7 +19,7 @@ from engine.frames.columns import FrameColumns, Tags
 from engine.frames.statistics import microseconds
 from engine.layout.by_content import CLASSES, HYBRID_FILL, HYBRID_SPARE, OTHER
 from engine.layout.by_time import NO_RECORDING_TIME
-from engine.layout.grouping import MAX_FILL, group_cells
+from engine.layout.grouping import MAX_FILL, MIN_FILL, group_cells, largest_first
 from engine.layout.placement import Placement, Survey
 from engine.layout.registry import PLACEMENTS, check_options, make_placement
 from engine.types import DAYPARTS
@@ -175,6 +175,39 @@ def test_defaults_are_options_that_a_placement_takes(name, learned):
     check_options(name, defaults)
     check_options(name, dict.fromkeys(defaults))
     assert learned(name, **defaults).state == learned(name).state == learned(name, **dict.fromkeys(defaults)).state
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    n_shards=st.integers(1, 12),
+    name=st.sampled_from(["balanced", "hybrid"]),
+)
+def test_no_shard_is_under_a_quarter_or_over_twice_the_mean_where_videos_allow_it(sizes, n_shards, name):
+    state = {"n_shards": n_shards, "classes": [["people", ["object:man"]], ["vehicles", ["object:car"]]]}
+    video = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    some = frames_of(len(video), video=video)
+    load = np.bincount(placed(make_placement(name, state), some), minlength=n_shards)
+    assert len(load) == n_shards
+    if max(sizes) <= load.mean():
+        assert n_uneven(load) == 0
+
+
+def test_one_video_longer_than_all_others_leaves_the_other_shards_even(learned):
+    video = np.repeat(np.arange(301, dtype=np.int32), [10_000, *[20] * 300])
+    for name in ("balanced", "hybrid"):
+        load = np.sort(np.bincount(placed(learned(name), alike(len(video), video=video)), minlength=7))
+        assert load[-1] == 10_000
+        assert n_uneven(load[:-1]) == 0
+
+
+def test_placements_that_do_not_go_by_size_say_so():
+    assert {name: placement.whole for name, placement in PLACEMENTS.items() if placement.whole} == {
+        "balanced": "videos",
+        "hybrid": "parts of videos",
+        "semantic": "cells",
+        "hierarchical": "cells",
+    }
 
 
 def test_only_placements_of_whole_cells_can_leave_shards_closed_cheaply():
@@ -495,6 +528,21 @@ class TestHybrid:
         assert home not in set(placed(placement, other, full))
 
 
+CELL_SIZES = st.one_of(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=60),
+    st.lists(st.integers(0, 14).map(lambda power: 2**power), min_size=1, max_size=60),
+    st.lists(st.sampled_from([0, 0, 0, 0, 0, 3, 40]), min_size=1, max_size=120),
+    st.lists(st.integers(1, 30), max_size=80).map(lambda sizes: [*sizes, 10_000]),
+    st.lists(st.just(1), min_size=1, max_size=30),
+)
+"""Frames per cell: any, powers of two, most without any, one huge, and few."""
+
+
+def n_uneven(load: np.ndarray) -> int:
+    """Shards under a quarter of the mean or over twice it."""
+    return int(((load < MIN_FILL * load.mean()) | (load > MAX_FILL * load.mean())).sum())
+
+
 class TestSemantic:
     def test_keeps_cells_whole(self, learned, frames):
         shard = placed(learned("semantic"), frames)
@@ -509,23 +557,46 @@ class TestSemantic:
         assert [len(set(group[i : i + 6])) for i in range(0, 24, 6)] == [1, 1, 1, 1]
         assert len(set(group)) == 4
 
-    @settings(max_examples=60, deadline=None)
-    @given(
-        sizes=st.lists(st.integers(0, 1000), min_size=1, max_size=30),
-        n_shards=st.integers(1, 40),
-        n_families=st.integers(1, 30),
-    )
-    @example(sizes=[0, 0, 0, 4], n_shards=4, n_families=15)  # A family for each cell, in another order than the cells.
-    def test_a_shard_exceeds_its_fill_by_less_than_one_cell(self, sizes, n_shards, n_families):
-        weights = np.maximum(np.array(sizes), 1)
-        rng = np.random.default_rng(len(sizes))
-        centroids = rng.normal(size=(len(sizes), 4)).astype(np.float32)
-        for family in (None, rng.integers(0, n_families, len(sizes)).astype(np.int32)):
-            load = np.bincount(group_cells(centroids, weights, n_shards, family), weights=weights, minlength=n_shards)
-            assert len(load) == n_shards
-            assert load.sum() == weights.sum()
-            mean = weights.sum() / n_shards
-            assert load.max() <= max(MAX_FILL * mean, mean + weights.max()) + 1e-6
+    @settings(max_examples=150, deadline=None)
+    @given(sizes=CELL_SIZES, n_shards=st.integers(1, 40), n_families=st.integers(0, 30), seed=st.integers(0, 99))
+    @example(sizes=[0, 0, 0, 4], n_shards=4, n_families=15, seed=0)  # A family for each cell, in another order.
+    @example(sizes=[100_000] + [7] * 60, n_shards=9, n_families=0, seed=0)  # One huge cell.
+    @example(sizes=[1, 1, 1] + [50] * 40, n_shards=8, n_families=3, seed=1)
+    def test_no_shard_is_under_a_quarter_or_over_twice_the_mean_where_whole_cells_allow_it(
+        self, sizes, n_shards, n_families, seed
+    ):
+        rng = np.random.default_rng(seed)
+        # Heavy tails: a few cells lie far from all others, and would get shards of their own.
+        centroids = rng.standard_cauchy(size=(len(sizes), 4)).astype(np.float32)
+        family = rng.integers(0, n_families, len(sizes)).astype(np.int32) if n_families else None
+        shard = group_cells(centroids, np.array(sizes), n_shards, family)
+        assert shard.shape == (len(sizes),)
+        weights = np.array(sizes if any(sizes) else [1] * len(sizes))
+        load = np.bincount(shard, weights=weights, minlength=n_shards)
+        mean = weights.sum() / n_shards
+        assert len(load) == n_shards
+        assert load.max() <= max(MAX_FILL * mean, mean + weights.max()) + 1e-6
+        if weights.max() <= mean:
+            assert n_uneven(load) == 0
+        # Where cells are larger, no more shards are uneven than without regard to content.
+        assert n_uneven(load) <= n_uneven(np.bincount(largest_first(weights, np.zeros(n_shards)), weights, n_shards))
+
+    def test_a_cell_unlike_all_others_gets_no_shard_of_its_own(self):
+        rng = np.random.default_rng(1)
+        centroids = rng.normal(size=(500, 8)).astype(np.float32)
+        centroids[:12] *= 50
+        sizes = rng.integers(5, 20, 500)
+        sizes[:12] = 1
+        load = np.bincount(group_cells(centroids, sizes, 20), weights=sizes, minlength=20)
+        assert n_uneven(load) == 0
+
+    def test_cells_without_frames_lie_with_those_like_them(self):
+        centroids = np.repeat(np.eye(4, dtype=np.float32) * 10, 25, axis=0)
+        sizes = np.zeros(100, np.int64)
+        sizes[::25] = 30
+        shard = group_cells(centroids, sizes, 4).reshape(4, 25)
+        assert (shard == shard[:, :1]).all()
+        assert len(set(shard[:, 0])) == 4
 
 
 class TestHierarchical:

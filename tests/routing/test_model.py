@@ -14,7 +14,15 @@ import pytest
 from engine.collection import Collection
 from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CorruptData
-from engine.routing.model import MAX_BANK_FRAMES, RoutingModel, fitted_bank, read_routing_model, write_routing_model
+from engine.routing.model import (
+    ASKED_SHARE,
+    ASKED_WEIGHT,
+    MAX_BANK_FRAMES,
+    RoutingModel,
+    fitted_bank,
+    read_routing_model,
+    write_routing_model,
+)
 from engine.routing.query_bank import FOLDS, QueryBank
 from engine.routing.regression import fit_routing_vectors
 from engine.storage.snapshot import Snapshot
@@ -176,6 +184,25 @@ class TestRecall:
 
         vector = city.vector(17)
         assert scores(vector, kind="image") == scores(17) != scores(vector) == scores(17, kind="text")
+
+
+def test_cells_share_shards_by_their_routing_vectors_and_by_how_many_texts_ask_for_them(city):
+    router = router_of(city)
+    assert router is not None
+    vectors = router.text.cells.vectors
+    rows = np.ones(len(vectors), np.int64)
+    rows[3] = 0
+    profiles = router.profiles(rows)
+    assert profiles.dtype == np.float32
+    np.testing.assert_array_equal(profiles[:, :-1], vectors)
+    scores = router.text.cells.scores(router.bank.vectors)
+    scores[:, 3] = -np.inf
+    asked = np.argsort(-scores, axis=1)[:, : round(ASKED_SHARE * (len(vectors) - 1))]
+    n_asked = np.bincount(asked.ravel(), minlength=len(vectors))
+    least, most = profiles[n_asked == n_asked.min(), -1], profiles[n_asked == n_asked.max(), -1]
+    assert profiles[3, -1] == profiles[:, -1].min() == least.min()
+    assert most.max() == profiles[:, -1].max() > 0 > least.min()
+    assert profiles[:, -1].std() == pytest.approx(ASKED_WEIGHT * np.sqrt(vectors.var(axis=0).sum()), rel=1e-3)
 
 
 def test_few_frames_are_scanned_where_the_route_is_auto_and_the_trace_says_why(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from engine import Collection, SearchRequest
 from engine.types import Filter, ShardState
 from testing.app import FRONT_DOOR
+from testing.worlds import fill, make_video
 from tests.ui.test_pages import ask, checked, drawn, said
 from ui.search import hints
 from ui.search import query as asking
@@ -311,3 +313,26 @@ def test_a_search_is_the_same_for_the_engine_wherever_it_is_asked(town: Collecti
     result = town.searcher.search("a dog", search.request)
     assert result.trace.shards_probed <= 2
     assert town.searcher.preview("a dog", search.request).count(ShardState.OPENED, ShardState.CACHED) <= 2
+
+
+def test_shards_far_from_the_mean_are_told_with_what_to_do(
+    visit: Any, town: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources.shelf(), "root", tmp_path)
+    videos = [make_video(1, 400), *(make_video(number, 20) for number in range(2, 8))]
+    with fill(tmp_path / "uneven", videos, placement="by_video", n_shards=4) as uneven:
+        sentence = uneven.stats().uneven
+        sizes = [shard.n_frames for shard in uneven.stats().shards]
+    try:
+        app = visit("shards", collection="folder-uneven")
+        if resources.board().get("open folder-uneven") is None:
+            checked(app.run())
+        assert resources.board().get("open folder-uneven").wait(60)
+        app = checked(app.run())
+        assert "(shard" in sentence
+        assert sentence in [plainly(caption.value) for caption in app.caption]
+        told = {tile["id"] for tile in drawn(app, "treemap")["shards"] if any("the mean" in x for x in tile["lines"])}
+        mean = sum(sizes) / 4
+        assert told == {str(i) for i, n in enumerate(sizes) if n and (n < mean / 4 or n > 2 * mean)}
+    finally:
+        resources.board().forget("open folder-uneven")

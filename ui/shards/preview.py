@@ -53,6 +53,12 @@ def headline(preview: Preview) -> None:
     st.caption(plain(f"{first[:1].upper()}{first[1:]}. {preview.reason}"))
 
 
+def uneven(collection: Collection) -> None:
+    """Say which shards are far from the mean, where any is, and what to do."""
+    if sentence := collection.stats().uneven:
+        st.caption(plain(sentence), help="Small shards save nothing, large ones take long to read.")
+
+
 def switch() -> str:
     """The view that the visitor has chosen, one of `VIEWS`."""
     chosen = st.segmented_control(

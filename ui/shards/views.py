@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.layout import MAX_FILL, MIN_FILL
 from engine.system import visible
 from engine.types import SEARCHED, ShardState
 from ui.components import component
@@ -97,6 +98,10 @@ def _lines(preview: Preview, shard: ShardPreview) -> list[str]:
     lines = [visible(f"Shard {shard.shard}{name}: {_label(preview, shard.state).lower()}"), visible(reason)]
     cached = f", {nbytes(shard.cached_nbytes)} in memory" if shard.cached_nbytes else ""
     lines.append(f"{count(shard.n_frames, 'frame')}, {nbytes(shard.nbytes)} on disk{cached}")
+    mean = preview.frames_total / len(preview.shards)
+    if not MIN_FILL * mean <= shard.n_frames <= MAX_FILL * mean:
+        far = "Under a quarter of" if shard.n_frames < mean else "Over twice"
+        lines.append(f"{far} the mean of {count(round(mean), 'frame')}")
     if shard.state in SEARCHED:
         lines.append(f"{count(shard.vectors, 'frame')} to compare")
     return lines
