@@ -211,7 +211,7 @@ class Semantic(NumberedShards):
 
     @classmethod
     def _of(cls, survey: Survey, family: NDArray[np.int32] | None) -> Self:
-        profiles = survey.cells.centroids if survey.profiles is None else survey.profiles
+        profiles = survey.cells.centroids if survey.profiles is None else survey.profiles()
         shard_of_cell = group_cells(profiles, survey.cell_sizes, survey.n_shards, family)
         return cls({"n_shards": survey.n_shards, "shard_of_cell": shard_of_cell.tolist()})
 

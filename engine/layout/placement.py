@@ -27,8 +27,8 @@ class Survey:
     """Largest time in a video of any live frame, seconds."""
     options: Mapping[str, Any]
     """What the user asked of this placement, such as `{"minutes": 5}`."""
-    profiles: Floats | None = None
-    """(n_cells, any) what cells are grouped by the likeness of, so that what the same queries want lies together, and what few want;
+    profiles: Callable[[], Floats] | None = None
+    """Gives (n_cells, any), what cells are grouped by the likeness of, so that what the same queries want lies together, and what few want;
     None for their centroids."""
 
 

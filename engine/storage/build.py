@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ def learn_placement(columns: FrameColumns, cells: Cells, router: RoutingModel | 
     survey = Survey(
         n_shards=settings.n_shards,
         cells=cells,
-        profiles=None if router is None else router.profiles(cell_sizes),
+        profiles=None if router is None else partial(router.profiles, cell_sizes),
         cell_sizes=cell_sizes,
         seconds=float(columns.seconds.max()),
         options=settings.options,
