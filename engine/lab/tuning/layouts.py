@@ -59,15 +59,34 @@ class ShardLayout:
 class LayoutPlanner:
     """Lays frames out by any placement into any number of shards, keeping their cells."""
 
-    def __init__(self, columns: FrameColumns, cells: Cells, router: RoutingModel | None, settings: Settings) -> None:
-        """Take all live frames of a collection, and the cells and router that placements learn from."""
+    def __init__(
+        self,
+        columns: FrameColumns,
+        cells: Cells,
+        router: RoutingModel | None,
+        settings: Settings,
+        *,
+        n_frames: int | None = None,
+    ) -> None:
+        """Take all live frames of a collection, and the cells and router that placements learn from.
+
+        Parameters
+        ----------
+        n_frames : of the collection, where the columns are a sample of it; None counts them
+        """
         self.columns = columns
         self.settings = settings
+        self._n_frames = len(columns) if n_frames is None else n_frames
         self._cells = cells
         self._router = router
         self._learned: dict[tuple[str, int], Placement] = {}
         self._layouts: OrderedDict[tuple[str, int, str], ShardLayout] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def coded(self) -> bool:
+        """Whether segments have codes, which their own sizes do not matter for."""
+        return current_limits().coded(self._n_frames)
 
     def settings_for(self, placement: str, n_shards: int) -> Settings:
         """The settings of such a layout; placement options are kept for the current placement only."""
@@ -76,7 +95,7 @@ class LayoutPlanner:
 
     def moved(self, settings: Settings) -> LayoutPlanner:
         """After a reshard: for the same frames in the same cells; learned placements are kept."""
-        other = LayoutPlanner(self.columns, self._cells, self._router, settings)
+        other = LayoutPlanner(self.columns, self._cells, self._router, settings, n_frames=self._n_frames)
         other._learned = self._learned
         return other
 
@@ -133,7 +152,7 @@ class LayoutPlanner:
         found = np.bincount(segment_of * np.int64(width) + self.columns.cell, minlength=len(shard_of) * width)
         counts = found.reshape(-1, width).astype(np.int32)
         rows = counts.sum(axis=1, dtype=np.int64)
-        coded = rows >= current_limits().coded_from
+        coded = np.full(len(rows), self.coded)
         stored = self.settings.dim * (2 if self.settings.store == "fp16" else 4)
         plain = rows * (stored + 8)
         packed = lists_nbytes(self.settings.dim, rows, np.count_nonzero(counts, axis=1), codec)
