@@ -226,7 +226,8 @@ def _largest(request: PlanRequest) -> ShardPlan:
         full = n // rows * rows
         while not too_many(full + rows):
             full += rows
-        if full and not too_many(full):
+        # Fewer vectors than get codes would be another plan.
+        if full and _coded(request, full) == _coded(request, best.n_vectors) and not too_many(full):
             return _plan(request, full)
     return best
 

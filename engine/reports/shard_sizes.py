@@ -26,8 +26,8 @@ BUILD_ROWS = 65_536
 """Rows that a build holds besides its training sample, to measure cells or to write a segment."""
 COLUMNS_NBYTES = 48
 """Per frame: id, video, place, time, wall clock, shot, cell and checksum. Tags, a bit each, are not counted."""
-LIST_NBYTES = 224
-"""Memory per inverted list: two C++ vectors of FAISS with their allocations, and its row of `cells.npy`."""
+LIST_NBYTES = 48
+"""Memory per inverted list: its length and place, and its row of `cells.npy`."""
 JUDGED_NBYTES = 44
 """Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
 ANSWERS_NBYTES = 288 << 20

@@ -13,7 +13,7 @@ from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, alike
 from engine.routing import RoutingModel
 from engine.storage import Settings, current_limits, learn_placement, place_frames, split_into_segments
-from engine.vectors import Cells, Rows, lists_nbytes
+from engine.vectors import Cells, Rows, lists_nbytes, plain_nbytes
 
 _KEPT = 16
 """Most layouts in the cache: those of one chart."""
@@ -154,8 +154,9 @@ class LayoutPlanner:
         rows = counts.sum(axis=1, dtype=np.int64)
         coded = np.full(len(rows), self.coded)
         stored = self.settings.dim * (2 if self.settings.store == "fp16" else 4)
-        plain = rows * (stored + 8)
-        packed = lists_nbytes(self.settings.dim, rows, np.count_nonzero(counts, axis=1), codec)
+        n_lists = np.count_nonzero(counts, axis=1).astype(np.int64)
+        plain = plain_nbytes(rows * (stored + 8), n_lists)
+        packed = lists_nbytes(self.settings.dim, rows, n_lists, codec)
         starts = np.flatnonzero(np.diff(shard_of, prepend=-1))
         place = np.searchsorted(shard_of[starts], shard_of).astype(np.int32)
         nbytes = np.where(coded, packed, plain)
