@@ -14,6 +14,8 @@ so that other work on the machine does not count, the median and the 95th in 100
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -88,6 +90,8 @@ def measured(folder: Path, queries: np.ndarray) -> dict[str, float]:
     with Collection.open(folder, cache_bytes=1 << 40) as collection:
         collection.search(queries[0], K, recall=0.95)
         collection.cache.drop(lambda key: False)
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # Or what is free and not given back would be filled first.
         before = resident_memory().anonymous
         with collection.reading() as snapshot:
             for view in snapshot.views():

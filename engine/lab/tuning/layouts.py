@@ -77,16 +77,13 @@ class LayoutPlanner:
         self.columns = columns
         self.settings = settings
         self._n_frames = len(columns) if n_frames is None else n_frames
+        self.coded = current_limits().coded(self._n_frames)
+        """Whether segments have codes, which their own sizes do not matter for."""
         self._cells = cells
         self._router = router
         self._learned: dict[tuple[str, int], Placement] = {}
         self._layouts: OrderedDict[tuple[str, int, str], ShardLayout] = OrderedDict()
         self._lock = threading.Lock()
-
-    @property
-    def coded(self) -> bool:
-        """Whether segments have codes, which their own sizes do not matter for."""
-        return current_limits().coded(self._n_frames)
 
     def settings_for(self, placement: str, n_shards: int) -> Settings:
         """The settings of such a layout; placement options are kept for the current placement only."""
