@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from engine.reports.shard_sizes import (
     COLUMNS_NBYTES,
-    LEAST_ROWS,
+    LEAST_SHARD_ROWS,
     LIST_DISK_NBYTES,
     SHARD_NBYTES,
     STORES,
@@ -219,7 +219,7 @@ def _largest(request: PlanRequest) -> ShardPlan:
         # Every vector takes more than a byte.
         n = further - 1 + bisect_right(range(further, request.ram + 1), False, key=too_many)
         best = _plan(request, n)
-        further = n + (n // 100 + LEAST_ROWS if request.shard_bytes is None else 2 * best.vectors_per_shard)
+        further = n + (n // 100 + LEAST_SHARD_ROWS if request.shard_bytes is None else 2 * best.vectors_per_shard)
     best = _plan(request, max(n, 1))
     if request.shard_bytes is not None:
         rows = replace(request, n_cells=best.n_cells, coded=_coded(request, best.n_vectors)).full_shard()

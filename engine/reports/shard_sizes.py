@@ -18,7 +18,7 @@ SHARD_NBYTES = 128 << 20
 """Size of an open shard that takes 0.4 s to check and open (measured, file in the page cache): 170,000 sq8 vectors of 768 dimensions."""
 ROWS_PER_CELL = 2
 """Least rows per cell of a shard; with fewer, its inverted lists weigh more than their rows."""
-LEAST_ROWS = 10_000
+LEAST_SHARD_ROWS = 10_000
 """Least rows of a shard where nobody asks for others: of smaller ones, each costs a step per query and saves little memory."""
 ID_NBYTES = 8
 """Of a frame's id beside its vector."""
@@ -66,7 +66,7 @@ class PlanRequest:
     @property
     def least_rows(self) -> int:
         """Least rows of a shard."""
-        return max(LEAST_ROWS, ROWS_PER_CELL * self.n_cells)
+        return max(LEAST_SHARD_ROWS, ROWS_PER_CELL * self.n_cells)
 
     def segments(self, rows: int) -> int:
         """Segments of a shard of so many rows."""

@@ -24,7 +24,7 @@ PER_LIST = 24
 """Bytes of memory that a list takes besides its ids, its codes and its length."""
 
 
-NBytes = TypeVar("NBytes", int, Rows)
+_NBytes = TypeVar("_NBytes", int, Rows)
 
 
 class Lists:
@@ -223,7 +223,7 @@ def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Met
     return Lists(index, plain_nbytes(content.nbytes, len(cells)), exact=True)
 
 
-def plain_nbytes(content: NBytes, n_lists: NBytes) -> NBytes:
+def plain_nbytes(content: _NBytes, n_lists: _NBytes) -> _NBytes:
     """Bytes of stored rows in memory, by those of the rows with their ids, and by the lists that they have."""
     return content + (PER_LIST + 8) * n_lists
 

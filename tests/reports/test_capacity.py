@@ -253,7 +253,7 @@ def test_a_plan_keeps_its_promises(ram, n, dim, kind, workers):
     assert plan.resident_nbytes <= ram
     assert 1 <= plan.shards_in_memory <= plan.n_shards
     assert plan.fits == (plan.shards_in_memory == plan.n_shards)
-    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(shard_sizes.LEAST_ROWS, 2 * plan.n_cells)
+    assert plan.n_shards == 1 or plan.vectors_per_shard >= max(shard_sizes.LEAST_SHARD_ROWS, 2 * plan.n_cells)
     assert format_plan(plan).endswith(plan.reason)
 
 
