@@ -76,7 +76,6 @@ def controls(tuner: Tuner) -> LayoutSetting:
         "Codec (needs a rebuild)",
         _by_size([codec_today, *tuner.codecs]),
         key="tune_codec",
-        disabled=not coded,
         help="How vectors are compressed in memory, in collections of 50,000 frames or more. The best frames are compared again without compression."
         + ("" if coded else " This one has fewer, so nothing is compressed."),
     )
