@@ -31,7 +31,7 @@ from engine.vectors import one_thread
 from testing.powercut import PAGE
 from testing.worlds import DIM, Video, make_video, queries
 
-SMALL = {"coded_from": 24, "segment_nbytes": 960, "portion": 20, "merge_at": 4}
+SMALL = {"coded_from": 24, "small_segment": 24, "segment_nbytes": 960, "portion": 20, "merge_at": 4}
 """Limits at which a few hundred frames go through everything that millions do: codes, several segments a shard, portions. Every candidate is
 scored exactly: codes that were trained on some dozen frames misorder later ones, and a routed answer must be right to be compared."""
 QUERIES = queries(4)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from engine.reports.shard_sizes import COLUMNS_NBYTES, LIST_DISK_NBYTES, SHARD_NBYTES, STORES, PlanRequest
+from engine.reports.shard_sizes import (
+    COLUMNS_NBYTES,
+    LEAST_SHARD_ROWS,
+    LIST_DISK_NBYTES,
+    SHARD_NBYTES,
+    STORES,
+    PlanRequest,
+)
 from engine.routing import MAX_BANK_FRAMES
 from engine.storage import current_limits
 from engine.system import bounds, readable_bytes
@@ -51,7 +58,7 @@ class ShardPlan:
     rows_nbytes: int
     """Stored rows on disk, all shards."""
     codes_nbytes: int
-    """Inverted lists on disk, all shards; 0 where shards are too small for codes, and for bare rows."""
+    """Inverted lists on disk, all shards; 0 where the collection is too small for codes, and for bare rows."""
     build_nbytes: int
     """Peak memory of a build, about; searches meanwhile take theirs besides. 0 for bare rows."""
     shards_in_memory: int
@@ -123,8 +130,8 @@ def plan_shards(
     The rule: subtract centroids and frame columns from the memory. Make shards as large as possible, for each costs
     its inverted lists and a step per query, but no larger than `SHARD_NBYTES`, so that opening one stays quick. If they
     all fit, that is the plan. If not, a shard takes at most `share` of what is left, and the shards of all workers
-    together at most half of it. No shard has fewer than 10,000 rows, below which there are no codes, nor fewer than two
-    per cell. More memory never means more shards.
+    together at most half of it. No shard has fewer than 10,000 rows, nor fewer than two per cell. From 50,000 vectors on,
+    shards of every size hold codes; fewer are held as they are stored. More memory never means more shards.
 
     The codec `fp32` goes with `store="fp32"` only. `fp32` without a store, of which no collection can be made, plans
     bare rows as one flat index holds them: rows and ids, and nothing on disk but the rows.
@@ -211,15 +218,15 @@ def _largest(request: PlanRequest) -> ShardPlan:
         # Every vector takes more than a byte.
         n = further - 1 + bisect_right(range(further, request.ram + 1), False, key=too_many)
         best = _plan(request, n)
-        two = 2 * best.vectors_per_shard + (current_limits().coded_from if best.n_shards == 1 else 0)
-        further = n + (n // 100 + current_limits().coded_from if request.shard_bytes is None else two)
+        further = n + (n // 100 + LEAST_SHARD_ROWS if request.shard_bytes is None else 2 * best.vectors_per_shard)
     best = _plan(request, max(n, 1))
     if request.shard_bytes is not None:
-        rows = replace(request, n_cells=best.n_cells).full_shard()
+        rows = replace(request, n_cells=best.n_cells, coded=_coded(request, best.n_vectors)).full_shard()
         full = n // rows * rows
         while not too_many(full + rows):
             full += rows
-        if full and not too_many(full):
+        # Fewer vectors than get codes would be another plan.
+        if full and _coded(request, full) == _coded(request, best.n_vectors) and not too_many(full):
             return _plan(request, full)
     return best
 
@@ -233,10 +240,7 @@ def _rows(request: PlanRequest, n: int, left: int) -> int:
     """Rows of the fullest shard, by the rule, where shards may take `left` bytes."""
     rows = _spread(n, request.full_shard())
     if request.shard_bytes is not None:
-        if request.nbytes(rows) <= request.shard_bytes:
-            return rows
-        # Spread evenly they came below the rows that get codes, and uncoded ones are larger.
-        return _spread(n, request.rows_within(request.shard_bytes, coded=False))
+        return rows
     least = min(n, request.least_rows)
     most_shards = n // least
     rows = max(rows, _spread(n, -(-n // most_shards)))
@@ -249,7 +253,8 @@ def _rows(request: PlanRequest, n: int, left: int) -> int:
 
 def _plan(request: PlanRequest, n: int) -> ShardPlan:
     bare = not request.store
-    request = replace(request, n_cells=0 if bare else min(n, request.n_cells or choose_n_cells(n)))
+    n_cells = 0 if bare else min(n, request.n_cells or choose_n_cells(n))
+    request = replace(request, n_cells=n_cells, coded=_coded(request, n))
     centroids_nbytes = 3 * request.n_cells * request.dim * 4
     columns_nbytes = 0 if bare else n * COLUMNS_NBYTES
     fixed = centroids_nbytes + columns_nbytes
@@ -258,7 +263,6 @@ def _plan(request: PlanRequest, n: int) -> ShardPlan:
     n_shards, shard_nbytes = -(-n // rows), request.nbytes(rows)
     if request.workers * shard_nbytes > left:
         raise ValueError(_too_small(request, fixed, rows, shard_nbytes))
-    coded = request.coded(rows) and not bare
     return ShardPlan(
         ram=request.ram,
         n_vectors=n,
@@ -275,10 +279,16 @@ def _plan(request: PlanRequest, n: int) -> ShardPlan:
         router_nbytes=0 if bare else (request.queries + MAX_BANK_FRAMES) * (request.n_cells * 2 + request.dim * 4),
         columns_nbytes=columns_nbytes,
         rows_nbytes=n * (request.row_nbytes if bare else request.dim * STORES[request.store]),
-        codes_nbytes=n * request.row_nbytes + n_shards * request.lists(rows) * LIST_DISK_NBYTES if coded else 0,
+        codes_nbytes=n * request.row_nbytes + n_shards * request.lists(rows) * LIST_DISK_NBYTES
+        if request.coded and not bare
+        else 0,
         build_nbytes=0 if bare else request.build_nbytes(n, rows),
         shards_in_memory=min(n_shards, left // shard_nbytes),
     )
+
+
+def _coded(request: PlanRequest, n: int) -> bool:
+    return not request.store or current_limits().coded(n)
 
 
 def _too_small(request: PlanRequest, fixed: int, rows: int, shard_nbytes: int) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import CorruptData
 from engine.reports.shard_sizes import ID_NBYTES, STORES
 from engine.storage import ByteLRU, Residency, Segment, Settings, ShardView, Snapshot
 from engine.system import ResidentMemory, mapped_files, readable_bytes, resident_memory, shortages
-from engine.vectors import PER_MAPPED_LIST, Lists
+from engine.vectors import PER_LIST, Lists, plain_nbytes
 
 _FRESH_NS = 2_000_000_000
 """A folder that changed this recently may change again without a new modification time."""
@@ -98,7 +96,7 @@ class MemoryAccount:
     mapped_nbytes: int | None
     """Pages of its mapped files in this process's memory now, by any handle; None where the system does not tell."""
     cached_nbytes: int
-    """Open shards in the cache: codes or rows, and ids, without what FAISS adds per list."""
+    """Open shards in the cache: codes or rows, and ids, and inverted lists."""
     arrays_nbytes: int
     """Other arrays of this handle: centroids, routing vectors, cell maps, masks."""
     budget: int
@@ -207,14 +205,12 @@ def _shard(
 
 
 def open_nbytes(segment: Segment, settings: Settings, residency: Residency) -> int:
-    """Bytes of a segment in the cache once it is open; 0 if its files cannot be read."""
+    """Bytes of a segment in the cache once it is open."""
+    n_lists: int = segment.row.stats["n_cells"]
     if not segment.coded:
-        return segment.n_rows * (settings.dim * STORES[settings.store] + ID_NBYTES)
-    if residency == "loaded":
-        return _size(segment.folder / "codes.faiss")
-    with suppress(CorruptData):
-        return PER_MAPPED_LIST * len(segment.cells)
-    return 0
+        return plain_nbytes(segment.n_rows * (settings.dim * STORES[settings.store] + ID_NBYTES), n_lists)
+    header, whole, _ = segment.row.stats["header"]
+    return int(whole if residency == "loaded" else header) + PER_LIST * n_lists
 
 
 def _disk(path: Path, snapshot: Snapshot, shards: Iterable[DiskUsage]) -> DiskUsage:

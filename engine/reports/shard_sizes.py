@@ -18,14 +18,16 @@ SHARD_NBYTES = 128 << 20
 """Size of an open shard that takes 0.4 s to check and open (measured, file in the page cache): 170,000 sq8 vectors of 768 dimensions."""
 ROWS_PER_CELL = 2
 """Least rows per cell of a shard; with fewer, its inverted lists weigh more than their rows."""
+LEAST_SHARD_ROWS = 10_000
+"""Least rows of a shard where nobody asks for others: of smaller ones, each costs a step per query and saves little memory."""
 ID_NBYTES = 8
 """Of a frame's id beside its vector."""
 BUILD_ROWS = 65_536
 """Rows that a build holds besides its training sample, to measure cells or to write a segment."""
 COLUMNS_NBYTES = 48
 """Per frame: id, video, place, time, wall clock, shot, cell and checksum. Tags, a bit each, are not counted."""
-LIST_NBYTES = 224
-"""Memory per inverted list: two C++ vectors of FAISS with their allocations, and its row of `cells.npy`."""
+LIST_NBYTES = 48
+"""Memory per inverted list: its length and place, and its row of `cells.npy`."""
 JUDGED_NBYTES = 44
 """Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
 ANSWERS_NBYTES = 288 << 20
@@ -48,6 +50,8 @@ class PlanRequest:
     shard_bytes: int | None
     workers: int
     share: float
+    coded: bool = True
+    """Whether the collection is large enough for codes; bare rows count as codes."""
 
     @property
     def row_nbytes(self) -> int:
@@ -62,30 +66,24 @@ class PlanRequest:
     @property
     def least_rows(self) -> int:
         """Least rows of a shard."""
-        return max(current_limits().coded_from, ROWS_PER_CELL * self.n_cells)
+        return max(LEAST_SHARD_ROWS, ROWS_PER_CELL * self.n_cells)
 
     def segments(self, rows: int) -> int:
         """Segments of a shard of so many rows."""
         return -(-rows // current_limits().segment_rows(self.dim, self.store)) if self.store else 1
 
-    def coded(self, rows: int) -> bool:
-        """Whether a shard of so many rows has codes; bare rows count as codes."""
-        return not self.store or rows // self.segments(rows) >= current_limits().coded_from
-
     def lists(self, rows: int) -> int:
         """Inverted lists in a shard if every cell occurs in each segment, as with round-robin; semantic placement has fewer."""
         return min(rows, self.segments(rows) * self.n_cells)
 
-    def nbytes(self, rows: int, *, coded: bool | None = None) -> int:
+    def nbytes(self, rows: int) -> int:
         """Memory of an open shard of so many rows, as codes or as stored rows."""
-        coded = self.coded(rows) if coded is None else coded
-        row_nbytes = self.row_nbytes if coded else self.dim * STORES[self.store] + ID_NBYTES
+        row_nbytes = self.row_nbytes if self.coded else self.dim * STORES[self.store] + ID_NBYTES
         return rows * row_nbytes + self.lists(rows) * LIST_NBYTES
 
-    def rows_within(self, nbytes: int, *, coded: bool = True) -> int:
-        """Most rows of a shard within so many bytes, coded or not."""
-        most = nbytes if coded else min(nbytes, current_limits().coded_from - 1)
-        return bisect_right(range(1, most + 1), nbytes, key=lambda rows: self.nbytes(rows, coded=coded))
+    def rows_within(self, nbytes: int) -> int:
+        """Most rows of a shard within so many bytes."""
+        return bisect_right(range(1, nbytes + 1), nbytes, key=self.nbytes)
 
     def full_shard(self) -> int:
         """Most rows of one shard where all shards fit in memory.
@@ -98,8 +96,6 @@ class PlanRequest:
         if self.shard_bytes is None:
             return max(self.least_rows, self.rows_within(SHARD_NBYTES))
         rows = self.rows_within(self.shard_bytes)
-        if rows and not self.coded(rows):
-            rows = self.rows_within(self.shard_bytes, coded=False)
         if not rows:
             raise ValueError(
                 f"A shard of {readable_bytes(self.shard_bytes)} does not hold one vector of {self.dim} dimensions; give a larger one."
@@ -114,7 +110,7 @@ class PlanRequest:
         """
         sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_NBYTES // (4 * self.dim)))
         floats = self.n_cells + min(n, BUILD_ROWS)
-        segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded(rows) else 0
+        segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded else 0
         judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * n_held_out(self.n_cells))
         fitted = self.n_cells * 4 * (self.queries + MAX_BANK_FRAMES) + max(ANSWERS_NBYTES, judging)
         return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)

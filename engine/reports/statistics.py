@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.frames import statistics
 from engine.reports.evenness import uneven_note
-from engine.storage import ByteLRU, ShardView, Snapshot, VideoRow
+from engine.storage import ByteLRU, ShardView, Snapshot, VideoRow, current_limits
 from engine.types import CollectionStats, ShardStats, VideoInfo
 from engine.vectors import Lists
 
@@ -157,6 +157,12 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
     dead = sum(view.segment.n_rows - view.n_live for view in snapshot.views())
     if dead:
         notes.append(f"{dead:,} deleted frames still take up space; compact drops them.")
+    bare = sum(view.n_live for view in snapshot.views() if not view.segment.coded)
+    if bare and snapshot.built and current_limits().coded(snapshot.n_live):
+        notes.append(
+            f"{bare:,} frames were stored before the collection had codes, and are held in memory as they are stored. What is added "
+            "later brings them along bit by bit; a build or a reshard gives codes to all."
+        )
     far = _far_rows(snapshot)
     if far > max(_FAR_ROWS, _FAR_SHARE * snapshot.n_live):
         notes.append(

@@ -336,7 +336,7 @@ def _among_best(ranked: Floats, max_shards: int | None, shares: Floats | None) -
 
 
 def _probe(
-    candidate: Candidate, places: NDArray[np.int32], held: NDArray[np.bool_], wanted: NDArray[np.bool_]
+    candidate: Candidate, places: NDArray[np.signedinteger], held: NDArray[np.bool_], wanted: NDArray[np.bool_]
 ) -> Probe:
     """What is searched in a segment, for those queries that want it."""
     if len(held) == 1:

@@ -15,8 +15,10 @@ class Limits:
     They are not stored: a collection that was written under some limits is read under any.
     """
 
-    coded_from: int = 10_000
-    """Rows from which a segment gets coded lists."""
+    coded_from: int = 50_000
+    """Frames of a built collection from which its segments get coded lists, whatever their own sizes."""
+    small_segment: int = 10_000
+    """Rows below which a segment is small: several are merged into one, and however long its rows, a segment may hold so many."""
     segment_nbytes: int = 256 << 20
     """Bytes of stored rows up to which a segment grows; a larger shard has several."""
     portion: int = 65_536
@@ -26,9 +28,13 @@ class Limits:
     exact_matches: int = 1000
     """With a filter that lets this many rows pass or fewer, scoring just those is cheaper than probing."""
 
+    def coded(self, n_frames: int) -> bool:
+        """Whether a built collection of so many frames has codes."""
+        return n_frames >= self.coded_from
+
     def segment_rows(self, dim: int, store: str) -> int:
         """Rows that a segment may hold."""
-        return max(self.coded_from, self.segment_nbytes // (dim * (2 if store == "fp16" else 4)))
+        return max(self.small_segment, self.segment_nbytes // (dim * (2 if store == "fp16" else 4)))
 
 
 _current = Limits()

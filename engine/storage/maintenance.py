@@ -87,7 +87,7 @@ class Maintenance:
                 bank=bank,
                 next_frame=counter("frame"),
             )
-            new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+            new = NextGeneration(self._path, self._catalog, snapshot)
             new.settings, new.layout = settings, blueprint.layout
             if keep is None:
                 new.write_cells(blueprint.cells)
@@ -125,11 +125,18 @@ class Maintenance:
     def merge(self, *, everything: bool = False) -> int:
         """Merge small segments where a shard has `Limits.merge_at` of like size, or all small ones; returns how many shards were touched.
 
-        Merging like with like writes each frame a few times only, however many videos are added one by one.
+        Merging like with like writes each frame a few times only, however many videos are added one by one. Where the collection
+        has grown to the frames from which there are codes, segments without any are written again as well: about `Limits.portion`
+        rows at a time, so that no add waits long, or all of them.
         """
         snapshot = self._generations.newest()
-        small = {shard.shard: _mergeable(shard.segments, everything=everything) for shard in snapshot.shards}
-        chosen = {shard: views for shard, views in small.items() if views}
+        due = _uncoded(snapshot, everything=everything)
+        chosen = {}
+        for shard in snapshot.shards:
+            merged = _mergeable(shard.segments, everything=everything)
+            views = [view for view in shard.segments if view in merged or view.segment.row.segment_id in due]
+            if views:
+                chosen[shard.shard] = views
         self._rewrite(snapshot, chosen, "merge")
         return len(chosen)
 
@@ -137,7 +144,7 @@ class Maintenance:
         """Write some segments of each shard again as one, with their live frames only."""
         if not views:
             return
-        new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+        new = NextGeneration(self._path, self._catalog, snapshot)
         with storage_errors(f"the {what}"):
             for shard, old in views.items():
                 live = [view for view in old if view.n_live]
@@ -162,7 +169,7 @@ class Maintenance:
         router, cells = snapshot.router, snapshot.cells
         assert router is not None
         assert cells is not None
-        new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+        new = NextGeneration(self._path, self._catalog, snapshot)
         with storage_errors("fitting the router"):
             blocks = frames_since(snapshot, router.next_frame)
             new.write_router(
@@ -193,9 +200,22 @@ class Maintenance:
             self.sweep()
 
 
+def _uncoded(snapshot: Snapshot, *, everything: bool) -> set[int]:
+    """Numbers of the segments that lack the codes which the collection has by now, and are due to be written again."""
+    if not snapshot.built or not current_limits().coded(snapshot.n_live):
+        return set()
+    due: set[int] = set()
+    n_rows = 0
+    for view in snapshot.views():
+        if view.n_live and not view.segment.coded and (everything or not due or n_rows < current_limits().portion):
+            due.add(view.segment.row.segment_id)
+            n_rows += view.n_live
+    return due
+
+
 def _mergeable(views: Sequence[SegmentView], *, everything: bool) -> list[SegmentView]:
     """The small segments of a shard that are due."""
-    small = [view for view in views if view.segment.n_rows < current_limits().coded_from]
+    small = [view for view in views if view.segment.n_rows < current_limits().small_segment]
     if everything:
         return small if len(small) > 1 else []
     merge_at = current_limits().merge_at

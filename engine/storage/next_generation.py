@@ -17,9 +17,11 @@ from engine.frames import FrameColumns
 from engine.routing import RoutingModel, write_routing_model
 from engine.storage.catalog import Catalog, Change
 from engine.storage.gather import Gathered, split_into_segments
-from engine.storage.manifest import CellsRow, Manifest, RouterRow, SegmentRow
+from engine.storage.limits import current_limits
+from engine.storage.manifest import CellsRow, RouterRow, SegmentRow
 from engine.storage.segment import Stored
 from engine.storage.segment_writer import write_segment
+from engine.storage.snapshot import Snapshot
 from engine.system import remove_folder
 from engine.vectors import Cells, metric_of, write_cells
 
@@ -27,8 +29,11 @@ from engine.vectors import Cells, metric_of, write_cells
 class NextGeneration:
     """Starts as a copy of the generation before; what is written takes the place of what that had."""
 
-    def __init__(self, path: Path, catalog: Catalog, manifest: Manifest) -> None:
-        """Take the folder of the collection, and what the newest generation consists of."""
+    def __init__(self, path: Path, catalog: Catalog, snapshot: Snapshot) -> None:
+        """Take the folder of the collection, and the newest generation."""
+        manifest = snapshot.manifest
+        self.n_frames = snapshot.n_live
+        """Live frames once it counts, as far as is known: segments get codes by their number and not by their own sizes."""
         self.settings = manifest.settings
         self.layout = manifest.layout
         self.cells = manifest.cells
@@ -47,7 +52,16 @@ class NextGeneration:
         metric = metric_of(self.settings.metric)
         self.segments.append(
             write_segment(
-                folder, segment_id, shard, columns, stored, cells, self.settings.codec, metric, datetime.now()
+                folder,
+                segment_id,
+                shard,
+                columns,
+                stored,
+                cells,
+                self.settings.codec,
+                metric,
+                datetime.now(),
+                coded=current_limits().coded(self.n_frames),
             )
         )
 

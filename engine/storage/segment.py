@@ -3,7 +3,7 @@
 vectors.npy    (n, dim) float16 or float32: the record, mapped
 frames.arrow   row-aligned columns, sorted by (video, frame_index, frame_id)
 cells.npy      per cell that occurs: its number, its rows, and the CRC-32 of its inverted list
-codes.faiss    inverted lists of compressed codes; only from `Limits.coded_from` rows on, below that rows are scanned as they are
+codes.faiss    inverted lists of compressed codes; only in collections of `Limits.coded_from` frames or more; else rows are scanned as they are
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, statistics, write_columns
-from engine.storage.limits import current_limits
 from engine.storage.manifest import SegmentRow
 from engine.storage.segment import CELL, STEP, Stored, header
 from engine.system import file_hash, save_array, sync_folder, synced, write_header
@@ -30,6 +29,8 @@ def write_segment(
     codec: str,
     metric: Metric,
     at: datetime,
+    *,
+    coded: bool,
 ) -> SegmentRow:
     """Write and sync the files of one segment; the catalog makes them count. Vectors pass through in bounded steps.
 
@@ -38,6 +39,7 @@ def write_segment(
     columns : of n frames, n at least 1, in any order; `row_crc` must be right, and `cell` too if `cells` is given
     stored : gives the vectors of the frames at these positions of `columns`, in the stored type
     cells : None before the first build, when everything is scanned
+    coded : whether the rows get codes, where there are cells; see `Limits.coded`
 
     Raises
     ------
@@ -50,7 +52,7 @@ def write_segment(
     first = stored(order[:1])
     dim = first.shape[1]
     lists = None
-    if cells is not None and len(columns) >= current_limits().coded_from:
+    if cells is not None and coded:
         lists = ListsWriter(dim, occupied, codec, cells.trained, metric)
     folder.mkdir(parents=True)
     seen = []
@@ -58,7 +60,7 @@ def write_segment(
         write_header(file, (len(columns), dim), first.dtype)
         for start in range(0, len(columns), STEP):
             rows = stored(order[start : start + STEP])
-            if cells is not None:  # Even without codes: merged with others, the same rows get some later.
+            if cells is not None:  # Even without codes: the same rows get some once the collection has grown.
                 check_values(rows, codec)
             file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
             if lists is not None:

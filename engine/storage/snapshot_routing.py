@@ -24,7 +24,10 @@ class CellMap:
         """Take, per segment, the cells that occur and how many rows count in each."""
         self.rows = np.zeros(n_cells, np.int64)
         """(n_cells,) rows over all segments."""
-        self.places = np.full((len(segments), n_cells + 1), -1, np.int32)
+        # Of many segments this is large, and few have more lists than two bytes count.
+        most = max((len(cells) for cells, _ in segments), default=0)
+        small = most <= np.iinfo(np.int16).max
+        self.places = np.full((len(segments), n_cells + 1), -1, np.int16 if small else np.int32)
         """(segments, n_cells + 1) position of a cell among a segment's lists, -1 where it has no rows; the last column is -1."""
         self.cells = []
         """Per segment, the cells with rows."""

@@ -98,7 +98,7 @@ class Writer:
             if snapshot.number_of(name) is not None:
                 raise DuplicateVideo(duplicate_reason(name))
         what = names[0] if len(names) == 1 else f"{len(names)} videos"
-        new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+        new = NextGeneration(self._path, self._catalog, snapshot)
         with storage_errors(f"storing {what}"):
             counter = self._catalog.counter
             staging = Staging(self._path, snapshot, videos, counter("video"), counter("frame"))
@@ -135,7 +135,7 @@ class Writer:
         if number is None:
             raise NotFound(f"There is no video '{excerpt(video_id)}' in this collection, so nothing was deleted.")
         n_deleted = 0
-        new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+        new = NextGeneration(self._path, self._catalog, snapshot)
         with storage_errors(f"deleting {video_id}"), new.commit("delete") as change:
             for view in snapshot.views():
                 if str(number) in view.segment.row.stats["videos"]:
@@ -161,7 +161,7 @@ class Writer:
         """
         snapshot = self._generations.newest()
         update = Update(snapshot, table, tags)
-        new = NextGeneration(self._path, self._catalog, snapshot.manifest)
+        new = NextGeneration(self._path, self._catalog, snapshot)
         with storage_errors("the update"):
             replaced, rows = update.write(new, progress)
             if replaced or rows:
@@ -189,6 +189,7 @@ class Writer:
         self, new: NextGeneration, snapshot: Snapshot, columns: FrameColumns, vectors: NDArray[np.floating]
     ) -> None:
         """Write frames as one segment for each shard that they belong to."""
+        new.n_frames += len(columns)
         layout = snapshot.manifest.layout
         loads = np.array([shard.n_live for shard in snapshot.shards], np.int64)
         for row in new.segments:

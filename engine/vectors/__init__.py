@@ -27,14 +27,23 @@ from engine.vectors.codecs import CODECS, check_values, clipped_share, train_cod
 from engine.vectors.faiss_common import one_thread, startable_threads
 from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
 from engine.vectors.list_format import ListsForm, occupied_cells
-from engine.vectors.lists import PER_MAPPED_LIST, CodedRows, Lists, ListsWriter, lists_nbytes, plain_lists, read_lists
+from engine.vectors.lists import (
+    PER_LIST,
+    CodedRows,
+    Lists,
+    ListsWriter,
+    lists_nbytes,
+    plain_lists,
+    plain_nbytes,
+    read_lists,
+)
 from engine.vectors.masks import RowHits
 from engine.vectors.query_files import read_queries
 
 __all__ = [
     "CODECS",
     "LARGEST",
-    "PER_MAPPED_LIST",
+    "PER_LIST",
     "TRAIN_PER_CELL",
     "Cells",
     "CodedRows",
@@ -62,6 +71,7 @@ __all__ = [
     "one_thread",
     "open_vectors",
     "plain_lists",
+    "plain_nbytes",
     "products_at",
     "read_cells",
     "read_lists",

@@ -41,8 +41,13 @@ class ListsForm:
     trained: Floats | None = None
     """What the codec learned; None where that is not known."""
 
-    def check(self, path: Path) -> None:
-        """Raise `CorruptData` unless a file has this form; its lists are not looked at."""
+    def check(self, path: Path) -> tuple[int, Floats]:
+        """Raise `CorruptData` unless a file has this form; its lists are not looked at.
+
+        Returns
+        -------
+        bytes before the lists, and what the codec learned as it stands there
+        """
         before, width, behind = self._header(occupied_cells(self.cell)[1])
         expected = len(before) + width + len(behind) + len(self.cell) * (row_nbytes(self.dim, self.codec) + 8)
         with read_errors(path, _ANEW), real_file(path).open("rb") as file:
@@ -53,6 +58,7 @@ class ListsForm:
         trained = np.frombuffer(ranges, "<f4")
         if not np.isfinite(trained).all() or not (self.trained is None or np.array_equal(trained, self.trained)):
             raise malformed(path, "its codec was trained on something else than the cells")
+        return len(before) + width + len(behind), trained
 
     def _header(self, sizes: Rows) -> tuple[bytes, int, bytes]:
         """What FAISS writes before the lists: the bytes before what the codec learned, the length of that, and those behind it."""

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import weakref
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData
-from engine.system import WatchedFile, shortages
+from engine.system import WatchedFile, read_errors, real_file, shortages
 from engine.vectors.arrays import Floats, Metric, Rows
-from engine.vectors.codecs import CODECS, row_nbytes, train_codec
+from engine.vectors.codecs import CODECS, train_codec
 from engine.vectors.faiss_common import metric_number, write_index
 from engine.vectors.list_format import ListsForm, malformed, occupied_cells
 from engine.vectors.masks import RowHits, count_passing, search_passing
 
-PER_MAPPED_LIST = 160
-"""Bytes of memory that a list takes whose ids and codes stay in the file."""
+PER_LIST = 24
+"""Bytes of memory that a list takes besides its ids, its codes and its length."""
+
+
+_NBytes = TypeVar("_NBytes", int, Rows)
 
 
 class Lists:
@@ -180,13 +185,13 @@ class ListsWriter:
 
 
 def lists_nbytes(dim: int, n_rows: NDArray[np.integer], n_lists: NDArray[np.integer], codec: str) -> Rows:
-    """Bytes (n,) of coded lists, in the file as in memory once loaded, by the rows and the lists that they have."""
+    """Bytes (n,) of coded lists in memory once loaded, by the rows and the lists that they have."""
     ranges = np.zeros(len(train_codec(codec, np.zeros((2, dim), np.float32))), np.float32)
     writer = ListsWriter(dim, np.zeros(1, np.int32), codec, ranges, "ip")
     writer.add(np.zeros((1, dim), np.float32), np.zeros(1, np.int32))
     row, length = writer.index.code_size + 8, 8
     fixed = len(faiss.serialize_index(writer.index)) - row - length
-    nbytes: Rows = fixed + n_rows.astype(np.int64) * row + n_lists.astype(np.int64) * length
+    nbytes: Rows = fixed + n_rows.astype(np.int64) * row + n_lists.astype(np.int64) * (length + PER_LIST)
     return nbytes
 
 
@@ -206,11 +211,21 @@ class CodedRows:
 def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Metric) -> Lists:
     """Stored rows (n, dim) of float16 or float32 by cell, in memory as they are: exact scores."""
     codec = "fp16" if rows.dtype == np.float16 else "fp32"
-    writer = ListsWriter(rows.shape[1], occupied_cells(cell)[0], codec, np.empty(0, np.float32), metric)
+    cells, sizes = occupied_cells(cell)
+    nothing = np.empty(0, np.float32)
+    writer = ListsWriter(rows.shape[1], cells, codec, nothing, metric)
     writer.add(rows.astype(np.float32), cell)
-    # Lists that grew row by row hold half as much again in reserve; read back, they hold what is in them.
-    index = faiss.deserialize_index(faiss.serialize_index(writer.index))
-    return Lists(index, int(rows.nbytes + 8 * len(rows)), exact=True)
+    content = faiss.serialize_index(writer.index)[-len(rows) * (writer.index.code_size + 8) :]
+    del writer
+    # A copy begins at an even address, and is without the header.
+    index = ListsWriter(rows.shape[1], cells, codec, nothing, metric).index
+    _fill(index, sizes, content.copy())
+    return Lists(index, plain_nbytes(content.nbytes, len(cells)), exact=True)
+
+
+def plain_nbytes(content: _NBytes, n_lists: _NBytes) -> _NBytes:
+    """Bytes of stored rows in memory, by those of the rows with their ids, and by the lists that they have."""
+    return content + (PER_LIST + 8) * n_lists
 
 
 def _checksum(index: faiss.IndexIVF, i: int) -> int:
@@ -233,7 +248,7 @@ def read_lists(
 ) -> Lists:
     """Open an inverted file: in memory, or mapped where the `checksums` of its lists are given.
 
-    Check its hash first (that of its header if it is to be mapped), for FAISS does not notice changed bytes.
+    Check its hash first (that of its header if it is to be mapped), for changed codes are codes, too.
 
     Parameters
     ----------
@@ -245,23 +260,24 @@ def read_lists(
     CorruptData
         If the file is not of the form that it must have, or its ids are not those of the rows.
     """
-    form.check(path)
+    start, trained = form.check(path)
+    cells, sizes = occupied_cells(form.cell)
+    index = ListsWriter(form.dim, cells, form.codec, trained, form.metric).index
+    nbytes = start + PER_LIST * len(cells)
     try:
         with shortages(f"reading {path.name} in {path.parent.name}"):
-            index = faiss.read_index(str(path), 0 if checksums is None else faiss.IO_FLAG_MMAP_IFC)
+            if checksums is None:
+                content = _read_content(path, start, len(form.cell) * (index.code_size + 8))
+                nbytes += content.nbytes
+                _fill(index, sizes, content)
+            else:
+                _map(index, sizes, path, start)
     except RuntimeError as error:
-        raise malformed(path, "FAISS refuses it") from error
-    flat = CODECS[form.codec] is None
-    cells, _ = occupied_cells(form.cell)
-    read = type(index), index.d, index.ntotal, index.metric_type, index.code_size, index.nlist, index.is_trained
-    index_type = faiss.IndexIVFFlat if flat else faiss.IndexIVFScalarQuantizer
-    metric, row = metric_number(form.metric), row_nbytes(form.dim, form.codec)
-    if read != (index_type, form.dim, len(form.cell), metric, row, len(cells), True) or index.by_residual:
-        raise malformed(path, "it is not the index that its header tells of")
+        raise malformed(path, "FAISS cannot map it") from error
     lists = Lists(
         index,
-        path.stat().st_size if checksums is None else PER_MAPPED_LIST * index.nlist,
-        exact=flat,
+        nbytes,
+        exact=CODECS[form.codec] is None,
         checksums=checksums,
         watched=watched,
         cells=cells,
@@ -270,3 +286,52 @@ def read_lists(
     if checksums is None:
         lists.check_ids(range(len(cells)))
     return lists
+
+
+def _read_content(path: Path, start: int, nbytes: int) -> NDArray[np.uint8]:
+    """The lists of a file, which begin at a byte."""
+    content = np.empty(nbytes, np.uint8)
+    with read_errors(path), real_file(path).open("rb") as file:
+        file.seek(start)
+        if file.readinto(content.data) != nbytes:
+            raise malformed(path, "it has become shorter")
+    return content
+
+
+def _fill(index: faiss.IndexIVF, sizes: Rows, content: NDArray[np.uint8]) -> None:
+    """Give an empty index lists of so many rows, which lie one after another in memory, each its codes and then its ids."""
+    packed = _packed(index, sizes, 0)
+    packed.ptr = faiss.swig_ptr(content)
+    weakref.finalize(index, _let_go, packed, content)
+
+
+def _map(index: faiss.IndexIVF, sizes: Rows, path: Path, start: int) -> None:
+    """Give an empty index lists of so many rows, which lie in a file from a byte on."""
+    packed = _packed(index, sizes, start)
+    packed.filename, packed.totsize = str(path), path.stat().st_size
+    packed.do_mmap()
+    weakref.finalize(index, _let_go, packed, None)
+
+
+def _packed(index: faiss.IndexIVF, sizes: Rows, start: int) -> faiss.OnDiskInvertedLists:
+    """Lists that lie as FAISS writes them into a file, for an empty index.
+
+    FAISS's usual lists are two vectors each, allocated one by one, which takes 160 bytes and more a list; those of
+    `OnDiskInvertedLists` are a length and a place in one stretch of memory, which need not be that of a file.
+    """
+    packed = faiss.OnDiskInvertedLists()
+    packed.nlist, packed.code_size, packed.read_only = len(sizes), index.code_size, True
+    table = np.empty((len(sizes), 3), np.uint64)  # Rows, rows that there is room for, first byte.
+    table[:, 0] = table[:, 1] = sizes
+    table[:, 2] = start + (np.cumsum(sizes) - sizes) * (index.code_size + 8)
+    packed.lists.resize(len(sizes))
+    faiss.memcpy(packed.lists.data(), faiss.swig_ptr(table.reshape(-1).view(np.uint8)), table.nbytes)
+    index.replace_invlists(packed, False)
+    index.ntotal = int(sizes.sum())
+    return packed
+
+
+def _let_go(packed: faiss.OnDiskInvertedLists, content: NDArray[np.uint8] | None) -> None:
+    """What an index pointed to may go with it. Memory that FAISS did not map itself it must not unmap."""
+    if content is not None:
+        packed.ptr = None

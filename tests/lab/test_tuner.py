@@ -85,7 +85,7 @@ def test_every_placement_is_foreseen_frame_by_frame(world, placement):
 
 
 def test_a_shard_too_large_for_one_segment_is_foreseen_in_several(small, limit):
-    limit(coded_from=500)
+    limit(coded_from=500, small_segment=500)
     limit(segment_nbytes=700 * 2 * WORLD.dim)
     setting, collection = LayoutSetting(2, "round_robin", 0.9), small[0]
     tuner = tuner_of(collection.path)

@@ -39,7 +39,16 @@ def shards(tmp_path, metric):
         columns = columns_of([new], np.array([i + 1], np.int32), 0, frames, vectors, None)
         columns = columns.with_values(frame_id=np.arange(N) * 3 + i)
         row = write_segment(
-            tmp_path / str(i), i, i, columns, vectors.__getitem__, None, "sq8", metric, datetime(2024, 5, 1)
+            tmp_path / str(i),
+            i,
+            i,
+            columns,
+            vectors.__getitem__,
+            None,
+            "sq8",
+            metric,
+            datetime(2024, 5, 1),
+            coded=False,
         )
         view = SegmentView(Segment(tmp_path / str(i), row, DIM, metric, "sq8"), ())
         made.append(ShardView(i, f"Shard {i}", (view,)))

@@ -66,7 +66,7 @@ class TestGathered:
 
     @pytest.mark.parametrize("most", [1, 5, 16, 47, 48, 1000])
     def test_pieces_fit_a_segment_each_and_hold_every_frame_once_in_order(self, snapshot, frames, most, limit):
-        limit(coded_from=most, segment_nbytes=1)
+        limit(small_segment=most, segment_nbytes=1)
         chosen = np.random.default_rng(2).permutation(48)
         columns = frames.columns
         pieces = gather.split_into_segments(columns, chosen, snapshot.settings)

@@ -175,7 +175,7 @@ class TestLargeShards:
         with fill(tmp_path / "c", videos[:3], n_shards=1) as collection:
             for video in videos[3:]:
                 collection.add(*video)
-            limit(coded_from=most, segment_nbytes=1)
+            limit(small_segment=most, segment_nbytes=1)
             if change == "merge":
                 with collection.writing() as its:
                     its.maintenance.merge(everything=True)
@@ -247,9 +247,9 @@ class TestMerge:
         written: Counter[int] = Counter()
         write_segment = next_generation.write_segment
 
-        def counting(folder, segment_id, shard, columns, *rest):
+        def counting(folder, segment_id, shard, columns, *rest, **told):
             written.update(columns.frame_id.tolist())
-            return write_segment(folder, segment_id, shard, columns, *rest)
+            return write_segment(folder, segment_id, shard, columns, *rest, **told)
 
         with fill(tmp_path / "c", videos[:4], n_shards=2) as collection:
             monkeypatch.setattr(next_generation, "write_segment", counting)
@@ -314,7 +314,7 @@ class TestMerge:
 
     @pytest.mark.parametrize("everything", [False, True])
     def test_large_segments_are_left_alone(self, tmp_path, everything, limit):
-        limit(coded_from=10)
+        limit(small_segment=10)
         videos = [FEW[0], *(make_video(20 + i, 3) for i in range(8))]
         with fill(tmp_path / "c", videos[:1], n_shards=1) as collection:
             (large,) = folders(collection)

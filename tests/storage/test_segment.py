@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.errors import CorruptData
 from engine.storage import segment as segment_module
-from engine.storage.limits import Limits
+from engine.storage.limits import Limits, current_limits
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Residency, Segment
 from engine.storage.segment_writer import write_segment
@@ -43,13 +43,15 @@ def write(
     store: str = "fp16",
     codec: str = "sq8",
     number: int = 0,
+    coded: bool | None = None,
 ):
     new, frames = make_video(number, n)
     vectors = prepare_rows(frames, DIM, metric, store)
     columns = columns_of([new], np.array([3], np.int32), 100, frames, vectors, cells)
     backwards = np.arange(n)[::-1]
     stored = vectors[backwards].__getitem__
-    row = write_segment(tmp_path / "1", 1, 0, columns.take(backwards), stored, cells, codec, metric, AT)
+    coded = current_limits().coded(n) if coded is None else coded
+    row = write_segment(tmp_path / "1", 1, 0, columns.take(backwards), stored, cells, codec, metric, AT, coded=coded)
     return Segment(tmp_path / "1", row, DIM, metric, codec), vectors
 
 
@@ -88,20 +90,28 @@ class TestWriting:
         columns = columns_of([new], np.array([3], np.int32), 0, frames, vectors, cells)
         asked = []
         write_segment(
-            tmp_path / "1", 1, 0, columns, lambda rows: asked.append(len(rows)) or vectors[rows], cells, "sq8", "ip", AT
+            tmp_path / "1",
+            1,
+            0,
+            columns,
+            lambda rows: asked.append(len(rows)) or vectors[rows],
+            cells,
+            "sq8",
+            "ip",
+            AT,
+            coded=False,
         )
         assert max(asked) == 7
         assert sum(asked) == 60 + 1  # One row ahead tells width and type.
 
-    def test_small_segments_have_no_codes_and_large_ones_do(self, tmp_path, cells, limit):
-        small, _ = write(tmp_path / "a", cells)
-        limit(coded_from=60)
-        large, _ = write(tmp_path / "b", cells)
-        before_build, _ = write(tmp_path / "c", None)
-        assert not small.coded
-        assert large.coded
+    def test_a_segment_of_any_size_has_codes_where_they_are_asked_for_and_there_are_cells(self, tmp_path, cells):
+        plain, _ = write(tmp_path / "a", cells, coded=False)
+        one, _ = write(tmp_path / "b", cells, n=1, coded=True)
+        before_build, _ = write(tmp_path / "c", None, coded=True)
+        assert not plain.coded
+        assert one.coded
         assert not before_build.coded
-        assert set(large.row.files) == {"vectors.npy", "frames.arrow", "cells.npy", "codes.faiss"}
+        assert set(one.row.files) == {"vectors.npy", "frames.arrow", "cells.npy", "codes.faiss"}
 
     @pytest.mark.parametrize("codec", CODECS)
     @pytest.mark.usefixtures("coded")
@@ -117,10 +127,10 @@ class TestWriting:
                 found = lists.search(query, np.array([[place]]), 60, None)
                 assert sorted(found.rows[0]) == np.flatnonzero(segment.columns.cell == number).tolist()
 
-    def test_a_segment_holds_256_mb_of_rows_and_at_least_what_is_worth_codes(self):
+    def test_a_segment_holds_256_mb_of_rows_and_at_least_what_is_not_small(self):
         assert Limits().segment_rows(512, "fp16") == (256 << 20) // 1024
         assert Limits().segment_rows(512, "fp32") == (256 << 20) // 2048
-        assert Limits().segment_rows(10**6, "fp32") == Limits().coded_from
+        assert Limits().segment_rows(10**6, "fp32") == Limits().small_segment
 
 
 def drift_of(segment: Segment, cells: Cells) -> float:

@@ -74,13 +74,13 @@ def test_portions_are_as_full_as_the_batches_allow(empty, limit):
 
 
 def test_a_portion_is_no_more_than_a_segment_takes(empty, limit):
-    limit(coded_from=10, segment_nbytes=1)
+    limit(small_segment=10, segment_nbytes=1)
     _, portions = take(empty, cut([5] * 11))
     assert [len(columns) for _, columns in portions] == [10] * 6
 
 
 def test_a_batch_beyond_the_limit_is_cut(empty, limit):
-    limit(coded_from=25, segment_nbytes=1)
+    limit(small_segment=25, segment_nbytes=1)
     _, portions = take(empty, cut([4, 52]))
     assert [len(columns) for _, columns in portions] == [4, 25, 25, 6]
     _, portions = take(empty, cut([50]))
@@ -88,7 +88,7 @@ def test_a_batch_beyond_the_limit_is_cut(empty, limit):
 
 
 def test_no_segment_is_larger_than_one_may_be_however_large_the_batch(tmp_path, limit):
-    limit(coded_from=25, segment_nbytes=1)
+    limit(small_segment=25, segment_nbytes=1)
     video = make_video(4, 60)
     with fill(tmp_path / "c", [video], built=False, n_shards=1) as collection:
         with snapshot_of(collection) as snapshot:

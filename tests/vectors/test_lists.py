@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import threading
 import zlib
@@ -24,7 +25,7 @@ from engine.vectors.codecs import CODECS, check_values, train_codec
 from engine.vectors.faiss_common import one_thread
 from engine.vectors.flat import scores_of
 from engine.vectors.list_format import ListsForm, occupied_cells
-from engine.vectors.lists import Lists, ListsWriter, plain_lists, read_lists
+from engine.vectors.lists import PER_LIST, Lists, ListsWriter, plain_lists, read_lists
 from testing.worlds import Video, assert_holds, assert_ranking, fill, flip, folders, listed, make_video
 
 N, DIM, CELLS = 300, 16, 7
@@ -260,8 +261,25 @@ class TestMapped:
             fresh.path.write_bytes(content)
 
     def test_a_mapped_file_takes_next_to_no_memory(self, fresh):
-        assert fresh.loaded().nbytes == fresh.path.stat().st_size
-        assert fresh.mapped().nbytes < 200 * CELLS < fresh.loaded().nbytes
+        assert fresh.loaded().nbytes == fresh.path.stat().st_size + PER_LIST * CELLS
+        assert fresh.mapped().nbytes == fresh.header + PER_LIST * CELLS
+
+    def test_lists_go_with_what_they_held_and_without_a_word(self, fresh, asked, capfd):
+        def maps() -> int:
+            return Path("/proc/self/maps").read_text().count(str(fresh.path))
+
+        for open_ in (fresh.loaded, fresh.mapped):
+            first = open_().search(asked, np.tile(EVERY, (5, 1)), 9, None)
+            kept = open_()
+            for _ in range(5):
+                open_()
+            gc.collect()
+            assert maps() == (open_ == fresh.mapped)
+            np.testing.assert_array_equal(kept.search(asked, np.tile(EVERY, (5, 1)), 9, None).rows, first.rows)
+            del kept
+        gc.collect()
+        assert maps() == 0
+        assert capfd.readouterr() == ("", "")
 
 
 @settings(max_examples=60, deadline=None)

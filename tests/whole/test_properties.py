@@ -72,7 +72,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _everything_in_small() -> Iterator[None]:
-    small = limited(coded_from=20, segment_nbytes=1000, portion=64, merge_at=3, exact_matches=3)
+    small = limited(coded_from=40, small_segment=20, segment_nbytes=1000, portion=64, merge_at=3, exact_matches=3)
     with small, pytest.MonkeyPatch.context() as patch:
         patch.setattr("engine.storage.segment_writer.STEP", 16)
         patch.setattr("engine.storage.segment_writer._SAMPLED", 10)

@@ -71,11 +71,13 @@ def controls(tuner: Tuner) -> LayoutSetting:
         help="Groups of similar frames; a shard holds whole cells. Only numbers that were tried can be chosen.",
     )
     codec_today = tuner.evaluation.planner.settings.codec
+    coded = tuner.evaluation.planner.coded
     codec = second[1].select_slider(
         "Codec (needs a rebuild)",
         _by_size([codec_today, *tuner.codecs]),
         key="tune_codec",
-        help="How vectors are compressed in shards with 10,000 frames or more. The best frames are compared again without compression.",
+        help="How vectors are compressed in memory, in collections of 50,000 frames or more. The best frames are compared again without compression."
+        + ("" if coded else " This one has fewer, so nothing is compressed."),
     )
     return LayoutSetting(
         int(shards),

@@ -13,7 +13,7 @@ from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, alike
 from engine.routing import RoutingModel
 from engine.storage import Settings, current_limits, learn_placement, place_frames, split_into_segments
-from engine.vectors import Cells, Rows, lists_nbytes
+from engine.vectors import Cells, Rows, lists_nbytes, plain_nbytes
 
 _KEPT = 16
 """Most layouts in the cache: those of one chart."""
@@ -59,10 +59,26 @@ class ShardLayout:
 class LayoutPlanner:
     """Lays frames out by any placement into any number of shards, keeping their cells."""
 
-    def __init__(self, columns: FrameColumns, cells: Cells, router: RoutingModel | None, settings: Settings) -> None:
-        """Take all live frames of a collection, and the cells and router that placements learn from."""
+    def __init__(
+        self,
+        columns: FrameColumns,
+        cells: Cells,
+        router: RoutingModel | None,
+        settings: Settings,
+        *,
+        n_frames: int | None = None,
+    ) -> None:
+        """Take all live frames of a collection, and the cells and router that placements learn from.
+
+        Parameters
+        ----------
+        n_frames : of the collection, where the columns are a sample of it; None counts them
+        """
         self.columns = columns
         self.settings = settings
+        self._n_frames = len(columns) if n_frames is None else n_frames
+        self.coded = current_limits().coded(self._n_frames)
+        """Whether segments have codes, which their own sizes do not matter for."""
         self._cells = cells
         self._router = router
         self._learned: dict[tuple[str, int], Placement] = {}
@@ -76,7 +92,7 @@ class LayoutPlanner:
 
     def moved(self, settings: Settings) -> LayoutPlanner:
         """After a reshard: for the same frames in the same cells; learned placements are kept."""
-        other = LayoutPlanner(self.columns, self._cells, self._router, settings)
+        other = LayoutPlanner(self.columns, self._cells, self._router, settings, n_frames=self._n_frames)
         other._learned = self._learned
         return other
 
@@ -133,10 +149,11 @@ class LayoutPlanner:
         found = np.bincount(segment_of * np.int64(width) + self.columns.cell, minlength=len(shard_of) * width)
         counts = found.reshape(-1, width).astype(np.int32)
         rows = counts.sum(axis=1, dtype=np.int64)
-        coded = rows >= current_limits().coded_from
+        coded = np.full(len(rows), self.coded)
         stored = self.settings.dim * (2 if self.settings.store == "fp16" else 4)
-        plain = rows * (stored + 8)
-        packed = lists_nbytes(self.settings.dim, rows, np.count_nonzero(counts, axis=1), codec)
+        n_lists = np.count_nonzero(counts, axis=1).astype(np.int64)
+        plain = plain_nbytes(rows * (stored + 8), n_lists)
+        packed = lists_nbytes(self.settings.dim, rows, n_lists, codec)
         starts = np.flatnonzero(np.diff(shard_of, prepend=-1))
         place = np.searchsorted(shard_of[starts], shard_of).astype(np.int32)
         nbytes = np.where(coded, packed, plain)

@@ -37,7 +37,7 @@ _SCANS = 10
 """Test queries that exact searches are timed with."""
 _RECALLS = (0.8, 0.95, 0.99)
 _TIMED_LAYOUTS = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("round_robin", 1))
-"""Layouts on which searches are timed, besides the current one: few and many shards, with codes and without."""
+"""Layouts on which searches are timed, besides the current one: few and many shards, whose segments have codes where the collection does."""
 
 
 def current_setting(snapshot: Snapshot) -> LayoutSetting:

@@ -114,7 +114,9 @@ def temporary_layout(snapshot: Snapshot, placement: str, n_shards: int) -> Itera
     """
     assert snapshot.cells is not None
     frames = _sample(Gathered.of(list(snapshot.views())))
-    planner = LayoutPlanner(frames.columns, snapshot.cells, snapshot.router, snapshot.settings)
+    planner = LayoutPlanner(
+        frames.columns, snapshot.cells, snapshot.router, snapshot.settings, n_frames=snapshot.n_live
+    )
     layout = planner.layout(placement, n_shards)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder, storage_errors("laying out shards to try"):
         segments = _written(Path(folder), frames, layout, snapshot)
@@ -152,6 +154,7 @@ def _written(folder: Path, frames: Gathered, layout: ShardLayout, snapshot: Snap
             settings.codec,
             snapshot.metric,
             datetime.now(),
+            coded=bool(layout.coded[number]),
         )
         segments[shard].append(Segment(place, row, settings.dim, snapshot.metric, settings.codec))
     return segments
