@@ -54,18 +54,21 @@ def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         tickvals=_TICKS,
         ticktext=[f"{tick:g}" for tick in _TICKS],
         range=_log_range(span),
-        title={"text": "milliseconds per query (log scale)", "font": {"color": charts.faint(), "size": 13}},
+        title={"text": "milliseconds per query (log scale)", "font": {"color": charts.faint()} | charts.TITLE},
     )
     figure.update_yaxes(
         tickvals=list(range(len(names))),
-        ticktext=[f"<b>{CONTENDERS[name].label}</b>" for name in names],
-        tickfont={"color": charts.ink(), "size": 14},
+        ticktext=[
+            f"<b>{CONTENDERS[name].label}</b> <span style='color:{contender_colour(name)}'>{CONTENDERS[name].glyph}</span>"
+            for name in names
+        ],
+        tickfont={"color": charts.ink(), "size": charts.SIZE},
         range=[len(names) - 0.5, -0.5],
         showgrid=False,
         zeroline=False,
         fixedrange=True,
     )
-    figure.update_layout(margin={"l": 120, "r": 178, "t": 4, "b": 44})
+    figure.update_layout(margin={"l": 146, "r": 178, "t": 4, "b": 44})
     charts.show(figure, key="times", alt=_alt(comparison), height=_FOOT + _ROW * len(names))
 
 
@@ -113,7 +116,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
             },
             text=[f"{which} {_ms(ms)}"],
             textposition="top right" if which == "p95" else "top left",
-            textfont={"size": 12, "color": charts.ink() if which == "p50" else charts.faint()},
+            textfont={"size": charts.SIZE, "color": charts.ink() if which == "p50" else charts.faint()},
             cliponaxis=False,
             hovertemplate=f"<b>{CONTENDERS[name].label}</b>: {which} %{{x:.2f}} ms{before}<extra></extra>",
         )
@@ -144,7 +147,7 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
             by_width = [standing for standing in widths if standing.recall_asked is None]
             _line(figure, name, by_width, _Line(run, place == 0, CONTENDERS[name].label))
             _line(
-                figure, name, by_recall, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", "dash")
+                figure, name, by_recall, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", True)
             )
     figure.add_hline(
         y=comparison.verdict.recall,
@@ -176,7 +179,8 @@ class _Line:
     run: Comparison
     is_main: bool
     label: str
-    dash: str = "solid"
+    asked: bool = False
+    """Whether its marks are recalls that were asked for, rather than numbers of cells."""
 
 
 def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line: _Line) -> None:
@@ -190,8 +194,8 @@ def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line:
         name=line.label,
         showlegend=line.is_main,
         opacity=1.0 if line.is_main else _FAINT,
-        line={"color": contender_colour(name), "width": 2, "dash": line.dash},
-        marker={"size": 9, "symbol": CONTENDERS[name].sign + ("" if line.dash == "solid" else "-open")},
+        line={"color": contender_colour(name), "width": 2, "dash": CONTENDERS[name].dash},
+        marker={"size": 9, "symbol": CONTENDERS[name].sign + ("-open" if line.asked else "")},
         customdata=[
             [standing.setting or "everything", standing.shards_probed, standing.shards_total, standing.fraction_scanned]
             for standing in widths

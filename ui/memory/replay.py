@@ -206,8 +206,8 @@ def _picture(player: Player | None, job: Job[CacheHistory] | None, n_shards: int
         height=cache_figures.over_time_height(n_shards),
     )
     st.caption(
-        "Each column is a query and each row a shard. Loaded: read from disk. Hit: found in the cache. Held: kept in the cache, "
-        "but not used by this query. Evicted: removed to make room. Searches are routed for a recall of 0.95 and find 10 frames each. "
+        "Each column is a query and each row a shard. Loaded (full height): read from disk. Hit (half as high): found in the "
+        "cache. Held (a low line): kept in the cache, but not used by this query. Evicted (a mark at the top): removed to make room. Searches are routed for a recall of 0.95 and find 10 frames each. "
         "Most files are in the system's page cache already, so times are those of a warm system."
     )
     if job is not None and not running and not st.session_state.get("replay_seen_end", True):
