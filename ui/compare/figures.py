@@ -93,7 +93,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
         x=[query.ms for query in standing.queries],
         y=[strip.at(i) for i in range(len(standing.queries))],
         mode="markers",
-        marker={"color": contender_colour(name), "size": 7, "opacity": 0.5 * seen, "symbol": CONTENDERS[name].sign},
+        marker={"color": contender_colour(name), "size": 7, "opacity": 0.7 * seen, "symbol": CONTENDERS[name].sign},
         customdata=[
             [hypertext(run.label(i)[:80]), query.recall, query.shards_probed]
             for i, query in enumerate(standing.queries)

@@ -22,15 +22,16 @@ _AROUND = 190
 """Pixels of the bytes below, axes and legend."""
 _ROW = 20
 """Pixels of a shard."""
-_STRIPS = 5
+N_STRIPS = 5
 """A field is this many strips high, the first one empty, so that heights tell states apart without colour."""
-_DRAWN = np.zeros((len(SEEN), _STRIPS), np.uint8)
+STRIPS = np.zeros((len(SEEN), N_STRIPS), np.uint8)
 """What stands in each strip of a field, from the top, by state: 0 for nothing, else the state."""
-_DRAWN[1, 4:] = 1
-_DRAWN[2, 3:] = 2
-_DRAWN[3, 1:] = 3
-_DRAWN[4, 1:2] = 4
-_SIGNS = ("", "line-ew-open", "triangle-up", "square", "line-ew-open")
+STRIPS[1, 4:] = 1
+STRIPS[2, 3:] = 2
+STRIPS[3, 1:] = 3
+STRIPS[4, 1:2] = 4
+_SIGNS = (("", 0), ("line-ew-open", 10), ("square", 7), ("square", 13), ("line-ew-open", 10))
+"""Marks of the legend, and their sizes."""
 _LEAST_ROW = 8
 """With fewer pixels for a shard there is no room for strips, and fields are drawn whole."""
 
@@ -38,11 +39,12 @@ _LEAST_ROW = 8
 def event_colours() -> list[str]:
     """A colour for each of `SEEN`, in both themes."""
     cached = charts.fill(ShardState.CACHED)
-    return ["rgba(0,0,0,0)", cached, cached, charts.fill(ShardState.OPENED), charts.fill(ShardState.FAILED)]
+    return ["rgba(0,0,0,0)", cached, cached, charts.fill(ShardState.OPENED), charts.ink()]
 
 
 def over_time(occupancy: CacheHistory | None, n: int, n_shards: int, *, exact: bool) -> go.Figure:
-    """Above, shards against queries, each field by its colour and its height as in `LEGEND`; below, the bytes in the cache and its budget.
+    """Above, shards against queries, each field by its colour and its height as in `LEGEND`; below, the bytes in the cache and
+    its budget.
 
     Parameters
     ----------
@@ -59,7 +61,12 @@ def over_time(occupancy: CacheHistory | None, n: int, n_shards: int, *, exact: b
             y=[None],
             mode="markers",
             name=words,
-            marker={"symbol": _SIGNS[i], "size": 12, "color": scale[i], "line": {"width": 3, "color": scale[i]}},
+            marker={
+                "symbol": _SIGNS[i][0],
+                "size": _SIGNS[i][1],
+                "color": scale[i],
+                "line": {"width": 3 if "line" in _SIGNS[i][0] else 0, "color": scale[i]},
+            },
             row=1,
             col=1,
         )
@@ -129,8 +136,8 @@ def _cells(figure: go.Figure, occupancy: CacheHistory, colours: list[str], exact
     n_shards = len(occupancy.shards)
     strips = over_time_height(n_shards) - _AROUND >= _LEAST_ROW * n_shards
     if strips:
-        fine = _DRAWN[seen.T].transpose(0, 2, 1).reshape(-1, occupancy.steps)
-        middles = (np.arange(_STRIPS) + 0.5) / _STRIPS - 0.5
+        fine = STRIPS[seen.T].transpose(0, 2, 1).reshape(-1, occupancy.steps)
+        middles = (np.arange(N_STRIPS) + 0.5) / N_STRIPS - 0.5
         heights = (np.array(occupancy.shards)[:, None] + middles).ravel()
         figure.add_heatmap(z=fine, y=heights, hoverinfo="skip", **looks)
     if strips and not exact:

@@ -73,7 +73,7 @@ def by_shard(account: MemoryAccount) -> go.Figure:
         width=0.9,
     )
     bars: list[tuple[str, list[int], dict[str, Any], float]] = [
-        ("On disk", [shard.disk.total for shard in account.shards], {"color": charts.faint()}, -0.36),
+        ("On disk", [shard.disk.total for shard in account.shards], {"color": charts.fill(ShardState.SKIPPED)}, -0.36),
         (
             "In memory now",
             [shard.anonymous_nbytes for shard in account.shards],

@@ -65,7 +65,14 @@ def faded(colour: str, opacity: float) -> str:
 
 def marker(state: ShardState) -> dict[str, Any]:
     """Colour and texture of a state of a shard, for bars of Plotly."""
-    pattern = {"shape": LOOKS[state].pattern, "fgcolor": paper(), "fgopacity": 0.7, "size": 6, "solidity": 0.3}
+    pattern = {
+        "shape": LOOKS[state].pattern,
+        "fillmode": "overlay",
+        "fgcolor": paper(),
+        "fgopacity": 0.7,
+        "size": 6,
+        "solidity": 0.3,
+    }
     return {"color": fill(state), "line": {"color": paper(), "width": 1}, "pattern": pattern}
 
 
