@@ -147,7 +147,8 @@ def samples(opened: Opened) -> None:
     """If words cannot be used, say why, and draw a menu with stored texts and frames as queries."""
     if not opened.textless:
         return
-    st.warning(plain(opened.textless))
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.warning(plain(opened.textless))
     collection = opened.collection
     choices: dict[str, tuple[Callable[[int], None], int]] = {}
     texts = collection.stored_texts()
@@ -164,7 +165,7 @@ def samples(opened: Opened) -> None:
             act(number)
 
     if choices:
-        st.menu_button("Sample queries", list(choices), icon=":material/lightbulb:", key="samples", on_click=chosen)
+        row.menu_button("Sample queries", list(choices), icon=":material/lightbulb:", key="samples", on_click=chosen)
 
 
 def _chip(words: str) -> None:
