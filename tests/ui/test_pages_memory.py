@@ -282,6 +282,16 @@ class TestReplay:
         assert legend == list(cache_figures.LEGEND[1:])
         assert "Done" in app.get("progress")[0].proto.text
 
+    def test_own_vectors_are_replayed(self, page: AppTest, shared: Collection, tmp_path: Path) -> None:
+        np.save(tmp_path / "q.npy", np.stack([shared.vector(1)] * 3))
+        page = checked(page.segmented_control(key="replay_source").set_value("vectors").run())
+        page = start(checked(page.text_input(key="replay_vectors").set_value(str(tmp_path / "none.npy")).run()))
+        assert "no such file" in page.error[0].value
+        page = start(checked(page.text_input(key="replay_vectors").set_value(str(tmp_path / "q.npy")).run()))
+        told = job_of(ended(page)).value()
+        assert told.steps == 100
+        assert (told.hits[1:] == told.hits[1]).all()  # The same query, again and again.
+
     def test_before_the_start_there_is_an_empty_picture_of_the_same_size(self, page: AppTest) -> None:
         assert set(metrics(page).values()) == {"–"}
         before = figure(page, 2)["layout"]["height"]

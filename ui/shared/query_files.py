@@ -8,12 +8,18 @@ import streamlit as st
 
 from engine.system import MAX_TYPED_PATH
 from ui.shared.paths import typed
+from ui.shared.uncaught import error_sentence
+from ui.shared.words import plain
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MISSING = "There are no vectors to search for. Give the path of a .npy file."
+
+
+Source = Literal["samples", "vectors"]
+SOURCES: dict[Source, str] = {"samples": "Sample queries", "vectors": "My own vectors"}
 
 
 class Kept(TypedDict):
@@ -46,7 +52,57 @@ def path_field(key: str, used: str) -> None:
     st.caption(f"The file is on the computer that this app runs on. {used}")
 
 
-def rows(path: str, dim: int, most: int) -> tuple[NDArray[np.floating], tuple[str, ...]]:
+def source_controls(prefix: str, used: str) -> None:
+    """Draw the choice between samples of the collection and a file of the visitor's own.
+
+    Parameters
+    ----------
+    prefix : of the keys in the session state, another one on each page
+    used : how many rows of the file are used, one sentence
+    """
+    st.segmented_control(
+        "Test queries",
+        SOURCES,
+        format_func=lambda source: SOURCES[source],
+        required=True,
+        **keep(f"{prefix}_source", "samples"),
+    )
+    if st.session_state[f"{prefix}_source"] == "vectors":
+        path_field(f"{prefix}_vectors", used)
+
+
+def is_wrong(prefix: str) -> bool:
+    """Whether `complain` has something to say."""
+    return f"{prefix}_wrong" in st.session_state
+
+
+def complain(prefix: str) -> None:
+    """Say once what was wrong with what was chosen."""
+    if wrong := st.session_state.pop(f"{prefix}_wrong", ""):
+        st.error(plain(wrong))
+
+
+def chosen(prefix: str, dim: int, most: int) -> NDArray[np.float32] | None:
+    """The vectors that the visitor gives, (m, dim), at most `most`; None for samples.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be read, or are none; the next `complain` says so, too.
+    """
+    if st.session_state.get(f"{prefix}_source") != "vectors":
+        return None
+    try:
+        path = str(st.session_state.get(f"{prefix}_vectors", ""))
+        if not path.strip():
+            raise ValueError(MISSING)
+        return rows(path, dim, most)[0]
+    except ValueError as error:
+        st.session_state[f"{prefix}_wrong"] = error_sentence(error)
+        raise
+
+
+def rows(path: str, dim: int, most: int) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """The first rows of the file, (m, dim), at most `most`; and a label for each.
 
     Raises
@@ -58,11 +114,15 @@ def rows(path: str, dim: int, most: int) -> tuple[NDArray[np.floating], tuple[st
 
     from engine.vectors import read_queries
 
-    vectors = np.atleast_2d(read_queries(typed(path, "the path of a .npy file")))
+    vectors = np.atleast_2d(read_queries(typed(path, "the path of a .npy file")))[:most]
     if vectors.shape[1] != dim:
         raise ValueError(
             f"The file has {vectors.shape[1]:,} numbers in a row; this collection is searched with rows of {dim:,}."
         )
-    if not np.isfinite(vectors[:most]).all():
-        raise ValueError("The file holds numbers that are not finite; replace them, or leave these rows out.")
-    return vectors[:most], tuple(f"row {row}" for row in range(len(vectors[:most])))
+    with np.errstate(over="ignore"):
+        single = vectors.astype(np.float32)
+    if not np.isfinite(single).all():
+        raise ValueError(
+            "The file holds numbers that are not finite or too large; replace them, or leave these rows out."
+        )
+    return single, tuple(f"row {row}" for row in range(len(single)))

@@ -80,7 +80,7 @@ def _start(current: Opened) -> None:
 
 
 def _measuring(
-    current: Opened, vectors: NDArray[np.floating] | None, tuners: dict[str, Tuner], given: set[str]
+    current: Opened, vectors: NDArray[np.float32] | None, tuners: dict[str, Tuner], given: set[str]
 ) -> Callable[[Report], None]:
     """The work of the job that measures a collection, with samples if there are no `vectors`."""
     key = current.place.key

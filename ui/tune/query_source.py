@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from ui.shared import query_files
-from ui.shared.uncaught import error_sentence
-from ui.shared.words import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,10 +15,7 @@ if TYPE_CHECKING:
     from engine.types import QueryKind
     from ui.shared.places import Opened
 
-Source = Literal["samples", "vectors"]
-SOURCES: dict[Source, str] = {"samples": "Sample queries", "vectors": "My own vectors"}
-_SOURCE, _PATH, _WRONG = "tune_source", "tune_vectors", "tune_wrong"
-"""Keys in the session state."""
+_PREFIX = "tune"
 
 
 @st.cache_resource(show_spinner=False)
@@ -31,51 +26,27 @@ def given() -> set[str]:
 
 def controls() -> None:
     """Draw the choice of test queries, and what was wrong with it."""
-    st.segmented_control(
-        "Test queries",
-        SOURCES,
-        format_func=lambda source: SOURCES[source],
-        required=True,
-        **query_files.keep(_SOURCE, "samples"),
-    )
-    if st.session_state[_SOURCE] == "vectors":
-        from engine.lab.tuning import N_QUERIES
+    from engine.lab.tuning import N_QUERIES
 
-        query_files.path_field(
-            _PATH, f"Up to {N_QUERIES} rows are used. All visitors then see what was measured with them."
-        )
-    if wrong := st.session_state.pop(_WRONG, ""):
-        st.error(plain(wrong))
+    query_files.source_controls(
+        _PREFIX, f"Up to {N_QUERIES} rows are used. All visitors then see what was measured with them."
+    )
+    query_files.complain(_PREFIX)
 
 
 def is_wrong() -> bool:
     """Whether `controls` have something to say that must not be hidden."""
-    return _WRONG in st.session_state
+    return query_files.is_wrong(_PREFIX)
 
 
-def chosen(current: Opened) -> NDArray[np.floating] | None:
-    """The vectors that the visitor gives, None for samples.
-
-    Raises
-    ------
-    ValueError
-        If they cannot be read, or are none; the next `controls` say so, too.
-    """
+def chosen(current: Opened) -> NDArray[np.float32] | None:
+    """The vectors that the visitor gives, None for samples; as in `query_files.chosen`."""
     from engine.lab.tuning import N_QUERIES
 
-    if st.session_state.get(_SOURCE) != "vectors":
-        return None
-    try:
-        path = str(st.session_state.get(_PATH, ""))
-        if not path.strip():
-            raise ValueError(query_files.MISSING)
-        return query_files.rows(path, current.collection.settings.dim, N_QUERIES)[0]
-    except ValueError as error:
-        st.session_state[_WRONG] = error_sentence(error)
-        raise
+    return query_files.chosen(_PREFIX, current.collection.settings.dim, N_QUERIES)
 
 
-def queries(current: Opened, vectors: NDArray[np.floating] | None) -> tuple[NDArray[np.floating], QueryKind, bool]:
+def queries(current: Opened, vectors: NDArray[np.float32] | None) -> tuple[NDArray[np.float32], QueryKind, bool]:
     """The test queries, (m, dim), of which kind they are, and whether the router was fitted without them."""
     from engine.datasets import any_queries
     from engine.lab.tuning import N_QUERIES
