@@ -19,7 +19,7 @@ if pressed and not wrong:
 
 if wrong:
     st.error(plain(wrong))
-with st.container(height=46, border=False, vertical_alignment="center"):
+with results.line("compare_state"):
     if busy and job is not None:
         progress.watch(job)
     else:

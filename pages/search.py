@@ -10,7 +10,7 @@ from ui.shared import filters, frames, resources
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
 
-asking = st.container(horizontal=True, vertical_alignment="bottom")
+asking = st.container(horizontal=True, vertical_alignment="center")
 with asking:
     text = query.box()
 

@@ -40,7 +40,7 @@ with st.container(horizontal=True, vertical_alignment="center", horizontal_align
     go = preview.search_button(opening, search)
 number, hit = inside.picked(opening), query.hit(town)
 viewer.keys(hit, number)
-left, right = st.columns([8, 5]) if hit or number is not None else (st.container(), None)
+left, right = st.columns([8, 5])  # Always two: if the second one came with a click, all tiles would move.
 with left:
     views.draw(town, opening, view)
     if go:
@@ -54,9 +54,10 @@ with left:
             on_pick=query.open_hit,
             picked=str(hit.frame_id) if hit else None,
         )
-if right:
-    with right:
-        if number is not None:
-            inside.show(town, number)
-        if hit:
-            viewer.show(town, hit)
+with right:
+    if number is not None:
+        inside.show(town, number)
+    if hit:
+        viewer.show(town, hit)
+    if number is None and not hit:
+        inside.invite(view)

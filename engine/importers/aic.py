@@ -122,7 +122,7 @@ def _groups(
     group: list[tuple[NewVideo, FrameBatch]] = []
     names = archive.videos()
     for i, name in enumerate(names):
-        progress(f"reading {name}", i, len(names))
+        progress(f"reading the frames of the video {name}, {i + 1:,} of {len(names):,}", i, len(names))
         video = None
         with triage.refusing(name, Unusable, OSError), shortages(f"reading {name}"):
             video = _VideoReader(collection, archive, name, oddities).read(triage)

@@ -89,6 +89,27 @@ def test_the_query_goes_along_from_search_to_shards_and_what_is_missed_can_be_op
     visit.check()
 
 
+_BOXES = """() => [...document.querySelectorAll('.st-key-map *')].flatMap(each => [...(each.shadowRoot ?? each).querySelectorAll('.tile')])
+    .map(tile => [tile.innerText, Math.round(tile.getBoundingClientRect().x), Math.round(tile.getBoundingClientRect().y)].join(' '))"""
+
+
+def test_a_click_on_a_shard_marks_it_where_it_is_and_moves_no_other(visit: Visit) -> None:
+    page = visit.page
+    visit.ask(QUERY)
+    go(visit, "Shards")
+    headline(visit, "would open")
+    page.locator(".tile").first.wait_for()
+    page.wait_for_timeout(500)
+    before = page.evaluate(_BOXES)
+    assert len(before) >= 12
+    page.locator(".tile.skipped").first.click()
+    page.locator(".tile.picked").wait_for()
+    page.locator(".st-key-inside").wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate(_BOXES) == before
+    visit.check()
+
+
 def test_a_comparison_is_reached_by_keyboard_and_ends_in_a_sentence_a_figure_and_a_table(visit: Visit) -> None:
     page = visit.page
     go(visit, "Compare")
@@ -103,6 +124,16 @@ def test_a_comparison_is_reached_by_keyboard_and_ends_in_a_sentence_a_figure_and
     assert chart.bounding_box()["y"] + chart.bounding_box()["height"] <= SIZE[1]
     page.get_by_test_id("stDataFrame").first.wait_for(timeout=30_000)
     visit.check()
+    race = page.locator(".st-key-race")
+    race.scroll_into_view_if_needed()
+    result = race.locator(".lane").all_inner_texts()
+    page.wait_for_timeout(600)
+    assert race.locator(".lane").all_inner_texts() == result  # It waits for the presenter.
+    for start in ("Start the race", "Run it again"):
+        race.get_by_role("button", name=start).click()
+        race.get_by_text("choosing shards").or_(race.get_by_text(re.compile(r"^shard \d+ of"))).first.wait_for()
+        race.get_by_role("button", name="Run it again").wait_for(timeout=20_000)
+        assert race.locator(".lane").all_inner_texts() == result
     page.reload()  # Its runs belong to the browser.
     headline(visit, r"answered in .* ms \(p50\)")
     assert not page.get_by_text("The last comparison on this server").count()

@@ -150,6 +150,25 @@ class TestWithoutAnEncoder:
         assert drawn(visit(collection="folder-bare", stored="3"), "frames")["items"]
         assert drawn(visit(collection="folder-bare", like="5"), "frames")["items"][0]["id"] == "5"
 
+    def test_a_row_of_an_own_file_can_be_asked_and_what_is_wrong_with_it_is_one_sentence(
+        self, visit: Any, bare: Path, tmp_path: Path
+    ) -> None:
+        app = chosen(visit(), "folder-bare")
+        with Collection.open(bare) as collection:
+            np.save(tmp_path / "q.npy", np.stack([collection.vector(5), collection.vector(9)]))
+        np.save(tmp_path / "long.npy", np.ones((2, 33), "f4"))
+        app.text_input(key="own_vectors_path").set_value(str(tmp_path / "q.npy"))
+        app.number_input(key="own_vectors_row").set_value(1)
+        app = checked(app.button(key="ask_vector").click().run())
+        assert drawn(app, "frames")["items"][0]["id"] == "9"
+        link = {"collection": "folder-bare", "vectors": str(tmp_path / "q.npy")}
+        assert "would open" in visit("shards", **link, row="0").subheader[0].value
+        assert "there is no row 2" in visit(**link, row="2").error[0].value
+        for name, wrong in (("long", "33 numbers in a row"), ("none", "no such file")):
+            for page in ("search", "shards"):
+                app = visit(page, **link | {"vectors": str(tmp_path / f"{name}.npy")})
+                assert wrong in app.error[0].value
+
 
 class TestMaking:
     def made(self, app: AppTest, kind: str, **values: Any) -> AppTest:

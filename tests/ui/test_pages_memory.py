@@ -267,7 +267,10 @@ class TestReplay:
         app = ended(start(page))
         told = job_of(app).value()
         spec = figure(app, 2)
-        (cells,) = [trace for trace in spec["data"] if trace["type"] == "heatmap"]
+        strips, cells = [trace for trace in spec["data"] if trace["type"] == "heatmap"]
+        drawn = np.array(floats(strips["z"])).reshape(-1, cache_figures.N_STRIPS, told.steps)
+        assert np.array_equal(drawn, cache_figures.STRIPS[told.states().T].transpose(0, 2, 1))
+        assert len(drawn) == len(told.shards)
         assert np.array_equal(np.array(floats(cells["z"])).reshape(told.states().T.shape), told.states().T)
         assert [word for row in cells["text"] for word in row] == [
             cache_figures.SEEN[state] for state in told.states().T.ravel()
@@ -276,8 +279,18 @@ class TestReplay:
         assert floats(lines["in the cache"]["y"]) == pytest.approx((told.nbytes / 1e6).tolist())
         assert floats(lines["budget"]["y"]) == pytest.approx((told.budget / 1e6).tolist())
         legend = [trace["name"] for trace in spec["data"] if trace.get("mode") == "markers"]
-        assert legend == ["held", "hit", "loaded", "evicted"]
+        assert legend == list(cache_figures.LEGEND[1:])
         assert "Done" in app.get("progress")[0].proto.text
+
+    def test_own_vectors_are_replayed(self, page: AppTest, shared: Collection, tmp_path: Path) -> None:
+        np.save(tmp_path / "q.npy", np.stack([shared.vector(1)] * 3))
+        page = checked(page.segmented_control(key="replay_source").set_value("vectors").run())
+        page = start(checked(page.text_input(key="replay_vectors").set_value(str(tmp_path / "none.npy")).run()))
+        assert "no such file" in page.error[0].value
+        page = start(checked(page.text_input(key="replay_vectors").set_value(str(tmp_path / "q.npy")).run()))
+        told = job_of(ended(page)).value()
+        assert told.steps == 100
+        assert (told.hits[1:] == told.hits[1]).all()  # The same query, again and again.
 
     def test_before_the_start_there_is_an_empty_picture_of_the_same_size(self, page: AppTest) -> None:
         assert set(metrics(page).values()) == {"–"}

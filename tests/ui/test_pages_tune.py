@@ -138,6 +138,31 @@ class TestGettingReady:
         assert "test query" not in said(settled(app, path, "tune measure"))
         assert tuner_of(path).today.how == "measured"
 
+    def test_own_vectors_are_measured_with_and_a_wrong_file_is_said_before_anything_runs(self, path, tmp_path):
+        with Collection.open(path) as collection:
+            dim = collection.settings.dim
+        app = entered(path)
+        app.session_state.tune_source = "vectors"
+        app.session_state.tune_vectors = str(tmp_path / "none.npy")
+        assert "there is no such file" in said(measuring_now(app.run()))
+        np.save(tmp_path / "other.npy", np.ones((3, dim + 1), "f4"))
+        app.session_state.tune_vectors = str(tmp_path / "other.npy")
+        assert f"{dim + 1} numbers in a row; this collection is searched with rows of {dim}" in said(
+            measuring_now(app.run())
+        )
+        assert resources.board().get(f"tune measure {key_of(path)}") is None
+        rows = np.random.default_rng(0).normal(size=(7, dim)).astype("f4")
+        np.save(tmp_path / "q.npy", rows)
+        app.session_state.tune_vectors = str(tmp_path / "q.npy")
+        app = settled(measuring_now(app.run()), path, "tune measure")
+        assert "7 test queries: vectors from a file that a visitor gave" in said(app)
+        measured = tuner_of(path).evaluation.queries
+        assert np.allclose(measured, rows / np.linalg.norm(rows, axis=1, keepdims=True), atol=1e-5)
+        app.session_state.tune_source = "samples"
+        app = settled(measuring_now(app.run()), path, "tune measure")
+        assert "20 test queries" in said(app)
+        assert "that a visitor gave" not in said(app)
+
     def test_a_collection_that_was_not_built_says_what_to_do(self, root):
         path = root / "tune-not-built"
         fill(path, FEW, built=False).close()

@@ -11,10 +11,9 @@ import streamlit as st
 
 from engine.errors import Stopped
 from engine.system import bounds
-from ui.shared import resources
+from ui.shared import query_files, resources
 from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.looks import CONTENDERS
-from ui.shared.paths import typed
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import count, listed, plain
 
@@ -123,7 +122,7 @@ def wrong(choices: Choices, textless: str) -> str:
     if not choices.contenders:
         return "No contender is chosen; choose at least one."
     if choices.source == "vectors" and not choices.vectors.strip():
-        return "There are no vectors to search for. Open the box with the queries, and give the path of a .npy file."
+        return f"{query_files.MISSING} It belongs in the box with the queries."
     if choices.source != "typed":
         return ""
     if textless:
@@ -173,16 +172,12 @@ def request(collection: Collection, choices: Choices) -> tuple[ComparisonRequest
     ValueError
         If a path of vectors is none, or its file holds something else.
     """
-    import numpy as np
-
     from engine.datasets import sample_queries
     from engine.lab.compare import ComparisonRequest
-    from engine.vectors import read_queries
 
     others, unseen = None, None
     if choices.source == "vectors":
-        vectors = np.atleast_2d(read_queries(typed(choices.vectors, "the path of a .npy file")))[: 2 * choices.n]
-        labels = tuple(f"row {row}" for row in range(len(vectors)))
+        vectors, labels = query_files.rows(choices.vectors, collection.settings.dim, 2 * choices.n)
     elif choices.source == "typed":
         labels = tuple(lines(choices.text))
         vectors = collection.encoder.encode_text(list(labels))

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from engine.lab.compare import ContenderResult
     from ui.compare.comparison import Comparison
 
-_ROW, _FOOT = 78, 62
+_ROW, _FOOT = 96, 62
 """Height of the row of a contender, and of the axis below, pixels."""
 _GOLDEN = 0.6180339887
 """The golden ratio: its multiples modulo 1 spread dots evenly, and always in the same way."""
 _FAINT = 0.3
+_CROWDED = 2.5
+"""If p95 is less than this many times p50, their words are written to the left and the right of them."""
 _TICKS = [base * 10.0**power for power in range(-3, 6) for base in (1, 2, 5)]
 
 
@@ -33,7 +35,10 @@ def contender_colour(name: str) -> str:
 
 
 def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
-    """Draw a row per contender: a dot per query, marks at p50 and p95, and earlier runs below in faint colours."""
+    """Draw a row per contender: its name and recall, a dot per query, marks at p50 and p95, and earlier runs above in faint colours.
+
+    All words of a row stand above or below its dots, so that they take all of the width, on a phone too.
+    """
     names = comparison.verdict.names
     figure = charts.figure(showlegend=False)
     runs = [comparison, *earlier]
@@ -41,7 +46,7 @@ def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         for place, run in enumerate(runs):
             if name in run.verdict.names:
                 _strip(figure, run, name, _Strip(row, place, len(runs)))
-        _beside(figure, comparison.verdict.result_for(name), row)
+        _above(figure, comparison.verdict.result_for(name), row)
     span = [
         query.ms
         for run in runs
@@ -54,18 +59,16 @@ def times(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         tickvals=_TICKS,
         ticktext=[f"{tick:g}" for tick in _TICKS],
         range=_log_range(span),
-        title={"text": "milliseconds per query (log scale)", "font": {"color": charts.faint(), "size": 13}},
+        title={"text": "milliseconds per query (log scale)", "font": {"color": charts.faint()} | charts.TITLE},
     )
     figure.update_yaxes(
-        tickvals=list(range(len(names))),
-        ticktext=[f"<b>{CONTENDERS[name].label}</b>" for name in names],
-        tickfont={"color": charts.ink(), "size": 14},
+        showticklabels=False,
         range=[len(names) - 0.5, -0.5],
         showgrid=False,
         zeroline=False,
         fixedrange=True,
     )
-    figure.update_layout(margin={"l": 120, "r": 178, "t": 4, "b": 44})
+    figure.update_layout(margin={"l": 8, "r": 8, "t": 4, "b": 44})
     charts.show(figure, key="times", alt=_alt(comparison), height=_FOOT + _ROW * len(names))
 
 
@@ -73,13 +76,13 @@ class _Strip:
     """The strip of one run within the row of a contender; rows are 1 apart."""
 
     def __init__(self, row: int, place: int, n: int) -> None:
-        self.height = 0.72 / n
-        self.middle = row - 0.36 + self.height * (place + 0.5) + 0.06
+        self.height = 0.44 / n
+        self.middle = row - 0.2 + self.height * (n - place - 0.5)
         self.is_main = place == 0
 
     def at(self, i: int) -> float:
         """The height of the i-th dot, which has no meaning and only keeps dots apart."""
-        return self.middle + (i * _GOLDEN % 1 - 0.5) * self.height * 0.6
+        return self.middle + (i * _GOLDEN % 1 - 0.5) * self.height * 0.8
 
 
 def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None:
@@ -90,7 +93,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
         x=[query.ms for query in standing.queries],
         y=[strip.at(i) for i in range(len(standing.queries))],
         mode="markers",
-        marker={"color": contender_colour(name), "size": 7, "opacity": 0.5 * seen, "symbol": CONTENDERS[name].sign},
+        marker={"color": contender_colour(name), "size": 7, "opacity": 0.7 * seen, "symbol": CONTENDERS[name].sign},
         customdata=[
             [hypertext(run.label(i)[:80]), query.recall, query.shards_probed]
             for i, query in enumerate(standing.queries)
@@ -100,6 +103,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
             f"recall %{{customdata[1]:.2f}}, %{{customdata[2]}} of {standing.shards_total} shards{before}<extra></extra>"
         ),
     )
+    crowded = standing.p95_ms < _CROWDED * standing.p50_ms
     for which, ms, size in (("p50", standing.p50_ms, 1.0), ("p95", standing.p95_ms, 0.66)):
         figure.add_scatter(
             x=[ms],
@@ -107,30 +111,27 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
             mode="markers+text" if strip.is_main else "markers",
             marker={
                 "symbol": "line-ns",
-                "size": 44 * strip.height * size,
+                "size": 0.75 * _ROW * strip.height * size,
                 "line": {"width": 3.5 if which == "p50" else 2, "color": charts.ink()},
                 "opacity": seen,
             },
             text=[f"{which} {_ms(ms)}"],
-            textposition="top right" if which == "p95" else "top left",
-            textfont={"size": 12, "color": charts.ink() if which == "p50" else charts.faint()},
+            textposition="bottom center" if not crowded else "bottom right" if which == "p95" else "bottom left",
+            textfont={"size": charts.SIZE, "color": charts.ink() if which == "p50" else charts.faint()},
             cliponaxis=False,
             hovertemplate=f"<b>{CONTENDERS[name].label}</b>: {which} %{{x:.2f}} ms{before}<extra></extra>",
         )
 
 
-def _beside(figure: go.Figure, standing: ContenderResult, row: int) -> None:
-    """Write recall and opened shards at the right of a row."""
-    figure.add_annotation(
-        x=1,
-        xref="paper",
-        xanchor="left",
-        xshift=12,
-        y=row,
-        showarrow=False,
-        align="left",
-        text=f"recall <b>{readable_recall(standing.recall)}</b><br>{standing.shards_probed:.3g} of {standing.shards_total} shards",
-    )
+def _above(figure: go.Figure, standing: ContenderResult, row: int) -> None:
+    """Write the name above a row, and at its right recall and opened shards."""
+    look = CONTENDERS[standing.name]
+    name = f"<span style='color:{contender_colour(standing.name)}'>{look.glyph}</span> <b>{look.label}</b>"
+    found = f"recall <b>{readable_recall(standing.recall)}</b>, {standing.shards_probed:.3g} of {standing.shards_total} shards"
+    for words, side in ((name, "left"), (found, "right")):
+        figure.add_annotation(
+            text=words, x=float(side == "right"), xref="paper", xanchor=side, y=row - 0.37, showarrow=False
+        )
 
 
 def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
@@ -144,7 +145,7 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
             by_width = [standing for standing in widths if standing.recall_asked is None]
             _line(figure, name, by_width, _Line(run, place == 0, CONTENDERS[name].label))
             _line(
-                figure, name, by_recall, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", "dash")
+                figure, name, by_recall, _Line(run, place == 0, f"{CONTENDERS[name].label}, asked for a recall", True)
             )
     figure.add_hline(
         y=comparison.verdict.recall,
@@ -161,9 +162,9 @@ def curve(comparison: Comparison, earlier: Sequence[Comparison] = ()) -> None:
         tickvals=_TICKS,
         ticktext=[f"{tick:g}" for tick in _TICKS],
         range=_log_range(span),
-        title="p50, milliseconds (log scale)",
+        title={"text": "p50, milliseconds (log scale)", "font": charts.TITLE},
     )
-    figure.update_yaxes(title="recall", range=[None, 1.03])
+    figure.update_yaxes(title={"text": "recall", "font": charts.TITLE}, range=[None, 1.03])
     figure.update_layout(margin={"l": 60, "r": 16, "t": 34, "b": 44})
     what = "; ".join(_in_words(standing) for standing in comparison.verdict.results)
     charts.show(figure, key="curve", alt=f"Recall against p50 milliseconds. {what}", height=380)
@@ -176,7 +177,8 @@ class _Line:
     run: Comparison
     is_main: bool
     label: str
-    dash: str = "solid"
+    asked: bool = False
+    """Whether its marks are recalls that were asked for, rather than numbers of cells."""
 
 
 def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line: _Line) -> None:
@@ -190,8 +192,8 @@ def _line(figure: go.Figure, name: str, widths: Sequence[ContenderResult], line:
         name=line.label,
         showlegend=line.is_main,
         opacity=1.0 if line.is_main else _FAINT,
-        line={"color": contender_colour(name), "width": 2, "dash": line.dash},
-        marker={"size": 9, "symbol": CONTENDERS[name].sign + ("" if line.dash == "solid" else "-open")},
+        line={"color": contender_colour(name), "width": 2, "dash": CONTENDERS[name].dash},
+        marker={"size": 9, "symbol": CONTENDERS[name].sign + ("-open" if line.asked else "")},
         customdata=[
             [standing.setting or "everything", standing.shards_probed, standing.shards_total, standing.fraction_scanned]
             for standing in widths

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from engine.system import MAX_TYPED_PATH, bounds, visible
+from engine.system import bounds, visible
 from ui.compare import comparison
 from ui.compare.comparison import SOURCES, Choices, Comparison, Source
-from ui.shared import resources
+from ui.shared import query_files, resources
 from ui.shared.looks import CONTENDERS
 from ui.shared.places import LARGE
+from ui.shared.query_files import Kept
 from ui.shared.words import count, duration, plain
 
 if TYPE_CHECKING:
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
 
 _STATE = "compare_"
 """Start of the keys of these controls in the session state."""
-
-
-class Kept(TypedDict):
-    """Arguments that make a control keep its value."""
-
-    key: str
-    persist_state: Literal["session"]
 
 
 def choices(opened: Opened) -> Choices:
@@ -64,9 +58,7 @@ def _now(opened: Opened) -> Choices:
 
 def _keep(name: str, usual: object) -> Kept:
     """Arguments for a control that starts with the usual value, and keeps its own while other pages are open."""
-    key = f"{_STATE}{name}"
-    st.session_state.setdefault(key, usual)
-    return {"key": key, "persist_state": "session"}
+    return query_files.keep(f"{_STATE}{name}", usual)
 
 
 def _contenders(opened: Opened) -> None:
@@ -76,7 +68,7 @@ def _contenders(opened: Opened) -> None:
     st.session_state[kept["key"]] = [name for name in st.session_state[kept["key"]] if name in fit]
     st.pills("Contenders", fit, selection_mode="multi", format_func=lambda name: CONTENDERS[name].label, **kept)
     for name in fit:
-        st.caption(f"**{CONTENDERS[name].label}.** {CONTENDERS[name].what}")
+        st.caption(f"{CONTENDERS[name].glyph} **{CONTENDERS[name].label}.** {CONTENDERS[name].what}")
     for name, why in unfit.items():
         st.caption(f"{CONTENDERS[name].label} cannot take part: {plain(why)}.")
 
@@ -97,15 +89,7 @@ def _queries(opened: Opened) -> None:
     if opened.textless:
         st.caption(plain(opened.textless))
     if source == "vectors":
-        st.text_input(
-            "Path of a .npy file with a query vector per row",
-            **_keep("vectors", usual.vectors),
-            max_chars=MAX_TYPED_PATH,
-            placeholder="/home/me/queries.npy",
-        )
-        st.caption(
-            "The file is on the computer that this app runs on. Up to 400 rows are read; half of them are measured."
-        )
+        query_files.path_field(f"{_STATE}vectors", "Up to 400 rows are read; half of them are measured.")
     elif source == "typed":
         st.text_area(
             "One text per line",

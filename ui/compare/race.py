@@ -45,7 +45,7 @@ def show(comparison: Comparison) -> None:
         key="race",
         data={
             "label": f"Race with the query {label}. {' '.join(_words(entrant) for entrant in timeline.contenders)}",
-            "said": f"Each field of a bar is a shard, and fills while the shard is searched. Grey shards are not opened. {_pace(slowdown)}",
+            "said": f"Each field of a bar is a shard, and fills while the shard is searched. A thin grey line is a shard that is not opened. {_pace(slowdown)}",
             "slowdown": slowdown,
             "stamp": f"{comparison.made.isoformat()} {query}",
             "left": {theme: getattr(LOOKS[ShardState.SKIPPED], theme) for theme in ("light", "dark")},
@@ -58,6 +58,7 @@ def _drawn(entrant: ContenderTimeline) -> dict[str, object]:
     look = CONTENDERS[entrant.name]
     return {
         "name": look.label,
+        "glyph": look.glyph,
         "light": look.light,
         "dark": look.dark,
         "ms": entrant.ms,

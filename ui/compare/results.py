@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from engine.errors import NotFound
 from engine.system import visible
@@ -25,6 +26,12 @@ _WORST = 8
 """Worst queries that can be chosen."""
 
 
+def line(key: str) -> DeltaGenerator:
+    """A place for one line of words that has room for two, so that nothing below it moves; on a phone it grows with its words."""
+    st.html(f"<style>.st-key-{key} {{ min-height: 46px; justify-content: center; }}</style>")
+    return st.container(key=key)
+
+
 def headline(comparison: Comparison, *, mine: bool) -> None:
     """The result in the engine's sentence, and what was compared."""
     verdict = comparison.verdict
@@ -32,10 +39,10 @@ def headline(comparison: Comparison, *, mine: bool) -> None:
     st.subheader(plain(summary[:1].upper() + summary[1:]), anchor=False)
     whose = "" if mine else "The last comparison on this server: "
     what = f"{count(verdict.n_queries, 'query')}, {comparison.choices.settings_summary}"
-    line = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
-    with st.container(height=46, border=False):  # Room for two lines, as on a narrow page, so that nothing moves.
+    made = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
+    with line("compare_what"):
         st.caption(
-            f"{line[:1].upper()}{line[1:]} Each dot is a query. Recall is the share of the exact answer that was found."
+            f"{made[:1].upper()}{made[1:]} Each dot is a query. Recall is the share of the exact answer that was found."
         )
 
 

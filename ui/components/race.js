@@ -1,6 +1,7 @@
 // One query as a race, replayed in slow motion from measured times. Data: {label, said, slowdown, stamp, left: {light, dark},
-// entrants: [{name, light, dark, ms, chosen, laps: [[shard, until]], total, words}]}.
-// A bar has a cell per shard, which fills while the contender searches that shard; what it never opens turns grey.
+// entrants: [{name, glyph, light, dark, ms, chosen, laps: [[shard, until]], total, words}]}.
+// A bar has a cell per shard, which fills while the contender searches that shard; what it never opens becomes a thin grey line.
+// Nothing moves until the button is pressed; the result stands there before and after.
 const raced = new WeakMap()
 
 function shown(ms) {
@@ -22,7 +23,15 @@ class Lane {
     this.doing = element("div", "doing")
     const time = element("div", "time")
     time.append(this.ms, this.doing)
-    this.row.append(element("div", "name", entrant.name), this.bar, time)
+    this.row.append(this.name(), this.bar, time)
+  }
+
+  name() {
+    const name = element("div", "name")
+    const sign = element("span", "sign", this.entrant.glyph)
+    sign.setAttribute("aria-hidden", "true")
+    name.append(sign, document.createTextNode(this.entrant.name))
+    return name
   }
 
   // Draw the state at a time, milliseconds after the query.
@@ -74,7 +83,7 @@ export default function (component) {
   const lanes = data.entrants.map(entrant => new Lane(entrant, dark))
   const longest = Math.max(...data.entrants.map(entrant => entrant.ms))
   const first = lanes.reduce((best, lane) => (lane.entrant.ms < best.entrant.ms ? lane : best))
-  const button = element("button", "again", "▶ Play")
+  const button = element("button", "again", "▶ Start the race")
   button.type = "button"
   const head = element("div", "head")
   head.append(button, element("span", "said", data.said))
@@ -88,29 +97,20 @@ export default function (component) {
   }
   const run = () => {
     cancelAnimationFrame(frame)
+    button.textContent = "↺ From the start"
     const started = performance.now()
     const tick = time => {
       const now = Math.max(0, time - started) / data.slowdown
       draw(now)
       if (now < longest) frame = requestAnimationFrame(tick)
-      else button.textContent = "↺ Play again"
+      else button.textContent = "↺ Run it again"
     }
     draw(0)
     frame = requestAnimationFrame(tick)
   }
   button.onclick = run
-  // The end is drawn at once; unless the visitor prefers no motion, the race runs when it comes into view.
   draw(Infinity)
-  const watcher = new IntersectionObserver(entries => {
-    if (!entries.some(entry => entry.isIntersecting)) return
-    watcher.disconnect()
-    run()
-  }, { threshold: 0.9 })
-  if (!matchMedia("(prefers-reduced-motion: reduce)").matches) watcher.observe(root)
-  const stop = () => {
-    watcher.disconnect()
-    cancelAnimationFrame(frame)
-  }
+  const stop = () => cancelAnimationFrame(frame)
   raced.set(parentElement, { stamp, stop })
   return end
 }

@@ -47,8 +47,9 @@ def headline(collection: Collection) -> None:
     """The collection in one sentence."""
     videos, stats = collection.videos(), collection.stats()
     shards = len({shard for video in videos for shard in video.shards})
+    length = sum(video.duration for video in videos)
     st.markdown(
-        f"{count(stats.n_videos, 'video')}, {duration(sum(video.duration for video in videos))}, "
+        f"{count(stats.n_videos, 'video')}, {f'{duration(length)}, ' if length else ''}"
         f"{count(stats.n_frames, 'frame')} in {count(shards, 'shard')}. "
         "Click a poster to search in that video only."
     )

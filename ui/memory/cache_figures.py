@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -15,18 +16,35 @@ if TYPE_CHECKING:
 
 SEEN = ("absent", "held", "hit", "loaded", "evicted")
 """Words for what is seen of a shard, by the numbers of `CacheHistory.states`."""
+LEGEND = ("", "held: low", "hit: half as high", "loaded: full height", "evicted: at the top")
+"""The same with how they are drawn."""
+_AROUND = 190
+"""Pixels of the bytes below, axes and legend."""
 _ROW = 20
 """Pixels of a shard."""
+N_STRIPS = 5
+"""A field is this many strips high, the first one empty, so that heights tell states apart without colour."""
+STRIPS = np.zeros((len(SEEN), N_STRIPS), np.uint8)
+"""What stands in each strip of a field, from the top, by state: 0 for nothing, else the state."""
+STRIPS[1, 4:] = 1
+STRIPS[2, 3:] = 2
+STRIPS[3, 1:] = 3
+STRIPS[4, 1:2] = 4
+_SIGNS = (("", 0), ("line-ew-open", 10), ("square", 7), ("square", 13), ("line-ew-open", 10))
+"""Marks of the legend, and their sizes."""
+_LEAST_ROW = 8
+"""With fewer pixels for a shard there is no room for strips, and fields are drawn whole."""
 
 
 def event_colours() -> list[str]:
     """A colour for each of `SEEN`, in both themes."""
     cached = charts.fill(ShardState.CACHED)
-    return ["rgba(0,0,0,0)", charts.faded(cached, 0.3), cached, charts.fill(ShardState.OPENED), charts.faint()]
+    return ["rgba(0,0,0,0)", cached, cached, charts.fill(ShardState.OPENED), charts.ink()]
 
 
 def over_time(occupancy: CacheHistory | None, n: int, n_shards: int, *, exact: bool) -> go.Figure:
-    """Above, shards against queries, coloured by `SEEN`; below, the bytes in the cache and its budget.
+    """Above, shards against queries, each field by its colour and its height as in `LEGEND`; below, the bytes in the cache and
+    its budget.
 
     Parameters
     ----------
@@ -37,13 +55,18 @@ def over_time(occupancy: CacheHistory | None, n: int, n_shards: int, *, exact: b
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.72, 0.28], vertical_spacing=0.03)
     figure.update_layout(charts.figure().layout)
     scale = event_colours()
-    for i, words in enumerate(SEEN[1:], 1):
+    for i, words in enumerate(LEGEND[1:], 1):
         figure.add_scatter(
             x=[None],
             y=[None],
             mode="markers",
             name=words,
-            marker={"symbol": "square", "size": 12, "color": scale[i]},
+            marker={
+                "symbol": _SIGNS[i][0],
+                "size": _SIGNS[i][1],
+                "color": scale[i],
+                "line": {"width": 3 if "line" in _SIGNS[i][0] else 0, "color": scale[i]},
+            },
             row=1,
             col=1,
         )
@@ -93,13 +116,32 @@ def over_time(occupancy: CacheHistory | None, n: int, n_shards: int, *, exact: b
 
 def over_time_height(n_shards: int) -> int:
     """Height of `over_time`, pixels."""
-    return min(900, 190 + max(8, n_shards) * _ROW)
+    return min(900, _AROUND + max(8, n_shards) * _ROW)
 
 
 def _cells(figure: go.Figure, occupancy: CacheHistory, colours: list[str], exact: bool) -> None:
     seen = occupancy.states()
     steps = len(colours)
     scale = [[edge, colours[i]] for i in range(steps) for edge in (i / steps, (i + 1) / steps)]
+    looks: dict[str, Any] = {
+        "x": list(range(1, occupancy.steps + 1)),
+        "zmin": -0.5,
+        "zmax": steps - 0.5,
+        "colorscale": scale,
+        "showscale": False,
+        "xgap": 0.5 if occupancy.n <= 300 else 0,
+        "row": 1,
+        "col": 1,
+    }
+    n_shards = len(occupancy.shards)
+    strips = over_time_height(n_shards) - _AROUND >= _LEAST_ROW * n_shards
+    if strips:
+        fine = STRIPS[seen.T].transpose(0, 2, 1).reshape(-1, occupancy.steps)
+        middles = (np.arange(N_STRIPS) + 0.5) / N_STRIPS - 0.5
+        heights = (np.array(occupancy.shards)[:, None] + middles).ravel()
+        figure.add_heatmap(z=fine, y=heights, hoverinfo="skip", **looks)
+    if strips and not exact:
+        return
     hover: dict[str, Any] = {"hoverinfo": "skip"}
     if exact:
         words = [[SEEN[state] for state in row] for row in seen.T.tolist()]
@@ -110,17 +152,11 @@ def _cells(figure: go.Figure, occupancy: CacheHistory, colours: list[str], exact
         }
     figure.add_heatmap(
         z=seen.T,
-        x=list(range(1, occupancy.steps + 1)),
         y=list(occupancy.shards),
-        zmin=-0.5,
-        zmax=steps - 0.5,
-        colorscale=scale,
-        showscale=False,
-        xgap=0.5 if occupancy.n <= 300 else 0,
         ygap=1.5,
+        opacity=0 if strips else 1,
         **hover,
-        row=1,
-        col=1,
+        **looks,
     )
 
 
@@ -134,7 +170,7 @@ def _bytes(figure: go.Figure, occupancy: CacheHistory) -> None:
         mode="lines",
         line={"color": cached, "width": 1, "shape": "hv"},
         fill="tozeroy",
-        fillcolor=event_colours()[1],
+        fillcolor=charts.faded(cached, 0.3),
         name="in the cache",
         showlegend=False,
         hovertemplate="after query %{x}: %{customdata:,} bytes<extra></extra>",

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from engine.types import ShardState
 from ui.shared import charts
+from ui.shared.looks import letters_on
 from ui.shared.words import hypertext, nbytes
 
 if TYPE_CHECKING:
@@ -42,17 +43,12 @@ def whole(account: MemoryAccount) -> go.Figure:
         size = getattr(account.disk, name)
         figure.add_bar(**_part(rows[2], size, words, _shade(i), charts.ink()))
     if account.mapped_nbytes is not None:
-        looks = {"color": charts.fill(ShardState.OPENED)}
-        figure.add_bar(**_part(rows[1], account.mapped_nbytes, "mapped pages", looks, "#ffffff"))
+        figure.add_bar(**_part(rows[1], account.mapped_nbytes, "mapped pages", *_bar(ShardState.OPENED)))
     held = (
-        (account.cached_nbytes, "opened shards", {"color": charts.fill(ShardState.CACHED)}),
-        (
-            account.arrays_nbytes,
-            "centroids and other arrays",
-            {"color": charts.faded(charts.fill(ShardState.CACHED), 0.3)},
-        ),
+        (account.cached_nbytes, "opened shards", *_bar(ShardState.CACHED)),
+        (account.arrays_nbytes, "centroids and other arrays", *_light_bar(ShardState.CACHED)),
     )
-    for (size, words, looks), letters in zip(held, ("#ffffff", charts.ink()), strict=True):
+    for size, words, looks, letters in held:
         figure.add_bar(**_part(rows[0], size, words, looks, letters))
     sums = (account.anonymous_nbytes, account.mapped_nbytes, account.disk.total, account.float32_nbytes)
     longest = max(size or 0 for size in sums)
@@ -77,17 +73,17 @@ def by_shard(account: MemoryAccount) -> go.Figure:
         width=0.9,
     )
     bars: list[tuple[str, list[int], dict[str, Any], float]] = [
-        ("On disk", [shard.disk.total for shard in account.shards], {"color": charts.faint()}, -0.36),
+        ("On disk", [shard.disk.total for shard in account.shards], {"color": charts.fill(ShardState.SKIPPED)}, -0.36),
         (
             "In memory now",
             [shard.anonymous_nbytes for shard in account.shards],
-            {"color": charts.fill(ShardState.CACHED)},
+            charts.marker(ShardState.CACHED),
             0.12,
         ),
     ]
     if account.mapped_nbytes is not None:
         mapped = [shard.mapped_nbytes or 0 for shard in account.shards]
-        bars.insert(1, ("Mapped now", mapped, {"color": charts.fill(ShardState.OPENED)}, -0.12))
+        bars.insert(1, ("Mapped now", mapped, charts.marker(ShardState.OPENED), -0.12))
     for name, sizes, looks, offset in bars:
         figure.add_bar(
             name=name,
@@ -143,6 +139,18 @@ def _part(row: str, size: int, words: str, looks: dict[str, Any], ink: str) -> d
     }
 
 
+def _bar(state: ShardState) -> tuple[dict[str, Any], str]:
+    """How a bar with words in it is drawn, and the colour of the words; without a texture, on which they could not be read."""
+    colour = charts.fill(state)
+    return {"color": colour, "line": {"color": charts.paper(), "width": 1}}, letters_on(colour)
+
+
+def _light_bar(state: ShardState) -> tuple[dict[str, Any], str]:
+    """The same for what belongs to the bar before it: a pale bar with a line around it."""
+    colour = charts.fill(state)
+    return {"color": charts.faded(colour, 0.25), "line": {"color": colour, "width": 1.5}}, charts.ink()
+
+
 def _shade(place: int) -> dict[str, Any]:
     """Greys for the parts on disk; the first is darkest."""
     strength = (0.62, 0.5, 0.42, 0.34, 0.34, 0.24, 0.16, 0.1)[place]
@@ -185,18 +193,19 @@ def of_plan(plan: ShardPlan) -> go.Figure:
 
     shards = plan.shards_in_memory * plan.shard_nbytes
     parts = (
-        (shards, f"{plan.shards_in_memory:,} of {plan.n_shards:,} shards", {"color": charts.fill(ShardState.CACHED)}),
-        (plan.columns_nbytes, "frame columns", {"color": charts.faded(charts.fill(ShardState.CACHED), 0.3)}),
-        (plan.centroids_nbytes, "centroids", {"color": charts.fill(ShardState.OPENED)}),
+        (shards, f"{plan.shards_in_memory:,} of {plan.n_shards:,} shards", *_bar(ShardState.CACHED)),
+        (plan.columns_nbytes, "frame columns", *_light_bar(ShardState.CACHED)),
+        (plan.centroids_nbytes, "centroids", *_bar(ShardState.OPENED)),
         (
             max(0, plan.ram - plan.resident_nbytes),
             "free",
             {"color": "rgba(0,0,0,0)", "line": {"color": charts.faint(), "width": 1}},
+            charts.ink(),
         ),
     )
     figure = charts.figure(barmode="stack", showlegend=False, uniformtext={"mode": "hide", "minsize": 11})
-    for size, words, looks in parts:
-        share = _part("", size, words, looks, charts.ink() if words == "free" else "#ffffff")
+    for size, words, looks, letters in parts:
+        share = _part("", size, words, looks, letters)
         share |= {"x": [size / plan.ram * 100], "text": [f"{words} {readable_bytes(size)}"]}
         figure.add_bar(**share)
     _fit(figure, f"of {readable_bytes(plan.ram)}", range=[0, 100], ticksuffix="%")

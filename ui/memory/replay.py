@@ -10,7 +10,7 @@ import streamlit as st
 
 from engine.errors import Stopped
 from ui.memory import cache_figures
-from ui.shared import charts, progress, resources
+from ui.shared import charts, progress, query_files, resources
 from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.places import Opened
 from ui.shared.uncaught import error_sentence
@@ -40,10 +40,18 @@ _EVERY = 0.5
 """Seconds between two drawings of a running replay."""
 
 
+_KIND: QueryKind = "text"
+"""Kind of the vectors that a visitor gives: they stand for what people ask."""
+
+
 class Player:
     """One replay: made in the thread of its job, controlled from the thread of the page."""
 
-    def __init__(self, current: Opened, load: str, n: int, budget: int, pace: float) -> None:
+    def __init__(
+        self, current: Opened, load: str, n: int, budget: int, pace: float, vectors: Floats | None = None
+    ) -> None:
+        """Prepare a replay of `vectors`, (m, dim); of samples of the collection if there are none."""
+        self._vectors = vectors
         self._current = current
         self.load, self.n = load, n
         self._pace = pace
@@ -57,7 +65,7 @@ class Player:
         from engine.lab.replay import Replay, ReplayRequest
 
         report("Choosing queries", 0.0, 1.0)
-        queries, kind = _queries(self._current.collection)
+        queries, kind = _queries(self._current.collection) if self._vectors is None else (self._vectors, _KIND)
         replay = Replay(ReplayRequest(self.path, queries, self.load, self.n, kind=kind, pace=self._pace))
         with self._lock:
             self._replay = replay
@@ -162,7 +170,11 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
                 args=(current, account.open_nbytes),
                 width=120,
             )
-    st.caption(f"{plain(STORIES[str(load)])} Budget: {nbytes(budget_bytes(budget, account.open_nbytes))}.")
+    query_files.complain(JOB)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        with st.popover("Queries from", icon=":material/format_quote:", type="tertiary", disabled=running):
+            query_files.source_controls(JOB, f"Up to {_QUERIES} rows are drawn from.")
+        st.caption(f"{plain(STORIES[str(load)])} Budget: {nbytes(budget_bytes(budget, account.open_nbytes))}.")
     if st.session_state.pop("replay_started", False):
         st.rerun()  # From now on the picture runs again by itself.
 
@@ -171,7 +183,11 @@ def _start(current: Opened, open_nbytes: int) -> None:
     """Start a replay with the chosen settings; for callbacks."""
     state = st.session_state
     budget = budget_bytes(state.replay_budget, open_nbytes)
-    player = Player(current, state.replay_load, state.replay_n, budget, PACES[state.replay_pace])
+    try:
+        vectors = query_files.chosen(JOB, current.collection.settings.dim, _QUERIES)
+    except ValueError:
+        return  # The controls say why.
+    player = Player(current, state.replay_load, state.replay_n, budget, PACES[state.replay_pace], vectors)
     if resources.board().start(resources.mine(JOB), player.work, MEASURE, resources.visitor()) is not None:
         state.player, state.replay_started = player, True
 
@@ -206,8 +222,8 @@ def _picture(player: Player | None, job: Job[CacheHistory] | None, n_shards: int
         height=cache_figures.over_time_height(n_shards),
     )
     st.caption(
-        "Each column is a query and each row a shard. Loaded: read from disk. Hit: found in the cache. Held: kept in the cache, "
-        "but not used by this query. Evicted: removed to make room. Searches are routed for a recall of 0.95 and find 10 frames each. "
+        "Each column is a query and each row a shard. Loaded (full height): read from disk. Hit (half as high): found in the "
+        "cache. Held (a low line): kept in the cache, but not used by this query. Evicted (a mark at the top): removed to make room. Searches are routed for a recall of 0.95 and find 10 frames each. "
         "Most files are in the system's page cache already, so times are those of a warm system."
     )
     if job is not None and not running and not st.session_state.get("replay_seen_end", True):

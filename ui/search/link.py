@@ -13,7 +13,7 @@ import streamlit as st
 from engine.types import DAYPARTS
 from ui.search.query import FRAME_COUNTS, METHODS, PER_SHOT, SHARD_CAPS, close_hit, hit
 from ui.shared import address
-from ui.shared.filters import Choices, span
+from ui.shared.filters import FilterOptions, span
 from ui.shared.words import option, plain
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _MOST = 12
 
 def complaints(collection: Collection) -> list[str]:
     """A clause for each value in the address bar that does not fit this collection."""
-    choices, n_cells = Choices.of(collection), collection.stats().n_cells
+    choices, n_cells = FilterOptions.of(collection), collection.stats().n_cells
     clauses = [
         f"{noun} “{plain(value[:60])}” (known: {plain(', '.join(list(known)[:12]) or 'none')})"
         for key, noun, known in _of_filters(choices)
@@ -59,7 +59,7 @@ def complaints(collection: Collection) -> list[str]:
     return clauses
 
 
-def _of_filters(choices: Choices) -> list[tuple[str, str, Iterable[str]]]:
+def _of_filters(choices: FilterOptions) -> list[tuple[str, str, Iterable[str]]]:
     """Key and noun of each filter, and the values that there are."""
     kinds: list[tuple[str, str, Iterable[str]]] = [(key, key, values) for key, values in choices.tags.items()]
     return [("video", "video", choices.videos), *kinds, ("day", "time of day", DAYPARTS if choices.clock else ())]

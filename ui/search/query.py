@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,10 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from engine.errors import NotFound
-from engine.system import bounds
+from engine.system import MAX_TYPED_PATH, bounds
 from engine.text import find_unknown_words, names_something
 from engine.types import Frame
-from ui.shared import address
+from ui.shared import address, query_files
 from ui.shared.places import Opened
 from ui.shared.words import clock, plain
 
@@ -26,31 +27,49 @@ FRAME_COUNTS = ["12", "24", "48", "96"]
 PER_SHOT = ["1", "2", "5", "all"]
 METHODS = ["auto", "routed", "exact"]
 SHARD_CAPS = ["all", "1", "2", "3", "5", "8"]
+_FILE, _ROW = "own_vectors_path", "own_vectors_row"
+"""Keys of the file of vectors and of the row in it, in the session state."""
 SAMPLES = 12
 """Number of stored texts, and of frames, offered as queries if words cannot be used."""
 
 
-_ELSE = {"like": "", "stored": "", "hit": "", "page": ""}
+_ELSE = {"like": "", "stored": "", "vectors": "", "row": "", "hit": "", "page": ""}
 """What belongs to one query and goes when another one is asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The query: words, a stored frame whose like is wanted, or a stored text vector; all empty if there is none."""
+    """The query: words, a stored frame whose like is wanted, a stored text vector, or a vector of a file; all empty if there is none."""
 
     text: str = ""
     like: int | None = None
     """Id of the frame."""
     stored: int | None = None
     """Number of the text vector, counted from 1."""
+    file: str = ""
+    """Path of a .npy file of query vectors, on the computer that the app runs on."""
+    row: int = 0
+    """Row in the file, counted from 0."""
 
     def __bool__(self) -> bool:
-        return bool(self.text) or self.like is not None or self.stored is not None
+        return bool(self.text or self.file) or self.like is not None or self.stored is not None
 
     def value(self, collection: Collection) -> str | int | NDArray[np.float32]:
-        """The query as `Collection.search` takes it."""
+        """The query as `Collection.search` takes it.
+
+        Raises
+        ------
+        ValueError
+            If the file of vectors cannot be read, or has no such row.
+        """
         if self.like is not None:
             return self.like
+        if self.file:
+            given, _ = query_files.rows(self.file, collection.settings.dim, self.row + 1)
+            if len(given) <= self.row:
+                raise ValueError(f"The file has {len(given):,} rows, counted from 0; there is no row {self.row:,}.")
+            vector: NDArray[np.float32] = given[self.row]
+            return vector
         vectors = collection.stored_texts() if self.stored is not None else None
         return self.text if vectors is None else vectors[(self.stored or 1) - 1]
 
@@ -111,6 +130,13 @@ def ask_stored(number: int) -> None:
     address.write(q="", **_ELSE | {"stored": str(number)})
 
 
+def ask_vector() -> None:
+    """Search with the row of a file that the visitor has named; for callbacks."""
+    path = str(st.session_state.get(_FILE, "")).strip()
+    if path:
+        address.write(q="", **_ELSE | {"vectors": path, "row": str(st.session_state.get(_ROW, 0))})
+
+
 def clear() -> None:
     """Remove the frame or the stored text that is the query, and close the open frame; for callbacks."""
     address.write(**_ELSE)
@@ -137,6 +163,10 @@ def question(opened: Opened, text: str) -> Question:
     if like is not None and (frame := _frame(collection, like)) is not None:
         _chip(f"Frames like {frame.title or frame.video_id} at {clock(frame.seconds)}")
         return Question(like=like)
+    if (file := address.value("vectors")) and len(file) <= MAX_TYPED_PATH:
+        row = _number(address.value("row")) or 0
+        _chip(f"Row {row:,} of {Path(file).name}")
+        return Question(file=file, row=row)
     if stored is not None and texts is not None and 1 <= stored <= len(texts):
         _chip(f"Stored text {stored}")
         return Question(stored=stored)
@@ -147,7 +177,8 @@ def samples(opened: Opened) -> None:
     """If words cannot be used, say why, and draw a menu with stored texts and frames as queries."""
     if not opened.textless:
         return
-    st.warning(plain(opened.textless))
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.warning(plain(opened.textless))
     collection = opened.collection
     choices: dict[str, tuple[Callable[[int], None], int]] = {}
     texts = collection.stored_texts()
@@ -164,7 +195,11 @@ def samples(opened: Opened) -> None:
             act(number)
 
     if choices:
-        st.menu_button("Sample queries", list(choices), icon=":material/lightbulb:", key="samples", on_click=chosen)
+        row.menu_button("Sample queries", list(choices), icon=":material/lightbulb:", key="samples", on_click=chosen)
+    with row.popover("My own vectors", icon=":material/upload_file:", key="own_vectors"):
+        query_files.path_field(_FILE, "One row is searched for.")
+        st.number_input("Row, counted from 0", 0, bounds.MAX_QUERIES - 1, **query_files.keep(_ROW, 0))
+        st.button("Search", type="primary", icon=":material/search:", key="ask_vector", on_click=ask_vector)
 
 
 def _chip(words: str) -> None:

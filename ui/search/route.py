@@ -16,7 +16,7 @@ from ui.shared.words import count, milliseconds, nbytes, plain
 if TYPE_CHECKING:
     from engine.search import SearchResult, ShardTrace, Trace
 
-_BAR = component("route")
+_BAR = component("route", styles=("states",))
 
 
 def route_sentence(trace: Trace) -> str:

@@ -33,6 +33,13 @@ def close() -> None:
     address.write(shard="")
 
 
+def invite(view: str) -> None:
+    """Say what will stand beside the map: a column that is always there, so that nothing moves when a shard is opened."""
+    if view == "Map":
+        with st.container(key="inside_empty", border=True):
+            st.caption("Click a shard of the map to see what is in it. It opens here.")
+
+
 def show(collection: Collection, shard: int) -> None:
     """Draw what is in one shard."""
     contents = collection.shard(shard)

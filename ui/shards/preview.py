@@ -42,7 +42,7 @@ def headline(preview: Preview) -> None:
     """The preview in one sentence, and the reason in another."""
     st.subheader(plain(preview_sentence(preview)), anchor=False)
     if preview.method == "filter":
-        hint = "Type a query or set a filter: shards that need not be searched turn grey or striped."
+        hint = "Ask a query or set a filter: shards that need not be searched turn grey or striped."
         st.caption(plain(f"{preview.reason} {hint}"))
         return
     held = preview.count(ShardState.CACHED)

@@ -28,7 +28,7 @@ _ROW = 15
 """Pixels of a row of the table of tags at the least; what does not fit is scrolled to."""
 _MANY = 300
 """From this many recordings on, their dots are small."""
-_MAP = component("treemap")
+_MAP = component("treemap", styles=("states",))
 _LABELS = {ShardState.OPENED: "To open", ShardState.CACHED: "To search in memory"}
 _LABELS_OF_FILTER = {ShardState.OPENED: "May hold an answer", ShardState.CACHED: "May hold an answer, in memory"}
 """Labels while there is no query."""
@@ -139,7 +139,7 @@ def _tags(collection: Collection) -> None:
         showgrid=False,
         automargin=True,
         dtick=1,
-        tickfont={"size": 11},
+        tickfont={"size": 12},
     )
     height = max(_HEIGHT, 110 + _ROW * len(table.shards))
     with st.container(height=_HEIGHT + 40 if height > _HEIGHT else "content", border=height > _HEIGHT):

@@ -9,12 +9,14 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from engine.types import ShardState
-from ui.shared.looks import LOOKS
+from ui.shared.looks import DARK, LIGHT, LOOKS, Theme
 
 FONT = "Source Sans, Source Sans Pro, sans-serif"
 MB = 1e6
 """Bytes; axes of bytes are in megabytes."""
-TITLE = {"size": 13}
+SIZE = 14
+"""Pixels of letters: a page is read from the back of a room, too."""
+TITLE = {"size": SIZE}
 """Font of the title of an axis."""
 _CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
 
@@ -24,24 +26,29 @@ def dark() -> bool:
     return st.context.theme.type == "dark"
 
 
+def theme() -> Theme:
+    """The colours of the theme that the visitor sees."""
+    return DARK if dark() else LIGHT
+
+
 def ink() -> str:
     """Colour of text."""
-    return "#e7ebf3" if dark() else "#1b2333"
+    return theme().ink
 
 
 def faint() -> str:
     """Colour of less important text and marks."""
-    return "#97a1b5" if dark() else "#5d6779"
+    return theme().faint
 
 
 def grid_lines() -> str:
     """Colour of grid lines."""
-    return "#2d3648" if dark() else "#d9dee8"
+    return theme().lines
 
 
 def paper() -> str:
     """Colour of the page."""
-    return "#10141c" if dark() else "#fcfcfd"
+    return theme().paper
 
 
 def fill(state: ShardState) -> str:
@@ -58,7 +65,14 @@ def faded(colour: str, opacity: float) -> str:
 
 def marker(state: ShardState) -> dict[str, Any]:
     """Colour and texture of a state of a shard, for bars of Plotly."""
-    pattern = {"shape": LOOKS[state].pattern, "fgcolor": paper(), "fgopacity": 0.7, "size": 6, "solidity": 0.3}
+    pattern = {
+        "shape": LOOKS[state].pattern,
+        "fillmode": "overlay",
+        "fgcolor": paper(),
+        "fgopacity": 0.7,
+        "size": 6,
+        "solidity": 0.3,
+    }
     return {"color": fill(state), "line": {"color": paper(), "width": 1}, "pattern": pattern}
 
 
@@ -68,15 +82,15 @@ def figure(**layout: Any) -> go.Figure:
         "gridcolor": grid_lines(),
         "zerolinecolor": grid_lines(),
         "linecolor": grid_lines(),
-        "tickfont": {"color": faint()},
+        "tickfont": {"color": faint(), "size": SIZE},
     }
     made = go.Figure()
     made.update_layout(
-        font={"family": FONT, "size": 13, "color": ink()},
+        font={"family": FONT, "size": SIZE, "color": ink()},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        hoverlabel={"font": {"family": FONT, "size": 13}, "align": "left"},
+        hoverlabel={"font": {"family": FONT, "size": SIZE}, "align": "left"},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "title": None},
         bargap=0.25,
     )

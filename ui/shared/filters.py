@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _HOURS = ", ".join(f"{name} {start}–{stop} h" for name, (start, stop) in DAYPARTS.items())
 _OWN = {"scene": "scene", "object": "object", "weather": "weather"}
 """Kinds of tags with a choice of their own, and the key of that; all others share one."""
-_KNOWN: WeakKeyDictionary[Collection, tuple[int, Choices]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[Collection, tuple[int, FilterOptions]] = WeakKeyDictionary()
 """What was worked out last for each collection, and for which generation: pages ask again and again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class FilterOptions:
     """What can be filtered by in a collection."""
 
     videos: Mapping[str, str]
@@ -44,7 +44,7 @@ class Choices:
     """Whether recording times are known."""
 
     @classmethod
-    def of(cls, collection: Collection) -> Choices:
+    def of(cls, collection: Collection) -> FilterOptions:
         """The choices in the newest generation."""
         generation, known = _KNOWN.get(collection, (0, None))
         if known is None or generation != collection.generation:
@@ -57,7 +57,7 @@ class Choices:
         return name if name in self.videos else self.titled.get(name, "")
 
 
-def _choices(collection: Collection) -> Choices:
+def _choices(collection: Collection) -> FilterOptions:
     infos, tags = collection.videos(), collection.tags()
     titles = Counter(info.title for info in infos)
     by_key: dict[str, dict[str, str]] = {key: {} for key in (*_OWN.values(), "tag")}
@@ -68,7 +68,7 @@ def _choices(collection: Collection) -> Choices:
         by_key[key][value] = f"{visible(words)} ({tags[tag]:,})"
     ends = [shard.seconds[1] for shard in collection.stats().shards if shard.seconds]
     ends += [info.duration for info in infos]
-    return Choices(
+    return FilterOptions(
         {
             info.video_id: visible(
                 f"{info.title} · {info.video_id} ({info.n_frames:,})"
@@ -87,7 +87,7 @@ def _choices(collection: Collection) -> Choices:
 
 def popover(collection: Collection) -> Filter:
     """Draw the popover of filters; returns the filter that the visitor has set."""
-    choices = Choices.of(collection)
+    choices = FilterOptions.of(collection)
     end = choices.end
     chosen = len(active(choices))
     with st.popover(f"Filters · {chosen}" if chosen else "Filters", icon=":material/filter_alt:", key="filters"):
@@ -107,7 +107,7 @@ def popover(collection: Collection) -> Filter:
     )
 
 
-def named(choices: Choices, key: str) -> list[str]:
+def named(choices: FilterOptions, key: str) -> list[str]:
     """The values of one filter in the address bar that this collection has, each once."""
     if key == "video":
         values = [choices.video(name) for name in address.values(key)]
@@ -184,7 +184,7 @@ def _parts() -> list[str]:
     return chosen
 
 
-def _videos(choices: Choices) -> list[str]:
+def _videos(choices: FilterOptions) -> list[str]:
     chosen = named(choices, "video")
     address.follow("video", chosen)
     st.multiselect(
@@ -226,7 +226,7 @@ def seconds_span(start: int, stop: int, end: int) -> tuple[float | None, float |
     return float(start) if start else None, float(max(stop, start + 1)) if stop < end else None
 
 
-def active(choices: Choices) -> list[tuple[str, str, str]]:
+def active(choices: FilterOptions) -> list[tuple[str, str, str]]:
     """The filters that are set, each as its text, its key, and the value."""
     filters = [(choices.short[video], "video", video) for video in named(choices, "video")]
     for key in ("day", "scene", "object", "weather", "tag"):
@@ -239,7 +239,7 @@ def active(choices: Choices) -> list[tuple[str, str, str]]:
 
 def chips(collection: Collection) -> None:
     """Draw a button for each filter that is set; a click removes the filter."""
-    filters = active(Choices.of(collection))
+    filters = active(FilterOptions.of(collection))
     if not filters:
         return
     with st.container(horizontal=True, gap="small"):

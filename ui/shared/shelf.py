@@ -237,7 +237,7 @@ def video_progress(report: Progress, n_videos: int) -> Progress:
         if doing == "ingest":
             if name not in seen:
                 seen.append(name)
-            stage = f"Reading {name} ({len(seen)} of {n_videos})"
+            stage = f"Reading the video {name}, {len(seen)} of {n_videos}"
         else:
             stage = "Sorting the frames into shards"
         report(stage, done, total)

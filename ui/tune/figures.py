@@ -16,9 +16,14 @@ from ui.shared.words import milliseconds, nbytes
 if TYPE_CHECKING:
     from engine.lab.tuning import Interval, LayoutMetrics
 
-_HEIGHT = 268
-_WIDTH = 304
-"""Pixels: four fit side by side on a wide page, two on a narrow one."""
+_STYLE = """<style>
+.st-key-tune_charts { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 0.5rem; }
+.st-key-tune_charts > div { width: 100%; min-width: 0; }
+@media (max-width: 1199px) { .st-key-tune_charts { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
+@media (max-width: 640px) { .st-key-tune_charts { grid-template-columns: minmax(0, 1fr); } }
+</style>"""
+"""Four figures side by side on a wide page, two on a narrow one, one on a phone; they share all of the width."""
+_HEIGHT = 300
 _TICKS = (1, 2, 4, 8, 16, 30, 60)
 
 
@@ -49,9 +54,10 @@ _PANELS = (
 
 def multiples(today: LayoutMetrics, chosen: LayoutMetrics, across: Sequence[LayoutMetrics]) -> None:
     """Draw the four figures, with today's setting and the chosen one marked in each."""
-    with st.container(horizontal=True, gap="small"):
+    st.html(_STYLE)
+    with st.container(key="tune_charts"):
         for panel in _PANELS:
-            with st.container(width=_WIDTH):
+            with st.container():
                 charts.show(
                     _figure(panel, today, chosen, across),
                     key=f"tune_chart_{panel.key}",
@@ -65,7 +71,7 @@ def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: 
     x = [outcome.setting.n_shards for outcome in across]
     bands = [panel.band(outcome) for outcome in across]
     figure = charts.figure(
-        title={"text": panel.title, "font": {"size": 15}, "x": 0.02, "y": 0.97},
+        title={"text": panel.title, "font": {"size": charts.SIZE + 2}, "x": 0.02, "y": 0.97},
         margin={"l": 8, "r": 14, "t": 38, "b": 8},
         showlegend=False,
         hovermode="closest",
@@ -109,7 +115,7 @@ def _figure(panel: _Panel, today: LayoutMetrics, chosen: LayoutMetrics, across: 
         type="log",
         automargin=True,
         tickvals=list(_TICKS),
-        title={"text": "shards, log scale", "font": {"size": 12, "color": charts.faint()}},
+        title={"text": "shards, log scale", "font": charts.TITLE | {"color": charts.faint()}},
         showgrid=False,
     )
     return figure

@@ -13,8 +13,12 @@ from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.progress import watch
 from ui.shared.uncaught import error_sentence
 from ui.shared.words import plain
+from ui.tune import query_source
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from engine.lab.tuning import LayoutSetting, Tuner
     from ui.shared.places import Opened
 
@@ -49,6 +53,7 @@ def ready(current: Opened) -> Tuner:
     if job is not None and job.running:
         watch(job, waiting="Measuring")
     else:
+        query_source.controls()
         st.button(
             "Measure this collection" if known is None else "Measure again: the collection has changed",
             type="primary",
@@ -66,22 +71,42 @@ def ready(current: Opened) -> Tuner:
 
 def _start(current: Opened) -> None:
     """Measure the collection for everybody: it belongs to nobody, so all who wait can stop it."""
-    resources.board().start(name_of(current, "measure"), _measuring(current, tuners()), MEASURE, watched=True)
+    try:
+        vectors = query_source.chosen(current)
+    except ValueError:
+        return  # The controls say why.
+    work = _measuring(current, vectors, tuners(), query_source.given())
+    resources.board().start(name_of(current, "measure"), work, MEASURE, watched=True)
 
 
-def _measuring(current: Opened, tuners: dict[str, Tuner]) -> Callable[[Report], None]:
-    """The work of the job that measures a collection."""
-    collection, key = current.collection, current.place.key
+def _measuring(
+    current: Opened, vectors: NDArray[np.float32] | None, tuners: dict[str, Tuner], given: set[str]
+) -> Callable[[Report], None]:
+    """The work of the job that measures a collection, with samples if there are no `vectors`."""
+    key = current.place.key
 
     def work(report: Report) -> None:
-        from engine.datasets import any_queries
-        from engine.lab.tuning import N_QUERIES, prepare_tuner
+        from engine.lab.tuning import prepare_tuner
 
         report("Choosing test queries", 0.0, 1.0)
-        samples, kind = any_queries(collection, N_QUERIES)
-        tuners[key] = prepare_tuner(current.place.path, samples.vectors, kind, progress=report, unseen=samples.unseen)
+        queries, kind, unseen = query_source.queries(current, vectors)
+        tuners[key] = prepare_tuner(current.place.path, queries, kind, progress=report, unseen=unseen)
+        (given.discard if vectors is None else given.add)(key)
 
     return work
+
+
+def again(current: Opened) -> None:
+    """Offer to measure again with other test queries; while that runs, the page shows what was measured before."""
+    job = job_of(current, "measure")
+    if job is not None and job.running:
+        watch(job, waiting="Measuring")
+        return
+    with st.expander("Measure with other queries", icon=":material/format_quote:", expanded=query_source.is_wrong()):
+        query_source.controls()
+        st.button("Measure again", icon=":material/play_arrow:", key="tune_measure", on_click=_start, args=(current,))
+        if job is not None and job.error is not None:
+            failed(job.error, "The collection could not be measured", name_of(current, "measure"))
 
 
 def failed(error: Exception, title: str, name: str, *, own: bool = False) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 
 from engine.system import readable_recall
 from ui.shared.words import count, milliseconds, nbytes, plain
+from ui.tune import query_source
 
 if TYPE_CHECKING:
     from engine.lab.tuning import LayoutMetrics, LayoutSetting, Tuner
@@ -160,6 +161,8 @@ def caption(current: Opened, tuner: Tuner) -> None:
         else "that the router was trained on, so other queries find a little less"
     )
     of = {"text": "texts", "image": "stored frames"}[tuner.evaluation.kind]
+    if current.place.key in query_source.given():
+        of, known = "vectors", "from a file that a visitor gave"
     st.caption(
         "Diamond: today, measured. Circle: your choice. Line: your choice with other numbers of shards, predicted; nine in ten "
         "values should be inside the band. "
