@@ -25,12 +25,21 @@ from testing.worlds import FEW, fill, folders
 
 
 @pytest.fixture(scope="module", params=["stored rows", "codes"])
-def world(request, tuned, tmp_path_factory):
+def kept(request, tuned, tmp_path_factory):
+    """From how many frames on there are codes, a collection, and a tuner of how it was first."""
+    coded_from = 600 if request.param == "codes" else current_limits().coded_from
+    path = tmp_path_factory.mktemp("tuning") / "c"
+    with limited(coded_from=coded_from):
+        collection, tuner = made(path, n_cells=256, placement="hierarchical"), tuner_of(path)
+    with collection:
+        yield coded_from, collection, tuner
+
+
+@pytest.fixture
+def world(kept, limit):
     """A collection that is resharded again and again, with a tuner of how it was first; with codes or without."""
-    with limited(coded_from=600 if request.param == "codes" else current_limits().coded_from):
-        path = tmp_path_factory.mktemp("tuning") / "c"
-        with made(path, n_cells=256, placement="hierarchical") as collection:
-            yield collection, tuner_of(path)
+    limit(coded_from=kept[0])
+    return kept[1:]
 
 
 ASKED = (
