@@ -53,6 +53,7 @@ from engine.search import (
     browse,
 )
 from engine.storage import (
+    CACHE_BYTES,
     Catalog,
     Generations,
     LayoutRow,
@@ -77,8 +78,6 @@ from engine.system import FileLock, Progress, Trust, check_writable, no_progress
 from engine.types import CollectionStats, Filter, Frame, FrameBatch, NewVideo, VideoInfo
 from engine.vectors import Floats, startable_threads
 
-CACHE_BYTES = 1 << 30
-"""Default budget of the shard cache, bytes."""
 _GIVEN = "given vectors"
 """Source of a query bank that came as vectors."""
 _BUSY = "Somebody else is writing to this collection right now; try again when that has ended."

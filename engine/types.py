@@ -325,6 +325,8 @@ class CollectionStats:
     metric: str
     store: str
     codec: str
+    coded: bool
+    """Whether any frames are held as codes; a small collection holds its vectors as they are stored."""
     placement: str
     encoder: str
     """Name of the encoder whose text fits; empty for none."""

@@ -141,7 +141,7 @@ def bench_command(
 @click.option("--placement", metavar="P", help="Placement to foresee; the collection's, if left out.")
 @click.option("--recall", type=FRACTION, default=0.95, metavar="R", help="That searches ask for.")
 @click.option("--max-shards", type=INT, metavar="M", help="Shards that a search may open.")
-@click.option("--cache", type=SIZE, metavar="SIZE", help="Budget of the shard cache, such as 512MB; 1GiB, if left out.")
+@click.option("--cache", type=SIZE, metavar="SIZE", help="Budget of the shard cache, such as 512MB; 1GB, if left out.")
 @click.option("--cells", type=INT, default=0, metavar="N", help="Other cells, tried out before by --try-cells.")
 @click.option("--codec", default="", metavar="X", help="Another codec.")
 @k_option
@@ -248,6 +248,6 @@ def plan_command(
         shard_bytes=shard_size,
         workers=workers,
     )
-    derived = ("resident_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
+    derived = ("resident_nbytes", "cache_nbytes", "disk_nbytes", "fits", "exact_is_enough", "reason")
     document = asdict(plan) | {name: getattr(plan, name) for name in derived}
     return say_or_json(as_json, *format_plan(plan).split("\n"), **document)

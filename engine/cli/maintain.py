@@ -110,6 +110,7 @@ def export_command(collection: Path, vectors: Path, frames: Path, as_json: bool)
 def stats_command(collection: Path, videos: bool, as_json: bool) -> int:
     """What is in a collection, shard by shard."""
     from engine.collection import Collection
+    from engine.reports import budget_sentence
     from engine.system import readable_bytes
 
     with Collection.open(collection) as opened:
@@ -118,10 +119,11 @@ def stats_command(collection: Path, videos: bool, as_json: bool) -> int:
         print_json(asdict(stats) | ({"videos": [asdict(info) for info in infos]} if videos else {}))
         return 0
     say(
-        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {readable_bytes(stats.nbytes)}"
+        f"{stats.path}: {stats.n_frames:,} frames of {stats.n_videos} videos, {stats.dim} dimensions, {readable_bytes(stats.nbytes)} of shards on disk"
     )
     say(f"{stats.placement} placement, {stats.n_cells:,} cells, codec {stats.codec}, encoder {stats.encoder or 'none'}")
     say(f"Router: {stats.router or 'none'}: {stats.why_router}")
+    say(budget_sentence(stats.cache.budget))
     for shard in stats.shards:
         recorded = (
             ""

@@ -81,7 +81,7 @@ class ServiceLimits:
     first_pause: float = 0.25
     """Seconds before the second try; each further pause is twice as long."""
     tries: int = 5
-    answer_nbytes: int = 64 << 20
+    answer_nbytes: int = 64_000_000
 
 
 def load_service(name: str, parsed: EncoderName) -> ServiceEncoder:

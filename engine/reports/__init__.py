@@ -1,10 +1,10 @@
 """What a collection holds and costs, for people."""
 
 from engine.reports.capacity import ShardPlan, format_plan, plan_shards
-from engine.reports.memory import MemoryAccount, format_account, memory_account, open_nbytes
+from engine.reports.memory import MemoryAccount, budget_sentence, format_account, memory_account, open_nbytes
 from engine.reports.modality_gap import ModalityGap, held_back_texts, measure_gap, stored_texts
 from engine.reports.shards import Recording, ShardContents, TagShares, recordings, shard_contents, tag_shares
-from engine.reports.statistics import collection_stats, random_frame_ids, video_info, video_infos
+from engine.reports.statistics import codec_note, collection_stats, random_frame_ids, video_info, video_infos
 
 __all__ = [
     "MemoryAccount",
@@ -13,6 +13,8 @@ __all__ = [
     "ShardContents",
     "ShardPlan",
     "TagShares",
+    "budget_sentence",
+    "codec_note",
     "collection_stats",
     "format_account",
     "format_plan",

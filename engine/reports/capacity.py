@@ -14,7 +14,7 @@ from engine.reports.shard_sizes import (
     PlanRequest,
 )
 from engine.routing import MAX_BANK_FRAMES
-from engine.storage import current_limits
+from engine.storage import CACHE_BYTES, current_limits
 from engine.system import bounds, readable_bytes
 from engine.vectors import CODECS, choose_n_cells
 
@@ -70,6 +70,11 @@ class ShardPlan:
         return self.centroids_nbytes + self.columns_nbytes + self.shards_in_memory * self.shard_nbytes
 
     @property
+    def cache_nbytes(self) -> int:
+        """The budget that the shard cache needs to hold the shards that fit: the usual one, unless they take more."""
+        return max(CACHE_BYTES, self.shards_in_memory * self.shard_nbytes)
+
+    @property
     def disk_nbytes(self) -> int:
         """Rows, codes, columns, centroids and router. A build that replaces another needs as much again while it runs."""
         cells_nbytes = self.centroids_nbytes + self.router_nbytes
@@ -106,6 +111,8 @@ class ShardPlan:
                 f"{readable_bytes(self.ram)} has room for {self.shards_in_memory:,} of them{besides}, "
                 "and the others are read from disk when a query needs them"
             )
+        if self.cache_nbytes > CACHE_BYTES and self.store:
+            outcome += f", if the cache is given a budget of {readable_bytes(self.cache_nbytes, up=True)} (usually {readable_bytes(CACHE_BYTES)})"
         few = ""
         if self.exact_is_enough:
             ms = max(1, round(self.n_vectors * self.dim / SCANNED_PER_MS))

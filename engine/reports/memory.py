@@ -122,6 +122,17 @@ class MemoryAccount:
         return asdict(self) | sums | {"shards": shards}
 
 
+def budget_sentence(budget: int, open_nbytes: int | None = None) -> str:
+    """What the budget of the shard cache is; with the bytes of all open shards, also whether a larger one would change anything."""
+    words = (
+        f"The cache keeps opened shards in at most {readable_bytes(budget)} of memory, its budget; when it is full, the shard "
+        "that was not used for the longest time is removed."
+    )
+    if open_nbytes is None or open_nbytes > budget:
+        return words
+    return f"{words} All shards together take {readable_bytes(open_nbytes)}, so a larger budget changes nothing."
+
+
 def format_account(account: MemoryAccount) -> str:
     """A few lines for a terminal."""
 
@@ -139,6 +150,7 @@ def format_account(account: MemoryAccount) -> str:
         f"in memory now         {size(account.anonymous_nbytes)}: {size(account.cached_nbytes)} of opened shards, {size(account.arrays_nbytes)} of arrays",
         f"cache budget          {size(account.budget)}; every shard open takes {size(account.open_nbytes)}",
         f"the whole process     {size(own)} of its own, {size(files)} of mapped files",
+        budget_sentence(account.budget, account.open_nbytes),
     ]
     return "\n".join(lines)
 

@@ -74,6 +74,7 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
         metric=settings.metric,
         store=settings.store,
         codec=settings.codec,
+        coded=any(view.segment.coded for view in snapshot.views()),
         placement=snapshot.manifest.layout.placement,
         encoder=settings.encoder,
         route=settings.route,
@@ -175,11 +176,21 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
             f"{clipped:.1%} of all values lie beyond what the codec {snapshot.settings.codec} was trained on and are cut off: "
             "candidates are ranked less well before they are re-scored. Run a build."
         )
+    if snapshot.built and snapshot.n_live and not any(view.segment.coded for view in snapshot.views()):
+        notes.append(codec_note(snapshot.settings.codec, snapshot.settings.store))
     if snapshot.built and snapshot.n_live < 100_000:
         notes.append(
             "With fewer than 100,000 frames an exact search takes milliseconds; routing is here to be seen, not needed."
         )
     return tuple(notes)
+
+
+def codec_note(codec: str, store: str) -> str:
+    """That a codec changes nothing where no shard has codes."""
+    return (
+        f"The codec {codec} is not in use: a build writes codes for large collections only, and this one holds its vectors as they are "
+        f"stored ({store})."
+    )
 
 
 def _far_rows(snapshot: Snapshot) -> int:

@@ -18,7 +18,7 @@ from engine.storage.snapshot import Snapshot
 from engine.system import Progress
 from engine.vectors import TRAIN_PER_CELL, Cells, Rows, choose_n_cells, train_cells, unit
 
-TRAIN_NBYTES = 768 << 20
+TRAIN_NBYTES = 768_000_000
 """Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
 
 

@@ -12,6 +12,9 @@ from typing import Generic, Protocol, TypeVar
 from engine.storage.journal import CacheAction, CacheJournal
 from engine.types import CacheStats
 
+CACHE_BYTES = 1_000_000_000
+"""Usual budget of the shard cache, bytes."""
+
 
 class Sized(Protocol):
     @property

@@ -47,24 +47,24 @@ MAX_FACTS = 100
 """Facts that are kept about a video, such as its author."""
 MAX_PATH = 4_096
 """Characters of a path that is kept."""
-MAX_THUMBNAIL_NBYTES = 4 << 20
-MAX_FEATURES_NBYTES = 1 << 29
+MAX_THUMBNAIL_NBYTES = 4_000_000
+MAX_FEATURES_NBYTES = 500_000_000
 """Bytes of the features of one video of an archive."""
 MAX_SEGMENTS = 1_000_000
 MAX_VIDEOS = 1_000_000
-MAX_TEXT_NBYTES = 64 << 20
+MAX_TEXT_NBYTES = 64_000_000
 """Bytes of a file of text that is read whole: JSON, a keyframe map, a list of videos."""
-MAX_IMAGE_NBYTES = 64 << 20
+MAX_IMAGE_NBYTES = 64_000_000
 """Bytes of an image file."""
-MAX_CLIP_NBYTES = 64 << 20
+MAX_CLIP_NBYTES = 64_000_000
 """Bytes of a preview clip that is sent to a browser."""
-MAX_TABLE_NBYTES = 2 << 30
+MAX_TABLE_NBYTES = 2_000_000_000
 """Bytes that a table of frames may take in memory."""
 MAX_ENCODER = 1_000
 """Characters of the name or the path of an encoder."""
-MAX_MODEL_CONFIG_NBYTES = 1 << 20
+MAX_MODEL_CONFIG_NBYTES = 1_000_000
 """Bytes of the config of a model."""
-MAX_WEIGHTS_INDEX_NBYTES = 16 << 20
+MAX_WEIGHTS_INDEX_NBYTES = 16_000_000
 """Bytes of what a file of weights says about its tensors."""
 MAX_PARAMETERS = 20_000_000_000
 """Numbers in the weights of a model."""
@@ -84,7 +84,7 @@ MAX_COLUMNS = 10_000
 """Columns of a table of frames, though most mean nothing."""
 MAX_TABLE_PARTS = 100_000
 """Row groups or batches of a table."""
-MAX_LINE_NBYTES = 1 << 20
+MAX_LINE_NBYTES = 1_000_000
 """Bytes of a line of a CSV file."""
 MAX_VISITORS = 256
 """Browser pages that are connected to the app at the same time."""

@@ -75,6 +75,8 @@ def bars(account: MemoryAccount) -> None:
 
 def notes(current: Opened, account: MemoryAccount) -> None:
     """What the figure counts, and the counters of the cache that all visitors share."""
+    from engine.reports import budget_sentence
+
     cache = current.collection.cache.stats()
     process = "" if account.process is None else f" The whole process uses {nbytes(account.process.anonymous)}."
     st.caption(
@@ -82,6 +84,7 @@ def notes(current: Opened, account: MemoryAccount) -> None:
         f"“In memory now” counts opened shards (all of them would take {nbytes(account.open_nbytes)}) and arrays such as "
         f"centroids.{process}"
     )
+    st.caption(budget_sentence(account.budget, account.open_nbytes))
     st.caption(
         f"The cache that all visitors share: {count(cache.hits, 'hit')}, {count(cache.misses, 'miss')}, "
         f"{count(cache.evictions, 'eviction')}, {count(cache.entries, 'segment')} in it. The replay below does not use it."

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 GRACE = 20.0
 """Seconds that a collection stays open after its last visitor, long enough to finish drawing a page."""
 _NAME = re.compile(r"[^\W_][\w .-]{0,59}")
-BUDGET = 64_000_000
-"""Bytes of the shard cache of the sample and of the large town: enough for all of it, and few enough to be drawn to scale."""
 
 
 class Shelf:
@@ -184,7 +182,6 @@ class Shelf:
         collection = sample_collection(
             place.path, part_of(video_progress(report, len(sample_videos())), 0.03, 0.97), encoder
         )
-        collection.cache.set_budget(BUDGET)
         report("Searching the examples", 0.97, 1.0)
         return Opened(
             place, collection, tried_examples(collection), synthetic=False, textless="", gap=collection.modality_gap()
@@ -207,7 +204,6 @@ class Shelf:
     def _open_large(self, place: Place, report: Report) -> Opened:
         collection = self.make_large(int(place.path.name.removeprefix(f"{LARGE}-")), report)
         collection.use_encoder(self._encoder(self._shipped()))
-        collection.cache.set_budget(BUDGET)
         return Opened(
             place, collection, tried_examples(collection), synthetic=True, textless="", gap=collection.modality_gap()
         )

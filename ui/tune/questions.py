@@ -28,6 +28,7 @@ _WIDTHS = (3, 2.2, 2.6, 2.2, 2.6)
 def controls(tuner: Tuner) -> LayoutSetting:
     """Draw the controls; returns the chosen setting."""
     from engine.lab.tuning import LayoutSetting
+    from engine.reports import budget_sentence
 
     _start_at_today(tuner)
     first = st.columns(_WIDTHS, gap="medium")
@@ -59,7 +60,7 @@ def controls(tuner: Tuner) -> LayoutSetting:
         _budgets(tuner),
         key="tune_cache",
         format_func=nbytes,
-        help="Memory for opened shards. If it is full, the least recently used shard is removed, and read again when needed.",
+        help=budget_sentence(tuner.today.setting.cache_bytes),
     )
     second = st.columns(_WIDTHS, gap="medium")
     n_today = len(tuner.evaluation.rows)

@@ -57,7 +57,6 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
     evaluation = tuner.evaluation
     if setting.rebuilds:
         progress("Measuring it anew", _WRITTEN, 1.0)
-        layout = LayoutSetting(setting.n_shards, setting.placement)
         fresh = prepare_tuner(
             path,
             evaluation.queries,
@@ -65,10 +64,11 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
             evaluation.k,
             part_of(progress, _WRITTEN, 1.0),
             unseen=evaluation.unseen,
+            cache_bytes=current.cache_bytes,
         )
-        searched = replace(
-            layout, recall=setting.recall, max_shards=setting.max_shards, cache_bytes=setting.cache_bytes
-        )
+        searched = replace(setting, n_cells=0, codec="")
+        if searched == fresh.today.setting:
+            return TuningResult(predicted, fresh.today, fresh)
         with reading(path) as snapshot:
             return TuningResult(predicted, measure_layout(snapshot, fresh.evaluation, searched), fresh)
     progress("Measuring it", _WRITTEN, 1.0)
@@ -76,7 +76,7 @@ def apply_setting(path: Path, tuner: Tuner, setting: LayoutSetting, progress: Pr
         fresh = tuner.moved(snapshot)
         measured = measure_layout(snapshot, fresh.evaluation, setting)
         progress("Measuring it", 0.9, 1.0)
-        usual = LayoutSetting(setting.n_shards, setting.placement)
+        usual = LayoutSetting(setting.n_shards, setting.placement, cache_bytes=current.cache_bytes)
         today = measured if setting == usual else measure_layout(snapshot, fresh.evaluation, usual)
     return TuningResult(predicted, measured, replace(fresh, today=today, _known={}))
 
@@ -94,7 +94,7 @@ def _ignoring_stop(progress: Progress) -> Progress:
 def _change(collection: Collection, setting: LayoutSetting, progress: Progress) -> None:
     def report(stage: str, done: float, total: float) -> None:
         if stage != "done":  # The change is committed by then, so stopping comes too late.
-            progress(stage.capitalize(), done, total)
+            progress(stage[:1].upper() + stage[1:], done, total)
 
     try:
         if setting.rebuilds:

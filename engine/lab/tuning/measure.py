@@ -23,7 +23,7 @@ from engine.lab.tuning.timing import (
 from engine.lab.tuning.tuner import Z_90, Interval, LayoutMetrics, LayoutSetting, Tuner
 from engine.reports import open_nbytes
 from engine.search import DEFAULT_RECALL, ShardCache, make_plan, reading, sentence
-from engine.storage import Snapshot
+from engine.storage import CACHE_BYTES, Snapshot
 from engine.system import Progress, no_progress, part_of
 from engine.types import QueryKind
 from engine.vectors import Floats
@@ -40,10 +40,10 @@ _TIMED_LAYOUTS = (("round_robin", 6), ("round_robin", 40), ("semantic", 16), ("r
 """Layouts on which searches are timed, besides the current one: few and many shards, whose segments have codes where the collection does."""
 
 
-def current_setting(snapshot: Snapshot) -> LayoutSetting:
-    """The layout of a collection, with the usual search settings."""
+def current_setting(snapshot: Snapshot, cache_bytes: int = CACHE_BYTES) -> LayoutSetting:
+    """The layout of a collection, with the usual search settings and this cache budget."""
     manifest = snapshot.manifest
-    return LayoutSetting(len(manifest.layout.names), manifest.layout.placement)
+    return LayoutSetting(len(manifest.layout.names), manifest.layout.placement, cache_bytes=cache_bytes)
 
 
 def measure_layout(snapshot: Snapshot, evaluation: Evaluation, setting: LayoutSetting) -> LayoutMetrics:
@@ -96,6 +96,7 @@ def prepare_tuner(
     *,
     unseen: bool = True,
     placements: Iterable[str] | None = (),
+    cache_bytes: int = CACHE_BYTES,
 ) -> Tuner:
     """Measure what a `Tuner` needs; about ten seconds for 10^5 frames.
 
@@ -105,6 +106,7 @@ def prepare_tuner(
     unseen : whether the router was fitted without them
     placements : to lay out ahead for every number of shards, besides the current one; None to lay out none, for a
         single prediction
+    cache_bytes : budget of the shard cache that the collection is searched with
 
     Raises
     ------
@@ -114,7 +116,7 @@ def prepare_tuner(
     with reading(path) as snapshot:
         check_built(snapshot)
         evaluation = evaluate(snapshot, queries, kind, k, part_of(progress, 0.0, 0.3), unseen=unseen)
-        today = current_setting(snapshot)
+        today = current_setting(snapshot, cache_bytes)
         progress("Timing searches as the collection is", 0.3, 1.0)
         outcome = measure_layout(snapshot, evaluation, today)
         timed, loads = _timings(snapshot, evaluation, part_of(progress, 0.35, 0.6))

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from engine.collection import CACHE_BYTES
 from engine.errors import EngineError
 from engine.lab.tuning.alternatives import CodecTrial
 from engine.lab.tuning.cost_model import CostModel, Values
@@ -16,7 +15,7 @@ from engine.lab.tuning.evaluation import Evaluation
 from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
 from engine.search import DEFAULT_RECALL, sentence
-from engine.storage import Snapshot
+from engine.storage import CACHE_BYTES, Snapshot
 from engine.system import Progress, readable_bytes, readable_recall
 
 MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
