@@ -10,7 +10,7 @@ from datetime import datetime
 from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
-from engine.system import visible
+from engine.system import readable_milliseconds, visible
 from engine.types import ShardState
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def print_result(result: SearchResult, missed: Sequence[Missed] | None = None) -
     trace = result.trace
     told = (
         f"Opened {trace.shards_probed} of {trace.shards_total} shards, scanned {trace.vectors_scanned:,} of "
-        f"{trace.vectors_total:,} frames, {trace.ms['total']:.1f} ms. {trace.reason}"
+        f"{trace.vectors_total:,} frames, {readable_milliseconds(trace.ms['total'])}. {trace.reason}"
     )
     say(" ".join([told, *trace.warnings, *trace.missing]), error=True)
     if missed is not None:

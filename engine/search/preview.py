@@ -44,9 +44,9 @@ class ShardPreview:
     score: float | None
     """Best predicted score over the shard's cells; None where nothing was predicted."""
     cells: int
-    """Cells that would be probed in it; 0 where every frame is compared."""
-    vectors: int
-    """Frames that would be compared with the query."""
+    """Cells that would be probed in it; 0 where every frame is scanned."""
+    vectors_scanned: int
+    """Frames that would be scanned: compared with the query."""
     nbytes: int
     """On disk, all its files."""
     cached_nbytes: int
@@ -71,7 +71,7 @@ class Preview:
     why: Reason
     """Why this method and this width."""
     n_probe: int
-    """Cells that would be probed; 0 where every frame is compared."""
+    """Cells that would be probed; 0 where every frame is scanned."""
     n_cells: int
     """Cells to choose from; 0 where none are."""
     shards: tuple[ShardPreview, ...]
@@ -125,9 +125,9 @@ class Preview:
         return sum(shard.to_read for shard in self.shards)
 
     @property
-    def vectors(self) -> int:
-        """Frames that would be compared with the query."""
-        return sum(shard.vectors for shard in self.shards)
+    def vectors_scanned(self) -> int:
+        """Frames that would be scanned: the number of the same name in the trace of the search."""
+        return sum(shard.vectors_scanned for shard in self.shards)
 
 
 @one_thread()
@@ -217,7 +217,7 @@ class _ShardPreviewer:
             n_frames=shard.n_live,
             score=None if predicted is None else finite(predicted[0]),
             cells=cells,
-            vectors=sum(_vectors(probe) for probe in probes),
+            vectors_scanned=sum(_n_scanned(probe) for probe in probes),
             nbytes=sizes[0],
             cached_nbytes=sizes[1],
             to_read=to_read,
@@ -239,8 +239,8 @@ class _ShardPreviewer:
         return sum(segment.nbytes for segment in segments), cached
 
 
-def _vectors(probe: Probe) -> int:
-    """Frames of a segment that would be compared."""
+def _n_scanned(probe: Probe) -> int:
+    """Frames of a segment that would be scanned."""
     candidate, segment = probe.candidate, probe.segment
     if probe.lists is None:
         return segment.n_rows if candidate.mask is None else candidate.n_passing

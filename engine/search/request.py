@@ -46,7 +46,7 @@ class SearchRequest:
     allow_partial: bool = False
     """Answer from the other shards when one fails; the trace says which."""
     force_shards: Sequence[int] = ()
-    """Numbers of shards to open whatever the router says: every frame in them that passes is compared. They do not count among
+    """Numbers of shards to open whatever the router says: every frame in them that passes is scanned. They do not count among
     `max_shards`. It becomes a tuple."""
 
     def __post_init__(self) -> None:

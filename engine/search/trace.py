@@ -50,7 +50,7 @@ class Trace:
     vectors_total: int
     """Live frames in the collection: what an exact search without filter scans."""
     vectors_scanned: int
-    """Frames compared with the query, each counted once."""
+    """Frames scanned: compared with the query, each counted once."""
     vectors_rescored: int
     """Of these, compared by codes first and then exactly."""
     workers: int

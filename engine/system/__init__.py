@@ -102,7 +102,9 @@ from engine.system.units import (
     parse_seconds,
     parse_share,
     readable_bytes,
+    readable_milliseconds,
     readable_recall,
+    three_digits,
 )
 from engine.system.worker import Handler, WorkerProcess, serve
 
@@ -184,6 +186,7 @@ __all__ = [
     "read_header",
     "read_real",
     "readable_bytes",
+    "readable_milliseconds",
     "readable_recall",
     "real_file",
     "real_files",
@@ -206,6 +209,7 @@ __all__ = [
     "storage_errors",
     "sync_folder",
     "synced",
+    "three_digits",
     "visible",
     "why_no_locks",
     "write_files",

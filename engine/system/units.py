@@ -162,10 +162,26 @@ def readable_recall(recall: float) -> str:
     return f"{1.0 if recall >= 1 else min(recall, 0.999):.3f}".rstrip("0").rstrip(".")
 
 
-def readable_bytes(n: float, *, up: bool = False) -> str:
-    """Bytes as people read them, two or three digits and a unit: `12 kB`, `3.4 MB`, `512 MB`; rounded up if asked."""
-    power = 0
-    while power < len(_UNITS) - 1 and n >= 1000 ** (power + 1):
+def three_digits(value: float) -> str:
+    """A number to three digits before and after the point: `0.41`, `2.41`, `12.3`, `1,234`."""
+    return f"{value:,.{0 if value >= 99.95 else 1 if value >= 9.995 else 2}f}"
+
+
+def readable_milliseconds(ms: float) -> str:
+    """A time as people read it: `0.41 ms`, `12.3 ms`, `1.23 s`."""
+    return f"{three_digits(ms)} ms" if ms < 999.5 else f"{three_digits(ms / 1000)} s"
+
+
+def readable_bytes(n: float, *, up: bool = False, like: float | None = None) -> str:
+    """Bytes as people read them, two or three digits and a unit: `12 kB`, `3.4 MB`, `512 MB`.
+
+    Parameters
+    ----------
+    up : round up
+    like : another number of bytes, in whose unit this one is written
+    """
+    power, largest = 0, n if like is None else like
+    while power < len(_UNITS) - 1 and round(largest / 1000**power) >= 1000:
         power += 1
     tenths = n * 10 / 1000**power
     step = 1 if tenths < 1000 else 10

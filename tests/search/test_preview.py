@@ -48,7 +48,9 @@ def world(request, tmp_path_factory):
 
 
 def told(preview: Preview) -> list[tuple[object, ...]]:
-    return [(s.shard, s.name, s.state, s.n_frames, s.score, s.cells, s.vectors, s.to_read) for s in preview.shards]
+    return [
+        (s.shard, s.name, s.state, s.n_frames, s.score, s.cells, s.vectors_scanned, s.to_read) for s in preview.shards
+    ]
 
 
 def done(result: SearchResult) -> list[tuple[object, ...]]:
@@ -88,7 +90,7 @@ def test_a_search_opens_exactly_what_its_preview_says(world, seed, k, width, cap
     assert (preview.expected_recall, preview.warnings) == (trace.expected_recall, trace.warnings)
     assert trace.reason.startswith(preview.reason)
     assert preview.n_probe == trace.n_probe
-    assert preview.vectors == trace.vectors_scanned
+    assert preview.vectors_scanned == trace.vectors_scanned
     assert preview.frames_total == trace.vectors_total
 
 
@@ -118,14 +120,14 @@ class TestWithoutAQuery:
         preview = town.preview()
         assert preview.method == "filter"
         assert len(preview.searched) == 4
-        assert preview.frames_left == preview.frames_total == preview.vectors == N
+        assert preview.frames_left == preview.frames_total == preview.vectors_scanned == N
         assert preview.bytes_left == preview.bytes_total == town.stats().nbytes
 
     def test_a_filter_leaves_the_shards_that_an_exact_search_would_open(self, town):
         for where in (Filter(videos=("v0",)), Filter(tags_all=TAGS[:2]), Filter(seconds=(50.0, None))):
             preview = town.preview(where=where)
             trace = town.search(queries(1)[0], 5, where=where, exact=True).trace
-            assert [s.vectors for s in preview.shards] == [s.vectors_scanned for s in trace.shards]
+            assert [s.vectors_scanned for s in preview.shards] == [s.vectors_scanned for s in trace.shards]
             pruned = [s.reason for s in trace.shards if s.state is ShardState.PRUNED]
             assert [s.reason for s in preview.shards if s.state is ShardState.PRUNED] == pruned
 

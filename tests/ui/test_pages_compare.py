@@ -19,6 +19,7 @@ from engine.datasets.synthetic import World, write_synthetic
 from engine.lab.compare.benchmark import COLD_QUERIES
 from engine.lab.compare.contenders import CONTENDER_NAMES
 from engine.lab.compare.timeline import QueryTimeline, typical_query
+from engine.system import readable_milliseconds
 from testing.app import FRONT_DOOR
 from tests.ui.test_pages import checked, drawn, said
 from ui.compare import comparison
@@ -147,7 +148,7 @@ class TestARun:
         heat = QueryTimeline.of(verdict, typical_query(verdict))
         assert [each["ms"] for each in race["entrants"]] == [each.ms for each in heat.contenders]
         assert [len(each["laps"]) for each in race["entrants"]] == [len(each.spans) for each in heat.contenders]
-        assert f"{heat.contenders[0].ms:.2f} ms" in race["label"]
+        assert readable_milliseconds(heat.contenders[0].ms) in race["label"]
         assert "Slow motion: 1 ms takes" in race["said"]
 
         table = app.dataframe[0].value

@@ -136,7 +136,7 @@ class TestPreview:
         assert head(app).startswith(f"This query would open {n} of 12 shards: {left:,} of {total:,} frames (")
         assert f"({100 * left / total:.0f}%)" in head(app)
         assert words.nbytes_of(told.bytes_left, told.bytes_total) in head(app)
-        assert f"{told.vectors:,} frames to compare" in " ".join(plainly(caption.value) for caption in app.caption)
+        assert f"{told.vectors_scanned:,} frames to scan" in " ".join(plainly(caption.value) for caption in app.caption)
 
     def test_the_map_shows_state_score_and_reason_of_each_shard(self, open_page: Any, shared: Collection) -> None:
         app = ask(open_page(), "a red car")
@@ -276,9 +276,10 @@ def drawn_all(app: AppTest, name: str) -> list[Any]:
     ("part", "whole", "read"),
     [
         (69_000, 612_000, "69 of 612 kB"),
-        (2_400_000, 26_000_000, "2.4 of 26.0 MB"),
+        (2_400_000, 26_000_000, "2.4 of 26 MB"),
         (5, 90, "5 of 90 B"),
-        (0, 2_000, "0.0 of 2.0 kB"),
+        (0, 2_000, "0 of 2 kB"),
+        (999_000, 999_600, "1 of 1 MB"),
     ],
 )
 def test_bytes_of_bytes_are_told_in_one_unit(part: int, whole: int, read: str) -> None:

@@ -307,6 +307,6 @@ def test_the_page_and_the_command_line_agree(measured, tmp_path, capsys):
     row = app.dataframe[0].value.iloc[1]
     assert row["recall"] == round(told["recall"], 4)
     assert row["shards opened"] == round(told["shards_opened"], 2)
-    assert row["vectors scanned"] == round(told["vectors_scanned"], 1)
+    assert row["frames scanned"] == round(told["vectors_scanned"], 1)
     assert row["in memory, bytes"] == told["nbytes"]
     assert row["all shards open, bytes"] == told["all_nbytes"]

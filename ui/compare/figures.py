@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from engine.system import readable_recall
 from ui.shared import charts
 from ui.shared.looks import CONTENDERS
-from ui.shared.words import hypertext
+from ui.shared.words import hypertext, milliseconds
 
 if TYPE_CHECKING:
     from engine.lab.compare import ContenderResult
@@ -115,7 +115,7 @@ def _strip(figure: go.Figure, run: Comparison, name: str, strip: _Strip) -> None
                 "line": {"width": 3.5 if which == "p50" else 2, "color": charts.ink()},
                 "opacity": seen,
             },
-            text=[f"{which} {_ms(ms)}"],
+            text=[f"{which} {milliseconds(ms)}"],
             textposition="bottom center" if not crowded else "bottom right" if which == "p95" else "bottom left",
             textfont={"size": charts.SIZE, "color": charts.ink() if which == "p50" else charts.faint()},
             cliponaxis=False,
@@ -215,14 +215,10 @@ def _alt(comparison: Comparison) -> str:
 def _in_words(standing: ContenderResult) -> str:
     return (
         f"{CONTENDERS[standing.name].label}{f' ({standing.setting})' if standing.setting else ''}: "
-        f"p50 {_ms(standing.p50_ms)}, p95 {_ms(standing.p95_ms)}, recall {readable_recall(standing.recall)}, "
+        f"p50 {milliseconds(standing.p50_ms)}, p95 {milliseconds(standing.p95_ms)}, recall {readable_recall(standing.recall)}, "
         f"{standing.shards_probed:.3g} of {standing.shards_total} shards"
     )
 
 
 def _log_range(ms: Sequence[float]) -> list[float]:
     return [math.log10(min(ms) * 0.8), math.log10(max(ms) * 1.25)]
-
-
-def _ms(ms: float) -> str:
-    return f"{ms:,.{0 if ms >= 100 else 1 if ms >= 10 else 2}f} ms"

@@ -26,14 +26,18 @@ def choices(opened: Opened) -> Choices:
     """Draw the controls; returns what is chosen."""
     before = _now(opened)
     chosen = before.contenders
-    names = comparison.contender_names(chosen).capitalize() if len(chosen) < 3 else count(len(chosen), "contender")
+    names = _capital(comparison.contender_names(chosen)) if len(chosen) < 3 else count(len(chosen), "contender")
     with st.popover(names or "No contender", icon=":material/groups:"):
         _contenders(opened)
-    with st.popover(before.queries_summary.capitalize(), icon=":material/format_quote:"):
+    with st.popover(_capital(before.queries_summary), icon=":material/format_quote:"):
         _queries(opened)
-    with st.popover(before.settings_summary.capitalize(), icon=":material/tune:"):
+    with st.popover(_capital(before.settings_summary), icon=":material/tune:"):
         _settings()
     return _now(opened)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _now(opened: Opened) -> Choices:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from engine.system import visible
+from engine.system import readable_recall, visible
 from engine.types import ShardState
 from ui.components import component
 from ui.shared.looks import CONTENDERS, LOOKS
+from ui.shared.words import milliseconds
 
 if TYPE_CHECKING:
     from engine.lab.compare import ContenderTimeline
@@ -71,10 +72,10 @@ def _drawn(entrant: ContenderTimeline) -> dict[str, object]:
 
 def _words(entrant: ContenderTimeline) -> str:
     n = len(entrant.spans) or entrant.shards_total
-    choice = f" {entrant.chosen_ms:.2f} ms of it to choose the shards," if entrant.chosen_ms else ""
+    choice = f" {milliseconds(entrant.chosen_ms)} of it to choose the shards," if entrant.chosen_ms else ""
     return (
-        f"{CONTENDERS[entrant.name].label}: {n} of {entrant.shards_total} shards in {entrant.ms:.2f} ms,"
-        f"{choice} recall {entrant.recall:.2g}."
+        f"{CONTENDERS[entrant.name].label}: {n} of {entrant.shards_total} shards in {milliseconds(entrant.ms)},"
+        f"{choice} recall {readable_recall(entrant.recall)}."
     )
 
 

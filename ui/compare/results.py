@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from engine.errors import NotFound
-from engine.system import visible
+from engine.system import readable_recall, visible
 from ui.compare import figures
 from ui.shared import frames
 from ui.shared.looks import CONTENDERS
@@ -42,7 +42,7 @@ def headline(comparison: Comparison, *, mine: bool) -> None:
     made = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
     with line("compare_what"):
         st.caption(
-            f"{made[:1].upper()}{made[1:]} Each dot is a query. Recall is the share of the exact answer that was found."
+            f"{made[:1].upper()}{made[1:]} Each dot is a query, asked once. Recall is the share of the exact answer that was found."
         )
 
 
@@ -101,7 +101,9 @@ def worst(collection: Collection, comparison: Comparison) -> None:
         number = st.selectbox(
             "Query, worst first",
             range(len(worst)),
-            format_func=lambda i: f"{visible(comparison.label(worst[i].query))} · recall {worst[i].recall:.2g}",
+            format_func=lambda i: (
+                f"{visible(comparison.label(worst[i].query))} · recall {readable_recall(worst[i].recall)}"
+            ),
             key=f"worst_{name}_{comparison.made.isoformat()}",
             width=520,
         )
@@ -152,7 +154,6 @@ def table(comparison: Comparison) -> None:
         st.download_button(
             "CSV", as_csv(standings), "comparison.csv", "text/csv", icon=":material/download:", on_click="ignore"
         )
-    share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
         [table_row(standing) for standing in standings],
         hide_index=True,
@@ -160,10 +161,16 @@ def table(comparison: Comparison) -> None:
             "recall": st.column_config.NumberColumn(
                 format="%.3f", help="Mean share of the k best frames that were found"
             ),
-            **{name: st.column_config.NumberColumn(format="%.2f") for name in ("p50 ms", "p95 ms", "p99 ms", "open s")},
-            "first ms": st.column_config.NumberColumn(format="%.2f", help="The first query of the process"),
+            "p50 ms": st.column_config.NumberColumn(
+                format="%.3g",
+                help="Median of single searches: each query was asked once, from its vector, with the other contenders in between",
+            ),
+            **{name: st.column_config.NumberColumn(format="%.3g") for name in ("p95 ms", "p99 ms", "open s")},
+            "first ms": st.column_config.NumberColumn(format="%.3g", help="The first query of the process"),
             "shards": st.column_config.NumberColumn(format="%.1f", help="Mean number of shards opened per query"),
-            "scanned": share,
+            "scanned": st.column_config.NumberColumn(
+                format="percent", help="Mean share of all frames that were scanned: compared with the query"
+            ),
             "work": st.column_config.NumberColumn(
                 format="percent", help="Cells scored, frames scanned and frames re-scored, as a share of all frames"
             ),

@@ -8,9 +8,12 @@ function isWanted(name, file) {
   return name.split("/").pop() === "videos.json" || !NO_VIDEO.test(file.type)
 }
 
+// As `readable_bytes` of the engine writes them.
 function readable(bytes) {
-  if (bytes >= 1e9) return `${+(bytes / 1e9).toFixed(1)} GB`
-  return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${Math.ceil(bytes / 1e3)} kB`
+  let power = 0
+  while (power < 4 && Math.round(bytes / 1000 ** power) >= 1000) power += 1
+  const value = bytes / 1000 ** power
+  return `${value < 99.95 ? +value.toFixed(1) : Math.round(value)} ${["B", "kB", "MB", "GB", "TB"][power]}`
 }
 
 function addressOf(ticket, name) {

@@ -84,11 +84,11 @@ def notes(current: Opened, account: MemoryAccount) -> None:
         f"“In memory now” counts opened shards (all of them would take {nbytes(account.open_nbytes)}) and arrays such as "
         f"centroids.{process}"
     )
-    st.caption(budget_sentence(account.budget, account.open_nbytes))
     st.caption(
         f"The cache that all visitors share: {count(cache.hits, 'hit')}, {count(cache.misses, 'miss')}, "
         f"{count(cache.evictions, 'eviction')}, {count(cache.entries, 'segment')} in it. The replay below does not use it."
     )
+    st.caption(budget_sentence(account.budget, account.open_nbytes))
 
 
 def _table(account: MemoryAccount) -> None:

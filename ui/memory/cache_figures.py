@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from engine.types import ShardState
 from ui.shared import charts
+from ui.shared.words import nbytes
 
 if TYPE_CHECKING:
     from engine.lab.replay import CacheHistory
@@ -90,7 +91,7 @@ def over_time(occupancy: CacheHistory | None, n: int, n_shards: int, *, exact: b
         else float(max(occupancy.open_nbytes.sum(), occupancy.nbytes.max(initial=0))) / charts.MB
     )
     figure.update_yaxes(
-        title={"text": "MB held", "font": charts.TITLE, "standoff": 6},
+        title={"text": "megabytes held", "font": charts.TITLE, "standoff": 6},
         range=[0, 1.05 * top],
         zeroline=False,
         nticks=4,
@@ -147,8 +148,8 @@ def _cells(figure: go.Figure, occupancy: CacheHistory, colours: list[str], exact
         words = [[SEEN[state] for state in row] for row in seen.T.tolist()]
         hover = {
             "text": words,
-            "customdata": occupancy.held.T,
-            "hovertemplate": "query %{x}, shard %{y}: %{text}<br>%{customdata:,} bytes in the cache after it<extra></extra>",
+            "customdata": [[nbytes(size) for size in row] for row in occupancy.held.T.tolist()],
+            "hovertemplate": "query %{x}, shard %{y}: %{text}<br>%{customdata} in the cache after it<extra></extra>",
         }
     figure.add_heatmap(
         z=seen.T,
@@ -166,25 +167,25 @@ def _bytes(figure: go.Figure, occupancy: CacheHistory) -> None:
     figure.add_scatter(
         x=queries,
         y=occupancy.nbytes / charts.MB,
-        customdata=occupancy.nbytes,
+        customdata=[nbytes(size) for size in occupancy.nbytes.tolist()],
         mode="lines",
         line={"color": cached, "width": 1, "shape": "hv"},
         fill="tozeroy",
         fillcolor=charts.faded(cached, 0.3),
         name="in the cache",
         showlegend=False,
-        hovertemplate="after query %{x}: %{customdata:,} bytes<extra></extra>",
+        hovertemplate="after query %{x}: %{customdata}<extra></extra>",
         row=2,
         col=1,
     )
     figure.add_scatter(
         x=queries,
         y=occupancy.budget / charts.MB,
-        customdata=occupancy.budget,
+        customdata=[nbytes(size) for size in occupancy.budget.tolist()],
         mode="lines",
         line={"color": line, "width": 2, "dash": "dash", "shape": "hv"},
         name="budget",
-        hovertemplate="budget %{customdata:,} bytes<extra></extra>",
+        hovertemplate="budget %{customdata}<extra></extra>",
         row=2,
         col=1,
     )

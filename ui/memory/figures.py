@@ -134,7 +134,7 @@ def _part(row: str, size: int, words: str, looks: dict[str, Any], ink: str) -> d
         "insidetextanchor": "middle",
         "insidetextfont": {"color": ink},
         "textangle": 0,
-        "customdata": [f"{size:,} bytes"],
+        "customdata": [nbytes(size)],
         "hovertemplate": f"{words}: %{{customdata}}<extra></extra>",
     }
 

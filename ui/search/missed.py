@@ -58,7 +58,7 @@ def strip(collection: Collection, search: Search, result: SearchResult) -> None:
             help="Open only the shards that the router chooses",
         )
     if result.trace.method == "exact":
-        st.success("Every frame that passes the filter was compared, so nothing is missed.", icon=":material/check:")
+        st.success("Every frame that passes the filter was scanned, so nothing is missed.", icon=":material/check:")
         return
     missed = _compared(collection, search, result)
     if missed is None:
@@ -98,7 +98,7 @@ def _card(collection: Collection, search: Search, missed: Missed) -> None:
             icon=":material/add:",
             on_click=query.open_too,
             args=(collection, search, hit.shard),
-            help=f"Search again, and compare every frame of shard {hit.shard} too",
+            help=f"Search again, and scan every frame of shard {hit.shard} too",
         )
 
 

@@ -253,6 +253,7 @@ def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
                 required=True,
                 key="per_shot",
                 bind="query-params",
+                help="A limit makes a search look further, so it scans more frames than Shards says, where there is none.",
             )
         method = st.segmented_control(
             "Search method",
@@ -261,7 +262,7 @@ def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
             required=True,
             key="method",
             bind="query-params",
-            help="Routed opens only the best shards. Exact compares every frame. Auto uses the setting of the collection.",
+            help="Routed opens only the best shards. Exact scans every frame. Auto uses the setting of the collection.",
         )
         probes = None
         if method == "routed" and n_cells > 1:

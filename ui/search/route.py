@@ -69,7 +69,7 @@ def details(result: SearchResult) -> None:
 def _method(trace: Trace) -> str:
     """How cells were ranked, and how much of the exact answer such searches find."""
     if not trace.router:
-        return "Every frame that passes the filter was compared, so nothing is missed."
+        return "Every frame that passes the filter was scanned, so nothing is missed."
     ranked = f"The {trace.router} router ranked the cells."
     if trace.expected_recall is None:
         return f"{ranked} How much of the exact answer such searches find was not measured."
@@ -90,7 +90,7 @@ def _lines(shard: ShardTrace) -> list[str]:
             f"{shard.vectors_scanned:,} of {count(shard.n_frames, 'frame')} scanned{read}, {milliseconds(shard.ms)}"
         )
     else:
-        lines.append(count(shard.n_frames, "frame") + " not compared")
+        lines.append(count(shard.n_frames, "frame") + " not scanned")
     return lines
 
 

@@ -48,7 +48,9 @@ def headline(preview: Preview) -> None:
     held = preview.count(ShardState.CACHED)
     facts = [f"{held} of them in memory already"] if held else []
     facts.append(f"{nbytes(preview.to_read)} to read from disk" if preview.to_read else "nothing to read from disk")
-    facts.append(f"{count(preview.vectors, 'frame')} to compare")
+    facts.append(
+        f"{count(preview.vectors_scanned, 'frame')} to scan (more on Search, if it limits frames from one shot)"
+    )
     first = ", ".join(facts)
     st.caption(plain(f"{first[:1].upper()}{first[1:]}. {preview.reason}"))
 

@@ -103,7 +103,7 @@ def _lines(preview: Preview, shard: ShardPreview) -> list[str]:
         far = "Under a quarter of" if shard.n_frames < mean else "Over twice"
         lines.append(f"{far} the mean of {count(round(mean), 'frame')}")
     if shard.state in SEARCHED:
-        lines.append(f"{count(shard.vectors, 'frame')} to compare")
+        lines.append(f"{count(shard.vectors_scanned, 'frame')} to scan")
     return lines
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from engine.system import readable_bytes, visible
+from engine.system import readable_bytes, readable_milliseconds, visible
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^])")
 
@@ -72,23 +72,13 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}"
 
 
-def milliseconds(ms: float) -> str:
-    """`0.4 ms`, `6 ms`, `1.2 s`."""
-    if ms >= 1000:
-        return f"{ms / 1000:.1f} s"
-    return f"{ms:.0f} ms" if ms >= 2 else f"{ms:.1f} ms"
-
-
 nbytes = readable_bytes
+milliseconds = readable_milliseconds
 
 
 def nbytes_of(part: int, whole: int) -> str:
-    """`69 of 612 kB`, `2.4 of 26.0 MB`: both in the unit of the whole."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if whole >= size:
-            places = 1 if whole < 100 * size else 0
-            return f"{part / size:,.{places}f} of {whole / size:,.{places}f} {unit}"
-    return f"{part:,} of {whole:,} B"
+    """`69 of 612 kB`, `2.4 of 26 MB`: both in the unit of the whole."""
+    return f"{readable_bytes(part, like=whole).split()[0]} of {readable_bytes(whole)}"
 
 
 def share(part: float, whole: float) -> str:

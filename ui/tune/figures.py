@@ -47,7 +47,7 @@ def _memory(outcome: LayoutMetrics) -> Interval:
 _PANELS = (
     _Panel("recall", "Recall", lambda outcome: outcome.recall, lambda value: f"{value:.3f}"),
     _Panel("opened", "Shards opened", lambda outcome: outcome.shards_opened, lambda value: f"{value:.1f}"),
-    _Panel("p50", "Median time, ms", lambda outcome: outcome.p50_ms, milliseconds),
+    _Panel("p50", "Median of repeats, ms", lambda outcome: outcome.p50_ms, milliseconds),
     _Panel("memory", "Shards in memory, MB", _memory, lambda value: nbytes(round(value * 1e6))),
 )
 

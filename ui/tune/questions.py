@@ -167,8 +167,9 @@ def caption(current: Opened, tuner: Tuner) -> None:
     st.caption(
         "Diamond: today, measured. Circle: your choice. Line: your choice with other numbers of shards, predicted; nine in ten "
         "values should be inside the band. "
-        f"Based on {queries}: {of} {known}, and their {tuner.evaluation.k} best frames. Times are for this machine and one query at "
-        "a time."
+        f"Based on {queries}: {of} {known}, and their {tuner.evaluation.k} best frames. Times are medians of repeats on this machine: "
+        "the queries are asked one by one in rounds, and the first round does not count. Compare asks each query once, with others "
+        "in between, which takes longer."
     )
 
 
@@ -188,8 +189,8 @@ def outcome_row(name: str, outcome: LayoutMetrics) -> dict[str, object]:
         "placement": _placement_name(outcome.setting.placement),
         "recall": round(outcome.recall.value, 4),
         "shards opened": round(outcome.shards_opened.value, 2),
-        "p50, ms": round(outcome.p50_ms.value, 3),
-        "vectors scanned": round(outcome.vectors_scanned, 1),
+        "median of repeats, ms": round(outcome.p50_ms.value, 3),
+        "frames scanned": round(outcome.vectors_scanned, 1),
         "cells scored": round(outcome.cells_scored, 1),
         "in memory, bytes": outcome.nbytes,
         "all shards open, bytes": outcome.all_nbytes,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.system import readable_recall
+from engine.system import readable_milliseconds, readable_recall, three_digits
 
 _RANKING = ("routed", "spread", "centroid", "exact", "ram_flat", "naive")
 """The summary is about the first of these that took part."""
@@ -128,15 +128,13 @@ class ComparisonReport:
         slow = next((result for result in self.results if result.name in _SLOW and result.name != best.name), None)
         shards = f"opening {best.shards_probed:.3g} of {best.shards_total} shards"
         files = " from cold files" if self.cold else ""
-        text = f"{best.name} answered in {_ms(best.p50_ms)} (p50){files}, {shards} with recall {readable_recall(best.recall)}"
+        text = f"{best.name} answered in {readable_milliseconds(best.p50_ms)} (p50){files}, {shards} with recall {readable_recall(best.recall)}"
         if slow is None:
             return f"{text}."
         times = slow.p50_ms / best.p50_ms
         if times < 1:
-            return f"{text}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}, which is less."
-        return (
-            f"{text}; {_SLOW[slow.name]} took {_ms(slow.p50_ms)}: {times:,.{0 if times >= 10 else 1}f} times as long."
-        )
+            return f"{text}; {_SLOW[slow.name]} took {readable_milliseconds(slow.p50_ms)}, which is less."
+        return f"{text}; {_SLOW[slow.name]} took {readable_milliseconds(slow.p50_ms)}: {times:,.{0 if times >= 10 else 1}f} times as long."
 
     @property
     def best(self) -> ContenderResult:
@@ -168,10 +166,6 @@ class ComparisonReport:
         missing = [i for i, measured in enumerate(result.queries) if measured.recall < 1]
         missing.sort(key=lambda i: result.queries[i].recall)
         return tuple(self.diff(result, i) for i in missing[:n])
-
-
-def _ms(ms: float) -> str:
-    return f"{ms:,.{0 if ms >= 100 else 1 if ms >= 10 else 2}f} ms"
 
 
 TABLE_COLUMNS = (
@@ -231,7 +225,7 @@ def _cells(result: ContenderResult) -> tuple[str, ...]:
         result.name,
         result.setting or "all",
         f"{result.recall:.3f}",
-        *(f"{ms:.2f}" for ms in times),
+        *map(three_digits, times),
         f"{result.shards_probed:.1f}/{result.shards_total}",
         f"{result.fraction_scanned:.1%}",
         f"{result.work:.1%}",

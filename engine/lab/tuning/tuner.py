@@ -16,7 +16,7 @@ from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
 from engine.search import DEFAULT_RECALL, sentence
 from engine.storage import CACHE_BYTES, Snapshot
-from engine.system import Progress, readable_bytes, readable_recall
+from engine.system import Progress, readable_bytes, readable_milliseconds, readable_recall, three_digits
 
 MetricsSource = Literal["measured", "predicted", "needs a rebuild"]
 SHARD_COUNTS = (1, 2, 4, 8, 12, 16, 20, 30, 40, 60)
@@ -79,7 +79,7 @@ class LayoutMetrics:
     shards_opened: Interval
     """Mean per query."""
     p50_ms: Interval
-    """Median milliseconds of a single query, in the second round of all."""
+    """Median milliseconds of the test queries, each asked several times in rounds of all, of which the first does not count."""
     nbytes: int
     """Bytes of shards in the cache after all queries."""
     all_nbytes: int
@@ -108,8 +108,9 @@ class LayoutMetrics:
         return (
             f"{self.how}: {self.shards_total} {setting.placement} shards, {', '.join(extras)}: "
             f"recall {readable_recall(self.recall.value)}, {self.shards_opened.value:.1f} shards opened, "
-            f"p50 {self.p50_ms.value:.2f} ms ({self.p50_ms.low:.2f}-{self.p50_ms.high:.2f}), "
-            f"{self.vectors_scanned:,.0f} vectors scanned, {readable_bytes(self.nbytes)} in the cache, "
+            f"median of repeats {readable_milliseconds(self.p50_ms.value)} "
+            f"({three_digits(self.p50_ms.low)} to {three_digits(self.p50_ms.high)}), "
+            f"{self.vectors_scanned:,.0f} frames scanned, {readable_bytes(self.nbytes)} in the cache, "
             f"{self.in_memory:.0%} of the opened shards found there"
         )
 
