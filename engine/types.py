@@ -240,6 +240,19 @@ class ReasonCode(StrEnum):
     OLD_CALIBRATION = "old_calibration"
     """frames when it was calibrated, frames now"""
     NONE_PASSES = "none_passes"
+    # Which options changed nothing.
+    SCANNED_ANYWAY = "scanned_anyway"
+    """the option, in words"""
+    ALL_CELLS = "all_cells"
+    """cells there are"""
+    CAP_TOO_HIGH = "cap_too_high"
+    """shards allowed, shards there are"""
+    FEWER_THAN_K = "fewer_than_k"
+    """frames asked for, frames that pass"""
+    NONE_PREFERRED = "none_preferred"
+    NO_TIES = "no_ties"
+    ONE_SHARD = "one_shard"
+    """workers"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ top = st.container()
 setting = questions.controls(tuner)
 measuring.wait_for_layouts(current, tuner, setting)
 outcome, across = tuner.predict(setting), tuner.across(setting)
+questions.without_effect(tuner, outcome)
 with top:
     questions.headline(tuner.today, outcome)
 figures.multiples(tuner.today, outcome, across)

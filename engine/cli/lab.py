@@ -204,8 +204,9 @@ def tune_command(
         outcome = tuner.predict(setting)
     if not unseen:
         say("The router was fitted on these queries, so that others find a little less.", error=True)
-    document = outcome.document() | {"today": tuner.today.document()}
-    return say_or_json(as_json, tuner.today.line, outcome.line, **document)
+    told = tuner.without_effect(outcome)
+    document = outcome.document() | {"without_effect": told, "today": tuner.today.document()}
+    return say_or_json(as_json, tuner.today.line, outcome.line, *told, **document)
 
 
 @click.command("plan")

@@ -100,7 +100,7 @@ def search_document(result: SearchResult, missed: Sequence[Missed] | None = None
 
 def _fields(trace: Trace | ShardTrace) -> dict[str, Any]:
     """The fields of a trace by their names, with sentences where it has reasons."""
-    said = {"why": "reason", "cautions": "warnings"}
+    said = {"why": "reason", "cautions": "warnings", "idle": "without_effect"}
     names = (said.get(field.name, field.name) for field in fields(trace))
     return {name: getattr(trace, name) for name in names}
 
@@ -116,7 +116,7 @@ def print_result(result: SearchResult, missed: Sequence[Missed] | None = None) -
         f"Opened {trace.shards_probed} of {trace.shards_total} shards, scanned {trace.vectors_scanned:,} of "
         f"{trace.vectors_total:,} frames, {readable_milliseconds(trace.ms['total'])}. {trace.reason}"
     )
-    say(" ".join([told, *trace.warnings, *trace.missing]), error=True)
+    say(" ".join([told, *trace.warnings, *trace.without_effect, *trace.missing]), error=True)
     if missed is not None:
         say(f"Missed {len(missed)} of the {trace.k} best.", error=True)
     for each in missed or ():

@@ -96,7 +96,7 @@ class ShardPlan:
         if not self.store:
             held = "bare float32 rows, without cells and columns"
         elif not self.codes_nbytes:
-            held = "stored rows, too few for codes"
+            held = f"stored rows, too few for codes, so the codec {self.codec} changes nothing"
         if self.n_shards > 1:
             size = f"{readable_bytes(self.shard_nbytes)} each"
             shards = f"{self.n_shards:,} shards of {self.vectors_per_shard:,} ({size}, {held})"
@@ -113,6 +113,8 @@ class ShardPlan:
             )
         if self.cache_nbytes > CACHE_BYTES and self.store:
             outcome += f", if the cache is given a budget of {readable_bytes(self.cache_nbytes, up=True)} (usually {readable_bytes(CACHE_BYTES)})"
+        if self.workers > 1 and self.n_shards == 1:
+            outcome += f", and with one shard {self.workers} workers are no faster than one"
         few = ""
         if self.exact_is_enough:
             ms = max(1, round(self.n_vectors * self.dim / SCANNED_PER_MS))

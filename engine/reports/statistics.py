@@ -176,7 +176,7 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
             f"{clipped:.1%} of all values lie beyond what the codec {snapshot.settings.codec} was trained on and are cut off: "
             "candidates are ranked less well before they are re-scored. Run a build."
         )
-    if snapshot.built and snapshot.n_live and not any(view.segment.coded for view in snapshot.views()):
+    if snapshot.built and snapshot.n_live and not current_limits().coded(snapshot.n_live):
         notes.append(codec_note(snapshot.settings.codec, snapshot.settings.store))
     if snapshot.built and snapshot.n_live < 100_000:
         notes.append(
@@ -188,8 +188,8 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
 def codec_note(codec: str, store: str) -> str:
     """That a codec changes nothing where no shard has codes."""
     return (
-        f"The codec {codec} is not in use: a build writes codes for large collections only, and this one holds its vectors as they are "
-        f"stored ({store})."
+        f"The codec {codec} changes nothing yet: codes are for {current_limits().coded_from:,} frames or more of a collection, and with fewer "
+        f"its vectors are held as they are stored ({store})."
     )
 
 

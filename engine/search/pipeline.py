@@ -119,14 +119,29 @@ class Attempt:
         """Hits and a trace per query."""
         m = len(self.merged.scores)
         cautions = self.prepared.cautions(snapshot)
+        idle = self.prepared.idle(snapshot, prober.workers)
         works = [_ShardWork.of(answer, m) for answer in self.merged.answers]
         return [
-            SearchResult(tuple(self._hits(snapshot, i)), self._trace(snapshot, prober, works, cautions, i))
+            self._result(self._hits(snapshot, i), self._trace(snapshot, prober, works, cautions, idle, i))
             for i in range(m)
         ]
 
+    def _result(self, hits: list[Hit], trace: Trace) -> SearchResult:
+        prepared = self.prepared
+        # A cap on shards goes by what is preferred as well.
+        orders = prepared.boosts is not None and (prepared.plan.exact or prepared.request.max_shards is None)
+        if orders and hits == sorted(hits, key=lambda hit: (-hit.score, hit.frame_id)):
+            trace = replace(trace, idle=(*trace.idle, Reason(ReasonCode.NO_TIES)))
+        return SearchResult(tuple(hits), trace)
+
     def _trace(
-        self, snapshot: Snapshot, prober: Prober, works: Sequence[_ShardWork], cautions: tuple[Reason, ...], i: int
+        self,
+        snapshot: Snapshot,
+        prober: Prober,
+        works: Sequence[_ShardWork],
+        cautions: tuple[Reason, ...],
+        idle: tuple[Reason, ...],
+        i: int,
     ) -> Trace:
         prepared, selection = self.prepared, self.selection
         plan = prepared.plan
@@ -155,6 +170,7 @@ class Attempt:
             ),
             router=prepared.router,
             expected_recall=prepared.expected_recall,
+            idle=idle,
         )
 
     def _shard_trace(self, work: _ShardWork, i: int) -> ShardTrace:

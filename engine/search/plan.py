@@ -131,6 +131,32 @@ class PreparedSearch:
             cautions.append(Reason(ReasonCode.NONE_PASSES))
         return tuple(cautions)
 
+    def idle(self, snapshot: Snapshot, workers: int = 1) -> tuple[Reason, ...]:
+        """Which options of the request change nothing here, and why."""
+        request, plan, n_shards = self.request, self.plan, len(snapshot.shards)
+        n_cells, idle = len(snapshot.cells or ()), []
+        if plan.exact and not request.exact:
+            asked = {
+                "the recall": request.recall is not None and request.recall < 1,
+                "the number of cells": request.n_probe is not None,
+                "the router": request.router is not None,
+                "the cap on shards": request.max_shards is not None,
+            }
+            idle += [Reason(ReasonCode.SCANNED_ANYWAY, (name,)) for name, given in asked.items() if given]
+        capped = request.max_shards is not None and not plan.exact
+        if request.max_shards is not None and capped and request.max_shards >= n_shards:
+            idle.append(Reason(ReasonCode.CAP_TOO_HIGH, (request.max_shards, n_shards)))
+            capped = False
+        if request.n_probe is not None and not plan.exact and not capped and plan.n_probe >= n_cells:
+            idle.append(Reason(ReasonCode.ALL_CELLS, (n_cells,)))
+        if request.k > self.filtered.n_matches and not self.filtered.broken:
+            idle.append(Reason(ReasonCode.FEWER_THAN_K, (request.k, self.filtered.n_matches)))
+        if request.boost is not None and self.boosts is None:
+            idle.append(Reason(ReasonCode.NONE_PREFERRED))
+        if workers > 1 and n_shards == 1:
+            idle.append(Reason(ReasonCode.ONE_SHARD, (workers,)))
+        return tuple(idle)
+
 
 def first_depth(request: SearchRequest) -> int:
     """Rows that the first pass is after: more than hits where hits of one shot are limited."""

@@ -80,6 +80,8 @@ class Preview:
     expected_recall: float | None = None
     """As in a trace."""
     cautions: tuple[Reason, ...] = ()
+    idle: tuple[Reason, ...] = ()
+    """Options that would change nothing."""
 
     @property
     def reason(self) -> str:
@@ -90,6 +92,11 @@ class Preview:
     def warnings(self) -> tuple[str, ...]:
         """The cautions, a sentence each."""
         return tuple(map(wording.sentence, self.cautions))
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Why options would change nothing, a sentence each."""
+        return tuple(map(wording.sentence, self.idle))
 
     def count(self, *states: ShardState) -> int:
         """Number of shards in any of these states."""
@@ -148,6 +155,7 @@ def preview_search(
         router=prepared.router,
         expected_recall=prepared.expected_recall,
         cautions=prepared.cautions(snapshot),
+        idle=prepared.idle(snapshot),
     )
 
 

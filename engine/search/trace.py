@@ -68,6 +68,8 @@ class Trace:
     expected_recall: float | None = None
     """Share of the exact answer that such searches found when they were calibrated, on average; an estimate under filters.
     None where nothing was measured."""
+    idle: tuple[Reason, ...] = ()
+    """Options that changed nothing."""
 
     @property
     def reason(self) -> str:
@@ -78,6 +80,11 @@ class Trace:
     def warnings(self) -> tuple[str, ...]:
         """The cautions, a sentence each."""
         return tuple(map(wording.sentence, self.cautions))
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Why options changed nothing, a sentence each."""
+        return tuple(map(wording.sentence, self.idle))
 
     def count(self, *states: ShardState) -> int:
         """Number of shards in any of these states."""

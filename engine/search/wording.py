@@ -87,4 +87,11 @@ _WORDS: Mapping[ReasonCode, str | Callable[..., str]] = {
     ReasonCode.CAP_NOT_MEASURED: "What a cap on shards costs in recall is not known.",
     ReasonCode.OLD_CALIBRATION: "The router was calibrated on {:,} of {:,} frames; a build renews it.",
     ReasonCode.NONE_PASSES: "No frame passes the filter.",
+    ReasonCode.SCANNED_ANYWAY: "Every frame that passes is scanned, so {} changes nothing.",
+    ReasonCode.ALL_CELLS: "All {:,} cells are probed, so every frame is scanned, as by an exact search.",
+    ReasonCode.CAP_TOO_HIGH: "A cap of {:,} leaves out no shard: the collection has {:,}.",
+    ReasonCode.FEWER_THAN_K: "{:,} frames were asked for, and no more than {:,} can be found.",
+    ReasonCode.NONE_PREFERRED: "No frame here has what is preferred, so preferring it changes nothing.",
+    ReasonCode.NO_TIES: "What is preferred changed no order: it only decides between frames with the same score.",
+    ReasonCode.ONE_SHARD: "There is one shard, so {:,} workers are no faster than one.",
 }

@@ -32,7 +32,7 @@ def choices(opened: Opened) -> Choices:
     with st.popover(_capital(before.queries_summary), icon=":material/format_quote:"):
         _queries(opened)
     with st.popover(_capital(before.settings_summary), icon=":material/tune:"):
-        _settings()
+        _settings(opened)
     return _now(opened)
 
 
@@ -115,9 +115,13 @@ def _queries(opened: Opened) -> None:
         )
 
 
-def _settings() -> None:
+def _settings(opened: Opened) -> None:
+    from engine.lab.compare import ROUTED
+
     usual = Choices()
-    st.number_input("Hits per query (k)", 1, 100, step=1, **_keep("k", usual.k))
+    k = st.number_input("Hits per query (k)", 1, 100, step=1, **_keep("k", usual.k))
+    if k > opened.collection.n_frames:
+        st.caption(f"The collection holds only {count(opened.collection.n_frames, 'frame')}.")
     st.slider(
         "Recall to reach",
         0.5,
@@ -126,6 +130,8 @@ def _settings() -> None:
         **_keep("recall", usual.recall),
         help="The share of the exact answer that routers should find.",
     )
+    if not set(_now(opened).contenders) & set(ROUTED):
+        st.caption("Without a router among the contenders every frame is scanned, so recall and sweep change nothing.")
     st.toggle(
         "Cold: remove the files from memory before each query",
         **_keep("cold", usual.cold),

@@ -170,11 +170,12 @@ def _controls(current: Opened, account: MemoryAccount) -> None:
                 args=(current, account.open_nbytes),
                 width=120,
             )
+    fits = " All shards fit, so a larger budget changes nothing." if budget >= 100 else ""
     query_files.complain(JOB)
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.popover("Queries from", icon=":material/format_quote:", type="tertiary", disabled=running):
             query_files.source_controls(JOB, f"Up to {_QUERIES} rows are drawn from.")
-        st.caption(f"{plain(STORIES[str(load)])} Budget: {nbytes(budget_bytes(budget, account.open_nbytes))}.")
+        st.caption(f"{plain(STORIES[str(load)])} Budget: {nbytes(budget_bytes(budget, account.open_nbytes))}.{fits}")
     if st.session_state.pop("replay_started", False):
         st.rerun()  # From now on the picture runs again by itself.
 

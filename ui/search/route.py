@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.search import sentence
 from engine.system import readable_recall, spreadsheet_cell, visible
-from engine.types import SEARCHED, ShardState
+from engine.types import SEARCHED, ReasonCode, ShardState
 from ui.components import component
 from ui.shared.looks import LOOKS
 from ui.shared.words import count, milliseconds, nbytes, plain
@@ -61,6 +62,8 @@ def details(result: SearchResult) -> None:
             f"re-scored {count(trace.vectors_rescored, 'frame')}, read {nbytes(trace.bytes_read)} from disk. "
             f"Time: {', '.join(f'{stage} {milliseconds(ms)}' for stage, ms in trace.ms.items() if stage != 'total')}."
         )
+        if trace.without_effect:
+            st.caption(plain(" ".join(trace.without_effect)))
         st.dataframe(
             [_row(shard) for shard in trace.shards], hide_index=True, alt="What the search did with each shard"
         )
@@ -80,6 +83,9 @@ def warnings(trace: Trace) -> None:
     """Draw the warnings of the engine about this answer."""
     for warning in (*trace.warnings, *trace.missing):
         st.warning(plain(warning))
+    idle = [sentence(reason) for reason in trace.idle if reason.code is not ReasonCode.NO_TIES]
+    if idle:  # Hints of a query are preferred without being asked for, so that these are told in the details only.
+        st.caption(plain(" ".join(idle)))
 
 
 def _lines(shard: ShardTrace) -> list[str]:

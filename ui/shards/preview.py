@@ -52,7 +52,7 @@ def headline(preview: Preview) -> None:
         f"{count(preview.vectors_scanned, 'frame')} to scan (more on Search, if it limits frames from one shot)"
     )
     first = ", ".join(facts)
-    st.caption(plain(f"{first[:1].upper()}{first[1:]}. {preview.reason}"))
+    st.caption(plain(f"{first[:1].upper()}{first[1:]}. {' '.join([preview.reason, *preview.without_effect])}"))
 
 
 def uneven(collection: Collection) -> None:

@@ -73,13 +73,11 @@ def controls(tuner: Tuner) -> LayoutSetting:
         help="Groups of similar frames; a shard holds whole cells. Only numbers that were tried can be chosen.",
     )
     codec_today = tuner.evaluation.planner.settings.codec
-    coded = tuner.evaluation.planner.coded
     codec = second[1].select_slider(
         "Codec (needs a rebuild)",
         _by_size([codec_today, *tuner.codecs]),
         key="tune_codec",
-        help="How vectors are compressed in memory, in collections of 50,000 frames or more. The best frames are compared again without compression."
-        + ("" if coded else " This one has fewer, so nothing is compressed."),
+        help="How vectors are compressed in memory, in large collections. The best frames are scored again without compression.",
     )
     return LayoutSetting(
         int(shards),
@@ -126,6 +124,13 @@ def _by_size(codecs: list[str]) -> list[str]:
 
 def _placement_name(placement: str) -> str:
     return placement.replace("_", " ")
+
+
+def without_effect(tuner: Tuner, outcome: LayoutMetrics) -> None:
+    """Say which of the controls change nothing."""
+    told = tuner.without_effect(outcome)
+    if told:
+        st.caption(plain(" ".join(told)))
 
 
 def headline(today: LayoutMetrics, outcome: LayoutMetrics) -> None:

@@ -1,7 +1,7 @@
 """Compare ways to answer the same queries: time, recall, bytes read, memory."""
 
 from engine.lab.compare.benchmark import COLD_QUERIES, Benchmark, ComparisonRequest, unsuitable_contenders
-from engine.lab.compare.contenders import CONTENDER_NAMES
+from engine.lab.compare.contenders import CONTENDER_NAMES, ROUTED
 from engine.lab.compare.estimate import expected_seconds
 from engine.lab.compare.report import AnswerDiff, ComparisonReport, ContenderResult, as_csv, format_table, table_row
 from engine.lab.compare.timeline import ContenderTimeline, QueryTimeline, typical_query
@@ -9,6 +9,7 @@ from engine.lab.compare.timeline import ContenderTimeline, QueryTimeline, typica
 __all__ = [
     "COLD_QUERIES",
     "CONTENDER_NAMES",
+    "ROUTED",
     "AnswerDiff",
     "Benchmark",
     "ComparisonReport",

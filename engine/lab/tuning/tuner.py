@@ -14,6 +14,7 @@ from engine.lab.tuning.cost_model import CostModel, Values
 from engine.lab.tuning.evaluation import Evaluation
 from engine.lab.tuning.simulate import Simulation, simulate, simulate_cache
 from engine.layout import PLACEMENTS
+from engine.reports import codec_note
 from engine.search import DEFAULT_RECALL, sentence
 from engine.storage import CACHE_BYTES, Snapshot
 from engine.system import Progress, readable_bytes, readable_milliseconds, readable_recall, three_digits
@@ -185,6 +186,27 @@ class Tuner:
         """
         self.check(setting)
         return self.today if setting == self.today.setting else self._predicted(setting)
+
+    def without_effect(self, outcome: LayoutMetrics) -> tuple[str, ...]:
+        """Which settings of an outcome change nothing, a sentence each."""
+        setting, planner = outcome.setting, self._evaluation(outcome.setting).planner
+        told = []
+        if outcome.exact:
+            told.append(
+                "Every frame is scanned and the cache is not used, so recall, shards to open, cache and codec change nothing. "
+                f"{outcome.reason}"
+            )
+            return tuple(told)
+        if setting.max_shards is not None and setting.max_shards >= outcome.shards_total:
+            told.append(f"A cap of {setting.max_shards} leaves out no shard: there are {outcome.shards_total}.")
+        if setting.cache_bytes > outcome.all_nbytes:
+            told.append(
+                f"All shards together take {readable_bytes(outcome.all_nbytes)}, so a cache of "
+                f"{readable_bytes(setting.cache_bytes)} holds no more than one of that size."
+            )
+        if not planner.coded:
+            told.append(codec_note(setting.codec or planner.settings.codec, planner.settings.store))
+        return tuple(told)
 
     def across(self, setting: LayoutSetting) -> list[LayoutMetrics]:
         """The setting with each number of `counts`, all predicted, so that they can be compared."""
