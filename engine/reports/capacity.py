@@ -46,7 +46,7 @@ class ShardPlan:
     vectors_per_shard: int
     """In the fullest shard, if frames are spread evenly; semantic placement fills some up to 1.3 times the mean."""
     segments_per_shard: int
-    """Above 256 MB of stored rows a shard has several."""
+    """Above 268 MB of stored rows a shard has several."""
     shard_nbytes: int
     """One open shard in memory: codes, ids and inverted lists."""
     centroids_nbytes: int

@@ -188,8 +188,8 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
 def codec_note(codec: str, store: str) -> str:
     """That a codec changes nothing where no shard has codes."""
     return (
-        f"The codec {codec} changes nothing yet: codes are for {current_limits().coded_from:,} frames or more of a collection, and with fewer "
-        f"its vectors are held as they are stored ({store})."
+        f"The codec {codec} changes nothing yet: a collection has codes from {current_limits().coded_from:,} frames on, and this one "
+        f"holds its vectors as they are stored ({store})."
     )
 
 

@@ -19,7 +19,7 @@ class Limits:
     """Frames of a built collection from which its segments get coded lists, whatever their own sizes."""
     small_segment: int = 10_000
     """Rows below which a segment is small: several are merged into one, and however long its rows, a segment may hold so many."""
-    segment_nbytes: int = 256_000_000
+    segment_nbytes: int = 256 << 20
     """Bytes of stored rows up to which a segment grows; a larger shard has several."""
     portion: int = 65_536
     """Frames that are gathered before a segment is written."""

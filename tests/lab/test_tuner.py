@@ -317,7 +317,8 @@ class TestTheCommandLine:
         np.save(tmp_path / "q.npy", QUERIES)
         assert main(["tune", str(small[0].path), "--queries", str(tmp_path / "q.npy"), "--shards", "4"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split(":")[0] for line in lines] == ["measured", "predicted"]
+        assert [line.split(":")[0] for line in lines[:2]] == ["measured", "predicted"]
+        assert "a cache of 1 GB holds no more than one of that size" in lines[2]
 
     def test_what_cannot_be_is_refused(self, small, tmp_path, capsys):
         np.save(tmp_path / "q.npy", QUERIES)

@@ -62,7 +62,7 @@ def test_the_guides_example_comes_out_with_its_figures():
 
 def test_a_collection_of_the_codec_fp32_takes_more_than_the_guides_bare_rows():
     plan = plan_shards(8 * GB, None, 768, codec="fp32", store="fp32", shard_bytes=GB // 2)
-    assert (plan.n_shards, plan.fits, plan.segments_per_shard) == (15, True, 3)
+    assert (plan.n_shards, plan.fits, plan.segments_per_shard) == (15, True, 2)
     assert plan.codes_nbytes > plan.rows_nbytes
     assert "fp32 codes" in plan.reason
 

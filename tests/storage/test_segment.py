@@ -127,9 +127,9 @@ class TestWriting:
                 found = lists.search(query, np.array([[place]]), 60, None)
                 assert sorted(found.rows[0]) == np.flatnonzero(segment.columns.cell == number).tolist()
 
-    def test_a_segment_holds_256_mb_of_rows_and_at_least_what_is_not_small(self):
-        assert Limits().segment_rows(512, "fp16") == 256_000_000 // 1024
-        assert Limits().segment_rows(512, "fp32") == 256_000_000 // 2048
+    def test_a_segment_holds_268_mb_of_rows_and_at_least_what_is_not_small(self):
+        assert Limits().segment_rows(512, "fp16") == (256 << 20) // 1024
+        assert Limits().segment_rows(512, "fp32") == (256 << 20) // 2048
         assert Limits().segment_rows(10**6, "fp32") == Limits().small_segment
 
 
