@@ -91,7 +91,12 @@ def _measuring(
         report("Choosing test queries", 0.0, 1.0)
         queries, kind, unseen = query_source.queries(current, vectors)
         tuners[key] = prepare_tuner(
-            current.place.path, queries, kind, progress=report, unseen=unseen, cache_bytes=current.collection.cache.stats().budget
+            current.place.path,
+            queries,
+            kind,
+            progress=report,
+            unseen=unseen,
+            cache_bytes=current.collection.cache.stats().budget,
         )
         (given.discard if vectors is None else given.add)(key)
 
