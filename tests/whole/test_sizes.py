@@ -325,7 +325,7 @@ for beside in ((Path("v.npy"), 10), None):
             (b"video_id,frame_index,seconds\nv,0,0\n\xff\xfesecret,1,2\n", "cannot be read as a table"),
             (
                 b"video_id,frame_index,seconds\n" + b"secret" * 400_000 + b",1,2\n",
-                "a line of more than 1,048,576 bytes",
+                "a line of more than 1,000,000 bytes",
             ),
             (b"video_id,frame_index,seconds," + b"c," * 20_000 + b"c\n", "columns in f.csv"),
             (b"secret" * 400_000, "a line of more than"),
