@@ -134,7 +134,7 @@ class PreparedSearch:
     def idle(self, snapshot: Snapshot, workers: int = 1) -> tuple[Reason, ...]:
         """Which options of the request change nothing here, and why."""
         request, plan, n_shards = self.request, self.plan, len(snapshot.shards)
-        n_cells, idle = len(snapshot.cells or ()), []
+        idle = []
         if plan.exact and not request.exact:
             asked = {
                 "the recall": request.recall is not None and request.recall < 1,
@@ -147,8 +147,9 @@ class PreparedSearch:
         if request.max_shards is not None and capped and request.max_shards >= n_shards:
             idle.append(Reason(ReasonCode.CAP_TOO_HIGH, (request.max_shards, n_shards)))
             capped = False
-        if request.n_probe is not None and not plan.exact and not capped and plan.n_probe >= n_cells:
-            idle.append(Reason(ReasonCode.ALL_CELLS, (n_cells,)))
+        # An exact search does without the cells, which may be damaged.
+        if request.n_probe is not None and not plan.exact and not capped and plan.n_probe >= len(snapshot.cells or ()):
+            idle.append(Reason(ReasonCode.ALL_CELLS, (plan.n_probe,)))
         if request.k > self.filtered.n_matches and not self.filtered.broken:
             idle.append(Reason(ReasonCode.FEWER_THAN_K, (request.k, self.filtered.n_matches)))
         if request.boost is not None and self.boosts is None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from engine.collection import Collection
 from engine.errors import NotFound
 from engine.layout import PLACEMENTS
+from engine.storage.limits import limited
 from engine.types import Filter, FrameBatch, NewVideo
 from engine.vectors.codecs import CODECS
 from testing.worlds import VIDEOS, Flat, N, assert_answers, fill, make_video, queries, segment_files
@@ -173,19 +174,22 @@ class TestStoredFrames:
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    """A film of 21,000 frames, whose two shards are large enough for codes, and what must be found of it."""
+    """A film of 21,000 frames with codes in its two shards, and what must be found of it."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(60, 16))
     vectors = (centres[rng.integers(0, 60, 21_000)] + 0.5 * rng.normal(size=(21_000, 16))).astype(np.float32)
     frames = FrameBatch(vectors, np.arange(len(vectors)), np.arange(len(vectors)) * 0.5)
     videos = [(NewVideo("long"), frames)]
     path = tmp_path_factory.mktemp("long") / "c"
-    with fill(path, videos, dim=16, n_shards=2, placement="round_robin", n_cells=64) as collection:
-        yield collection, Flat.of(videos)
+    with (
+        limited(coded_from=20_000),
+        fill(path, videos, dim=16, n_shards=2, placement="round_robin", n_cells=64) as filled,
+    ):
+        yield filled, Flat.of(videos)
 
 
 class TestManyFrames:
-    def test_more_than_ten_thousand_are_coded_and_nearly_nothing_is_lost(self, long):
+    def test_they_are_coded_and_nearly_nothing_is_lost(self, long):
         collection, flat = long
         assert len(segment_files(collection, "codes.faiss")) == 2
         asked = queries(20, 16)

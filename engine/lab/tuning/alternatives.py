@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engine.errors import CorruptData, EngineError, Untrusted
 from engine.lab.tuning.evaluation import Evaluation, kept_by_codes
 from engine.lab.tuning.layouts import LayoutPlanner
-from engine.routing import Calibration, LinearModel, QueryBank, Ranking, RoutingModel
+from engine.routing import Calibration, LinearModel, QueryBank, Ranking, RoutingModel, fitted_bank
 from engine.storage import Gathered, Routing, Settings, Snapshot, draw_blueprint
 from engine.system import (
     MAX_TEXT_NBYTES,
@@ -205,7 +205,11 @@ def _read(folder: Path, n_cells: int, snapshot: Snapshot, evaluation: Evaluation
     arrays = _arrays(folder, files, n_cells, len(frame_id), dim)
     none = np.empty((0, dim), np.float32)
     cells = Cells(0, trained=none[0:0, 0], query_metric=none[:, :0], **{name: arrays[name] for name in _CELL_ARRAYS})
-    text, image = (_ranking(arrays, kind, none) for kind in ("text", "image"))
+    fitted = snapshot.router
+    assert fitted is not None
+    # Trials are fitted on the texts that the collection's own router is fitted on.
+    text = _ranking(arrays, "text", lambda: fitted_bank(fitted.bank, n_cells))
+    image = _ranking(arrays, "image", lambda: QueryBank(none, np.empty(0, np.int8), 0, "", none))
     assert text is not None
     router = RoutingModel(text, lambda: image, Calibration.from_json(about["calibration"]), 0, snapshot.n_live)
     cell = np.empty(len(frame_id), np.int32)
@@ -241,10 +245,9 @@ def _arrays(folder: Path, files: Mapping[str, str], n_cells: int, n_frames: int,
     return arrays
 
 
-def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, none: Floats) -> Ranking | None:
+def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, read_bank: Callable[[], QueryBank]) -> Ranking | None:
     if f"{kind}_vectors" not in arrays:
         return None
     groups = LinearModel(arrays[f"{kind}_group_vectors"], arrays[f"{kind}_group_biases"])
-    bank = QueryBank(none, np.empty(0, np.int8), 0, "", none)
     of_cells = LinearModel(arrays[f"{kind}_vectors"], arrays[f"{kind}_biases"])
-    return Ranking(of_cells, groups if len(groups.biases) else None, lambda: bank, lambda: none)
+    return Ranking(of_cells, groups if len(groups.biases) else None, read_bank, lambda: np.empty((0, 0), np.float32))
