@@ -23,8 +23,18 @@ from testing.worlds import FEW, VIDEOS, Flat, fill
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take longest come first, so that no process is left with one at the end: the browser's, then the whole."""
-    items.sort(key=lambda item: ("browser" not in item.fixturenames, "whole" not in item.path.parts))
+    """The files that take longest come first, so that no process is left with one at the end: the browser's, then the whole.
+
+    Before the second of the browser's there is one that needs no sample town, which the first is making.
+    """
+    first = ("test_browser.py", "test_properties.py")
+    items.sort(
+        key=lambda item: (
+            first.index(item.path.name) if item.path.name in first else len(first),
+            "browser" not in item.fixturenames,
+            "whole" not in item.path.parts,
+        )
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -216,7 +216,7 @@ def test_a_shard_of_several_segments_is_planned_as_a_build_makes_it(tmp_path, li
     assert plan.build_nbytes > sample.nbytes + plan.shard_nbytes / 2
 
 
-@pytest.mark.parametrize("n_cells", [64, 4096])
+@pytest.mark.parametrize("n_cells", [64, 1024])
 def test_fitting_the_router_takes_the_memory_that_is_planned_for_it(n_cells):
     n, dim = 10_000, 16
     rows = np.random.default_rng(0).normal(size=(n, dim)).astype(np.float32)

@@ -164,6 +164,8 @@ def test_the_clip_stays_in_the_shot_and_says_where_in_the_video_it_is(visit: Vis
     for _ in range(40):
         page.wait_for_timeout(150)
         times.append(page.evaluate(CLIP)["at"])
+        if len(times) > 1 and times[-1] < times[-2]:
+            break
     assert max(times) <= clip["to"] + 0.05
     assert min(times) >= clip["from"]
     assert any(later < earlier for earlier, later in pairwise(times)), "it did not begin again"
