@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.search.execute import Prober, ShardCache
+from engine.search.execute import Prober, ShardCache, Stacks
 from engine.search.explain import Missed, find_missed
 from engine.search.pipeline import search
 from engine.search.plan import PreparedSearch, make_plan
@@ -40,6 +40,7 @@ class Searcher:
         self.residency: Residency = residency
         self._generations = generations
         self._cache = cache
+        self._stacks = Stacks()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
@@ -104,7 +105,7 @@ class Searcher:
             return find_missed(snapshot, query_vectors(snapshot, [query], encoded), prepared, result, self._prober())
 
     def _prober(self) -> Prober:
-        return Prober(self._cache, self.residency, self._pool(), self.workers)
+        return Prober(self._cache, self.residency, self._pool(), self.workers, self._stacks)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:

@@ -57,6 +57,11 @@ class ByteLRU(Generic[V]):
         self._nbytes = self._hits = self._misses = self._evictions = 0
         self._journal: CacheJournal | None = None
 
+    @property
+    def budget(self) -> int:
+        """Bytes that it may keep."""
+        return self._budget
+
     def tell(self, journal: CacheJournal | None) -> None:
         """Record all actions from now on, in order; None stops that."""
         with self._lock:

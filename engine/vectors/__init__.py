@@ -27,6 +27,7 @@ from engine.vectors.codecs import CODECS, check_values, clipped_share, train_cod
 from engine.vectors.faiss_common import one_thread, startable_threads
 from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
 from engine.vectors.list_format import ListsForm, occupied_cells
+from engine.vectors.list_stack import ListStack
 from engine.vectors.lists import (
     PER_LIST,
     CodedRows,
@@ -49,6 +50,7 @@ __all__ = [
     "CodedRows",
     "FlatRows",
     "Floats",
+    "ListStack",
     "Lists",
     "ListsForm",
     "ListsWriter",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 import zlib
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,7 +53,7 @@ class Lists:
         cells, cell_of_row : the cell of each list, and what gives that of each row, for an index from a file, whose ids are
             to be checked; None for one that was made here
         """
-        self._index = index
+        self.index = index
         self._watched = watched
         self.nbytes = nbytes
         self.exact = exact
@@ -59,7 +61,8 @@ class Lists:
         self._cells = cells
         self._cell_of_row = cell_of_row
         self._unread = np.full(index.nlist, checksums is not None)
-        self._sign = 1 if index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
+        self.sign = 1 if index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
+        """1 where higher distances are better, else -1."""
         self._sizes = np.array([index.invlists.list_size(i) for i in range(index.nlist)] + [0], np.int64)
 
     @property
@@ -83,48 +86,56 @@ class Lists:
         CorruptData
             If a list that is read for the first time is not what was written, or a score is not finite.
         """
-        if self._checksums is not None:
-            self._check(lists, self._checksums)
-        scanned = self._sizes[lists].sum(axis=1)
+        self.check(lists)
+        scanned = self.n_rows(lists)
 
         def search(some: NDArray[np.bool_] | slice, k: int, selector: faiss.IDSelector | None) -> tuple[Floats, Rows]:
-            return self._preassigned(queries[some], lists[some], k, selector)
+            return preassigned(self.index, queries[some], lists[some], k, selector)
 
         k = min(k, int(scanned.max(initial=0)))
         if not k:
             return RowHits.none(scanned, exact=self.exact)
         distances, labels = search_passing(search, k, mask, 0 if mask is None else count_passing(mask, n_passing))
-        return RowHits.of(distances, labels, self._sign, scanned, exact=self.exact)
+        return RowHits.of(distances, labels, self.sign, scanned, exact=self.exact)
 
-    def _preassigned(
-        self, queries: Floats, lists: Rows, k: int, selector: faiss.IDSelector | None
-    ) -> tuple[Floats, Rows]:
-        # The probe count belongs to the call: the index's own `nprobe` is shared between threads. FAISS holds bare
-        # pointers, so the arrays stay referenced here until the call returns.
-        m, width = lists.shape
-        parameters = faiss.SearchParametersIVF(nprobe=width, sel=selector)
-        coarse = np.zeros((m, width), np.float32)
-        distances = np.empty((m, k), np.float32)
-        labels = np.empty((m, k), np.int64)
-        self._index.search_preassigned_c(
-            m,
-            faiss.swig_ptr(queries),
-            k,
-            faiss.swig_ptr(lists),
-            faiss.swig_ptr(coarse),
-            faiss.swig_ptr(distances),
-            faiss.swig_ptr(labels),
-            False,
-            parameters,
-            None,
+    def n_rows(self, lists: Rows) -> Rows:
+        """Rows (m,) in lists (m, width), -1 for none."""
+        rows: Rows = self._sizes[lists].sum(axis=1)
+        return rows
+
+    def row(self, i: int, place: int) -> int:
+        """The row at a place in a list."""
+        number: int = self.index.invlists.get_single_id(i, place)
+        return number
+
+    @cached_property
+    def kind(self) -> tuple[object, ...]:
+        """Codes of lists of one kind mean the same, so that they may be compared in one call."""
+        index = self.index
+        quantizer = getattr(index, "sq", None)
+        learned = b"" if quantizer is None else faiss.vector_to_array(quantizer.trained).tobytes()
+        return (
+            type(index),
+            index.code_size,
+            index.metric_type,
+            self.exact,
+            hashlib.blake2b(learned, digest_size=16).digest(),
         )
-        return distances, labels
 
-    def _check(self, lists: Rows, checksums: NDArray[np.uint32]) -> None:
-        """Compare lists that are read for the first time with their checksums."""
+    def check(self, lists: Rows) -> None:
+        """Compare lists (any shape, -1 for none) that are mapped and read for the first time with their checksums.
+
+        Raises
+        ------
+        CorruptData
+            If one is not what was written.
+        """
+        checksums = self._checksums
+        if checksums is None:
+            return
         wanted = np.unique(lists[lists >= 0])
         for i in wanted[self._unread[wanted]]:
-            if _checksum(self._index, int(i)) != checksums[i]:
+            if _checksum(self.index, int(i)) != checksums[i]:
                 raise CorruptData(
                     "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
                 )
@@ -137,12 +148,70 @@ class Lists:
             return
         cell = self._cell_of_row()
         for i in lists:
-            ids = faiss.rev_swig_ptr(self._index.invlists.get_ids(i), int(self._sizes[i]))
+            ids = faiss.rev_swig_ptr(self.index.invlists.get_ids(i), int(self._sizes[i]))
             within = ids[0] >= 0 and ids[-1] < len(cell) and bool((ids[1:] > ids[:-1]).all())
             if not within or not bool((cell[ids] == self._cells[i]).all()):
                 raise CorruptData(
                     "codes.faiss cannot be used (a list holds other rows than those of its cell); run a build to make it anew."
                 )
+
+
+def preassigned(
+    index: faiss.IndexIVF,
+    queries: Floats,
+    lists: Rows,
+    k: int,
+    selector: faiss.IDSelector | None = None,
+    *,
+    pairs: bool = False,
+) -> tuple[Floats, Rows]:
+    """Distances and labels (m, k) of the best rows in lists (m, width) of an index, -1 for none.
+
+    Parameters
+    ----------
+    pairs : label a row by its list and its place in it (32 bits each), and not by its id
+    """
+    # The probe count belongs to the call: the index's own `nprobe` is shared between threads. FAISS holds bare
+    # pointers, so the arrays stay referenced here until the call returns.
+    m, width = lists.shape
+    parameters = faiss.SearchParametersIVF(nprobe=width, sel=selector)
+    coarse = np.zeros((m, width), np.float32)
+    distances = np.empty((m, k), np.float32)
+    labels = np.empty((m, k), np.int64)
+    index.search_preassigned_c(
+        m,
+        faiss.swig_ptr(queries),
+        k,
+        faiss.swig_ptr(lists),
+        faiss.swig_ptr(coarse),
+        faiss.swig_ptr(distances),
+        faiss.swig_ptr(labels),
+        pairs,
+        parameters,
+        None,
+    )
+    return distances, labels
+
+
+def _empty(dim: int, n_lists: int, codec: int | None, metric: int, trained: Floats) -> faiss.IndexIVF:
+    """An inverted file without rows; FAISS's numbers say which codec and metric."""
+    quantizer = faiss.IndexFlat(dim, metric)
+    if codec is None:
+        index = faiss.IndexIVFFlat(quantizer, dim, n_lists, metric)
+    else:
+        index = faiss.IndexIVFScalarQuantizer(quantizer, dim, n_lists, codec, metric, False)
+        if len(trained):
+            faiss.copy_array_to_vector(trained, index.sq.trained)
+    index.is_trained = True
+    return index
+
+
+def empty_like(lists: Lists) -> faiss.IndexIVF:
+    """An inverted file of the same kind, with one list that has no rows."""
+    index = lists.index
+    if isinstance(index, faiss.IndexIVFFlat):
+        return _empty(index.d, 1, None, index.metric_type, np.empty(0, np.float32))
+    return _empty(index.d, 1, index.sq.qtype, index.metric_type, faiss.vector_to_array(index.sq.trained))
 
 
 class ListsWriter:
@@ -155,17 +224,7 @@ class ListsWriter:
     def __init__(self, dim: int, cells: NDArray[np.int32], codec: str, trained: Floats, metric: Metric) -> None:
         """Take the cells (n,) that occur, rising, and what the codec learned."""
         self._cells = cells
-        self._quantizer = faiss.IndexFlat(dim, metric_number(metric))
-        number = CODECS[codec]
-        if number is None:
-            self.index = faiss.IndexIVFFlat(self._quantizer, dim, len(cells), metric_number(metric))
-        else:
-            self.index = faiss.IndexIVFScalarQuantizer(
-                self._quantizer, dim, len(cells), number, metric_number(metric), False
-            )
-            if len(trained):
-                faiss.copy_array_to_vector(trained, self.index.sq.trained)
-        self.index.is_trained = True
+        self.index = _empty(dim, len(cells), CODECS[codec], metric_number(metric), trained)
 
     def add(self, vectors: Floats, cell: NDArray[np.int32]) -> None:
         """Append rows (n, dim) that belong to these cells (n,)."""
