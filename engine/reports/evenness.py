@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
+from engine.errors import CorruptData
 from engine.layout import MAX_FILL, MIN_FILL, PLACEMENTS
 from engine.storage import Snapshot
 
@@ -51,7 +54,8 @@ def _advice(snapshot: Snapshot, mean: float) -> str:
 def _largest_cell(snapshot: Snapshot) -> int:
     rows = np.zeros(0 if snapshot.cells is None else len(snapshot.cells), np.int64)
     for view in snapshot.views():
-        rows[view.segment.cells] += view.cell_rows
+        with suppress(CorruptData):  # `check` names it; what can be read still says enough.
+            rows[view.segment.cells] += view.cell_rows
     return int(rows.max(initial=0))
 
 

@@ -66,7 +66,7 @@ def _info(row: VideoRow, shards: Sequence[int]) -> VideoInfo:
 def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> CollectionStats:
     """From the catalog and the cache, without reading frames."""
     shards = tuple(shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
-    settings = snapshot.settings
+    settings, uneven = snapshot.settings, uneven_note(snapshot)
     return CollectionStats(
         path=str(path),
         generation=snapshot.generation,
@@ -89,8 +89,8 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
         why_router=snapshot.why_router,
         drift=_weighted(snapshot, "drift"),
         clipped=_weighted(snapshot, "clipped"),
-        uneven=uneven_note(snapshot),
-        notes=_notes(snapshot),
+        uneven=uneven,
+        notes=_notes(snapshot, uneven),
     )
 
 
@@ -144,7 +144,7 @@ def _weighted(snapshot: Snapshot, name: str) -> float:
     return sum(n_rows * value for n_rows, value in known) / total if total else 0.0
 
 
-def _notes(snapshot: Snapshot) -> tuple[str, ...]:
+def _notes(snapshot: Snapshot, uneven: str) -> tuple[str, ...]:
     notes = []
     if not snapshot.built and snapshot.n_live:
         notes.append("Not built yet: every search scans every frame. Run a build.")
@@ -153,7 +153,7 @@ def _notes(snapshot: Snapshot) -> tuple[str, ...]:
             f"The router was calibrated on {snapshot.router.calibration.n_frames:,} frames and there are {snapshot.n_live:,} now, "
             "so the recall it expects may be off. Run a build."
         )
-    if uneven := uneven_note(snapshot):
+    if uneven:
         notes.append(uneven)
     dead = sum(view.segment.n_rows - view.n_live for view in snapshot.views())
     if dead:

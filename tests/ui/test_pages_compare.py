@@ -127,8 +127,10 @@ class TestBefore:
 
 
 class TestARun:
-    def test_every_part_of_the_page_says_what_the_engine_found(self, page: Any) -> None:
-        app = compared(page())
+    def test_every_part_of_the_page_says_what_the_engine_found(self, page: Any, town: Collection) -> None:
+        app = page()
+        checked(app.slider(key="compare_recall").set_value(0.5).run())
+        app = compared(app)
         verdict = job().value().verdict
         assert verdict.n_queries == 10
         headline = verdict.summary[:1].upper() + verdict.summary[1:]
@@ -156,11 +158,7 @@ class TestARun:
         assert list(table["recall"]) == [each.recall for each in verdict.results]
         assert list(table["p95 ms"]) == [each.p95_ms for each in verdict.results]
 
-    def test_the_worst_query_shows_both_answers_with_what_was_missed(self, page: Any, town: Collection) -> None:
-        app = page()
-        checked(app.slider(key="compare_recall").set_value(0.5).run())
-        compared(app)
-        verdict = job().value().verdict
+        # The worst query shows both answers, with what was missed.
         (worst,) = verdict.worst(verdict.result_for("routed"), 1)
         found, wanted = grid(app, "What routed found"), grid(app, "What should have been found")
         assert [int(each["id"]) for each in found] == list(worst.found)
@@ -223,16 +221,6 @@ class TestChoices:
         app = page()
         checked(app.button_group(key="compare_contenders").set_value([]).run())
         assert "choose at least one" in said(press(app, "Compare now"))
-
-    def test_stored_frames_are_asked_as_images(self, page: Any) -> None:
-        app = page()
-        checked(app.segmented_control(key="compare_source").set_value("frames").run())
-        checked(app.number_input(key="compare_k").set_value(3).run())
-        compared(app)
-        found = job().value()
-        assert found.verdict.k == 3
-        assert found.verdict.kind == "image"
-        assert all(" s" in label for label in found.labels)
 
     def test_a_sweep_gives_a_curve(self, page: Any) -> None:
         app = page()
@@ -297,8 +285,11 @@ def test_a_collection_of_vectors_alone_is_compared_on_frames_or_on_a_file_of_que
         app.query_params["collection"] = "folder-bare"
         app.session_state["compare_n"] = 10
         assert resources.shelf().open(resources.shelf().places()["folder-bare"]).wait(60)
+        app.session_state["compare_k"] = 3
         app = compared(checked(app.run()))
-        assert job().value().choices.source == "frames"
+        found = job().value()
+        assert (found.choices.source, found.verdict.kind, found.verdict.k) == ("frames", "image", 3)
+        assert all(" s" in label for label in found.labels)
         np.save(tmp_path / "q.npy", world.text_queries(30))
         app.session_state["compare_source"] = "vectors"
         app.session_state["compare_vectors"] = str(tmp_path / "none.npy")
