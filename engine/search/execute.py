@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from engine.errors import ShardFailed
+from engine.frames import FrameColumns
 from engine.search.failures import FAULTS, shard_failure
 from engine.search.shard_selection import Probe, ShardProbes
 from engine.storage import ByteLRU, Residency, Segment, ShardView
@@ -36,6 +36,8 @@ class ShardAnswer:
     probes: tuple[Probe, ...] = ()
     found: tuple[RowHits, ...] = ()
     """By probe; fewer if it failed."""
+    columns: tuple[FrameColumns, ...] = ()
+    """Of the segment of each probe that gave something."""
     bytes_read: int = 0
     loads: int = 0
     """Segments that were read from disk."""
@@ -85,20 +87,17 @@ class Prober:
         return self._search_shard(opened, queries, depth)
 
     def _search_shard(self, opened: ShardProbes, queries: Floats, depth: Depth) -> ShardAnswer:
+        slot = _Slot(opened)
         started = time.perf_counter()
-        found: list[RowHits] = []
-        reads: list[int] = []
-        error = None
-        for probe in opened.probes:
+        for number, probe in enumerate(opened.probes):
             try:
-                # Read here, where a fault is this shard's, and not first when hits are looked up.
-                _ = probe.segment.columns
-                found.append(self.search(probe, queries, depth, reads))
+                slot.read_columns(number)
+                slot.found[number] = self.search(probe, queries, depth, slot.reads)
             except FAULTS as fault:
-                error = shard_failure(opened.shard, probe.segment, fault)
+                slot.fail(probe.segment, fault)
                 break
-        ms = (time.perf_counter() - started) * 1e3
-        return ShardAnswer(opened.shard, opened.probes, tuple(found), sum(reads), len(reads), ms, error)
+        slot.ms = (time.perf_counter() - started) * 1e3
+        return slot.answer
 
     def search(self, probe: Probe, queries: Floats, depth: Depth, reads: list[int]) -> RowHits:
         """The best rows of a segment; if it is read from disk, the bytes are noted."""
@@ -109,18 +108,24 @@ class Prober:
             if n_bytes:
                 reads.append(n_bytes)
             return best
-        with self.use(segment, reads) as loaded:
-            return self.search_lists(loaded, probe, queries, depth)
+        lists = self.take(segment, reads)
+        try:
+            return self.search_lists(lists, probe, queries, depth)
+        finally:
+            self.give_back(segment, lists)
 
-    @contextmanager
-    def use(self, segment: Segment, reads: list[int]) -> Iterator[Lists]:
-        """The lists of a segment, held in the cache while the block runs; if they are read from disk, the bytes are noted."""
-        with self.cache.use(
+    def take(self, segment: Segment, reads: list[int]) -> Lists:
+        """The lists of a segment, held in the cache until they are given back; if they are read from disk, the bytes are noted."""
+        lists, was_there = self.cache.take(
             segment.row.segment_id, lambda: segment.load(self.residency), lambda loaded: loaded.sound
-        ) as (loaded, was_there):
-            if not was_there:
-                reads.append(segment.load_nbytes(self.residency))
-            yield loaded
+        )
+        if not was_there:
+            reads.append(segment.load_nbytes(self.residency))
+        return lists
+
+    def give_back(self, segment: Segment, lists: Lists) -> None:
+        """Let the cache drop what was taken."""
+        self.cache.give_back(segment.row.segment_id, lists)
 
     def search_lists(self, loaded: Lists, probe: Probe, queries: Floats, depth: Depth) -> RowHits:
         """The best rows in the lists of a probe, which has some."""
@@ -137,9 +142,14 @@ class _Slot:
     opened: ShardProbes
     found: dict[int, RowHits] = field(default_factory=dict)
     """By number of the probe."""
+    columns: list[FrameColumns] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
     ms: float = 0.0
     error: ShardFailed | None = None
+
+    def read_columns(self, number: int) -> None:
+        """Read the columns of a probe's segment here, where a fault is this shard's, and not first when hits are looked up."""
+        self.columns.append(self.opened.probes[number].segment.columns)
 
     def fail(self, segment: Segment, fault: Exception) -> None:
         self.error = self.error or shard_failure(self.opened.shard, segment, fault)
@@ -151,9 +161,9 @@ class _Slot:
             if number not in self.found:  # It failed.
                 break
             found.append(self.found[number])
-        return ShardAnswer(
-            self.opened.shard, probes, tuple(found), sum(self.reads), len(self.reads), self.ms, self.error
-        )
+        columns = tuple(self.columns[: len(found)])
+        n_bytes, loads = sum(self.reads), len(self.reads)
+        return ShardAnswer(self.opened.shard, probes, tuple(found), columns, n_bytes, loads, self.ms, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +183,18 @@ class _Together:
         self._prober = prober
         self._queries = queries
         self._depth = depth
-        self._pins = ExitStack()
+        self._taken: list[tuple[Segment, Lists]] = []
         self._waiting: list[_Waiting] = []
         self._nbytes = 0
 
     def answers(self, opened: Sequence[ShardProbes]) -> list[ShardAnswer]:
         slots = [_Slot(shard) for shard in opened]
-        with self._pins:
+        try:
             for slot in slots:
                 started = time.perf_counter()
                 for number, probe in enumerate(slot.opened.probes):
                     try:
-                        # Read here, where a fault is this shard's, and not first when hits are looked up.
-                        _ = probe.segment.columns
+                        slot.read_columns(number)
                         if probe.lists is None or probe.candidate.mask is not None:
                             slot.found[number] = self._prober.search(probe, self._queries, self._depth, slot.reads)
                         else:
@@ -195,7 +204,14 @@ class _Together:
                         break
                 slot.ms += (time.perf_counter() - started) * 1e3
             self._search()
+        finally:
+            self._let_go()
         return [slot.answer for slot in slots]
+
+    def _let_go(self) -> None:
+        for segment, lists in self._taken:
+            self._prober.give_back(segment, lists)
+        self._taken, self._waiting, self._nbytes = [], [], 0
 
     def _hold(self, slot: _Slot, number: int, probe: Probe, lists: Rows) -> None:
         """Hold the lists of a segment; those that wait are searched first if there is no room beside them."""
@@ -204,7 +220,8 @@ class _Together:
         full = self._waiting and not cache.nbytes_of(key)
         if full and self._nbytes + segment.load_nbytes(prober.residency) > cache.budget:
             self._search()
-        part = self._pins.enter_context(prober.use(segment, slot.reads))
+        part = prober.take(segment, slot.reads)
+        self._taken.append((segment, part))
         part.check(lists)
         self._nbytes += part.nbytes
         self._waiting.append(_Waiting(slot, number, probe, part))
@@ -226,8 +243,7 @@ class _Together:
                 each.slot.ms += ms * n_rows / max(1, sum(scanned))
                 if hits is not None:
                     each.slot.found[each.number] = hits
-        self._waiting, self._nbytes = [], 0
-        self._pins.close()
+        self._let_go()
 
     def _of_kind(self, some: Sequence[_Waiting]) -> list[RowHits | None]:
         """What lists of one kind give; None for those that failed."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.errors import ShardFailed
 from engine.frames import CompiledFilter
 from engine.search.failures import FAULTS, shard_failure
-from engine.search.trace import ShardTrace
+from engine.search.trace import Row
 from engine.storage import CellMap, Segment, SegmentView, ShardView, Snapshot, current_limits
 from engine.types import Filter, Reason, ReasonCode, ShardState
 from engine.vectors import Rows
@@ -47,8 +47,8 @@ class FilteredShards:
 
     shards: tuple[tuple[ShardView, tuple[Candidate, ...]], ...]
     """Shards that may hold an answer, with their segments that may."""
-    pruned: Mapping[int, ShardTrace]
-    """Shards that cannot, by number."""
+    pruned: Mapping[int, Row]
+    """Shards that cannot, by number, each with its trace as a row."""
     broken: tuple[tuple[ShardView, ShardFailed], ...]
     """Shards of which that could not be found out."""
 
@@ -133,7 +133,7 @@ def _filtered(snapshot: Snapshot, where: Filter | None, *, routed: bool) -> Filt
         if candidates:
             shards.append((shard, tuple(candidates)))
         else:
-            pruned[shard.shard] = ShardTrace(shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
+            pruned[shard.shard] = (shard.shard, shard.name, ShardState.PRUNED, reason, shard.n_live)
     return FilteredShards(tuple(shards), pruned, tuple(broken))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ShardFailed
+from engine.frames import FrameColumns
 from engine.search.execute import Depth, ShardAnswer
 from engine.search.failures import FAULTS, shard_failure
 from engine.storage import Segment
@@ -30,8 +31,8 @@ class Merged:
 
     answers: list[ShardAnswer]
     """As they were given; with the error where a shard's stored rows could not be read."""
-    sources: tuple[tuple[int, Segment], ...]
-    """Shard and segment of each piece."""
+    sources: tuple[tuple[int, FrameColumns], ...]
+    """Shard of each piece, and the columns of its segment."""
     scores: list[Floats]
     pieces: list[Rows]
     """Place among `sources` of each row."""
@@ -48,10 +49,10 @@ def merge(answers: Sequence[ShardAnswer], queries: Floats, depth: Depth, metric:
     sound = list(answers)
     while True:
         pieces = [
-            _Piece(number, answer, probe.segment, found, _places(probe.which, len(queries)))
+            _Piece(number, answer, probe.segment, columns, found, _places(probe.which, len(queries)))
             for number, answer in enumerate(sound)
             if answer.error is None
-            for probe, found in zip(answer.probes, answer.found, strict=True)
+            for probe, columns, found in zip(answer.probes, answer.columns, answer.found, strict=True)
             if found.rows.shape[1]
         ]
         try:
@@ -62,7 +63,7 @@ def merge(answers: Sequence[ShardAnswer], queries: Floats, depth: Depth, metric:
             continue
         return Merged(
             answers=sound,
-            sources=tuple((piece.answer.shard.shard, piece.segment) for piece in pieces),
+            sources=tuple((piece.answer.shard.shard, piece.columns) for piece in pieces),
             scores=[best.scores for best in ranked],
             pieces=[best.pieces for best in ranked],
             rows=[best.rows for best in ranked],
@@ -76,6 +77,7 @@ class _Piece:
     """Of the shard's answer."""
     answer: ShardAnswer
     segment: Segment
+    columns: FrameColumns
     found: RowHits
     places: Rows
     """(m,) place of each query among those that want something of the segment; -1 for none."""
@@ -127,7 +129,7 @@ def _best(pieces: Sequence[_Piece], i: int, query: Floats, depth: Depth, metric:
         _rerank(coarse, query, scores, rows, metric)
     ids, piece_of = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     for number, piece, some in kept:
-        ids[some] = piece.segment.columns.frame_id[rows[some]]
+        ids[some] = piece.columns.frame_id[rows[some]]
         piece_of[some] = number
     order = np.lexsort((ids, -scores))[: depth.exact]
     return _Ranked(scores[order], piece_of[order], rows[order], sum(some.stop - some.start for _, some in coarse))
@@ -143,15 +145,15 @@ def _rerank(coarse: Sequence[tuple[_Piece, slice]], query: Floats, scores: Float
     """
     failures: dict[int, ShardFailed] = {}
     vectors: list[NDArray[np.floating]] = []
-    for step in (Segment.ask_for, Segment.stored):  # All are asked for before the first is waited for.
+    for asked in (False, True):  # All are asked for before the first is waited for.
         for piece, some in coarse:
             try:
-                read = step(piece.segment, rows[some])
+                if asked:
+                    vectors.append(piece.segment.stored(rows[some], piece.columns))
+                else:
+                    piece.segment.ask_for(rows[some])
             except FAULTS as fault:
                 failures[piece.number] = shard_failure(piece.answer.shard, piece.segment, fault)
-                continue
-            if read is not None:
-                vectors.append(read)
     if failures:
         raise _Unreadable(failures)
     exact = exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)

@@ -15,7 +15,7 @@ from engine.search.merge import Merged, merge, rerank_depth
 from engine.search.plan import Plan, PreparedSearch
 from engine.search.request import SearchRequest
 from engine.search.shard_selection import ShardSelection, finite, select_shards
-from engine.search.trace import SearchResult, ShardTrace, Trace
+from engine.search.trace import Row, SearchResult, ShardTraces, Trace
 from engine.storage import Snapshot
 from engine.types import Frame, Hit, Reason, ReasonCode, ShardState
 from engine.vectors import Floats, one_thread
@@ -145,12 +145,17 @@ class Attempt:
     ) -> Trace:
         prepared, selection = self.prepared, self.selection
         plan = prepared.plan
-        shards = {**prepared.filtered.pruned}
-        shards |= {shard: trace for shard, traces in selection.skipped.items() if (trace := traces[i]) is not None}
+        rows: dict[int, Row] = {}
+        rows |= {shard: row for shard, of_queries in selection.skipped.items() if (row := of_queries[i]) is not None}
+        scanned, missing = 0, []
         for work in works:
             shard = work.answer.shard.shard
-            if shard not in shards:
-                shards[shard] = self._shard_trace(work, i)
+            if shard not in rows:
+                rows[shard] = self._shard_trace(work, i)
+                scanned += work.scanned[i]
+                if work.answer.error is not None:
+                    missing.append(str(work.answer.error))
+        rows |= prepared.filtered.pruned
         return Trace(
             generation=snapshot.generation,
             method=prepared.method,
@@ -160,20 +165,18 @@ class Attempt:
             n_cells=0 if plan.exact else len(snapshot.cells or ()),
             cells_scored=int(selection.cells_scored[i]),
             vectors_total=snapshot.n_live,
-            vectors_scanned=sum(trace.vectors_scanned for trace in shards.values()),
+            vectors_scanned=scanned,
             vectors_rescored=int(self.merged.reranked[i]),
             workers=prober.workers if prober.executor is not None else 1,
-            shards=tuple(shards[shard.shard] for shard in snapshot.shards),
+            shards=ShardTraces(rows[shard.shard] for shard in snapshot.shards),
             cautions=cautions,
-            missing=tuple(
-                str(work.answer.error) for work in works if shards[work.answer.shard.shard].state is ShardState.FAILED
-            ),
+            missing=tuple(missing),
             router=prepared.router,
             expected_recall=prepared.expected_recall,
             idle=idle,
         )
 
-    def _shard_trace(self, work: _ShardWork, i: int) -> ShardTrace:
+    def _shard_trace(self, work: _ShardWork, i: int) -> Row:
         answer, cells = work.answer, work.cells[i]
         shard = answer.shard
         predicted = self.selection.predicted.get(shard.shard)
@@ -183,7 +186,7 @@ class Attempt:
             # In a batch, the first query that wants a shard opens it for the others.
             state = ShardState.OPENED if answer.loads and i == work.first else ShardState.CACHED
             why = self.selection.why_opened(shard.shard, answer.probes, i, cells)
-        return ShardTrace(
+        return (
             shard.shard,
             shard.name,
             state,
@@ -203,8 +206,8 @@ class Attempt:
         details: list[tuple[Any, ...]] = [()] * len(rows)
         for piece in set(pieces.tolist()):
             mine = np.flatnonzero(pieces == piece)
-            shard, segment = self.merged.sources[piece]
-            for place, values in zip(mine.tolist(), snapshot.details(shard, segment, rows[mine]), strict=True):
+            shard, columns = self.merged.sources[piece]
+            for place, values in zip(mine.tolist(), snapshot.details(shard, columns, rows[mine]), strict=True):
                 details[place] = values
         hits: list[Hit] = []
         taken: dict[tuple[str, int], int] = {}

@@ -5,7 +5,7 @@ A filter still looks at the columns of the frames, as in a search: what is left 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -184,11 +184,10 @@ class _ShardPreviewer:
     """None without a query."""
 
     def all(self, filtered: FilteredShards, opened: Sequence[ShardProbes]) -> tuple[ShardPreview, ...]:
-        left_out: Mapping[int, ShardTrace] = filtered.pruned
+        left_out = dict(filtered.pruned)
         if self.selection is not None:
-            skipped = self.selection.skipped.items()
-            left_out = {**left_out, **{shard: trace for shard, (trace,) in skipped if trace is not None}}
-        previews = {shard: self._left_out(trace) for shard, trace in left_out.items()}
+            left_out |= {shard: row for shard, (row,) in self.selection.skipped.items() if row is not None}
+        previews = {shard: self._left_out(ShardTrace.of(row)) for shard, row in left_out.items()}
         previews |= {probes.shard.shard: self._opened(probes) for probes in opened}
         previews |= {shard.shard: self._failed(shard, failure) for shard, failure in filtered.broken}
         return tuple(previews[shard.shard] for shard in self.snapshot.shards)

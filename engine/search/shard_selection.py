@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.routing import Route, Scorer, StopRule, groups_for
 from engine.search.filtering import Candidate, FilteredShards
 from engine.search.plan import Plan, PreparedSearch
-from engine.search.trace import ShardTrace
+from engine.search.trace import Row
 from engine.storage import CellMap, Segment, ShardView, Snapshot
 from engine.types import Reason, ReasonCode, ShardState
 from engine.vectors import Floats, Rows
@@ -21,7 +21,9 @@ _FIRST = np.zeros(1, np.int64)
 _LEAST = np.finfo(np.float32).min
 _SCANNED = Reason(ReasonCode.SCANNED)
 _FORCED = Reason(ReasonCode.FORCED)
-_NOT_SCORED = Reason(ReasonCode.NOT_SCORED)
+
+Why = tuple[ReasonCode] | tuple[ReasonCode, tuple[float, ...]]
+"""Code and values of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ class ShardSelection:
     """(m,) cells probed."""
     cells_scored: Rows
     """(m,) cells and groups that were scored."""
-    skipped: dict[int, list[ShardTrace | None]] = field(default_factory=dict)
-    """Per shard that some query leaves out, its trace; None for the queries that open it."""
+    skipped: dict[int, list[Row | None]] = field(default_factory=dict)
+    """Per shard that some query leaves out, its trace as a row; None for the queries that open it."""
     predicted: dict[int, Floats] = field(default_factory=dict)
     """Per shard, (m,) its best predicted score over the cells that are probed."""
     boosts: dict[int, Floats] = field(default_factory=dict)
@@ -187,13 +189,13 @@ class _Ranking:
     def capped(self) -> bool:
         return self.max_shards is not None
 
-    def capped_out(self, place: int, i: int) -> tuple[float | None, Reason]:
+    def capped_out(self, place: int, i: int) -> tuple[float | None, Why]:
         """Predicted score of a shard that query i wanted and may not open, and why that is."""
         score = finite(self.predicted[place, i])
         if score is None:
-            return None, _NOT_SCORED
+            return None, (ReasonCode.NOT_SCORED,)
         boost = 0.0 if self.boosts is None else float(self.boosts[place, i])
-        return score, Reason(ReasonCode.CAPPED, (score, boost, self.max_shards or 0))
+        return score, (ReasonCode.CAPPED, (score, boost, self.max_shards or 0))
 
 
 def _rank(prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats) -> _Ranking:
@@ -219,17 +221,15 @@ def _rank(prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats
 
 def _best_cells(route: Route, cell_map: CellMap, filtered: FilteredShards) -> Iterator[list[float]]:
     """For each query, the best predicted score of any cell per shard, minus infinity where none was scored."""
-    cells = np.concatenate(cell_map.cells)
-    ends = np.cumsum([len(of_candidate) for of_candidate in cell_map.cells])
-    firsts = np.concatenate([[0], ends[:-1]])[filtered.starts]
+    cells, firsts = cell_map.all_cells, cell_map.firsts[filtered.starts]
     for scores in route.scores:  # One by one: there may be thousands of shards.
         yield np.maximum.reduceat(scores[cells], firsts).tolist()
 
 
 def _skipped(
     filtered: FilteredShards, ranking: _Ranking, best_cells: Iterator[list[float]], last_probed: list[float]
-) -> dict[int, list[ShardTrace | None]]:
-    skipped: dict[int, list[ShardTrace | None]] = {}
+) -> dict[int, list[Row | None]]:
+    skipped: dict[int, list[Row | None]] = {}
     if ranking.opened.all():
         return skipped
     m = len(last_probed)
@@ -242,17 +242,17 @@ def _skipped(
                     score, why = ranking.capped_out(place, i)
                 else:
                     score, why = _why_skipped(best[place], last)
-                trace = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, why, filtered.n_live[place], score)
-                skipped.setdefault(shard.shard, [None] * m)[i] = trace
+                row = (shard.shard, shard.name, ShardState.SKIPPED, why, filtered.n_live[place], score)
+                skipped.setdefault(shard.shard, [None] * m)[i] = row
     return skipped
 
 
-def _why_skipped(best_cell: float, last_probed: float) -> tuple[float | None, Reason]:
+def _why_skipped(best_cell: float, last_probed: float) -> tuple[float | None, Why]:
     """Predicted score of a shard that has none of the chosen cells, and why it is not opened."""
     if not math.isfinite(best_cell):
-        return None, _NOT_SCORED
+        return None, (ReasonCode.NOT_SCORED,)
     scores = (best_cell, last_probed) if math.isfinite(last_probed) else (best_cell,)
-    return best_cell, Reason(ReasonCode.SKIPPED, scores)
+    return best_cell, (ReasonCode.SKIPPED, scores)
 
 
 def choose_cells(

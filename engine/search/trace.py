@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, overload
 
 from engine.search import wording
 from engine.types import SEARCHED, Hit, Reason, ShardState
@@ -26,10 +28,57 @@ class ShardTrace:
     """Bytes read from disk to open it; 0 from the cache."""
     ms: float = 0.0
 
+    @classmethod
+    def of(cls, row: Row) -> ShardTrace:
+        """The trace that a row stands for."""
+        shard, name, state, why, *others = row
+        return cls(shard, name, state, why if isinstance(why, Reason) else Reason(*why), *others)
+
     @property
     def reason(self) -> str:
         """Why, as a clause."""
         return wording.shard_clause(self.state, self.why)
+
+
+Row = tuple[Any, ...]
+"""The fields of a `ShardTrace`, as far as they are not the usual ones; `why` may be the code and the values of a reason."""
+
+
+class ShardTraces(Sequence[ShardTrace]):
+    """What a search did with each shard, by number: made when somebody reads it, for most searches are made for their hits alone."""
+
+    __slots__ = ("_made", "_rows")
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = tuple(rows)
+        self._made: tuple[ShardTrace, ...] | None = None
+
+    def _all(self) -> tuple[ShardTrace, ...]:
+        if self._made is None:
+            self._made = tuple(map(ShardTrace.of, self._rows))
+        return self._made
+
+    @overload
+    def __getitem__(self, place: int) -> ShardTrace: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[ShardTrace, ...]: ...
+    def __getitem__(self, place: int | slice) -> ShardTrace | tuple[ShardTrace, ...]:
+        return self._all()[place]
+
+    def __iter__(self) -> Iterator[ShardTrace]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._all() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +104,7 @@ class Trace:
     """Of these, compared by codes first and then exactly."""
     workers: int
     """Shards searched at the same time."""
-    shards: tuple[ShardTrace, ...]
+    shards: Sequence[ShardTrace]
     """One entry per shard of the collection, by number."""
     ms: dict[str, float] = field(default_factory=dict)
     """Milliseconds per stage (encode, filter, route, search, rescore, lookup) and `total`."""

@@ -82,13 +82,14 @@ class ByteLRU(Generic[V]):
         ----------
         usable : whether a value that is held may still be used; else it is loaded anew
         """
-        value, was_there = self._get(key, load, usable)
+        value, was_there = self.take(key, load, usable)
         try:
             yield value, was_there
         finally:
-            self._unpin(key, value)
+            self.give_back(key, value)
 
-    def _get(self, key: Hashable, load: Callable[[], V], usable: Callable[[V], bool]) -> tuple[V, bool]:
+    def take(self, key: Hashable, load: Callable[[], V], usable: Callable[[V], bool]) -> tuple[V, bool]:
+        """What `use` gives, pinned until it is given back."""
         while True:
             with self._lock:
                 entry = self._entries.get(key)
@@ -137,7 +138,8 @@ class ByteLRU(Generic[V]):
         mine.done.set()
         return value, False
 
-    def _unpin(self, key: Hashable, value: V) -> None:
+    def give_back(self, key: Hashable, value: V) -> None:
+        """Unpin what was taken."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry.value is value:

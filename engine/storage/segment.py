@@ -264,9 +264,9 @@ class Segment:
             self._verified.trust(state)
             return state.identity[2]
 
-    def stored(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows (n, dim) as stored, each compared with its CRC."""
-        crc = self.columns.row_crc[rows]
+    def stored(self, rows: Rows, columns: FrameColumns | None = None) -> NDArray[np.floating]:
+        """These rows (n, dim) as stored, each compared with its CRC in the columns, which may be given."""
+        crc = (columns or self.columns).row_crc[rows]
         for _ in range(2):
             picked = self._read(rows)
             if np.array_equal(row_checksums(picked), crc):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData, NotFound
-from engine.frames import statistics
+from engine.frames import FrameColumns, statistics
 from engine.routing import RoutingModel, read_routing_model, readable_source
 from engine.storage.catalog import Catalog
 from engine.storage.leases import take_lease
@@ -295,11 +295,10 @@ class Snapshot:
 
     def frames(self, shard: int, segment: Segment, rows: Rows) -> list[Frame]:
         """The frames that these rows stand for."""
-        return [Frame(*values) for values in self.details(shard, segment, rows)]
+        return [Frame(*values) for values in self.details(shard, segment.columns, rows)]
 
-    def details(self, shard: int, segment: Segment, rows: Rows) -> list[tuple[Any, ...]]:
-        """The values of these frames, in the order of the fields of `Frame`."""
-        columns = segment.columns
+    def details(self, shard: int, columns: FrameColumns, rows: Rows) -> list[tuple[Any, ...]]:
+        """The values of these frames of a segment, in the order of the fields of `Frame`."""
         names = ("frame_id", "video", "frame_index", "seconds", "captured_at", "shot")
         plain = zip(*(getattr(columns, name).take(rows).tolist() for name in names), columns.tags.at(rows), strict=True)
         details = []

@@ -42,6 +42,17 @@ class CellMap:
         """(n_cells,) logarithm of the rows, 0 for none."""
         return log_counts(self.rows)
 
+    @cached_property
+    def all_cells(self) -> NDArray[np.int32]:
+        """The cells with rows of all segments, one segment after another."""
+        return np.concatenate(self.cells)
+
+    @cached_property
+    def firsts(self) -> Rows:
+        """(segments,) where each segment's cells begin among all."""
+        ends = np.cumsum([len(cells) for cells in self.cells])
+        return np.concatenate([[0], ends[:-1]])
+
 
 @dataclass(frozen=True, eq=False)
 class Routing:

@@ -103,6 +103,11 @@ class Lists:
         rows: Rows = self._sizes[lists].sum(axis=1)
         return rows
 
+    @property
+    def sizes(self) -> Rows:
+        """(n_lists,) rows in each list."""
+        return self._sizes[:-1]
+
     def row(self, i: int, place: int) -> int:
         """The row at a place in a list."""
         number: int = self.index.invlists.get_single_id(i, place)

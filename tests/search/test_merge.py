@@ -58,7 +58,7 @@ def shards(tmp_path, metric):
 def answer(shard: ShardView, which, rows, scores, *, exact: bool) -> ShardAnswer:
     found = RowHits(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
     probe = Probe(Candidate(shard.segments[0], None, N, np.empty(0, np.int64)), np.asarray(which))
-    return ShardAnswer(shard, (probe,), (found,))
+    return ShardAnswer(shard, (probe,), (found,), (probe.segment.columns,))
 
 
 def ranked(shard: ShardView, query, metric, n: int, *, noise: float = 0.0):
@@ -81,8 +81,7 @@ def expected(shards, query, metric, k):
 
 def ids_of(merged, i: int):
     return [
-        int(merged.sources[piece][1].columns.frame_id[row])
-        for piece, row in zip(merged.pieces[i], merged.rows[i], strict=True)
+        int(merged.sources[piece][1].frame_id[row]) for piece, row in zip(merged.pieces[i], merged.rows[i], strict=True)
     ]
 
 

@@ -248,7 +248,7 @@ class TestMemory:
         "where",
         [
             "engine.storage.segment.Segment.load",
-            "engine.vectors.lists.Lists.search",
+            "engine.vectors.list_stack.ListStack.search",
             "engine.storage.segment.Segment.stored",
         ],
     )
