@@ -95,6 +95,7 @@ from engine.system.trust import (
     stays_within,
 )
 from engine.system.units import (
+    capital,
     parse_bytes,
     parse_count,
     parse_moment,
@@ -149,6 +150,7 @@ __all__ = [
     "bounds",
     "can_drop_page_cache",
     "can_start_threads",
+    "capital",
     "check_address_space",
     "check_bytes",
     "check_file",

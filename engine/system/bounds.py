@@ -8,6 +8,8 @@ import stat
 from collections.abc import Sized
 from pathlib import Path
 
+from engine.system.units import capital
+
 MAX_PIXELS = 1 << 26
 """Pixels of one picture or one frame of a video, as its header gives them: 64 million."""
 MAX_ROWS = 100_000_000
@@ -111,13 +113,13 @@ class TooLarge(ValueError):
 def check_nbytes(what: str, nbytes: int, most: int) -> None:
     """Raise `TooLarge` for more bytes than are read; `what` names them, such as "the image 001.jpg"."""
     if nbytes > most:
-        raise TooLarge(f"{_capital(what)} has {nbytes:,} bytes; at most {most:,} are read.")
+        raise TooLarge(f"{capital(what)} has {nbytes:,} bytes; at most {most:,} are read.")
 
 
 def check_length(what: str, text: str, most: int) -> None:
     """Raise `TooLarge` for a text that is too long; `what` names it, such as "the title of v1"."""
     if len(text) > most:
-        raise TooLarge(f"{_capital(what)} has {len(text):,} characters; give at most {most:,}.")
+        raise TooLarge(f"{capital(what)} has {len(text):,} characters; give at most {most:,}.")
 
 
 def check_text(what: str, text: str, most: int) -> None:
@@ -125,7 +127,7 @@ def check_text(what: str, text: str, most: int) -> None:
     check_length(what, text, most)
     match = _CONTROL.search(text)
     if match:
-        raise ValueError(f"{_capital(what)} holds a control character (U+{ord(match[0]):04X}); leave it out.")
+        raise ValueError(f"{capital(what)} holds a control character (U+{ord(match[0]):04X}); leave it out.")
 
 
 def check_id(text: str) -> None:
@@ -135,11 +137,11 @@ def check_id(text: str) -> None:
     what = f"the id {excerpt(text)}"
     check_text(what, text, MAX_ID)
     if text != text.strip():
-        raise ValueError(f"{_capital(what)} has blanks around it; leave them out.")
+        raise ValueError(f"{capital(what)} has blanks around it; leave them out.")
     match = _TURNING.search(text)
     if match:
         raise ValueError(
-            f"{_capital(what)} holds a character that turns text around (U+{ord(match[0]):04X}); leave it out."
+            f"{capital(what)} holds a character that turns text around (U+{ord(match[0]):04X}); leave it out."
         )
 
 
@@ -181,7 +183,7 @@ def check_path(what: str, text: str) -> None:
     """Raise `ValueError` for a path that cannot be kept; any character that a name may have is fine."""
     check_length(what, text, MAX_PATH)
     if "\0" in text or not is_utf8(text):
-        raise ValueError(f"{_capital(what)} is not valid text; rename it.")
+        raise ValueError(f"{capital(what)} is not valid text; rename it.")
 
 
 def is_utf8(text: str) -> bool:
@@ -215,7 +217,7 @@ def check_count(what: str, n: int, most: int) -> None:
 def check_pixels(what: str, width: int, height: int) -> None:
     """Raise `TooLarge` for a picture that is too large to be decoded."""
     if width * height > MAX_PIXELS:
-        raise TooLarge(f"{_capital(what)} is {width} x {height} pixels; at most {MAX_PIXELS:,} are taken.")
+        raise TooLarge(f"{capital(what)} is {width} x {height} pixels; at most {MAX_PIXELS:,} are taken.")
 
 
 def check_is_file(path: Path) -> None:
@@ -250,7 +252,3 @@ def read_bounded(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise TooLarge(f"{path.name} grew past {most:,} bytes while it was read.")
     return content
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

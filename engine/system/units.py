@@ -189,3 +189,8 @@ def readable_bytes(n: float, *, up: bool = False, like: float | None = None) -> 
     if rounded * step >= 10_000 and power < len(_UNITS) - 1:  # Rounding reached the next unit.
         return f"1 {_UNITS[power + 1]}"
     return f"{rounded * step / 10:g} {_UNITS[power]}"
+
+
+def capital(text: str) -> str:
+    """A text as a sentence begins: its first letter is a capital, the others stay as they are."""
+    return text[:1].upper() + text[1:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import streamlit as st
 
 from engine.errors import Stopped
-from engine.system import bounds
+from engine.system import bounds, capital
 from ui.shared import query_files, resources
 from ui.shared.jobs import MEASURE, Job, Report
 from ui.shared.looks import CONTENDERS
@@ -250,7 +250,7 @@ class _Progress:
         name, _, doing = what.partition(": ")
         if name not in self._starts:
             at = (0.03 if "found" in what else 0.15) + 0.1 * share
-            note = what[:1].upper() + what[1:]
+            note = capital(what)
         elif doing:
             at = self._starts[name] + 0.35 / len(self._starts) * (0.5 if "width" in doing else 0.8)
             note = f"{CONTENDERS[name].label}: {doing}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import streamlit as st
 
-from engine.system import bounds, visible
+from engine.system import bounds, capital, visible
 from ui.compare import comparison
 from ui.compare.comparison import SOURCES, Choices, Comparison, Source
 from ui.shared import query_files, resources
@@ -26,18 +26,14 @@ def choices(opened: Opened) -> Choices:
     """Draw the controls; returns what is chosen."""
     before = _now(opened)
     chosen = before.contenders
-    names = _capital(comparison.contender_names(chosen)) if len(chosen) < 3 else count(len(chosen), "contender")
+    names = capital(comparison.contender_names(chosen)) if len(chosen) < 3 else count(len(chosen), "contender")
     with st.popover(names or "No contender", icon=":material/groups:"):
         _contenders(opened)
-    with st.popover(_capital(before.queries_summary), icon=":material/format_quote:"):
+    with st.popover(capital(before.queries_summary), icon=":material/format_quote:"):
         _queries(opened)
-    with st.popover(_capital(before.settings_summary), icon=":material/tune:"):
+    with st.popover(capital(before.settings_summary), icon=":material/tune:"):
         _settings(opened)
     return _now(opened)
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 def _now(opened: Opened) -> Choices:

@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from engine.errors import NotFound
-from engine.system import readable_recall, visible
+from engine.system import capital, readable_recall, visible
 from ui.compare import figures
 from ui.shared import frames
 from ui.shared.looks import CONTENDERS
@@ -36,13 +36,13 @@ def headline(comparison: Comparison, *, mine: bool) -> None:
     """The result in the engine's sentence, and what was compared."""
     verdict = comparison.verdict
     summary = verdict.summary
-    st.subheader(plain(summary[:1].upper() + summary[1:]), anchor=False)
+    st.subheader(plain(capital(summary)), anchor=False)
     whose = "" if mine else "The last comparison on this server: "
     what = f"{count(verdict.n_queries, 'query')}, {comparison.choices.settings_summary}"
     made = f"{whose}{what}, made at {comparison.made:%H:%M:%S}."
     with line("compare_what"):
         st.caption(
-            f"{made[:1].upper()}{made[1:]} Each dot is a query, asked once. Recall is the share of the exact answer that was found."
+            f"{capital(made)} Each dot is a query, asked once. Recall is the share of the exact answer that was found."
         )
 
 

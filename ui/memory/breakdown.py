@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from engine.system import spreadsheet_cell
+from engine.system import capital, spreadsheet_cell
 from ui.memory import figures
 from ui.shared import charts, resources
 from ui.shared.places import LARGE, Opened
@@ -107,7 +107,7 @@ def _table(account: MemoryAccount) -> None:
 
 
 def _row(name: str, document: dict[str, Any]) -> dict[str, object]:
-    disk = {f"{words[:1].upper()}{words[1:]} (B)": document["disk"][part] for part, words in figures.PARTS.items()}
+    disk = {f"{capital(words)} (B)": document["disk"][part] for part, words in figures.PARTS.items()}
     return {
         "Of": spreadsheet_cell(name),
         "Frames": document["n_frames"],

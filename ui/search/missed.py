@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.errors import Stopped
+from engine.system import capital
 from ui.search import query
 from ui.search.query import Search
 from ui.shared import frames, progress, resources
@@ -91,7 +92,7 @@ def _card(collection: Collection, search: Search, missed: Missed) -> None:
             label="A frame that was missed",
             on_pick=query.open_hit,
         )
-        st.caption(plain(f"{missed.sentence[:1].upper()}{missed.sentence[1:]}"))
+        st.caption(plain(capital(missed.sentence)))
         st.button(
             "Open this shard too",
             key=f"open_{hit.frame_id}",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from engine.system import capital
 from engine.types import ShardState
 from ui.search.query import Search
 from ui.shared.words import count, nbytes, nbytes_of, plain, share
@@ -52,7 +53,7 @@ def headline(preview: Preview) -> None:
         f"{count(preview.vectors_scanned, 'frame')} to scan (more on Search, if it limits frames from one shot)"
     )
     first = ", ".join(facts)
-    st.caption(plain(f"{first[:1].upper()}{first[1:]}. {' '.join([preview.reason, *preview.without_effect])}"))
+    st.caption(plain(f"{capital(first)}. {' '.join([preview.reason, *preview.without_effect])}"))
 
 
 def uneven(collection: Collection) -> None:

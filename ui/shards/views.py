@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.layout import MAX_FILL, MIN_FILL
-from engine.system import visible
+from engine.system import capital, visible
 from engine.types import SEARCHED, ShardState
 from ui.components import component
 from ui.shards.preview import preview_sentence
@@ -94,7 +94,7 @@ def _label(preview: Preview, state: ShardState) -> str:
 def _lines(preview: Preview, shard: ShardPreview) -> list[str]:
     """What is read about a shard when it is pointed at."""
     name = "" if shard.name == f"Shard {shard.shard}" else f" ({shard.name})"
-    reason = shard.reason[:1].upper() + shard.reason[1:]
+    reason = capital(shard.reason)
     lines = [visible(f"Shard {shard.shard}{name}: {_label(preview, shard.state).lower()}"), visible(reason)]
     cached = f", {nbytes(shard.cached_nbytes)} in memory" if shard.cached_nbytes else ""
     lines.append(f"{count(shard.n_frames, 'frame')}, {nbytes(shard.nbytes)} on disk{cached}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from engine.errors import ResourceExhausted, Stopped
-from engine.system import MAX_JOBS
+from engine.system import MAX_JOBS, capital
 
 T = TypeVar("T")
 MEASURE = "measure"
@@ -36,7 +36,7 @@ class Report:
         Stopped
             If the job was asked to stop.
         """
-        self._job.fraction, self._job.note = min(max(done / total, 0.0), 1.0), stage[:1].upper() + stage[1:]
+        self._job.fraction, self._job.note = min(max(done / total, 0.0), 1.0), capital(stage)
         self.check()
 
     def check(self) -> None:

@@ -11,7 +11,7 @@ from engine.errors import EngineError, Stopped
 from engine.lab.tuning.measure import measure_layout, prepare_tuner
 from engine.lab.tuning.tuner import LayoutMetrics, LayoutSetting, Tuner
 from engine.search import reading
-from engine.system import Progress, part_of
+from engine.system import Progress, capital, part_of
 
 _WRITTEN = 0.7
 """Share of the progress at which writing ends and measuring starts."""
@@ -94,7 +94,7 @@ def _ignoring_stop(progress: Progress) -> Progress:
 def _change(collection: Collection, setting: LayoutSetting, progress: Progress) -> None:
     def report(stage: str, done: float, total: float) -> None:
         if stage != "done":  # The change is committed by then, so stopping comes too late.
-            progress(stage[:1].upper() + stage[1:], done, total)
+            progress(capital(stage), done, total)
 
     try:
         if setting.rebuilds:

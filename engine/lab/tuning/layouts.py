@@ -40,8 +40,6 @@ class ShardLayout:
     """(n_segments,) whether the segment has codes."""
     nbytes: Rows
     """(n_segments,) bytes of memory of the open segment."""
-    stored_nbytes: int
-    """Bytes of one stored row."""
 
     @property
     def n_lists(self) -> Rows:
@@ -157,4 +155,4 @@ class LayoutPlanner:
         starts = np.flatnonzero(np.diff(shard_of, prepend=-1))
         place = np.searchsorted(shard_of[starts], shard_of).astype(np.int32)
         nbytes = np.where(coded, packed, plain)
-        return ShardLayout(placement, len(learned.names()), starts, place, segment_of, counts, coded, nbytes, stored)
+        return ShardLayout(placement, len(learned.names()), starts, place, segment_of, counts, coded, nbytes)
