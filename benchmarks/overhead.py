@@ -109,7 +109,7 @@ def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[li
             segment = probe.segment
             with collection.cache.use(segment.row.segment_id, partial(segment.load, "loaded")) as (lists, _):
                 wanted = np.ascontiguousarray(queries[probe.which])
-                found.append((lists._index, wanted, probe.lists, K if lists.exact else depth))
+                found.append((lists.index, wanted, probe.lists, K if lists.exact else depth))
             if probe.which[0] == 0:
                 cells.append(segment.cells[probe.lists[0][probe.lists[0] >= 0]])
         return found, np.unique(np.concatenate(cells)).astype(np.int64)

@@ -114,10 +114,10 @@ def find_missed(
 
 def _least_allowed(selection: ShardSelection, result: SearchResult, forced: Sequence[int]) -> float:
     """What the least of the shards that a cap let through was ranked by; minus infinity where none was."""
-    if selection.choice is None:
+    if selection.shards is None:
         return -np.inf
     through = [trace.shard for trace in result.trace.shards if trace.state in SEARCHED and trace.shard not in forced]
-    return min((selection.ranked_by(shard) for shard in through), default=-np.inf)
+    return min((selection.shards.ranked_by(shard) for shard in through), default=-np.inf)
 
 
 def _lacking(found: Sequence[Hit], truth: Sequence[Hit], metric: str) -> list[Hit]:
@@ -150,8 +150,8 @@ def _lacking(found: Sequence[Hit], truth: Sequence[Hit], metric: str) -> list[Hi
 def _explained(
     snapshot: Snapshot, hit: Hit, rank: int, trace: ShardTrace, selection: ShardSelection, least_allowed: float
 ) -> Missed:
-    choice = selection.choice
-    if trace.state is ShardState.FAILED or choice is None:
+    choice, shards = selection.cells, selection.shards
+    if trace.state is ShardState.FAILED or choice is None or shards is None:
         return Missed(hit, rank, Cause.FAILED, trace.state, trace.reason, None, None)
     _, view, row = snapshot.locate(hit.frame_id)
     cell = int(view.segment.columns.cell[row])
@@ -159,8 +159,8 @@ def _explained(
     chosen = bool(np.isin(cell, choice.chosen[0]))
     if chosen and not opened:
         # In terms of its own prediction, without the boost.
-        predicted = float(selection.predicted[hit.shard][0])
-        needed = finite(least_allowed - (selection.ranked_by(hit.shard) - predicted))
+        predicted = shards.predicted_of(hit.shard)
+        needed = finite(least_allowed - (shards.ranked_by(hit.shard) - predicted))
         return Missed(hit, rank, Cause.CAPPED, trace.state, trace.reason, finite(predicted), needed)
     cause = Cause.SKIPPED if not opened else Cause.CODES if chosen else Cause.CELL
     predicted_cell, needed = finite(choice.route.scores[0, cell]), choice.needed(0, cell)

@@ -62,10 +62,14 @@ class FilteredShards:
         """The number of each shard that may hold an answer."""
         return tuple(shard.shard for shard, _ in self.shards)
 
+    def number_of(self, candidate: int) -> int:
+        """The number of a candidate's shard."""
+        return self.numbers[int(self.shard_of[candidate])]
+
     @cached_property
-    def n_live(self) -> tuple[int, ...]:
-        """Live frames of each shard that may hold an answer, whether they pass or not."""
-        return tuple(shard.n_live for shard, _ in self.shards)
+    def about(self) -> tuple[tuple[int, str, int], ...]:
+        """Number, name and live frames of each shard that may hold an answer, whether they pass or not."""
+        return tuple((shard.shard, shard.name, shard.n_live) for shard, _ in self.shards)
 
     @cached_property
     def shard_of(self) -> Rows:

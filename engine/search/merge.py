@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ShardFailed
 from engine.frames import FrameColumns
-from engine.search.execute import Depth, ShardAnswer
-from engine.search.failures import FAULTS, shard_failure
-from engine.storage import Segment
-from engine.vectors import Floats, Metric, RowHits, Rows, exact_scores
+from engine.search.execute import Answers, Depth
+from engine.search.failures import FAULTS
+from engine.search.shard_selection import distinct
+from engine.vectors import Floats, Metric, Rows, exact_scores
 
 RERANKED = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 200}
 """Rows that are scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
@@ -29,136 +28,135 @@ def rerank_depth(codec: str, k: int) -> int:
 class Merged:
     """The best rows of each query over all shards, by falling exact score, ties by frame id."""
 
-    answers: list[ShardAnswer]
-    """As they were given; with the error where a shard's stored rows could not be read."""
-    sources: tuple[tuple[int, FrameColumns], ...]
-    """Shard of each piece, and the columns of its segment."""
     scores: list[Floats]
-    pieces: list[Rows]
-    """Place among `sources` of each row."""
+    candidates: list[Rows]
+    """Place of each row's segment among the candidates."""
     rows: list[Rows]
+    columns: dict[int, FrameColumns]
+    """Those of the candidates that gave rows."""
     reranked: Rows
     """(m,) rows whose score from codes was replaced."""
 
 
-def merge(answers: Sequence[ShardAnswer], queries: Floats, depth: Depth, metric: Metric) -> Merged:
+def merge(answers: Answers, queries: Floats, depth: Depth, metric: Metric) -> Merged:
     """The `depth.exact` best rows per query.
 
-    A shard whose stored rows cannot be read fails here, and the others are merged without it.
+    A shard whose stored rows or columns cannot be read fails here, which is noted, and the others are merged without it.
     """
-    sound = list(answers)
     while True:
-        pieces = [
-            _Piece(number, answer, probe.segment, columns, found, _places(probe.which, len(queries)))
-            for number, answer in enumerate(sound)
-            if answer.error is None
-            for probe, columns, found in zip(answer.probes, answer.columns, answer.found, strict=True)
-            if found.rows.shape[1]
-        ]
-        try:
-            ranked = [_best(pieces, i, queries[i : i + 1], depth, metric) for i in range(len(queries))]
-        except _Unreadable as unreadable:
-            for number, failure in unreadable.failures.items():
-                sound[number] = replace(sound[number], error=failure)
-            continue
-        return Merged(
-            answers=sound,
-            sources=tuple((piece.answer.shard.shard, piece.columns) for piece in pieces),
-            scores=[best.scores for best in ranked],
-            pieces=[best.pieces for best in ranked],
-            rows=[best.rows for best in ranked],
-            reranked=np.array([best.reranked for best in ranked], np.int64),
-        )
+        lacking = len(answers.errors)
+        best = [_best(answers, i, depth) for i in range(len(queries))]
+        stored = _Stored.read(answers, best)
+        if len(answers.errors) == lacking:
+            break
+    ranked = [_ranked(found, stored, queries[i : i + 1], depth, metric) for i, found in enumerate(best)]
+    return Merged(
+        scores=[scores for scores, _ in ranked],
+        candidates=[found.candidates[order] for found, (_, order) in zip(best, ranked, strict=True)],
+        rows=[found.rows[order] for found, (_, order) in zip(best, ranked, strict=True)],
+        columns=stored.columns,
+        reranked=np.array([np.count_nonzero(found.coded) for found in best], np.int64),
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
-    number: int
-    """Of the shard's answer."""
-    answer: ShardAnswer
-    segment: Segment
-    columns: FrameColumns
-    found: RowHits
-    places: Rows
-    """(m,) place of each query among those that want something of the segment; -1 for none."""
+class _Best:
+    """The best n rows for a query by the scores that the shards gave."""
 
-
-class _Unreadable(Exception):
-    """Stored rows of some shards could not be read."""
-
-    def __init__(self, failures: dict[int, ShardFailed]) -> None:
-        self.failures = failures
-        """By number of the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ranked:
-    scores: Floats
-    pieces: Rows
+    candidates: Rows
     rows: Rows
-    reranked: int
+    scores: Floats
+    coded: NDArray[np.bool_]
+    """Whether the score comes from codes."""
 
 
-def _places(which: Rows, m: int) -> Rows:
-    places = np.full(m, -1, np.int64)
-    places[which] = np.arange(len(which))
-    return places
+_NOTHING = _Best(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.bool_))
 
 
-def _best(pieces: Sequence[_Piece], i: int, query: Floats, depth: Depth, metric: Metric) -> _Ranked:
-    mine = [(number, piece, int(piece.places[i])) for number, piece in enumerate(pieces) if piece.places[i] >= 0]
-    if not mine:
-        return _Ranked(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64), 0)
-    scores = np.concatenate([piece.found.scores[place] for _, piece, place in mine])
-    rows = np.concatenate([piece.found.rows[place] for _, piece, place in mine])
-    starts = np.cumsum([0, *(piece.found.rows.shape[1] for _, piece, _ in mine)])
-    coded = any(not piece.found.exact for _, piece, _ in mine)
-    wanted = depth.coded if coded else depth.exact
-    keep = np.arange(len(rows)) if wanted >= len(rows) else np.sort(np.argpartition(-scores, wanted - 1)[:wanted])
-    keep = keep[rows[keep] >= 0]
-    scores, rows = scores[keep], rows[keep]
-    bounds: list[int] = np.searchsorted(keep, starts).tolist()
-    # Of each piece, what was kept stands together.
-    kept = [
-        (number, piece, slice(start, stop))
-        for (number, piece, _), start, stop in zip(mine, bounds, bounds[1:], strict=False)
-        if start < stop
-    ]
-    coarse = [(piece, some) for _, piece, some in kept if not piece.found.exact]
-    if coarse:
-        _rerank(coarse, query, scores, rows, metric)
-    ids, piece_of = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    for number, piece, some in kept:
-        ids[some] = piece.columns.frame_id[rows[some]]
-        piece_of[some] = number
-    order = np.lexsort((ids, -scores))[: depth.exact]
-    return _Ranked(scores[order], piece_of[order], rows[order], sum(some.stop - some.start for _, some in coarse))
+def _best(answers: Answers, i: int, depth: Depth) -> _Best:
+    parts = []
+    for found in answers.found:
+        place = i if len(found.which) > i and found.which[i] == i else int(np.searchsorted(found.which, i))
+        if place < len(found.which) and found.which[place] == i:
+            parts.append((found, place))
+    if not parts:
+        return _NOTHING
+    candidates, rows, scores = (
+        getattr(parts[0][0], name)[parts[0][1]]
+        if len(parts) == 1
+        else np.concatenate([getattr(found, name)[place] for found, place in parts])
+        for name in ("candidates", "rows", "scores")
+    )
+    coded = np.repeat([not found.exact for found, _ in parts], [found.rows.shape[1] for found, _ in parts])
+    there = candidates >= 0
+    if answers.errors:
+        there &= ~answers.failed[candidates]
+    if not there.all():
+        candidates, rows, scores, coded = candidates[there], rows[there], scores[there], coded[there]
+    wanted = depth.coded if coded.any() else depth.exact
+    if wanted < len(rows):
+        keep = np.argpartition(-scores, wanted - 1)[:wanted]
+        candidates, rows, scores, coded = candidates[keep], rows[keep], scores[keep], coded[keep]
+    return _Best(candidates, rows, scores, coded)
 
 
-def _rerank(coarse: Sequence[tuple[_Piece, slice]], query: Floats, scores: Floats, rows: Rows, metric: Metric) -> None:
-    """Replace scores from codes by exact ones, in place.
+_ROW_BITS = 32
 
-    Raises
-    ------
-    _Unreadable
-        If stored rows cannot be read.
-    """
-    failures: dict[int, ShardFailed] = {}
-    vectors: list[NDArray[np.floating]] = []
-    for asked in (False, True):  # All are asked for before the first is waited for.
-        for piece, some in coarse:
-            try:
-                if asked:
-                    vectors.append(piece.segment.stored(rows[some], piece.columns))
-                else:
-                    piece.segment.ask_for(rows[some])
-            except FAULTS as fault:
-                failures[piece.number] = shard_failure(piece.answer.shard, piece.segment, fault)
-    if failures:
-        raise _Unreadable(failures)
-    exact = exact_scores(query, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), metric)
-    start = 0
-    for _, some in coarse:
-        n = some.stop - some.start
-        scores[some] = exact[start : start + n]
-        start += n
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What is stored of the best rows of several queries, each row once."""
+
+    keys: Rows
+    """(n,) rising: the place of the candidate, and the row in the last 32 bits."""
+    frame_ids: Rows
+    vectors: NDArray[np.floating] | None
+    """(n, dim) where scores come from codes; None where none does."""
+    columns: dict[int, FrameColumns]
+    """By candidate."""
+
+    @classmethod
+    def read(cls, answers: Answers, best: Sequence[_Best]) -> _Stored:
+        """Read it segment by segment. A segment that cannot be read makes its shard fail."""
+        keys = [(found.candidates << _ROW_BITS) | found.rows for found in best]
+        every = np.unique(keys[0] if len(keys) == 1 else np.concatenate(keys))
+        of_candidate, rows = every >> _ROW_BITS, every & ((1 << _ROW_BITS) - 1)
+        used = distinct(of_candidate)
+        bounds = [*np.searchsorted(of_candidate, used).tolist(), len(every)]
+        candidates = answers.selection.filtered.candidates
+        coded = any(found.coded.any() for found in best)
+        frame_ids, vectors, columns = np.empty(len(every), np.int64), [], {}
+        for asked in (True, False):  # All are asked for before the first is waited for.
+            for number, start, stop in zip(used, bounds, bounds[1:], strict=False):
+                segment, some = candidates[number].segment, rows[start:stop]
+                try:
+                    if not asked:
+                        columns[number] = its = segment.columns
+                        frame_ids[start:stop] = its.frame_id[some]
+                        if coded:
+                            vectors.append(segment.stored(some, its))
+                    elif coded:
+                        segment.ask_for(some)
+                except FAULTS as fault:
+                    answers.fail(number, fault)
+        if not vectors:
+            return cls(every, frame_ids, None, columns)
+        return cls(every, frame_ids, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), columns)
+
+    def places(self, best: _Best) -> Rows:
+        """Where some of the rows stand."""
+        return np.searchsorted(self.keys, (best.candidates << _ROW_BITS) | best.rows)
+
+
+def _ranked(best: _Best, stored: _Stored, query: Floats, depth: Depth, metric: Metric) -> tuple[Floats, Rows]:
+    """The scores of the best rows, exact now, and their order among those given."""
+    at = stored.places(best)
+    scores = best.scores
+    if stored.vectors is not None and best.coded.any():
+        if best.coded.all():
+            scores = exact_scores(query, stored.vectors[at], metric)
+        else:
+            scores = scores.copy()
+            scores[best.coded] = exact_scores(query, stored.vectors[at[best.coded]], metric)
+    order = np.lexsort((stored.frame_ids[at], -scores))[: depth.exact]
+    return scores[order], order

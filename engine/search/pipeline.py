@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from engine.search.execute import Depth, Prober, ShardAnswer
+from engine.search.execute import Answers, Depth, Prober
 from engine.search.failures import raise_first
 from engine.search.merge import Merged, merge, rerank_depth
 from engine.search.plan import Plan, PreparedSearch
 from engine.search.request import SearchRequest
-from engine.search.shard_selection import ShardSelection, finite, select_shards
-from engine.search.trace import Row, SearchResult, ShardTraces, Trace
+from engine.search.shard_selection import ShardSelection, select_shards
+from engine.search.shard_work import ShardWork
+from engine.search.trace import SearchResult, ShardTraces, Trace
 from engine.storage import Snapshot
 from engine.types import Frame, Hit, Reason, ReasonCode, ShardState
 from engine.vectors import Floats, one_thread
@@ -84,16 +85,15 @@ def _attempt(
     selection = select_shards(snapshot, queries, prepared, k)
     clock.lap("route")
     depth = Depth(k, rerank_depth(snapshot.settings.codec, k))
-    answers = prober.run(selection.opened, queries, depth)
-    answers += [ShardAnswer(shard, error=failure) for shard, failure in prepared.filtered.broken]
+    answers = prober.run(selection, queries, depth)
     if not prepared.request.allow_partial:
-        raise_first(answer.error for answer in answers)
+        raise_first(answers.errors.values())
     clock.lap("search")
     merged = merge(answers, queries, depth, snapshot.metric)
     if not prepared.request.allow_partial:
-        raise_first(answer.error for answer in merged.answers)
+        raise_first(answers.errors.values())
     clock.lap("rescore")
-    return Attempt(prepared, selection, merged)
+    return Attempt(prepared, selection, answers, merged)
 
 
 def _with_reads(result: SearchResult, earlier: Trace) -> SearchResult:
@@ -113,18 +113,56 @@ class Attempt:
 
     prepared: PreparedSearch
     selection: ShardSelection
+    answers: Answers
     merged: Merged
 
     def results(self, snapshot: Snapshot, prober: Prober) -> list[SearchResult]:
         """Hits and a trace per query."""
-        m = len(self.merged.scores)
-        cautions = self.prepared.cautions(snapshot)
-        idle = self.prepared.idle(snapshot, prober.workers)
-        works = [_ShardWork.of(answer, m) for answer in self.merged.answers]
-        return [
-            self._result(self._hits(snapshot, i), self._trace(snapshot, prober, works, cautions, idle, i))
-            for i in range(m)
-        ]
+        prepared, selection = self.prepared, self.selection
+        plan, filtered = prepared.plan, prepared.filtered
+        work = ShardWork.of(selection, self.answers)
+        broken = [failure for _, failure in filtered.broken]
+        usual = Trace(
+            generation=snapshot.generation,
+            method=prepared.method,
+            why=plan.why,
+            k=prepared.request.k,
+            n_probe=0,
+            n_cells=0 if plan.exact else len(snapshot.cells or ()),
+            cells_scored=0,
+            vectors_total=snapshot.n_live,
+            vectors_scanned=0,
+            vectors_rescored=0,
+            workers=prober.workers if prober.executor is not None else 1,
+            shards=(),
+            cautions=prepared.cautions(snapshot),
+            router=prepared.router,
+            expected_recall=prepared.expected_recall,
+            idle=prepared.idle(snapshot, prober.workers),
+        )
+        n_shards = len(snapshot.shards)
+        counts = zip(
+            selection.n_probed.tolist(),
+            selection.cells_scored.tolist(),
+            self.answers.scanned.sum(axis=0).tolist(),
+            self.merged.reranked.tolist(),
+            strict=True,
+        )
+        results = []
+        for i, (n_probe, cells_scored, scanned, rescored) in enumerate(counts):
+            hits = self._hits(snapshot, i)
+            trace = replace(
+                usual,
+                n_probe=n_probe,
+                cells_scored=cells_scored,
+                vectors_scanned=scanned,
+                vectors_rescored=rescored,
+                shards=ShardTraces(n_shards, partial(work.rows, i)),
+                ms={},
+                missing=tuple([str(failure) for failure in [*self.answers.failures(i), *broken]]),
+            )
+            results.append(self._result(hits, trace))
+        return results
 
     def _result(self, hits: list[Hit], trace: Trace) -> SearchResult:
         prepared = self.prepared
@@ -134,79 +172,14 @@ class Attempt:
             trace = replace(trace, idle=(*trace.idle, Reason(ReasonCode.NO_TIES)))
         return SearchResult(tuple(hits), trace)
 
-    def _trace(
-        self,
-        snapshot: Snapshot,
-        prober: Prober,
-        works: Sequence[_ShardWork],
-        cautions: tuple[Reason, ...],
-        idle: tuple[Reason, ...],
-        i: int,
-    ) -> Trace:
-        prepared, selection = self.prepared, self.selection
-        plan = prepared.plan
-        rows: dict[int, Row] = {}
-        rows |= {shard: row for shard, of_queries in selection.skipped.items() if (row := of_queries[i]) is not None}
-        scanned, missing = 0, []
-        for work in works:
-            shard = work.answer.shard.shard
-            if shard not in rows:
-                rows[shard] = self._shard_trace(work, i)
-                scanned += work.scanned[i]
-                if work.answer.error is not None:
-                    missing.append(str(work.answer.error))
-        rows |= prepared.filtered.pruned
-        return Trace(
-            generation=snapshot.generation,
-            method=prepared.method,
-            why=plan.why,
-            k=prepared.request.k,
-            n_probe=int(selection.n_probed[i]),
-            n_cells=0 if plan.exact else len(snapshot.cells or ()),
-            cells_scored=int(selection.cells_scored[i]),
-            vectors_total=snapshot.n_live,
-            vectors_scanned=scanned,
-            vectors_rescored=int(self.merged.reranked[i]),
-            workers=prober.workers if prober.executor is not None else 1,
-            shards=ShardTraces(rows[shard.shard] for shard in snapshot.shards),
-            cautions=cautions,
-            missing=tuple(missing),
-            router=prepared.router,
-            expected_recall=prepared.expected_recall,
-            idle=idle,
-        )
-
-    def _shard_trace(self, work: _ShardWork, i: int) -> Row:
-        answer, cells = work.answer, work.cells[i]
-        shard = answer.shard
-        predicted = self.selection.predicted.get(shard.shard)
-        if answer.error is not None:
-            state, why = ShardState.FAILED, Reason(ReasonCode.FAILED, (answer.error.reason,))
-        else:
-            # In a batch, the first query that wants a shard opens it for the others.
-            state = ShardState.OPENED if answer.loads and i == work.first else ShardState.CACHED
-            why = self.selection.why_opened(shard.shard, answer.probes, i, cells)
-        return (
-            shard.shard,
-            shard.name,
-            state,
-            why,
-            shard.n_live,
-            None if predicted is None else finite(predicted[i]),
-            cells,
-            work.scanned[i],
-            answer.bytes_read if i == work.first else 0,
-            answer.ms / work.n_sharing,
-        )
-
     def _hits(self, snapshot: Snapshot, i: int) -> list[Hit]:
         """Turn rows into hits, at most `per_shot` of one shot."""
         request = self.prepared.request
-        scores, pieces, rows = self.merged.scores[i], self.merged.pieces[i], self.merged.rows[i]
+        scores, candidates, rows = self.merged.scores[i], self.merged.candidates[i], self.merged.rows[i]
         details: list[tuple[Any, ...]] = [()] * len(rows)
-        for piece in set(pieces.tolist()):
-            mine = np.flatnonzero(pieces == piece)
-            shard, columns = self.merged.sources[piece]
+        for candidate in set(candidates.tolist()):
+            mine = np.flatnonzero(candidates == candidate)
+            shard, columns = self.prepared.filtered.number_of(candidate), self.merged.columns[candidate]
             for place, values in zip(mine.tolist(), snapshot.details(shard, columns, rows[mine]), strict=True):
                 details[place] = values
         hits: list[Hit] = []
@@ -223,37 +196,6 @@ class Attempt:
                 break
         boosts = self.prepared.boosts
         return hits if boosts is None else boosts.ordered(hits)
-
-
-@dataclass(frozen=True, slots=True)
-class _ShardWork:
-    answer: ShardAnswer
-    scanned: list[int]
-    cells: list[int]
-    first: int
-    """The first query that wanted the shard; -1 where none did."""
-    n_sharing: int
-    """Queries that its time is divided among."""
-
-    @classmethod
-    def of(cls, answer: ShardAnswer, m: int) -> _ShardWork:
-        if m == 1:
-            scanned = sum([int(found.scanned[0]) for found in answer.found])
-            cells = sum([probe.lists.shape[1] for probe in answer.probes if probe.lists is not None])
-            return cls(answer, [scanned], [cells], 0, 1)
-        return cls._of_many(answer, m)
-
-    @classmethod
-    def _of_many(cls, answer: ShardAnswer, m: int) -> _ShardWork:
-        scanned, cells = np.zeros(m, np.int64), np.zeros(m, np.int64)
-        for probe, found in zip(answer.probes, answer.found, strict=False):  # A shard that failed has fewer.
-            scanned[probe.which] += found.scanned
-        for probe in answer.probes:
-            if probe.lists is not None:
-                cells[probe.which] += (probe.lists >= 0).sum(axis=1)
-        first = min((int(probe.which[0]) for probe in answer.probes if len(probe.which)), default=-1)
-        n_sharing = max((len(probe.which) for probe in answer.probes), default=1)
-        return cls(answer, scanned.tolist(), cells.tolist(), first, max(1, n_sharing))
 
 
 def shot_of(frame: Frame) -> tuple[str, int]:

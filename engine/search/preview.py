@@ -14,14 +14,12 @@ import numpy as np
 from engine.errors import ShardFailed
 from engine.search import wording
 from engine.search.execute import ShardCache
-from engine.search.filtering import FilteredShards
 from engine.search.plan import PreparedSearch, filter_for
 from engine.search.request import SearchRequest
 from engine.search.shard_selection import (
     Probe,
-    ShardProbes,
     ShardSelection,
-    finite,
+    Why,
     select_everything,
     select_shards,
 )
@@ -144,14 +142,14 @@ def preview_search(
     """What a search for a query (1, dim) would open."""
     plan = prepared.plan
     selection = select_shards(snapshot, query, prepared, prepared.depth)
-    previewer = _ShardPreviewer(snapshot, cache, residency, selection)
+    previewer = _ShardPreviewer(snapshot, cache, residency)
     return Preview(
         generation=snapshot.generation,
         method=prepared.method,
         why=plan.why,
         n_probe=int(selection.n_probed[0]),
         n_cells=0 if plan.exact else len(snapshot.cells or ()),
-        shards=previewer.all(prepared.filtered, selection.opened),
+        shards=previewer.all(selection),
         router=prepared.router,
         expected_recall=prepared.expected_recall,
         cautions=prepared.cautions(snapshot),
@@ -168,7 +166,8 @@ def preview_filter(snapshot: Snapshot, request: SearchRequest, cache: ShardCache
         As `filter_for`.
     """
     filtered = filter_for(snapshot, request, routed=False)
-    shards = _ShardPreviewer(snapshot, cache, "loaded", None).all(filtered, select_everything(filtered, 1).opened)
+    selection = select_everything(filtered, 1)
+    shards = _ShardPreviewer(snapshot, cache, "loaded", only_filter=True).all(selection)
     why = Reason(ReasonCode.NO_QUERY if request.where is None else ReasonCode.ONLY_FILTER)
     return Preview(snapshot.generation, "filter", why, 0, 0, shards)
 
@@ -180,15 +179,19 @@ class _ShardPreviewer:
     snapshot: Snapshot
     cache: ShardCache
     residency: Residency
-    selection: ShardSelection | None
-    """None without a query."""
+    only_filter: bool = False
+    """Whether there is no query."""
 
-    def all(self, filtered: FilteredShards, opened: Sequence[ShardProbes]) -> tuple[ShardPreview, ...]:
+    def all(self, selection: ShardSelection) -> tuple[ShardPreview, ...]:
+        filtered = selection.filtered
         left_out = dict(filtered.pruned)
-        if self.selection is not None:
-            left_out |= {shard: row for shard, (row,) in self.selection.skipped.items() if row is not None}
+        if selection.shards is not None:
+            left_out |= {row[0]: row for row in selection.shards.left_out(0)}
         previews = {shard: self._left_out(ShardTrace.of(row)) for shard, row in left_out.items()}
-        previews |= {probes.shard.shard: self._opened(probes) for probes in opened}
+        probes: dict[int, list[Probe]] = {}
+        for candidate in selection.searched:
+            probes.setdefault(int(filtered.shard_of[candidate]), []).append(selection.probe(candidate))
+        previews |= {filtered.numbers[place]: self._opened(selection, place, its) for place, its in probes.items()}
         previews |= {shard.shard: self._failed(shard, failure) for shard, failure in filtered.broken}
         return tuple(previews[shard.shard] for shard in self.snapshot.shards)
 
@@ -204,10 +207,10 @@ class _ShardPreviewer:
             shard.shard, shard.name, ShardState.FAILED, why, shard.n_live, None, 0, 0, *self._sizes(shard), 0
         )
 
-    def _opened(self, opened: ShardProbes) -> ShardPreview:
-        shard, probes = opened.shard, opened.probes
+    def _opened(self, selection: ShardSelection, place: int, probes: Sequence[Probe]) -> ShardPreview:
+        shard, _ = selection.filtered.shards[place]
         sizes = self._sizes(shard)
-        if self.selection is None:
+        if self.only_filter:
             held = all(self.cache.nbytes_of(probe.segment.row.segment_id) for probe in probes)
             passing = sum(probe.candidate.n_passing for probe in probes)
             state = ShardState.CACHED if held else ShardState.OPENED
@@ -215,14 +218,15 @@ class _ShardPreviewer:
             return ShardPreview(shard.shard, shard.name, state, why, shard.n_live, None, 0, passing, *sizes, 0)
         to_read = sum(self._to_read(probe) for probe in probes)
         cells = sum(probe.lists.shape[1] for probe in probes if probe.lists is not None)
-        predicted = self.selection.predicted.get(shard.shard)
+        choice = selection.shards
+        searched: Why = (ReasonCode.SCANNED,) if choice is None else choice.why_opened(place, 0, cells)
         return ShardPreview(
             shard=shard.shard,
             name=shard.name,
             state=ShardState.OPENED if to_read else ShardState.CACHED,
-            why=self.selection.why_opened(shard.shard, probes, 0, cells),
+            why=Reason(*searched),
             n_frames=shard.n_live,
-            score=None if predicted is None else finite(predicted[0]),
+            score=None if choice is None else choice.score(place, 0),
             cells=cells,
             vectors_scanned=sum(_n_scanned(probe) for probe in probes),
             nbytes=sizes[0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,14 @@ from engine.routing import Route, Scorer, StopRule, groups_for
 from engine.search.filtering import Candidate, FilteredShards
 from engine.search.plan import Plan, PreparedSearch
 from engine.search.trace import Row
-from engine.storage import CellMap, Segment, ShardView, Snapshot
-from engine.types import Reason, ReasonCode, ShardState
+from engine.storage import CellMap, Segment, Snapshot
+from engine.types import ReasonCode, ShardState
 from engine.vectors import Floats, Rows
 
-_FIRST = np.zeros(1, np.int64)
+_NONE = np.zeros(0, np.int64)
 _LEAST = np.finfo(np.float32).min
-_SCANNED = Reason(ReasonCode.SCANNED)
-_FORCED = Reason(ReasonCode.FORCED)
 
-Why = tuple[ReasonCode] | tuple[ReasonCode, tuple[float, ...]]
+Why = tuple[ReasonCode] | tuple[ReasonCode, tuple[float | str, ...]]
 """Code and values of a reason."""
 
 
@@ -40,9 +38,109 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardProbes:
-    shard: ShardView
-    probes: tuple[Probe, ...]
+class ProbedLists:
+    """The lists that m queries probe: segment by segment, in each query by query, and for each query the most promising first."""
+
+    segment: Rows
+    """(n,) place of each list's segment among the candidates."""
+    query: Rows
+    """(n,)"""
+    lists: Rows
+    """(n,) position among the lists of the segment."""
+
+    @classmethod
+    def of(cls, held: NDArray[np.bool_], places: NDArray[np.signedinteger]) -> ProbedLists:
+        """From where each query's cells lie among each segment's lists (candidates, m, width), as far as they are `held`."""
+        _, m, width = held.shape
+        at = np.flatnonzero(held)
+        segment, in_segment = np.divmod(at, m * width)
+        query = np.zeros_like(at) if m == 1 else in_segment // width
+        return cls(segment, query, places.reshape(-1)[at].astype(np.int64))
+
+    @classmethod
+    def none(cls) -> ProbedLists:
+        return cls(_NONE, _NONE, _NONE)
+
+    def of_segment(self, place: int) -> tuple[Rows, Rows]:
+        """The queries that probe a segment (n,), and the lists of each, (n, width), -1 for none."""
+        some = slice(*np.searchsorted(self.segment, [place, place + 1]).tolist())
+        return padded_lists(self.query[some], self.lists[some])
+
+
+def padded_lists(query: Rows, lists: Rows) -> tuple[Rows, Rows]:
+    """Lists (n,) of queries (n,), rising, as a row per query that has any: which they are (m,), and (m, width), -1 for none."""
+    which, counts = np.unique(query, return_counts=True)
+    if len(which) == 1:
+        return which, np.ascontiguousarray(lists)[None]
+    padded = np.full((len(which), int(counts.max(initial=0))), -1, np.int64)
+    padded[np.arange(padded.shape[1]) < counts[:, None]] = lists
+    return which, padded
+
+
+@dataclass(frozen=True, slots=True)
+class ShardChoice:
+    """Which shards m queries open, and why: as arrays, of which the trace of a query is made when somebody reads it."""
+
+    shards: tuple[tuple[int, str, int], ...]
+    """Number, name and live frames of each that may hold an answer."""
+    opened: NDArray[np.bool_]
+    """(shards, m)"""
+    wanted: NDArray[np.bool_]
+    """(shards, m) whether it holds a chosen cell."""
+    predicted: Floats
+    """(shards, m) the best predicted score among these."""
+    best_cells: Floats
+    """(m, shards) the best predicted score of any cell, minus infinity where none was scored."""
+    last_probed: Floats
+    """(m,) that of the last cell probed."""
+    max_shards: int | None
+    boosts: Floats | None
+    """(shards, m), where shards had to be left out and some frames are preferred."""
+    forced: tuple[bool, ...]
+    """Per shard, whether it is opened whole because that was asked for."""
+
+    def left_out(self, i: int) -> Iterator[Row]:
+        """A trace for each shard that query i leaves out."""
+        last = float(self.last_probed[i])
+        for place in np.flatnonzero(~self.opened[:, i]).tolist():
+            number, name, n_live = self.shards[place]
+            if self.wanted[place, i]:
+                score, why = self._capped(place, i)
+            else:
+                score, why = _why_skipped(float(self.best_cells[i, place]), last)
+            yield number, name, ShardState.SKIPPED, why, n_live, score
+
+    def _capped(self, place: int, i: int) -> tuple[float | None, Why]:
+        """Predicted score of a shard that query i wanted and may not open, and why that is."""
+        score = finite(self.predicted[place, i])
+        if score is None:
+            return None, (ReasonCode.NOT_SCORED,)
+        return score, (ReasonCode.CAPPED, (score, self.boost(place, i), self.max_shards or 0))
+
+    def boost(self, place: int, i: int) -> float:
+        """What was added to the predicted score of a shard."""
+        return 0.0 if self.boosts is None else float(self.boosts[place, i])
+
+    def why_opened(self, place: int, i: int, cells: int) -> Why:
+        """How a shard is searched in which query i probes so many cells."""
+        if self.forced[place]:
+            return (ReasonCode.FORCED,)
+        return ReasonCode.CELLS_HERE, (cells, self.boost(place, i))
+
+    def score(self, place: int, i: int) -> float | None:
+        """Best predicted score of a shard over the cells that query i probes; None where nothing was predicted."""
+        return finite(self.predicted[place, i])
+
+    def predicted_of(self, number: int) -> float:
+        """Predicted score of a shard for the first query; by the shard's number."""
+        return float(self.predicted[self._place(number), 0])
+
+    def ranked_by(self, number: int) -> float:
+        """The same with what was added to it."""
+        return self.predicted_of(number) + self.boost(self._place(number), 0)
+
+    def _place(self, number: int) -> int:
+        return [shard for shard, _, _ in self.shards].index(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,44 +175,52 @@ class CellChoice:
 class ShardSelection:
     """What is to be searched for m queries."""
 
-    opened: tuple[ShardProbes, ...]
-    n_probed: NDArray[np.int64]
+    filtered: FilteredShards
+    m: int
+    probed: ProbedLists
+    whole: tuple[int, ...]
+    """Candidates of which every row is compared that may be returned."""
+    n_probed: Rows
     """(m,) cells probed."""
     cells_scored: Rows
     """(m,) cells and groups that were scored."""
-    skipped: dict[int, list[Row | None]] = field(default_factory=dict)
-    """Per shard that some query leaves out, its trace as a row; None for the queries that open it."""
-    predicted: dict[int, Floats] = field(default_factory=dict)
-    """Per shard, (m,) its best predicted score over the cells that are probed."""
-    boosts: dict[int, Floats] = field(default_factory=dict)
-    """Per shard, (m,) what was added to its predicted score where a cap chooses among shards."""
-    choice: CellChoice | None = None
+    shards: ShardChoice | None = None
+    """None where nothing was routed, and every shard is opened."""
+    cells: CellChoice | None = None
     """How the cells were chosen; None where nothing was routed."""
 
-    def why_opened(self, shard: int, probes: Sequence[Probe], i: int, cells: int) -> Reason:
-        """How a shard is searched in which query i probes so many cells."""
-        if shard not in self.predicted:
-            return _SCANNED
-        if all(probe.lists is None for probe in probes):
-            return _FORCED
-        boosts = self.boosts.get(shard)
-        return Reason(ReasonCode.CELLS_HERE, (cells, 0.0 if boosts is None else float(boosts[i])))
+    def probe(self, place: int) -> Probe:
+        """What is wanted of a candidate."""
+        candidate = self.filtered.candidates[place]
+        if place in self.whole:
+            return Probe(candidate, np.arange(self.m))
+        return Probe(candidate, *self.probed.of_segment(place))
 
-    def ranked_by(self, shard: int) -> float:
-        """Predicted score of a shard for the first query, with what was added to it."""
-        boosts = self.boosts.get(shard)
-        return float(self.predicted[shard][0]) + (0.0 if boosts is None else float(boosts[0]))
+    @property
+    def searched(self) -> list[int]:
+        """The candidates of which something is wanted."""
+        return sorted({*self.whole, *distinct(self.probed.segment)})
+
+    def cells_per_shard(self) -> Rows:
+        """(shards, m) cells probed."""
+        filtered, probed = self.filtered, self.probed
+        key = filtered.shard_of[probed.segment] * self.m + probed.query
+        return np.bincount(key, minlength=len(filtered.shards) * self.m).reshape(-1, self.m)
+
+
+def distinct(rising: Rows) -> list[int]:
+    """Each number once, of some that never fall."""
+    if not len(rising):
+        return []
+    first = np.concatenate([[True], rising[1:] != rising[:-1]])
+    numbers: list[int] = rising[first].tolist()
+    return numbers
 
 
 def select_everything(filtered: FilteredShards, m: int) -> ShardSelection:
     """Every row that passes, for m queries, without routing."""
-    everyone = np.arange(m)
-    opened = tuple(
-        ShardProbes(shard, tuple([Probe(candidate, everyone) for candidate in candidates]))
-        for shard, candidates in filtered.shards
-    )
-    none = np.zeros(m, np.int64)
-    return ShardSelection(opened, none, none)
+    none, whole = np.zeros(m, np.int64), tuple(range(len(filtered.candidates)))
+    return ShardSelection(filtered, m, ProbedLists.none(), whole, none, none)
 
 
 def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch, depth: int) -> ShardSelection:
@@ -124,8 +230,8 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
         return select_everything(filtered, m)
     assert snapshot.cells is not None
     # Where nothing is left out, what the snapshot knows of all its segments serves.
-    whole = prepared.request.where is None and not filtered.broken
-    cell_map = snapshot.routing.cell_map if whole else filtered.cell_map(len(snapshot.cells))
+    all_in = prepared.request.where is None and not filtered.broken
+    cell_map = snapshot.routing.cell_map if all_in else filtered.cell_map(len(snapshot.cells))
     scorer = snapshot.routing.scorers(plan.kind)[plan.router]
     route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
 
@@ -135,116 +241,51 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
     used = np.logical_or.reduce(held, axis=2)
     of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
     predicted, wanted = in_shards(used, best_held(held, of_chosen), filtered.starts)
-    ranking = _rank(prepared, wanted, predicted)
-    opened = ranking.opened
-    shard_of = filtered.shard_of
-    if ranking.capped:
-        held &= opened[shard_of][:, :, None]
-
-    probes = []
-    probing = used & opened[shard_of]
-    candidates = filtered.candidates
-    # As plain lists: asking an array about each shard would cost more than the answer is worth.
-    bounds = [*filtered.starts.tolist(), len(candidates)]
-    probed: list[bool] = np.logical_or.reduce(probing, axis=1).tolist()
-    by_some: list[bool] = np.logical_or.reduce(opened, axis=1).tolist()
-    for place, (shard, its_candidates) in enumerate(filtered.shards):
-        mine = range(bounds[place], bounds[place + 1])
-        if ranking.forced[place]:
-            best = np.max([route.scores[:, cell_map.cells[j]].max(axis=1) for j in mine], axis=0)
-            predicted[place] = np.maximum(predicted[place], best)
-            everyone = np.arange(m)
-            probes.append(ShardProbes(shard, tuple([Probe(candidate, everyone) for candidate in its_candidates])))
-        elif by_some[place]:
-            shard_probes = [_probe(candidates[j], places[j], held[j], probing[j]) for j in mine if probed[j]]
-            probes.append(ShardProbes(shard, tuple(shard_probes)))
-    last_probed: list[float] = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1).tolist()
-    n_probed = (held.any(axis=0) if ranking.capped else chosen >= 0).sum(axis=1)
-    return ShardSelection(
-        tuple(probes),
-        n_probed,
-        route.scored,
-        _skipped(filtered, ranking, _best_cells(route, cell_map, filtered), last_probed),
-        dict(zip(filtered.numbers, predicted, strict=True)),
-        {} if ranking.boosts is None else dict(zip(filtered.numbers, ranking.boosts, strict=True)),
-        CellChoice(route, chosen, cell_map, plan.stop),
+    forced = tuple([number in prepared.request.force_shards for number in filtered.numbers])
+    opened, boosts = _open(prepared, wanted, predicted, forced)
+    # For each query, the best predicted score of any cell per shard: one by one, for there may be thousands of shards.
+    cells, firsts = cell_map.all_cells, cell_map.firsts[filtered.starts]
+    best_cells = np.stack([np.maximum.reduceat(scores[cells], firsts) for scores in route.scores])
+    whole: tuple[int, ...] = ()
+    if any(forced):
+        by_force = np.array(forced)
+        predicted[by_force] = np.maximum(predicted, best_cells.T)[by_force]
+        whole = tuple(np.flatnonzero(by_force[filtered.shard_of]).tolist())
+        held &= ~by_force[filtered.shard_of][:, None, None]
+    n_probed = (chosen >= 0).sum(axis=1)
+    if prepared.request.max_shards is not None:
+        held &= opened[filtered.shard_of][:, :, None]
+        n_probed = (held.any(axis=0) | (places >= 0)[list(whole)].any(axis=0)).sum(axis=1)
+    last_probed = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1)
+    max_shards = prepared.request.max_shards
+    of_shards = ShardChoice(
+        filtered.about, opened, wanted, predicted, best_cells, last_probed, max_shards, boosts, forced
     )
+    of_cells = CellChoice(route, chosen, cell_map, plan.stop)
+    probed = ProbedLists.of(held, places)
+    return ShardSelection(filtered, m, probed, whole, n_probed, route.scored, of_shards, of_cells)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    predicted: Floats
-    """(shards, m)"""
-    wanted: NDArray[np.bool_]
-    """(shards, m) whether it holds a chosen cell"""
-    opened: NDArray[np.bool_]
-    """(shards, m)"""
-    forced: list[bool]
-    """Per shard, whether it is opened whole because that was asked for."""
-    max_shards: int | None
-    boosts: Floats | None
-    """(shards, m), where shards had to be left out and some frames are preferred."""
-
-    @property
-    def capped(self) -> bool:
-        return self.max_shards is not None
-
-    def capped_out(self, place: int, i: int) -> tuple[float | None, Why]:
-        """Predicted score of a shard that query i wanted and may not open, and why that is."""
-        score = finite(self.predicted[place, i])
-        if score is None:
-            return None, (ReasonCode.NOT_SCORED,)
-        boost = 0.0 if self.boosts is None else float(self.boosts[place, i])
-        return score, (ReasonCode.CAPPED, (score, boost, self.max_shards or 0))
-
-
-def _rank(prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats) -> _Ranking:
-    """Choose among the shards that hold chosen cells.
+def _open(
+    prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats, forced: Sequence[bool]
+) -> tuple[NDArray[np.bool_], Floats | None]:
+    """Choose among the shards that hold chosen cells: (shards, m) which are opened, and what was added to what is predicted.
 
     Parameters
     ----------
     wanted : (shards, m) whether a shard holds a chosen cell of a query
     predicted : (shards, m) the best predicted score among these
+    forced : per shard, whether it is opened in any case
     """
     request, preferred = prepared.request, prepared.boosts
     numbers, max_shards = prepared.filtered.numbers, request.max_shards
-    forced = [number in request.force_shards for number in numbers]
     by_force = np.array(forced)[:, None]
     competing = wanted & ~by_force
     boosts = shares = None
     if preferred is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
         boosts = preferred.for_shards(numbers, np.where(competing, predicted, -np.inf))
         shares = preferred.shares_of(numbers)
-    opened = best_shards(competing, predicted, max_shards, boosts, shares) | by_force
-    return _Ranking(predicted, wanted, opened, forced, max_shards, boosts)
-
-
-def _best_cells(route: Route, cell_map: CellMap, filtered: FilteredShards) -> Iterator[list[float]]:
-    """For each query, the best predicted score of any cell per shard, minus infinity where none was scored."""
-    cells, firsts = cell_map.all_cells, cell_map.firsts[filtered.starts]
-    for scores in route.scores:  # One by one: there may be thousands of shards.
-        yield np.maximum.reduceat(scores[cells], firsts).tolist()
-
-
-def _skipped(
-    filtered: FilteredShards, ranking: _Ranking, best_cells: Iterator[list[float]], last_probed: list[float]
-) -> dict[int, list[Row | None]]:
-    skipped: dict[int, list[Row | None]] = {}
-    if ranking.opened.all():
-        return skipped
-    m = len(last_probed)
-    closed: list[list[bool]] = (~ranking.opened).T.tolist()
-    wanted: list[list[bool]] = ranking.wanted.T.tolist()
-    for i, (of_query, best, last) in enumerate(zip(closed, best_cells, last_probed, strict=True)):
-        for place, (shard, _) in enumerate(filtered.shards):
-            if of_query[place]:
-                if wanted[i][place]:
-                    score, why = ranking.capped_out(place, i)
-                else:
-                    score, why = _why_skipped(best[place], last)
-                row = (shard.shard, shard.name, ShardState.SKIPPED, why, filtered.n_live[place], score)
-                skipped.setdefault(shard.shard, [None] * m)[i] = row
-    return skipped
+    return best_shards(competing, predicted, max_shards, boosts, shares) | by_force, boosts
 
 
 def _why_skipped(best_cell: float, last_probed: float) -> tuple[float | None, Why]:
@@ -333,16 +374,3 @@ def _among_best(ranked: Floats, max_shards: int | None, shares: Floats | None) -
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(len(ranked))[:, None], axis=0)
     return rank < max_shards
-
-
-def _probe(
-    candidate: Candidate, places: NDArray[np.signedinteger], held: NDArray[np.bool_], wanted: NDArray[np.bool_]
-) -> Probe:
-    """What is searched in a segment, for those queries that want it."""
-    if len(held) == 1:
-        which, lists = _FIRST, places[held][None]
-    else:
-        which = np.flatnonzero(wanted)
-        width = int(held[which].sum(axis=1).max())
-        lists = -np.sort(-np.where(held[which], places[which], -1), axis=1)[:, :width]
-    return Probe(candidate, which, np.ascontiguousarray(lists, np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -47,15 +47,19 @@ Row = tuple[Any, ...]
 class ShardTraces(Sequence[ShardTrace]):
     """What a search did with each shard, by number: made when somebody reads it, for most searches are made for their hits alone."""
 
-    __slots__ = ("_made", "_rows")
+    __slots__ = ("_made", "_make", "_n")
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = tuple(rows)
-        self._made: tuple[ShardTrace, ...] | None = None
+    def __init__(self, n: int, make: Callable[[], Iterable[Row]]) -> None:
+        """Take how many shards there are, and what gives a row for each."""
+        self._n = n
+        self._make: Callable[[], Iterable[Row]] | None = make
+        self._made: tuple[ShardTrace, ...] = ()
 
     def _all(self) -> tuple[ShardTrace, ...]:
-        if self._made is None:
-            self._made = tuple(map(ShardTrace.of, self._rows))
+        make = self._make
+        if make is not None:
+            self._made = tuple(map(ShardTrace.of, make()))
+            self._make = None
         return self._made
 
     @overload
@@ -69,7 +73,7 @@ class ShardTraces(Sequence[ShardTrace]):
         return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._n
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and self._all() == tuple(other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -86,7 +86,7 @@ class ByteLRU(Generic[V]):
         try:
             yield value, was_there
         finally:
-            self.give_back(key, value)
+            self.give_back([(key, value)])
 
     def take(self, key: Hashable, load: Callable[[], V], usable: Callable[[V], bool]) -> tuple[V, bool]:
         """What `use` gives, pinned until it is given back."""
@@ -138,13 +138,29 @@ class ByteLRU(Generic[V]):
         mine.done.set()
         return value, False
 
-    def give_back(self, key: Hashable, value: V) -> None:
+    def take_held(self, keys: Sequence[Hashable], usable: Callable[[V], bool]) -> dict[Hashable, V]:
+        """Those of some values that are there, each pinned until it is given back."""
+        there: dict[Hashable, V] = {}
+        with self._lock:
+            for key in keys:
+                entry = self._entries.get(key)
+                if entry is not None and usable(entry.value):
+                    self._entries.move_to_end(key)
+                    entry.pins += 1
+                    self._hits += 1
+                    there[key] = entry.value
+                    if self._journal is not None:
+                        self._note(CacheAction.HIT, key, entry.value.nbytes)
+        return there
+
+    def give_back(self, taken: Iterable[tuple[Hashable, V]]) -> None:
         """Unpin what was taken."""
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None and entry.value is value:
-                entry.pins -= 1
-                self._evict()
+            for key, value in taken:
+                entry = self._entries.get(key)
+                if entry is not None and entry.value is value:
+                    entry.pins -= 1
+            self._evict()
 
     def _evict(self) -> None:
         """Drop unpinned entries, oldest first, until the budget holds; the caller has the lock."""

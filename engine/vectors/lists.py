@@ -108,10 +108,10 @@ class Lists:
         """(n_lists,) rows in each list."""
         return self._sizes[:-1]
 
-    def row(self, i: int, place: int) -> int:
-        """The row at a place in a list."""
-        number: int = self.index.invlists.get_single_id(i, place)
-        return number
+    @property
+    def checked_one_by_one(self) -> bool:
+        """Whether lists are to be checked before they are read, see `check`; else all were when they were opened."""
+        return self._checksums is not None
 
     @cached_property
     def kind(self) -> tuple[object, ...]:
