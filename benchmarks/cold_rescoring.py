@@ -31,10 +31,13 @@ def drop(files: list[Path]) -> None:
 
 
 def rescore(wanted: list[tuple[Segment, np.ndarray]], query: np.ndarray) -> list[np.ndarray]:
-    """As a search does it: ask for all rows first, then read, check and score them."""
-    for segment, rows in wanted:
-        segment.ask_for(rows)
-    return [scores_of(query, segment.gather(rows), "ip") for segment, rows in wanted]
+    """As a search does it: ask for all rows that are not in memory first, then read, check and score them."""
+    in_memory = [segment.stored_in_memory(rows, segment.columns) for segment, rows in wanted]
+    stored = [
+        segment.stored(rows) if there is None else there
+        for there, (segment, rows) in zip(in_memory, wanted, strict=True)
+    ]
+    return [scores_of(query, rows.astype(np.float32), "ip") for rows in stored]
 
 
 def disk_bytes() -> int:
@@ -45,9 +48,9 @@ def disk_bytes() -> int:
 
 def trial(
     folder: Path, files: list[Path], n: int, rng: np.random.Generator
-) -> tuple[list[tuple[int, int]], int, float]:
-    """Places (file, offset) of n random rows, bytes of a row, and our milliseconds for them."""
-    with Collection.open(folder) as collection, collection._generations.reading() as snapshot:
+) -> tuple[list[tuple[int, int]], int, float, int]:
+    """Places (file, offset) of n random rows, bytes of a row, our milliseconds for them, and the bytes that the disk gave."""
+    with Collection.open(folder) as collection, collection.reading() as snapshot:
         segments = [view.segment for view in snapshot.views()]
         bounds = np.cumsum([0, *(segment.n_rows for segment in segments)])
         picked = np.sort(rng.choice(bounds[-1], n, replace=False))
@@ -55,15 +58,18 @@ def trial(
         wanted = [(segment, picked[of == i] - bounds[i]) for i, segment in enumerate(segments) if (of == i).any()]
         query = rng.standard_normal((1, snapshot.settings.dim)).astype(np.float32)
         for segment, _ in wanted:
-            _ = segment.columns.row_crc.sum(), segment.vectors.shape, segment._handle
+            _ = segment.columns.row_crc.sum(), segment.vectors.shape
         width = segments[0].vectors[0].nbytes
         places = [
-            (files.index(segment.folder / "vectors.npy"), segment.vectors.offset + int(row) * width)
+            (files.index(path), path.stat().st_size - (segment.n_rows - int(row)) * width)
             for segment, rows in wanted
+            for path in [segment.folder / "vectors.npy"]
             for row in rows
         ]
         drop(files)
-        return places, width, ms_of(lambda: rescore(wanted, query))
+        before = disk_bytes()
+        took = ms_of(lambda: rescore(wanted, query))
+        return places, width, took, disk_bytes() - before
 
 
 def main() -> None:
@@ -80,11 +86,10 @@ def main() -> None:
             ms: dict[str, list[float]] = {"ours": [], "parallel pread": [], "one after another": []}
             fetched = dict.fromkeys(ms, 0)
             for _ in range(options.trials):
-                before = disk_bytes()
-                places, width, took = trial(options.collection, files, n, rng)
+                places, width, took, nbytes = trial(options.collection, files, n, rng)
                 gc.collect()  # What is still mapped cannot be dropped.
                 ms["ours"].append(took)
-                fetched["ours"] += disk_bytes() - before
+                fetched["ours"] += nbytes
 
                 def read(place: tuple[int, int], width: int = width) -> bytes:
                     return os.pread(handles[place[0]], width, place[1])

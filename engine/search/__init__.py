@@ -11,7 +11,7 @@ from engine.search.preview import Preview, ShardPreview
 from engine.search.query_vectors import Query, QueryEncoder
 from engine.search.request import SearchOptions, SearchRequest
 from engine.search.searcher import Searcher
-from engine.search.shard_selection import best_held, best_shards, choose_cells, in_shards
+from engine.search.shard_selection import best_shards, choose_cells, in_shards
 from engine.search.trace import SearchResult, ShardTrace, Trace
 from engine.search.wording import sentence
 
@@ -33,7 +33,6 @@ __all__ = [
     "ShardPreview",
     "ShardTrace",
     "Trace",
-    "best_held",
     "best_shards",
     "browse",
     "choose_cells",

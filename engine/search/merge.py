@@ -125,23 +125,26 @@ class _Stored:
         bounds = [*np.searchsorted(of_candidate, used).tolist(), len(every)]
         candidates = answers.selection.filtered.candidates
         coded = any(found.coded.any() for found in best)
-        frame_ids, vectors, columns = np.empty(len(every), np.int64), [], {}
-        for asked in (True, False):  # All are asked for before the first is waited for.
-            for number, start, stop in zip(used, bounds, bounds[1:], strict=False):
-                segment, some = candidates[number].segment, rows[start:stop]
+        frame_ids, columns = np.empty(len(every), np.int64), {}
+        vectors: dict[int, NDArray[np.floating] | None] = {}
+        for number, start, stop in zip(used, bounds, bounds[1:], strict=False):
+            segment, some = candidates[number].segment, rows[start:stop]
+            try:
+                columns[number] = its = segment.columns
+                frame_ids[start:stop] = its.frame_id[some]
+                if coded:
+                    vectors[number] = segment.stored_in_memory(some, its)
+            except FAULTS as fault:
+                answers.fail(number, fault)
+        # By now the disk was asked for all the others.
+        for number, start, stop in zip(used, bounds, bounds[1:], strict=False):
+            if number in vectors and vectors[number] is None:
                 try:
-                    if not asked:
-                        columns[number] = its = segment.columns
-                        frame_ids[start:stop] = its.frame_id[some]
-                        if coded:
-                            vectors.append(segment.stored(some, its))
-                    elif coded:
-                        segment.ask_for(some)
+                    vectors[number] = candidates[number].segment.stored(rows[start:stop], columns[number])
                 except FAULTS as fault:
                     answers.fail(number, fault)
-        if not vectors:
-            return cls(every, frame_ids, None, columns)
-        return cls(every, frame_ids, vectors[0] if len(vectors) == 1 else np.concatenate(vectors), columns)
+        there = [some for some in vectors.values() if some is not None]
+        return cls(every, frame_ids, np.concatenate(there) if there else None, columns)
 
     def places(self, best: _Best) -> Rows:
         """Where some of the rows stand."""

@@ -122,46 +122,33 @@ class Attempt:
         plan, filtered = prepared.plan, prepared.filtered
         work = ShardWork.of(selection, self.answers)
         broken = [failure for _, failure in filtered.broken]
-        usual = Trace(
-            generation=snapshot.generation,
-            method=prepared.method,
-            why=plan.why,
-            k=prepared.request.k,
-            n_probe=0,
-            n_cells=0 if plan.exact else len(snapshot.cells or ()),
-            cells_scored=0,
-            vectors_total=snapshot.n_live,
-            vectors_scanned=0,
-            vectors_rescored=0,
-            workers=prober.workers if prober.executor is not None else 1,
-            shards=(),
-            cautions=prepared.cautions(snapshot),
-            router=prepared.router,
-            expected_recall=prepared.expected_recall,
-            idle=prepared.idle(snapshot, prober.workers),
-        )
-        n_shards = len(snapshot.shards)
-        counts = zip(
-            selection.n_probed.tolist(),
-            selection.cells_scored.tolist(),
-            self.answers.scanned.sum(axis=0).tolist(),
-            self.merged.reranked.tolist(),
-            strict=True,
-        )
+        router, expected_recall, cautions = prepared.router, prepared.expected_recall, prepared.cautions(snapshot)
+        idle, workers = prepared.idle(snapshot, prober.workers), prober.workers if prober.executor is not None else 1
+        n_cells, n_shards = 0 if plan.exact else len(snapshot.cells or ()), len(snapshot.shards)
+        n_probed, cells_scored = selection.n_probed.tolist(), selection.cells_scored.tolist()
+        scanned, rescored = self.answers.scanned.sum(axis=0).tolist(), self.merged.reranked.tolist()
         results = []
-        for i, (n_probe, cells_scored, scanned, rescored) in enumerate(counts):
-            hits = self._hits(snapshot, i)
-            trace = replace(
-                usual,
-                n_probe=n_probe,
-                cells_scored=cells_scored,
-                vectors_scanned=scanned,
-                vectors_rescored=rescored,
+        for i in range(selection.m):
+            trace = Trace(
+                generation=snapshot.generation,
+                method=prepared.method,
+                why=plan.why,
+                k=prepared.request.k,
+                n_probe=n_probed[i],
+                n_cells=n_cells,
+                cells_scored=cells_scored[i],
+                vectors_total=snapshot.n_live,
+                vectors_scanned=scanned[i],
+                vectors_rescored=rescored[i],
+                workers=workers,
                 shards=ShardTraces(n_shards, partial(work.rows, i)),
-                ms={},
+                cautions=cautions,
                 missing=tuple([str(failure) for failure in [*self.answers.failures(i), *broken]]),
+                router=router,
+                expected_recall=expected_recall,
+                idle=idle,
             )
-            results.append(self._result(hits, trace))
+            results.append(self._result(self._hits(snapshot, i), trace))
         return results
 
     def _result(self, hits: list[Hit], trace: Trace) -> SearchResult:
@@ -177,10 +164,12 @@ class Attempt:
         request = self.prepared.request
         scores, candidates, rows = self.merged.scores[i], self.merged.candidates[i], self.merged.rows[i]
         details: list[tuple[Any, ...]] = [()] * len(rows)
-        for candidate in set(candidates.tolist()):
-            mine = np.flatnonzero(candidates == candidate)
+        places: dict[int, list[int]] = {}
+        for place, candidate in enumerate(candidates.tolist()):
+            places.setdefault(candidate, []).append(place)
+        for candidate, mine in places.items():
             shard, columns = self.prepared.filtered.number_of(candidate), self.merged.columns[candidate]
-            for place, values in zip(mine.tolist(), snapshot.details(shard, columns, rows[mine]), strict=True):
+            for place, values in zip(mine, snapshot.details(shard, columns, rows[mine]), strict=True):
                 details[place] = values
         hits: list[Hit] = []
         taken: dict[tuple[str, int], int] = {}

@@ -45,21 +45,28 @@ class ProbedLists:
     """(n,) place of each list's segment among the candidates."""
     query: Rows
     """(n,)"""
+    chosen: Rows
+    """(n,) place of its cell among those that the queries chose, all in one row."""
     lists: Rows
     """(n,) position among the lists of the segment."""
 
     @classmethod
-    def of(cls, held: NDArray[np.bool_], places: NDArray[np.signedinteger]) -> ProbedLists:
-        """From where each query's cells lie among each segment's lists (candidates, m, width), as far as they are `held`."""
-        _, m, width = held.shape
-        at = np.flatnonzero(held)
-        segment, in_segment = np.divmod(at, m * width)
-        query = np.zeros_like(at) if m == 1 else in_segment // width
-        return cls(segment, query, places.reshape(-1)[at].astype(np.int64))
+    def of(cls, chosen: Rows, places: NDArray[np.signedinteger]) -> ProbedLists:
+        """From the cells (m, width) that each query chose, and where cells lie among each segment's lists (candidates, n_cells + 1)."""
+        m, width = chosen.shape
+        of_segments = places.take(chosen.ravel(), axis=1)
+        at = np.flatnonzero(of_segments >= 0)
+        segment, query_and_rank = np.divmod(at, m * width)
+        query = np.zeros_like(at) if m == 1 else query_and_rank // width
+        return cls(segment, query, query_and_rank, of_segments.ravel()[at].astype(np.int64))
+
+    def of_some(self, some: NDArray[np.bool_]) -> ProbedLists:
+        """Some of them."""
+        return ProbedLists(self.segment[some], self.query[some], self.chosen[some], self.lists[some])
 
     @classmethod
     def none(cls) -> ProbedLists:
-        return cls(_NONE, _NONE, _NONE)
+        return cls(_NONE, _NONE, _NONE, _NONE)
 
     def of_segment(self, place: int) -> tuple[Rows, Rows]:
         """The queries that probe a segment (n,), and the lists of each, (n, width), -1 for none."""
@@ -69,9 +76,9 @@ class ProbedLists:
 
 def padded_lists(query: Rows, lists: Rows) -> tuple[Rows, Rows]:
     """Lists (n,) of queries (n,), rising, as a row per query that has any: which they are (m,), and (m, width), -1 for none."""
+    if len(query) and query[0] == query[-1]:
+        return query[:1], np.ascontiguousarray(lists)[None]
     which, counts = np.unique(query, return_counts=True)
-    if len(which) == 1:
-        return which, np.ascontiguousarray(lists)[None]
     padded = np.full((len(which), int(counts.max(initial=0))), -1, np.int64)
     padded[np.arange(padded.shape[1]) < counts[:, None]] = lists
     return which, padded
@@ -97,7 +104,7 @@ class ShardChoice:
     boosts: Floats | None
     """(shards, m), where shards had to be left out and some frames are preferred."""
     forced: tuple[bool, ...]
-    """Per shard, whether it is opened whole because that was asked for."""
+    """Per shard, whether it is opened whole because that was asked for; empty where none is."""
 
     def left_out(self, i: int) -> Iterator[Row]:
         """A trace for each shard that query i leaves out."""
@@ -123,7 +130,7 @@ class ShardChoice:
 
     def why_opened(self, place: int, i: int, cells: int) -> Why:
         """How a shard is searched in which query i probes so many cells."""
-        if self.forced[place]:
+        if self.forced and self.forced[place]:
             return (ReasonCode.FORCED,)
         return ReasonCode.CELLS_HERE, (cells, self.boost(place, i))
 
@@ -235,34 +242,31 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
     scorer = snapshot.routing.scorers(plan.kind)[plan.router]
     route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
 
-    # places: (candidates, m, width), where each query's cells lie among each segment's lists.
-    places = cell_map.places[:, chosen]
-    held = places >= 0
-    used = np.logical_or.reduce(held, axis=2)
-    of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
-    predicted, wanted = in_shards(used, best_held(held, of_chosen), filtered.starts)
-    forced = tuple([number in prepared.request.force_shards for number in filtered.numbers])
+    probed = ProbedLists.of(chosen, cell_map.places)
+    of_chosen = route.scores[np.arange(m)[:, None], np.maximum(chosen, 0)]
+    in_shard = filtered.shard_of[probed.segment] * m + probed.query
+    predicted, wanted = in_shards(in_shard, of_chosen.ravel()[probed.chosen], len(filtered.shards), m)
+    force_shards, max_shards = prepared.request.force_shards, prepared.request.max_shards
+    forced = tuple([number in force_shards for number in filtered.numbers]) if force_shards else ()
     opened, boosts = _open(prepared, wanted, predicted, forced)
     # For each query, the best predicted score of any cell per shard: one by one, for there may be thousands of shards.
     cells, firsts = cell_map.all_cells, cell_map.firsts[filtered.starts]
-    best_cells = np.stack([np.maximum.reduceat(scores[cells], firsts) for scores in route.scores])
+    best_cells = np.array([np.maximum.reduceat(scores.take(cells), firsts) for scores in route.scores])
+    n_probed = (chosen >= 0).sum(axis=1)
+    if max_shards is not None:
+        probed = probed.of_some(opened.ravel()[in_shard])
+        n_probed = np.bincount(np.unique(probed.chosen) // chosen.shape[1], minlength=m)
     whole: tuple[int, ...] = ()
-    if any(forced):
+    if forced:
         by_force = np.array(forced)
         predicted[by_force] = np.maximum(predicted, best_cells.T)[by_force]
         whole = tuple(np.flatnonzero(by_force[filtered.shard_of]).tolist())
-        held &= ~by_force[filtered.shard_of][:, None, None]
-    n_probed = (chosen >= 0).sum(axis=1)
-    if prepared.request.max_shards is not None:
-        held &= opened[filtered.shard_of][:, :, None]
-        n_probed = (held.any(axis=0) | (places >= 0)[list(whole)].any(axis=0)).sum(axis=1)
+        probed = probed.of_some(~by_force[filtered.shard_of][probed.segment])
     last_probed = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1)
-    max_shards = prepared.request.max_shards
     of_shards = ShardChoice(
         filtered.about, opened, wanted, predicted, best_cells, last_probed, max_shards, boosts, forced
     )
     of_cells = CellChoice(route, chosen, cell_map, plan.stop)
-    probed = ProbedLists.of(held, places)
     return ShardSelection(filtered, m, probed, whole, n_probed, route.scored, of_shards, of_cells)
 
 
@@ -275,11 +279,13 @@ def _open(
     ----------
     wanted : (shards, m) whether a shard holds a chosen cell of a query
     predicted : (shards, m) the best predicted score among these
-    forced : per shard, whether it is opened in any case
+    forced : per shard, whether it is opened in any case; empty where none is
     """
     request, preferred = prepared.request, prepared.boosts
     numbers, max_shards = prepared.filtered.numbers, request.max_shards
-    by_force = np.array(forced)[:, None]
+    if max_shards is None and not forced:
+        return wanted, None
+    by_force = np.array(forced or (False,) * len(wanted))[:, None]
     competing = wanted & ~by_force
     boosts = shares = None
     if preferred is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
@@ -314,29 +320,18 @@ def choose_cells(
     return route, route.choose(rows, plan.n_probe, depth)
 
 
-def best_held(held: NDArray[np.bool_], of_chosen: Floats) -> Floats:
-    """(segments, m) predicted score of the best chosen cell that each segment holds, where it holds one.
-
-    Parameters
-    ----------
-    held : (segments, m, width) which of a query's chosen cells occur in a segment
-    of_chosen : (m, width) predicted scores of the chosen cells, which come best first
-    """
-    best: Floats = np.take_along_axis(of_chosen, held.argmax(axis=2).T, 1).T
-    return best
-
-
-def in_shards(used: NDArray[np.bool_], best: Floats, starts: Rows) -> tuple[Floats, NDArray[np.bool_]]:
+def in_shards(in_shard: Rows, scores: Floats, n_shards: int, m: int) -> tuple[Floats, NDArray[np.bool_]]:
     """(shards, m) the best predicted score in each shard, minus infinity for none, and whether any chosen cell is there.
 
     Parameters
     ----------
-    used : (segments, m) whether a segment holds any chosen cell
-    best : see `best_held`
-    starts : (shards,) first segment of each shard
+    in_shard : (n,) for each chosen cell in a segment, the number of its shard times m, plus its query
+    scores : (n,) its predicted score
     """
-    predicted: Floats = np.maximum.reduceat(np.where(used, best, -np.inf), starts, axis=0)
-    return predicted, np.logical_or.reduceat(used, starts, axis=0)
+    predicted, wanted = np.full(n_shards * m, -np.inf, np.float32), np.zeros(n_shards * m, np.bool_)
+    np.maximum.at(predicted, in_shard, scores)
+    wanted[in_shard] = True
+    return predicted.reshape(n_shards, m), wanted.reshape(n_shards, m)
 
 
 def best_shards(

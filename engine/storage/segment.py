@@ -9,10 +9,8 @@ codes.faiss    inverted lists of compressed codes; only in collections of `Limit
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import threading
-import time
 import weakref
 import zlib
 from collections.abc import Callable
@@ -48,7 +46,7 @@ STEP = 8192
 """Rows read or written at a time."""
 _GATHERED = 200
 """Rows up to which gathering always wins."""
-_REMEMBER_SECONDS = 10.0
+_AT_ONCE = getattr(os, "RWF_NOWAIT", 0)
 CELL = np.dtype([("cell", np.int32), ("rows", np.int64), ("crc", np.uint32)])
 """A row of `cells.npy`."""
 Stored = Callable[[Rows], NDArray[np.floating]]
@@ -58,6 +56,14 @@ Stored = Callable[[Rows], NDArray[np.floating]]
 def row_checksums(vectors: NDArray[np.generic]) -> NDArray[np.uint32]:
     """CRC-32 of the bytes of each row."""
     return np.fromiter((zlib.crc32(row) for row in np.ascontiguousarray(vectors)), np.uint32, len(vectors))
+
+
+def _read_at_once(handle: int, into: memoryview, start: int) -> bool:
+    """Read bytes of a file if the system has them in memory, or cannot tell."""
+    try:
+        return os.preadv(handle, [into], start, _AT_ONCE) == len(into)
+    except OSError:  # They are on the disk, or this file system does not answer such a question.
+        return False
 
 
 def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
@@ -117,8 +123,6 @@ class Segment:
         self._metric: Metric = metric
         self._codec = codec
         self._training = training
-        self._asked = np.empty(0, np.bool_)
-        self._asked_since = -math.inf
         self._lock = threading.Lock()
         self._vectors_path = folder / "vectors.npy"
         self._mapped = WatchedFile(self._vectors_path)
@@ -276,6 +280,28 @@ class Segment:
             f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
         )
 
+    def stored_in_memory(self, rows: Rows, columns: FrameColumns) -> NDArray[np.floating] | None:
+        """The same where the system has these rows in memory; else None, and it is asked for those that it lacks.
+
+        A disk fetches rows that are asked for side by side, those that are waited for one after another.
+        """
+        first, width, dtype = self._place_of_rows
+        read = bytearray(len(rows) * width)
+        view, lacking = memoryview(read), False
+        with read_errors(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
+            for at, row in zip(range(0, len(read), width), rows.tolist(), strict=True):
+                if not _read_at_once(handle, view[at : at + width], first + row * width):
+                    lacking = True
+                    if hasattr(os, "posix_fadvise"):
+                        os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
+        if lacking:
+            return None
+        picked = np.frombuffer(read, dtype).reshape(len(rows), self._dim)
+        same = columns.row_crc[rows].tolist() == [
+            zlib.crc32(view[at : at + width]) for at in range(0, len(read), width)
+        ]
+        return picked if same else None
+
     def _read(self, rows: Rows) -> NDArray[np.floating]:
         """These rows (n, dim) as they stand in the file, fewer where it ends early; read and not through the mapping.
 
@@ -297,24 +323,6 @@ class Segment:
         """Where the first row starts in the file, the bytes of a row, and what it is made of."""
         record = self._record
         return record.first, record.vectors.itemsize * self._dim, record.vectors.dtype
-
-    def ask_for(self, rows: Rows) -> None:
-        """Tell the system that these rows are read next, so that a disk fetches them side by side and not one after another.
-
-        A row that was asked for within the last seconds is in memory, most likely, and is passed over.
-        """
-        if not hasattr(os, "posix_fadvise"):
-            return
-        if time.monotonic() - self._asked_since > _REMEMBER_SECONDS:
-            self._asked, self._asked_since = np.zeros(self.n_rows, np.bool_), time.monotonic()
-        new = rows[~self._asked[rows]]
-        if not len(new):
-            return
-        self._asked[new] = True
-        first, width, _ = self._place_of_rows
-        with read_errors(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
-            for row in new.tolist():
-                os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
 
     def gather(self, rows: Rows) -> Floats:
         """These rows as (n, dim) float32, checked."""
@@ -372,8 +380,8 @@ class Segment:
         return 0 if self._verified.is_unchanged else self._vectors_path.stat().st_size
 
     def _scan_few(self, queries: Floats, k: int, rows: Rows) -> RowHits:
-        self.ask_for(rows)
-        best = FlatRows(self.stored(rows), self._metric).search(queries, k)
+        stored = self.stored_in_memory(rows, self.columns)
+        best = FlatRows(self.stored(rows) if stored is None else stored, self._metric).search(queries, k)
         return RowHits(rows[best.rows], best.scores, best.scanned, exact=True)
 
     def problems(self) -> list[str]:

@@ -299,13 +299,15 @@ class Snapshot:
 
     def details(self, shard: int, columns: FrameColumns, rows: Rows) -> list[tuple[Any, ...]]:
         """The values of these frames of a segment, in the order of the fields of `Frame`."""
-        names = ("frame_id", "video", "frame_index", "seconds", "captured_at", "shot")
-        plain = zip(*(getattr(columns, name).take(rows).tolist() for name in names), columns.tags.at(rows), strict=True)
+        frame_id, number, frame_index, seconds, captured_at, shot = [
+            getattr(columns, name).item
+            for name in ("frame_id", "video", "frame_index", "seconds", "captured_at", "shot")
+        ]
         details = []
-        for frame_id, number, frame_index, seconds, captured_at, shot, tags in plain:
-            video = self.videos[number]
-            at = statistics.wall_clock(captured_at)
-            details.append((frame_id, video.video_id, video.title, frame_index, seconds, at, shot, tags, shard))
+        for row, tags in zip(rows.tolist(), columns.tags.at(rows), strict=True):
+            video, at = self.videos[number(row)], statistics.wall_clock(captured_at(row))
+            what = frame_index(row), seconds(row), at, shot(row), tags, shard
+            details.append((frame_id(row), video.video_id, video.title, *what))
         return details
 
 

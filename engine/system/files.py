@@ -27,8 +27,7 @@ RESTORE = "stop the app, restore the file from a copy beside it, and rename that
 """What to do about a damaged file. Written over in place, a file that a running process has mapped would end that process."""
 
 
-@contextmanager
-def read_errors(path: Path, remedy: str = RESTORE) -> Iterator[None]:
+class read_errors:  # noqa: N801 - reads as what it does, and is no generator, which takes longer than a read
     """Translate the errors of opening and reading a stored file; a shortage and missing permission are not damage.
 
     Raises
@@ -40,10 +39,21 @@ def read_errors(path: Path, remedy: str = RESTORE) -> Iterator[None]:
     CorruptData
         If it is missing or cannot be read otherwise.
     """
-    name = f"{path.name} in {path.parent.name}"
-    try:
-        yield
-    except (OSError, MemoryError) as error:
+
+    __slots__ = ("_path", "_remedy")
+
+    def __init__(self, path: Path, remedy: str = RESTORE) -> None:
+        self._path = path
+        self._remedy = remedy
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, (OSError, MemoryError)):
+            return
+        path = self._path
+        name = f"{path.name} in {path.parent.name}"
         short = shortage(f"reading {name}", error)
         if short is not None:
             raise short from error
@@ -52,7 +62,7 @@ def read_errors(path: Path, remedy: str = RESTORE) -> Iterator[None]:
         if isinstance(error, PermissionError):
             raise ReadOnly(f"{name} may not be read by this user; ask its owner for permission to read it.") from error
         cause = error.strerror if isinstance(error, OSError) else str(error)
-        raise CorruptData(f"{name} cannot be read ({cause}); {remedy}.") from error
+        raise CorruptData(f"{name} cannot be read ({cause}); {self._remedy}.") from error
 
 
 @contextmanager

@@ -8,8 +8,6 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +31,7 @@ class WatchedFile:
     """A stored file that was checked, and counts as unchanged while its place, size and times of change stay the same."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
         self._right: tuple[int, ...] | None = None
 
     def state(self) -> FileState:
@@ -61,8 +59,27 @@ class WatchedFile:
             return False
 
     def _identity(self) -> tuple[int, ...]:
-        status = self._path.stat()
+        status = os.stat(self._path)  # noqa: PTH116 - asked some times in each search, and a Path takes three times as long
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+class Use:
+    """A file that stays open while a block runs, which gets its handle."""
+
+    # Not a generator, which takes longer than a read.
+    __slots__ = ("_entry", "_files", "_owner", "_path")
+
+    def __init__(self, files: OpenFiles, owner: object, path: Path) -> None:
+        self._files = files
+        self._owner = owner
+        self._path = path
+
+    def __enter__(self) -> int:
+        self._entry = self._files.take(self._owner, self._path)
+        return self._entry[0]
+
+    def __exit__(self, *error: object) -> None:
+        self._files.give_back(self._owner, self._entry)
 
 
 class OpenFiles:
@@ -76,8 +93,7 @@ class OpenFiles:
         """Owners who have gone, whose files are closed at the next chance."""
         self._lock = threading.Lock()
 
-    @contextmanager
-    def use(self, owner: object, path: Path) -> Iterator[int]:
+    def use(self, owner: object, path: Path) -> Use:
         """The handle of a file, which stays open while the block runs.
 
         Parameters
@@ -89,6 +105,10 @@ class OpenFiles:
         OSError
             If it cannot be opened.
         """
+        return Use(self, owner, path)
+
+    def take(self, owner: object, path: Path) -> list[int]:
+        """Handle and users of a file, one user more."""
         with self._lock:
             self._close_unwanted()
             entry = self._handles.get(owner)
@@ -97,13 +117,14 @@ class OpenFiles:
                 entry = self._handles[owner] = [self._open(path), 0]
             self._handles.move_to_end(owner)
             entry[1] += 1
-        try:
-            yield entry[0]
-        finally:
-            with self._lock:
-                entry[1] -= 1
-                if not entry[1] and self._handles.get(owner) is not entry:
-                    os.close(entry[0])
+        return entry
+
+    def give_back(self, owner: object, entry: list[int]) -> None:
+        """One user less."""
+        with self._lock:
+            entry[1] -= 1
+            if not entry[1] and self._handles.get(owner) is not entry:
+                os.close(entry[0])
 
     def forget(self, owner: object) -> None:
         """Close the file of an owner; it is opened anew when it is next used."""

@@ -80,7 +80,6 @@ class ListStack:
         CorruptData
             If a score is not finite.
         """
-        k = max(1, min(k, int(np.where(lists >= 0, self.sizes[lists], 0).sum(axis=1).max(initial=0))))
         distances, labels = preassigned(self._index, queries, lists, k, pairs=True)
         of_list = labels >> 32
         row_at = self._stacked.get_single_id

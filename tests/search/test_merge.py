@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.search.execute import Depth, ShardAnswer
-from engine.search.filtering import Candidate
+from engine.search.execute import Answers, Depth, Found
+from engine.search.filtering import Candidate, FilteredShards
 from engine.search.merge import RERANKED, merge, rerank_depth
-from engine.search.shard_selection import Probe
+from engine.search.shard_selection import select_everything
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
 from engine.storage.segment_writer import write_segment
@@ -55,10 +55,17 @@ def shards(tmp_path, metric):
     return made
 
 
-def answer(shard: ShardView, which, rows, scores, *, exact: bool) -> ShardAnswer:
-    found = RowHits(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
-    probe = Probe(Candidate(shard.segments[0], None, N, np.empty(0, np.int64)), np.asarray(which))
-    return ShardAnswer(shard, (probe,), (found,), (probe.segment.columns,))
+def answer(shard: ShardView, which, rows, scores, *, exact: bool) -> Found:
+    hits = RowHits(np.asarray(rows, np.int64), np.asarray(scores, np.float32), np.full(len(which), N), exact)
+    return Found.of(shard.shard, np.asarray(which), hits)
+
+
+def gathered(shards, m: int, answers) -> Answers:
+    """What the shards gave, as a search keeps it."""
+    candidates = tuple((shard, (Candidate(shard.segments[0], None, N, np.empty(0, np.int64)),)) for shard in shards)
+    gathered = Answers(select_everything(FilteredShards(candidates, {}, ()), m))
+    gathered.found += answers
+    return gathered
 
 
 def ranked(shard: ShardView, query, metric, n: int, *, noise: float = 0.0):
@@ -81,7 +88,8 @@ def expected(shards, query, metric, k):
 
 def ids_of(merged, i: int):
     return [
-        int(merged.sources[piece][1].frame_id[row]) for piece, row in zip(merged.pieces[i], merged.rows[i], strict=True)
+        int(merged.columns[candidate].frame_id[row])
+        for candidate, row in zip(merged.candidates[i].tolist(), merged.rows[i].tolist(), strict=True)
     ]
 
 
@@ -93,7 +101,7 @@ class TestMerge:
         for shard in shards:
             best = [ranked(shard, query, metric, min(k, N)) for query in asked]
             answers.append(answer(shard, np.arange(4), [b for b, _ in best], [s for _, s in best], exact=True))
-        merged = merge(answers, asked, Depth(k, k), metric)
+        merged = merge(gathered(shards, len(asked), answers), asked, Depth(k, k), metric)
         assert merged.reranked.tolist() == [0] * 4
         for i, query in enumerate(asked):
             ids, scores = expected(shards, query, metric, k)
@@ -107,7 +115,7 @@ class TestMerge:
         for shard in shards:
             best = [ranked(shard, query, metric, N, noise=0.5) for query in asked]
             answers.append(answer(shard, np.arange(m), [b for b, _ in best], [s for _, s in best], exact=False))
-        merged = merge(answers, asked, Depth(10, 3 * N), metric)
+        merged = merge(gathered(shards, len(asked), answers), asked, Depth(10, 3 * N), metric)
         assert merged.reranked.tolist() == [3 * N] * m
         for i, query in enumerate(asked):
             ids, scores = expected(shards, query, metric, 10)
@@ -120,7 +128,7 @@ class TestMerge:
             answer(shard, [0], *[each[None] for each in ranked(shard, asked[0], metric, N)], exact=False)
             for shard in shards
         ]
-        merged = merge(answers, asked, Depth(5, 12), metric)
+        merged = merge(gathered(shards, len(asked), answers), asked, Depth(5, 12), metric)
         assert merged.reranked.tolist() == [12]
         assert ids_of(merged, 0) == expected(shards, asked[0], metric, 5)[0].tolist()
 
@@ -133,7 +141,7 @@ class TestMerge:
             answers.append(
                 answer(shard, wanted[shard.shard], [b for b, _ in best], [s for _, s in best], exact=shard.shard == 0)
             )
-        merged = merge(answers, asked, Depth(8, 20), metric)
+        merged = merge(gathered(shards, len(asked), answers), asked, Depth(8, 20), metric)
         for i, query in enumerate(asked):
             mine = [shard for shard in shards if i in wanted[shard.shard]]
             assert ids_of(merged, i) == expected(mine, query, metric, 8)[0].tolist()
@@ -143,12 +151,13 @@ class TestMerge:
     def test_places_without_a_row_are_no_hits(self, shards, metric):
         rows, scores = [[3, -1, -1], [-1, -1, -1]], [[0.5, -np.inf, -np.inf], [-np.inf] * 3]
         for exact in (True, False):
-            merged = merge([answer(shards[0], [0, 1], rows, scores, exact=exact)], queries(2), Depth(3, 3), metric)
+            found = [answer(shards[0], [0, 1], rows, scores, exact=exact)]
+            merged = merge(gathered(shards, 2, found), queries(2), Depth(3, 3), metric)
             assert [len(each) for each in merged.rows] == [1, 0]
             assert merged.reranked.tolist() == ([0, 0] if exact else [1, 0])
 
-    def test_nothing_found_anywhere_is_nothing(self, metric):
-        merged = merge([], queries(2), Depth(3, 3), metric)
+    def test_nothing_found_anywhere_is_nothing(self, shards, metric):
+        merged = merge(gathered(shards, 2, []), queries(2), Depth(3, 3), metric)
         assert [len(each) for each in merged.scores] == [0, 0]
 
     def test_a_shard_whose_rows_are_damaged_fails_and_the_others_are_merged(self, shards, metric):
@@ -158,9 +167,9 @@ class TestMerge:
         for shard in shards:
             best = [ranked(shard, query, metric, N) for query in asked]
             answers.append(answer(shard, [0, 1], [b for b, _ in best], [s for _, s in best], exact=False))
-        merged = merge(answers, asked, Depth(9, 3 * N), metric)
-        assert [each.error is not None for each in merged.answers] == [False, True, False]
-        assert (merged.answers[1].error.shard, merged.answers[1].error.segment) == (1, "1")
+        found = gathered(shards, 2, answers)
+        merged = merge(found, asked, Depth(9, 3 * N), metric)
+        assert [(place, error.shard, error.segment) for place, error in found.errors.items()] == [(1, 1, "1")]
         for i, query in enumerate(asked):
             assert ids_of(merged, i) == expected([shards[0], shards[2]], query, metric, 9)[0].tolist()
 

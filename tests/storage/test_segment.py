@@ -348,7 +348,7 @@ class TestLoading:
         gc.collect()
         before = len(OPEN_FILES)
         segment, _ = write(tmp_path, cells)
-        segment.ask_for(np.arange(3))
+        segment.stored(np.arange(3))
         assert len(OPEN_FILES) == before + 1
         del segment
         gc.collect()

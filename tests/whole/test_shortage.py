@@ -24,11 +24,12 @@ from engine.errors import Busy, EngineError, ResourceExhausted, VideoError
 from engine.media.sampling import grab, probe
 from engine.storage import catalog, pictures, thumbnails
 from engine.storage.limits import limited
+from engine.storage.segment import Segment
 from engine.system.files import write_files
 from engine.system.process import check_address_space, raise_open_file_limit
 from engine.system.system_errors import can_start_threads, shortage
 from engine.types import FrameBatch, NewVideo, ShardState
-from engine.vectors import Lists, startable_threads
+from engine.vectors import ListStack, startable_threads
 from engine.vectors.clustering import kmeans
 from testing.clips import make_clip
 from testing.worlds import DIM, Flat, assert_answers, fill, make_video, queries
@@ -245,31 +246,34 @@ class TestOpenFiles:
 
 class TestMemory:
     @pytest.mark.parametrize(
-        "where",
+        "name",
         [
-            "engine.storage.segment.Segment.load",
-            "engine.vectors.list_stack.ListStack.search",
-            "engine.storage.segment.Segment.stored",
+            "load",
+            "stored_in_memory",
         ],
     )
-    def test_a_search_that_lacks_it_blames_no_shard_and_the_next_one_is_right(self, town, flat, where, monkeypatch):
-        import engine.storage.segment
-
-        owner = engine.storage.segment.Segment if "Segment" in where else Lists
-        name = where.rpartition(".")[2]
-        real = getattr(owner, name)
+    def test_a_search_that_lacks_it_blames_no_shard_and_the_next_one_is_right(self, town, flat, name, monkeypatch):
+        real = getattr(Segment, name)
         with Collection.open(town) as collection:
             fault = once(MemoryError("std::bad_alloc"), real)
-            monkeypatch.setattr(owner, name, lambda *a, **k: fault(*a, **k))
+            monkeypatch.setattr(Segment, name, lambda *a, **k: fault(*a, **k))
             with pytest.raises(ResourceExhausted, match="not enough memory"):
                 collection.search(QUERY, 5, n_probe=6)
             again = once(MemoryError("std::bad_alloc"), real)
-            monkeypatch.setattr(owner, name, lambda *a, **k: again(*a, **k))
+            monkeypatch.setattr(Segment, name, lambda *a, **k: again(*a, **k))
             trace = collection.search(QUERY, 5, n_probe=6, allow_partial=True).trace
             (missing,) = trace.missing
             assert "not enough memory" in missing
             assert [shard.state for shard in trace.shards].count(ShardState.FAILED) == 1
             assert_answers(collection.search(QUERY, 5, n_probe=6).hits, flat, QUERY, 5)
+
+    def test_shards_that_cannot_be_searched_together_are_searched_one_by_one(self, town, flat, monkeypatch):
+        fault = once(MemoryError("std::bad_alloc"), ListStack.search)
+        monkeypatch.setattr(ListStack, "search", lambda *a: fault(*a))
+        with Collection.open(town) as collection:
+            result = collection.search(QUERY, 5, n_probe=6)
+        assert_answers(result.hits, flat, QUERY, 5)
+        assert result.trace.vectors_scanned == sum(shard.vectors_scanned for shard in result.trace.shards) > 0
 
     def test_a_way_to_search_that_was_chosen_under_it_is_not_kept(self, town, monkeypatch):
         from engine.storage import snapshot

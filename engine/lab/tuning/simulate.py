@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.lab.tuning.cost_model import SearchWork, Values
 from engine.lab.tuning.evaluation import Evaluation, RoutedCells
 from engine.lab.tuning.layouts import ShardLayout
-from engine.search import Plan, SearchRequest, best_held, best_shards, in_shards, rerank_depth
+from engine.search import Plan, SearchRequest, best_shards, in_shards, rerank_depth
 from engine.storage import ByteLRU
 from engine.vectors import Rows
 
@@ -91,7 +91,9 @@ def _step(
     counts = layout.counts[:, chosen]
     held = counts > 0
     used = np.logical_or.reduce(held, axis=2)
-    predicted, wanted = in_shards(used, best_held(held, of_chosen), layout.starts)
+    in_segment, query, rank = np.nonzero(held)
+    in_shard = layout.shard_of[in_segment] * m + query
+    predicted, wanted = in_shards(in_shard, of_chosen[query, rank], len(layout.starts), m)
     opened = best_shards(wanted, predicted, request.max_shards)
     probing = used & opened[layout.shard_of]
     held &= probing[:, :, None]
