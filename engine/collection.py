@@ -49,7 +49,6 @@ from engine.search import (
     SearchOptions,
     SearchRequest,
     SearchResult,
-    ShardCache,
     browse,
 )
 from engine.storage import (
@@ -59,6 +58,7 @@ from engine.storage import (
     LayoutRow,
     Residency,
     Settings,
+    ShardCache,
     Snapshot,
     Unrendered,
     UpdateReport,
@@ -93,7 +93,7 @@ class Collection:
         *,
         cache_bytes: int = CACHE_BYTES,
         workers: int = 1,
-        residency: Residency = "loaded",
+        residency: Residency = "auto",
         remember: bool = False,
     ) -> None:
         """Use `Collection.open` or `Collection.create`."""
@@ -137,7 +137,7 @@ class Collection:
         options: Mapping[str, Any] | None = None,
         cache_bytes: int = CACHE_BYTES,
         workers: int = 1,
-        residency: Residency = "loaded",
+        residency: Residency = "auto",
     ) -> Collection:
         """Make an empty collection. Placement, shards and cells take effect with the first build; until then it is scanned whole.
 
@@ -174,7 +174,7 @@ class Collection:
         *,
         cache_bytes: int = CACHE_BYTES,
         workers: int = 1,
-        residency: Residency = "loaded",
+        residency: Residency = "auto",
         remember: bool = False,
     ) -> Collection:
         """Open an existing collection.
@@ -184,7 +184,9 @@ class Collection:
         cache_bytes : budget of the shard cache; may be changed later by `cache.set_budget`
         workers : shards searched at the same time; 1 takes the least memory
         remember : keep the vectors of text queries, for the next build to fit its router on as well
-        residency : `loaded` reads codes into the cache, `mapped` leaves them in the file and lets the system keep its pages
+        residency : how codes are held: `loaded` keeps whole segments in the cache, `lists` the inverted lists that were probed,
+            `mapped` leaves them in the file and lets the system keep its pages; `auto` is `loaded` where the budget is enough for
+            all of them, else `lists`
 
         Raises
         ------
@@ -426,7 +428,9 @@ class Collection:
     def memory(self) -> MemoryAccount:
         """Where the bytes of the collection are now: on disk, mapped, in memory, whole and by shard."""
         with self.reading() as snapshot:
-            return memory_account(self.path, snapshot, self.cache, self.searcher.residency)
+            return memory_account(
+                self.path, snapshot, self.cache, snapshot.residency(self.searcher.residency, self.cache.budget)
+            )
 
     def shard(self, number: int, samples: int = 12) -> ShardContents:
         """What is in one shard: videos, tags, times, cells, and some of its frames.

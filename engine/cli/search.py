@@ -178,7 +178,7 @@ def search_command(
     many = array is not None and array.ndim == 2
     queries: list[Any] = [text if text is not None else frame] if array is None else list(array) if many else [array]
     with Collection.open(
-        collection, workers=workers, residency="mapped" if mapped else "loaded", remember=remember
+        collection, workers=workers, residency="mapped" if mapped else "auto", remember=remember
     ) as opened:
         if text is not None:
             warning = find_unknown_words(opened.encoder, text).sentence()  # Loads it before the clock starts.

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from engine.reports.shard_sizes import ID_NBYTES, STORES
-from engine.storage import ByteLRU, Residency, Segment, Settings, ShardView, Snapshot
+from engine.storage import Residency, Segment, Settings, ShardCache, ShardView, Snapshot
 from engine.system import ResidentMemory, mapped_files, readable_bytes, resident_memory, shortages
-from engine.vectors import PER_LIST, Lists, plain_nbytes
+from engine.vectors import PER_LIST, plain_nbytes
 
 _FRESH_NS = 2_000_000_000
 """A folder that changed this recently may change again without a new modification time."""
@@ -103,6 +103,8 @@ class MemoryAccount:
     """Of the cache."""
     open_nbytes: int
     """In the cache once every shard is open."""
+    residency: Residency
+    """How codes are held: `loaded`, `lists` or `mapped`."""
     process: ResidentMemory | None
     """The whole process, including encoder, libraries and other collections; None where the system does not tell."""
     shards: tuple[ShardMemory, ...]
@@ -122,8 +124,17 @@ class MemoryAccount:
         return asdict(self) | sums | {"shards": shards}
 
 
-def budget_sentence(budget: int, open_nbytes: int | None = None) -> str:
+def budget_sentence(budget: int, open_nbytes: int | None = None, residency: Residency = "loaded") -> str:
     """What the budget of the shard cache is; with the bytes of all open shards, also whether a larger one would change anything."""
+    if residency == "lists":
+        whole = (
+            "" if open_nbytes is None else f"All shards together take {readable_bytes(open_nbytes)}, which is more: "
+        )
+        return (
+            f"The cache keeps codes in at most {readable_bytes(budget)} of memory, its budget. {whole}so it keeps only the "
+            "lists that searches read, one for each cell of a shard; when it is full, the list that was not used for the "
+            "longest time is removed."
+        )
     words = (
         f"The cache keeps opened shards in at most {readable_bytes(budget)} of memory, its budget; when it is full, the shard "
         "that was not used for the longest time is removed."
@@ -150,7 +161,7 @@ def format_account(account: MemoryAccount) -> str:
         f"in memory now         {size(account.anonymous_nbytes)}: {size(account.cached_nbytes)} of opened shards, {size(account.arrays_nbytes)} of arrays",
         f"cache budget          {size(account.budget)}; every shard open takes {size(account.open_nbytes)}",
         f"the whole process     {size(own)} of its own, {size(files)} of mapped files",
-        budget_sentence(account.budget, account.open_nbytes),
+        budget_sentence(account.budget, account.open_nbytes, account.residency),
     ]
     return "\n".join(lines)
 
@@ -159,7 +170,7 @@ def _disk_document(disk: DiskUsage) -> dict[str, int]:
     return asdict(disk) | {"shards": disk.shards, "total": disk.total}
 
 
-def memory_account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], residency: Residency) -> MemoryAccount:
+def memory_account(path: Path, snapshot: Snapshot, cache: ShardCache, residency: Residency) -> MemoryAccount:
     """Count the bytes of one generation, and of all files in the collection's folder."""
     settings = snapshot.settings
     mapped = mapped_files(path)
@@ -176,6 +187,7 @@ def memory_account(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists], reside
         arrays_nbytes=arrays.nbytes,
         budget=cache.stats().budget,
         open_nbytes=sum(shard.open_nbytes for shard in shards),
+        residency=residency,
         process=resident_memory(),
         shards=shards,
     )
@@ -188,7 +200,7 @@ def _float32(n_frames: int, dim: int) -> int:
 def _shard(
     shard: ShardView,
     settings: Settings,
-    cache: ByteLRU[Lists],
+    cache: ShardCache,
     residency: Residency,
     mapped: dict[Path, int] | None,
     arrays: _ArrayCounter,
@@ -222,7 +234,7 @@ def open_nbytes(segment: Segment, settings: Settings, residency: Residency) -> i
     if not segment.coded:
         return plain_nbytes(segment.n_rows * (settings.dim * STORES[settings.store] + ID_NBYTES), n_lists)
     header, whole, _ = segment.row.stats["header"]
-    return int(whole if residency == "loaded" else header) + PER_LIST * n_lists
+    return int(header if residency == "mapped" else whole) + PER_LIST * n_lists
 
 
 def _disk(path: Path, snapshot: Snapshot, shards: Iterable[DiskUsage]) -> DiskUsage:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.reports.statistics import shard_stats
-from engine.storage import ByteLRU, ShardView, Snapshot
+from engine.storage import ShardCache, ShardView, Snapshot
 from engine.types import Frame, ShardStats
-from engine.vectors import Lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Recording:
     """In the shard."""
 
 
-def shard_contents(snapshot: Snapshot, number: int, cache: ByteLRU[Lists], n: int) -> ShardContents:
+def shard_contents(snapshot: Snapshot, number: int, cache: ShardCache, n: int) -> ShardContents:
     """One shard in detail, with at most n sample frames.
 
     Raises

@@ -10,9 +10,8 @@ import numpy as np
 
 from engine.frames import statistics
 from engine.reports.evenness import uneven_note
-from engine.storage import ByteLRU, ShardView, Snapshot, VideoRow, current_limits
+from engine.storage import ShardCache, ShardView, Snapshot, VideoRow, current_limits
 from engine.types import CollectionStats, ShardStats, VideoInfo
-from engine.vectors import Lists
 
 _FAR = 1.25
 """Frames count as far from this mean squared distance to their cell, as a multiple of that of frames like the trained ones."""
@@ -63,7 +62,7 @@ def _info(row: VideoRow, shards: Sequence[int]) -> VideoInfo:
     )
 
 
-def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> CollectionStats:
+def collection_stats(path: Path, snapshot: Snapshot, cache: ShardCache) -> CollectionStats:
     """From the catalog and the cache, without reading frames."""
     shards = tuple(shard_stats(snapshot, shard, cache) for shard in snapshot.shards)
     settings, uneven = snapshot.settings, uneven_note(snapshot)
@@ -94,7 +93,7 @@ def collection_stats(path: Path, snapshot: Snapshot, cache: ByteLRU[Lists]) -> C
     )
 
 
-def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ByteLRU[Lists]) -> ShardStats:
+def shard_stats(snapshot: Snapshot, shard: ShardView, cache: ShardCache) -> ShardStats:
     """One shard, from the catalog and the cache."""
     segments = [view.segment.row.stats for view in shard.segments]
     captured = statistics.merge_range(stats["captured"] for stats in segments)

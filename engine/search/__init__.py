@@ -1,6 +1,6 @@
 """One query, from a request to hits and a trace."""
 
-from engine.search.execute import Prober, ShardCache
+from engine.search.execute import Prober
 from engine.search.explain import Missed
 from engine.search.ground_truth import GroundTruth, float_rows, reading
 from engine.search.merge import rerank_depth
@@ -29,7 +29,6 @@ __all__ = [
     "SearchRequest",
     "SearchResult",
     "Searcher",
-    "ShardCache",
     "ShardPreview",
     "ShardTrace",
     "Trace",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,9 @@ from numpy.typing import NDArray
 from engine.errors import ShardFailed
 from engine.search.failures import FAULTS, shard_failure
 from engine.search.shard_selection import Probe, ShardSelection, distinct, padded_lists
-from engine.storage import ByteLRU, Residency, Segment
+from engine.storage import Residency, Segment, ShardCache, Snapshot
 from engine.system import map_on_pool
-from engine.vectors import Floats, Lists, ListStack, RowHits, Rows, one_thread
-
-ShardCache = ByteLRU[Lists]
+from engine.vectors import Floats, Lists, ListStack, RowHits, Rows, StoredList, one_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,15 @@ class Prober:
     executor: Executor | None = None
     workers: int = 1
     stacks: Stacks = field(default_factory=Stacks)
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, cache: ShardCache, residency: Residency = "auto", **others: Any) -> Prober:
+        """For one generation, whose codes the cache may have room for or not."""
+        return cls(cache, snapshot.residency(residency, cache.budget), **others)
+
+    def by_list(self, segment: Segment) -> bool:
+        """Whether lists of a segment are read and held one by one; rows that have no codes are not in the order of their lists."""
+        return self.residency == "lists" and segment.coded
 
     def run(self, selection: ShardSelection, queries: Floats, depth: Depth) -> Answers:
         """Search what was selected, shard by shard in threads if there are any. A fault is kept with the answers."""
@@ -165,6 +173,7 @@ class _Search:
         for candidate in distinct(self.selection.probed.segment):
             (together if candidates[candidate].mask is None else single).append(candidate)
         self._together(together)
+        self.ask_for(candidate for candidate in single if candidate not in self.selection.whole)
         self._one_by_one(single)
 
     @one_thread()
@@ -190,11 +199,11 @@ class _Search:
                 self.answers.note_read(number, nbytes)
             self._add(number, probe, best)
             return
-        lists = self._take(number)
+        held = self.hold(number)
         try:
-            self._search_lists(number, probe, lists)
+            self._search_lists(number, probe, held.lists)
         finally:
-            self.prober.cache.give_back([(segment.row.segment_id, lists)])
+            self.prober.cache.give_back(held.taken)
 
     def _wanted(self, probe: Probe) -> Floats:
         return self.queries if len(probe.which) == len(self.queries) else self.queries[probe.which]
@@ -209,13 +218,47 @@ class _Search:
         self.answers.scanned[number, probe.which] = best.scanned
         self.answers.found.append(Found.of(number, probe.which, best))
 
-    def _take(self, number: int) -> Lists:
-        """The lists of a segment, held in the cache until they are given back; if they are read from disk, that is noted."""
-        segment, residency = self.selection.filtered.candidates[number].segment, self.prober.residency
-        lists, was_there = self.prober.cache.take(segment.row.segment_id, lambda: segment.load(residency), _sound)
-        if not was_there:
-            self.answers.note_read(number, segment.load_nbytes(residency))
-        return lists
+    def hold(self, number: int) -> Held:
+        """The lists of a segment that are probed, held in the cache until they are given back; what is read from disk is noted."""
+        segment, prober = self.selection.filtered.candidates[number].segment, self.prober
+        key = segment.row.segment_id
+        if not prober.by_list(segment):
+            lists, was_there = prober.cache.take(key, lambda: segment.load(prober.residency), _sound)
+            assert isinstance(lists, Lists)
+            if not was_there:
+                self.answers.note_read(number, segment.load_nbytes(prober.residency))
+            return Held(number, [(key, lists)], lists)
+        wanted = self.lists_in(number)
+        keys: list[tuple[int, int]] = [(key, i) for i in wanted.tolist()]
+        stored, loaded = prober.cache.take_all(
+            keys, lambda absent: segment.read_lists(np.array([i for _, i in absent], np.int64))
+        )
+        if loaded:
+            self.answers.note_read(number, sum(each.nbytes for each in loaded))
+        taken = list(zip(keys, stored, strict=True))
+        try:
+            return Held(number, taken, segment.list_file.opened(wanted, stored))  # type: ignore[arg-type]
+        except BaseException:
+            prober.cache.give_back(taken)
+            raise
+
+    def lists_in(self, number: int) -> Rows:
+        """The lists of a segment that any query probes, rising."""
+        probed = self.selection.probed
+        some = slice(*np.searchsorted(probed.segment, [number, number + 1]).tolist())
+        return np.unique(probed.lists[some])
+
+    def ask_for(self, numbers: Iterable[int]) -> None:
+        """Ask the system for the lists that are not in the cache, of all segments before the first is waited for."""
+        for number in numbers:
+            segment = self.selection.filtered.candidates[number].segment
+            if self.prober.by_list(segment):
+                key = segment.row.segment_id
+                absent: list[tuple[int, int]] = self.prober.cache.absent(
+                    [(key, i) for i in self.lists_in(number).tolist()]
+                )
+                with suppress(*FAULTS):  # Found again, and said, when they are read.
+                    segment.ask_for_lists(np.array([i for _, i in absent], np.int64))
 
     def _together(self, numbers: Sequence[int]) -> None:
         """In one call of FAISS: first what is in memory, then the others, as many at a time as the cache has room for."""
@@ -226,24 +269,34 @@ class _Search:
         try:
             for number, key in zip(numbers, keys, strict=True):
                 if key in there:
-                    waiting.add(number, key, there[key])
-            for number, key in zip(numbers, keys, strict=True):
-                if key not in there and self.answers.place_of(number) not in self.answers.errors:
+                    waiting.add(Held(number, [(key, there[key])], there[key]))  # type: ignore[arg-type]
+            others = [number for number, key in zip(numbers, keys, strict=True) if key not in there]
+            self.ask_for(others)
+            for number in others:
+                if self.answers.place_of(number) not in self.answers.errors:
                     with self.answers.timed(number):
                         try:
-                            waiting.make_room(candidates[number].segment)
-                            waiting.add(number, key, self._take(number))
+                            waiting.make_room(number)
+                            waiting.add(self.hold(number))
                         except FAULTS as fault:
                             self.answers.fail(number, fault)
             waiting.search()
         finally:
             waiting.let_go()
 
+    def nbytes_of(self, number: int) -> int:
+        """Bytes that holding the lists of a segment takes, about."""
+        segment = self.selection.filtered.candidates[number].segment
+        if self.prober.by_list(segment):
+            return segment.list_file.nbytes(self.lists_in(number))
+        return segment.load_nbytes(self.prober.residency)
+
     def lists_of(self, numbers: Sequence[int], parts: Sequence[Lists]) -> None:
         """Search lists of one kind that are held, of these candidates."""
         answers, probed, m = self.answers, self.selection.probed, len(self.queries)
         try:
-            stack = self.prober.stacks.of(parts)
+            # What was put together for this search alone is not worth remembering.
+            stack = ListStack(parts) if self.prober.residency == "lists" else self.prober.stacks.of(parts)
             started = time.perf_counter()
             first = np.full(len(self.selection.filtered.candidates), -1, np.int64)
             places = stack.places(parts)
@@ -270,8 +323,23 @@ class _Search:
                     answers.fail(number, fault)
 
 
-def _sound(lists: Lists) -> bool:
+def _sound(lists: Lists | StoredList) -> bool:
     return lists.sound
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Lists of a segment that are held in the cache."""
+
+    number: int
+    """Of the candidate."""
+    taken: Sequence[tuple[Hashable, Lists | StoredList]]
+    """What is to be given back."""
+    lists: Lists
+
+    @property
+    def nbytes(self) -> int:
+        return sum([value.nbytes for _, value in self.taken])
 
 
 class _Waiting:
@@ -279,38 +347,36 @@ class _Waiting:
 
     def __init__(self, search: _Search) -> None:
         self._search = search
-        self._held: list[tuple[int, int, Lists]] = []
-        """Candidate, key in the cache, and lists."""
+        self._held: list[Held] = []
         self._nbytes = 0
 
-    def add(self, number: int, key: int, lists: Lists) -> None:
+    def add(self, held: Held) -> None:
         """Take lists that are held from now on; those that are checked one by one are checked now."""
-        self._held.append((number, key, lists))
-        self._nbytes += lists.nbytes
-        if lists.checked_one_by_one:
+        self._held.append(held)
+        self._nbytes += held.nbytes
+        if held.lists.checked_one_by_one:
             try:
-                lists.check(self._search.selection.probed.of_segment(number)[1])
+                held.lists.check(self._search.selection.probed.of_segment(held.number)[1])
             except FAULTS as fault:
-                self._search.answers.fail(number, fault)
+                self._search.answers.fail(held.number, fault)
 
-    def make_room(self, segment: Segment) -> None:
-        """Search what waits, and let go of it, if the cache has no room for this segment beside it."""
-        prober = self._search.prober
-        if self._held and self._nbytes + segment.load_nbytes(prober.residency) > prober.cache.budget:
+    def make_room(self, number: int) -> None:
+        """Search what waits, and let go of it, if the cache has no room for this candidate beside it."""
+        if self._held and self._nbytes + self._search.nbytes_of(number) > self._search.prober.cache.budget:
             self.search()
             self.let_go()
 
     def search(self) -> None:
         """Search what waits, each kind of lists by itself."""
-        kinds: dict[tuple[object, ...], list[tuple[int, Lists]]] = {}
+        kinds: dict[tuple[object, ...], list[Held]] = {}
         answers = self._search.answers
-        for number, _, lists in self._held:
-            if not answers.errors or answers.place_of(number) not in answers.errors:
-                kinds.setdefault(lists.kind, []).append((number, lists))
+        for held in self._held:
+            if not answers.errors or answers.place_of(held.number) not in answers.errors:
+                kinds.setdefault(held.lists.kind, []).append(held)
         for some in kinds.values():
-            self._search.lists_of(*map(list, zip(*some, strict=True)))
+            self._search.lists_of([held.number for held in some], [held.lists for held in some])
 
     def let_go(self) -> None:
         """Let the cache drop what waited."""
-        self._search.prober.cache.give_back([(key, lists) for _, key, lists in self._held])
+        self._search.prober.cache.give_back([taken for held in self._held for taken in held.taken])
         self._held, self._nbytes = [], 0

@@ -13,7 +13,6 @@ import numpy as np
 
 from engine.errors import ShardFailed
 from engine.search import wording
-from engine.search.execute import ShardCache
 from engine.search.plan import PreparedSearch, filter_for
 from engine.search.request import SearchRequest
 from engine.search.shard_selection import (
@@ -24,7 +23,7 @@ from engine.search.shard_selection import (
     select_shards,
 )
 from engine.search.trace import ShardTrace
-from engine.storage import Residency, ShardView, Snapshot
+from engine.storage import Residency, ShardCache, ShardView, Snapshot
 from engine.types import SEARCHED, Reason, ReasonCode, ShardState
 from engine.vectors import Floats, one_thread
 
@@ -239,9 +238,13 @@ class _ShardPreviewer:
         candidate, segment = probe.candidate, probe.segment
         if probe.lists is None:
             return segment.scan_nbytes(None if candidate.mask is None else candidate.n_passing)
-        if self.cache.nbytes_of(segment.row.segment_id):
-            return 0
-        return segment.load_nbytes(self.residency)
+        key = segment.row.segment_id
+        if self.residency == "lists" and segment.coded:
+            lists = np.unique(probe.lists[probe.lists >= 0])
+            keys: list[tuple[int, int]] = [(key, i) for i in lists.tolist()]
+            absent = [i for _, i in self.cache.absent(keys)]
+            return segment.list_file.nbytes(np.array(absent, np.int64))
+        return 0 if self.cache.nbytes_of(key) else segment.load_nbytes(self.residency)
 
     def _sizes(self, shard: ShardView) -> tuple[int, int]:
         """Bytes on disk, and in the cache."""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.search.execute import Prober, ShardCache, Stacks
+from engine.search.execute import Prober, Stacks
 from engine.search.explain import Missed, find_missed
 from engine.search.pipeline import search
 from engine.search.plan import PreparedSearch, make_plan
@@ -18,7 +18,7 @@ from engine.search.preview import Preview, preview_filter, preview_search
 from engine.search.query_vectors import Query, QueryEncoder, kind_of, query_vectors
 from engine.search.request import SearchRequest
 from engine.search.trace import SearchResult
-from engine.storage import Generations, Residency
+from engine.storage import Generations, Residency, ShardCache, Snapshot
 from engine.system import bounds
 
 
@@ -68,7 +68,7 @@ class Searcher:
             bounds.check_count("hits asked for, over all queries", n_hits, bounds.MAX_HITS)
             vectors = query_vectors(snapshot, queries, encoded)
             kinds = [request.kind or kind_of(query) for query in queries]
-            prober = self._prober()
+            prober = self._prober(snapshot)
             by_place: dict[int, SearchResult] = {}
             for kind in dict.fromkeys(kinds):
                 places = [i for i, other in enumerate(kinds) if other == kind]
@@ -92,7 +92,9 @@ class Searcher:
             plan = make_plan(snapshot, request, request.kind or kind_of(query))
             prepared = PreparedSearch.of(snapshot, request, plan)
             vectors = query_vectors(snapshot, [query], encoded)
-            return preview_search(snapshot, vectors, prepared, self._cache, self.residency)
+            return preview_search(
+                snapshot, vectors, prepared, self._cache, snapshot.residency(self.residency, self._cache.budget)
+            )
 
     def missed(self, query: Query, result: SearchResult, request: SearchRequest) -> tuple[Missed, ...]:
         """See `Collection.missed`."""
@@ -102,10 +104,13 @@ class Searcher:
         with self._generations.reading() as snapshot:
             plan = make_plan(snapshot, request, request.kind or kind_of(query))
             prepared = PreparedSearch.of(snapshot, request, plan)
-            return find_missed(snapshot, query_vectors(snapshot, [query], encoded), prepared, result, self._prober())
+            return find_missed(
+                snapshot, query_vectors(snapshot, [query], encoded), prepared, result, self._prober(snapshot)
+            )
 
-    def _prober(self) -> Prober:
-        return Prober(self._cache, self.residency, self._pool(), self.workers, self._stacks)
+    def _prober(self, snapshot: Snapshot) -> Prober:
+        others = {"executor": self._pool(), "workers": self.workers, "stacks": self._stacks}
+        return Prober.of(snapshot, self._cache, self.residency, **others)
 
     def _pool(self) -> ThreadPoolExecutor | None:
         if self.workers <= 1:

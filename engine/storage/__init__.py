@@ -1,7 +1,7 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
 from engine.storage.build import TRAIN_NBYTES, draw_blueprint, learn_placement, place_frames
-from engine.storage.cache import CACHE_BYTES, ByteLRU
+from engine.storage.cache import CACHE_BYTES, ByteLRU, ShardCache
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
@@ -53,6 +53,7 @@ __all__ = [
     "Segment",
     "SegmentView",
     "Settings",
+    "ShardCache",
     "ShardView",
     "Snapshot",
     "TagBounds",

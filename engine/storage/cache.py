@@ -1,9 +1,9 @@
-"""A byte-budgeted least-recently-used cache of opened segments."""
+"""A byte-budgeted least-recently-used cache of opened segments, or of their lists."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.storage.journal import CacheAction, CacheJournal
 from engine.types import CacheStats
+from engine.vectors import Lists, StoredList
 
 CACHE_BYTES = 1_000_000_000
 """Usual budget of the shard cache, bytes."""
@@ -22,6 +23,7 @@ class Sized(Protocol):
 
 
 V = TypeVar("V", bound=Sized)
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -40,6 +42,11 @@ class _Entry(Generic[V]):
     pins: int = 0
 
 
+def owner_of(key: Hashable) -> Hashable:
+    """What a value is a part of: keys are an owner, for all of it, or an owner and the number of a part."""
+    return key[0] if isinstance(key, tuple) else key
+
+
 class ByteLRU(Generic[V]):
     """Keeps values up to a budget of bytes, and drops the least recently used first.
 
@@ -55,6 +62,8 @@ class ByteLRU(Generic[V]):
         self._loads: dict[Hashable, _Load[V]] = {}
         self._lock = threading.Lock()
         self._nbytes = self._hits = self._misses = self._evictions = 0
+        self._owned: defaultdict[Hashable, int] = defaultdict(int)
+        """Bytes held of each owner."""
         self._journal: CacheJournal | None = None
 
     @property
@@ -70,7 +79,7 @@ class ByteLRU(Generic[V]):
     def _note(self, what: CacheAction, key: Hashable, nbytes: int = 0) -> None:
         """Record one event; the caller has the lock."""
         if self._journal is not None:
-            self._journal.add(what, key, nbytes)
+            self._journal.add(what, owner_of(key), nbytes)
 
     @contextmanager
     def use(
@@ -90,68 +99,119 @@ class ByteLRU(Generic[V]):
 
     def take(self, key: Hashable, load: Callable[[], V], usable: Callable[[V], bool]) -> tuple[V, bool]:
         """What `use` gives, pinned until it is given back."""
-        while True:
-            with self._lock:
+        (value,), loaded = self.take_all([key], lambda keys: [load()], usable)
+        return value, not loaded
+
+    def take_all(
+        self,
+        keys: Sequence[K],
+        load: Callable[[list[K]], Sequence[V]],
+        usable: Callable[[V], bool] = lambda value: True,
+    ) -> tuple[list[V], list[V]]:
+        """Several values, each pinned until it is given back, and those of them that were loaded.
+
+        Parameters
+        ----------
+        load : gives the values of some keys, those that nobody has and nobody else loads now
+        """
+        taken: dict[K, V] = {}
+        waiting: list[tuple[K, _Load[V]]] = []
+        mine: dict[K, _Load[V]] = {}
+        with self._lock:
+            for key in keys:
                 entry = self._entries.get(key)
                 if entry is not None and not usable(entry.value):
                     # Whoever uses it now goes on with what he has; it no longer counts as held.
                     self._forget(key)
                     entry = None
                 if entry is not None:
-                    self._entries.move_to_end(key)
-                    entry.pins += 1
-                    self._hits += 1
-                    self._note(CacheAction.HIT, key, entry.value.nbytes)
-                    return entry.value, True
-                waiting = self._loads.get(key)
-                if waiting is None:
-                    mine = self._loads[key] = _Load()
+                    taken[key] = self._pin(key, entry)
+                elif key in self._loads:
+                    waiting.append((key, self._loads[key]))
+                else:
+                    mine[key] = self._loads[key] = _Load()
                     self._misses += 1
                     self._note(CacheAction.MISS, key)
-                    break
-            waiting.done.wait()
-            if waiting.error is not None:
-                raise waiting.error
-            if waiting.value is not None:
-                with self._lock:
-                    self._hits += 1
-                    self._note(CacheAction.HIT, key, waiting.value.nbytes)
-                return waiting.value, True
+        loaded: dict[K, V] = {}
         try:
-            value = load()
+            if mine:
+                loaded = self._loaded(mine, load)
+                taken |= loaded
+            for key, other in waiting:
+                taken[key] = self._waited_for(key, other, load, usable)
+        except BaseException:
+            self.give_back(taken.items())
+            raise
+        return [taken[key] for key in keys], [*loaded.values()]
+
+    def _pin(self, key: Hashable, entry: _Entry[V]) -> V:
+        """Use what is held; the caller has the lock."""
+        self._entries.move_to_end(key)
+        entry.pins += 1
+        self._hits += 1
+        self._note(CacheAction.HIT, key, entry.value.nbytes)
+        return entry.value
+
+    def _loaded(self, mine: dict[K, _Load[V]], load: Callable[[list[K]], Sequence[V]]) -> dict[K, V]:
+        """Load values, keep those that the budget has room for, and tell those who wait for them."""
+        try:
+            values = dict(zip(mine, load([*mine]), strict=True))
         except BaseException as error:
-            mine.error = error
             with self._lock:
-                del self._loads[key]
-            mine.done.set()
+                for key, under_way in mine.items():
+                    under_way.error = error
+                    del self._loads[key]
+            for under_way in mine.values():
+                under_way.done.set()
             raise
         with self._lock:
-            del self._loads[key]
-            if value.nbytes > self._budget:
-                mine.value = value
-                self._note(CacheAction.PASSED, key, value.nbytes)
-            else:
-                self._entries[key] = _Entry(value, pins=1)
-                self._nbytes += value.nbytes
-                self._note(CacheAction.LOADED, key, value.nbytes)
-                self._evict()
-        mine.done.set()
-        return value, False
+            for key, value in values.items():
+                del self._loads[key]
+                if value.nbytes > self._budget:
+                    mine[key].value = value
+                    self._note(CacheAction.PASSED, key, value.nbytes)
+                else:
+                    self._entries[key] = _Entry(value, pins=1)
+                    self._count(key, value.nbytes)
+                    self._note(CacheAction.LOADED, key, value.nbytes)
+            self._evict()
+        for under_way in mine.values():
+            under_way.done.set()
+        return values
 
-    def take_held(self, keys: Sequence[Hashable], usable: Callable[[V], bool]) -> dict[Hashable, V]:
+    def _waited_for(
+        self,
+        key: K,
+        other: _Load[V],
+        load: Callable[[list[K]], Sequence[V]],
+        usable: Callable[[V], bool],
+    ) -> V:
+        """What another thread loads."""
+        other.done.wait()
+        if other.error is not None:
+            raise other.error
+        if other.value is not None:
+            with self._lock:
+                self._hits += 1
+                self._note(CacheAction.HIT, key, other.value.nbytes)
+            return other.value
+        (value,), _ = self.take_all([key], load, usable)
+        return value
+
+    def take_held(self, keys: Sequence[K], usable: Callable[[V], bool]) -> dict[K, V]:
         """Those of some values that are there, each pinned until it is given back."""
-        there: dict[Hashable, V] = {}
+        there: dict[K, V] = {}
         with self._lock:
             for key in keys:
                 entry = self._entries.get(key)
                 if entry is not None and usable(entry.value):
-                    self._entries.move_to_end(key)
-                    entry.pins += 1
-                    self._hits += 1
-                    there[key] = entry.value
-                    if self._journal is not None:
-                        self._note(CacheAction.HIT, key, entry.value.nbytes)
+                    there[key] = self._pin(key, entry)
         return there
+
+    def absent(self, keys: Iterable[K]) -> list[K]:
+        """Those of some keys whose values are not there now."""
+        with self._lock:
+            return [key for key in keys if key not in self._entries]
 
     def give_back(self, taken: Iterable[tuple[Hashable, V]]) -> None:
         """Unpin what was taken."""
@@ -168,29 +228,36 @@ class ByteLRU(Generic[V]):
             return
         for key in [key for key, entry in self._entries.items() if entry.pins == 0]:
             nbytes = self._entries.pop(key).value.nbytes
-            self._nbytes -= nbytes
+            self._count(key, -nbytes)
             self._evictions += 1
             self._note(CacheAction.EVICTED, key, nbytes)
             if self._nbytes <= self._budget:
                 return
 
     def drop(self, keep: Callable[[Hashable], bool]) -> None:
-        """Forget unpinned entries whose key is not to be kept, without counting them as evictions."""
+        """Forget unpinned entries whose owner is not to be kept, without counting them as evictions."""
         with self._lock:
-            for key in [key for key, entry in self._entries.items() if entry.pins == 0 and not keep(key)]:
+            for key in [key for key, entry in self._entries.items() if entry.pins == 0 and not keep(owner_of(key))]:
                 self._forget(key)
 
     def _forget(self, key: Hashable) -> None:
         """Drop one entry, which is no eviction; the caller has the lock."""
         nbytes = self._entries.pop(key).value.nbytes
-        self._nbytes -= nbytes
+        self._count(key, -nbytes)
         self._note(CacheAction.DROPPED, key, nbytes)
 
-    def nbytes_of(self, key: Hashable) -> int:
-        """Bytes that this key occupies now; 0 if it is not held."""
+    def _count(self, key: Hashable, nbytes: int) -> None:
+        """Count bytes that a value takes from now on, or has taken; the caller has the lock."""
+        owner = owner_of(key)
+        self._nbytes += nbytes
+        self._owned[owner] += nbytes
+        if not self._owned[owner]:
+            del self._owned[owner]
+
+    def nbytes_of(self, owner: Hashable) -> int:
+        """Bytes that the values of an owner occupy now; 0 if none is held."""
         with self._lock:
-            entry = self._entries.get(key)
-            return 0 if entry is None else entry.value.nbytes
+            return self._owned.get(owner, 0)
 
     def set_budget(self, budget: int) -> None:
         """Change the budget; acts at once on what is not in use."""
@@ -203,3 +270,7 @@ class ByteLRU(Generic[V]):
     def stats(self) -> CacheStats:
         with self._lock:
             return CacheStats(self._budget, self._nbytes, len(self._entries), self._hits, self._misses, self._evictions)
+
+
+ShardCache = ByteLRU[Lists | StoredList]
+"""Holds the lists of segments by the segment's number, and single lists by that and their own."""

@@ -8,19 +8,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import Busy, CorruptData, ShardFailed
-from engine.storage.cache import ByteLRU
+from engine.storage.cache import ShardCache
 from engine.storage.catalog import Catalog
 from engine.storage.manifest import SegmentRow, Settings
 from engine.storage.segment import Segment
 from engine.storage.snapshot import Snapshot
 from engine.system import shortages
-from engine.vectors import Lists, Training, metric_of
+from engine.vectors import Training, metric_of
 
 
 class Generations:
     """Hands out the newest generation to any number of threads and keeps those in use readable."""
 
-    def __init__(self, path: Path, catalog: Catalog, cache: ByteLRU[Lists]) -> None:
+    def __init__(self, path: Path, catalog: Catalog, cache: ShardCache) -> None:
         self._path = path
         self._catalog = catalog
         self._cache = cache

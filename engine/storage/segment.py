@@ -38,10 +38,24 @@ from engine.system import (
     real_file,
     real_files,
 )
-from engine.vectors import FlatRows, Floats, Lists, ListsForm, Metric, RowHits, Rows, Training, plain_lists, read_lists
+from engine.vectors import (
+    FlatRows,
+    Floats,
+    ListFile,
+    Lists,
+    ListsForm,
+    Metric,
+    RowHits,
+    Rows,
+    StoredList,
+    Training,
+    plain_lists,
+    read_lists,
+)
 
-Residency = Literal["loaded", "mapped"]
-"""Whether codes are read into the cache or left in the file and mapped."""
+Residency = Literal["auto", "loaded", "lists", "mapped"]
+"""How codes are held: whole segments in the cache, single lists in the cache, or left in the file and mapped. `auto` is the
+first where the cache has room for all of them, else the second."""
 STEP = 8192
 """Rows read or written at a time."""
 _GATHERED = 200
@@ -130,12 +144,16 @@ class Segment:
         self._columns_file = WatchedFile(folder / "frames.arrow")
         self._mapping: _Record
         self._columns: FrameColumns
-        self._reader = object()
+        self._codes_file = WatchedFile(folder / "codes.faiss")
+        self._list_file: ListFile
+        self._reader, self._codes_reader = object(), object()
         weakref.finalize(self, OPEN_FILES.forget_later, self._reader)
+        weakref.finalize(self, OPEN_FILES.forget_later, self._codes_reader)
 
     def close(self) -> None:
         """Let go of the file that rows are read from; it is opened again if need be."""
         OPEN_FILES.forget(self._reader)
+        OPEN_FILES.forget(self._codes_reader)
 
     @property
     def coded(self) -> bool:
@@ -339,15 +357,53 @@ class Segment:
             return read_lists(self._check("codes.faiss"), form)
         path = self.folder / "codes.faiss"
         watched = WatchedFile(path)
+        self._check_header(watched)
+        return read_lists(
+            path, form, checksums=self._cells["crc"], watched=watched, cell_of_row=lambda: self.columns.cell
+        )
+
+    def _check_header(self, watched: WatchedFile) -> None:
+        """Compare what describes the lists, and trust the file from then on."""
+        path = self.folder / "codes.faiss"
         with read_errors(path):
             state = watched.state()
             actual = header(path, self.row.stats["header"][0])
         if actual != self.row.stats["header"]:
             raise CorruptData(f"codes.faiss in {self.folder.name} is not what was written; {RESTORE}, or run a build.")
         watched.trust(state)
-        return read_lists(
-            path, form, checksums=self._cells["crc"], watched=watched, cell_of_row=lambda: self.columns.cell
-        )
+
+    @property
+    def list_file(self) -> ListFile:
+        """The lists, to be read one by one; looked at anew once the file has changed."""
+        if not self._codes_file.is_unchanged:
+            cell = self._cell_of_row()
+            with self._lock:
+                if not self._codes_file.is_unchanged:
+                    self._check_header(self._codes_file)
+                    trained = None if self._training is None else self._training.trained
+                    form = ListsForm(self._dim, self._metric, self._codec, cell, trained)
+                    path, checksums = self.folder / "codes.faiss", self._cells["crc"]
+                    self._list_file = ListFile(path, form, checksums, lambda: self.columns.cell)
+        return self._list_file
+
+    def ask_for_lists(self, lists: Rows) -> None:
+        """Tell the system that these lists (n,), rising, are read next."""
+        file, path = self.list_file, self.folder / "codes.faiss"
+        with read_errors(path), OPEN_FILES.use(self._codes_reader, path) as handle:
+            file.ask_for(handle, lists)
+
+    def read_lists(self, lists: Rows) -> list[StoredList]:
+        """These lists (n,), rising, each compared with its checksum."""
+        try:
+            return self._read_lists(lists)
+        except CorruptData:  # The file may have been put right since it was opened.
+            OPEN_FILES.forget(self._codes_reader)
+            return self._read_lists(lists)
+
+    def _read_lists(self, lists: Rows) -> list[StoredList]:
+        file, path = self.list_file, self.folder / "codes.faiss"
+        with read_errors(path), OPEN_FILES.use(self._codes_reader, path) as handle:
+            return file.read(handle, lists)
 
     def load_nbytes(self, residency: Residency) -> int:
         """Bytes that `load` reads."""

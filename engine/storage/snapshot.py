@@ -17,12 +17,12 @@ from engine.routing import RoutingModel, read_routing_model, readable_source
 from engine.storage.catalog import Catalog
 from engine.storage.leases import take_lease
 from engine.storage.manifest import Manifest, SegmentRow, Settings, VideoRow
-from engine.storage.segment import Segment
+from engine.storage.segment import Residency, Segment
 from engine.storage.snapshot_routing import Routing
 from engine.storage.views import SegmentView, ShardView
 from engine.system import BoundedCache, FileLock, excerpt
 from engine.types import Filter, Frame, canonical_name
-from engine.vectors import Cells, Floats, Metric, Rows, Training, metric_of, read_cells
+from engine.vectors import PER_LIST, Cells, Floats, Metric, Rows, Training, metric_of, read_cells
 
 OpenSegment = Callable[[SegmentRow, Settings, Training | None], Segment]
 _PLANS = 256
@@ -103,6 +103,18 @@ class Snapshot:
         layout = replace(self.manifest.layout, placement=placement or self.manifest.layout.placement)
         manifest = replace(self.manifest, layout=layout)
         return Snapshot(self.path, manifest, None, shards, Routing.of(base.cells, base.model, self.metric, views))
+
+    def residency(self, wanted: Residency, budget: int) -> Residency:
+        """How codes are held where so many bytes may be; see `Residency`."""
+        if wanted != "auto":
+            return wanted
+        return "loaded" if self._codes_nbytes <= budget else "lists"
+
+    @cached_property
+    def _codes_nbytes(self) -> int:
+        """Bytes of all coded segments in the cache."""
+        stats = [view.segment.row.stats for view in self.views() if view.segment.coded]
+        return sum(each["header"][1] + PER_LIST * each["n_cells"] for each in stats)
 
     def close(self) -> None:
         """Let the writer sweep what only this generation needs."""

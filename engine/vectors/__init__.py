@@ -23,16 +23,19 @@ from engine.vectors.cells import (
     write_cells,
 )
 from engine.vectors.clustering import kmeans
-from engine.vectors.codecs import CODECS, check_values, clipped_share, train_codec
+from engine.vectors.codecs import CODECS, check_values, clipped_share, row_nbytes, train_codec
 from engine.vectors.faiss_common import one_thread, startable_threads
 from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
 from engine.vectors.list_format import ListsForm, occupied_cells
 from engine.vectors.list_stack import ListStack
 from engine.vectors.lists import (
     PER_LIST,
+    PER_STORED_LIST,
     CodedRows,
+    ListFile,
     Lists,
     ListsWriter,
+    StoredList,
     lists_nbytes,
     plain_lists,
     plain_nbytes,
@@ -45,11 +48,13 @@ __all__ = [
     "CODECS",
     "LARGEST",
     "PER_LIST",
+    "PER_STORED_LIST",
     "TRAIN_PER_CELL",
     "Cells",
     "CodedRows",
     "FlatRows",
     "Floats",
+    "ListFile",
     "ListStack",
     "Lists",
     "ListsForm",
@@ -57,6 +62,7 @@ __all__ = [
     "Metric",
     "RowHits",
     "Rows",
+    "StoredList",
     "Training",
     "are_groups",
     "check_rows",
@@ -78,6 +84,7 @@ __all__ = [
     "read_cells",
     "read_lists",
     "read_queries",
+    "row_nbytes",
     "scores_of",
     "startable_threads",
     "train_cells",

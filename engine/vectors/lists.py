@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import weakref
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -17,13 +19,18 @@ from numpy.typing import NDArray
 from engine.errors import CorruptData
 from engine.system import WatchedFile, read_errors, real_file, shortages
 from engine.vectors.arrays import Floats, Metric, Rows
-from engine.vectors.codecs import CODECS, train_codec
+from engine.vectors.codecs import CODECS, row_nbytes, train_codec
 from engine.vectors.faiss_common import metric_number, write_index
 from engine.vectors.list_format import ListsForm, malformed, occupied_cells
 from engine.vectors.masks import RowHits, count_passing, search_passing
 
 PER_LIST = 24
 """Bytes of memory that a list takes besides its ids, its codes and its length."""
+PER_STORED_LIST = 600
+"""The same for a list that is read and held by itself: an array, and its place in the cache."""
+_AT_ONCE = 512
+"""Lists that one call to the system reads at the most."""
+_ANOTHER_LIST = "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
 
 
 _NBytes = TypeVar("_NBytes", int, Rows)
@@ -35,6 +42,7 @@ class Lists:
     def __init__(
         self,
         index: faiss.IndexIVF,
+        sizes: Rows,
         nbytes: int,
         *,
         exact: bool,
@@ -47,6 +55,7 @@ class Lists:
 
         Parameters
         ----------
+        sizes : (n_lists,) rows in each list
         nbytes : memory that it takes
         exact : whether the codes are the stored rows
         watched : the file whose mapped bytes the lists are; None where they are in memory
@@ -63,7 +72,7 @@ class Lists:
         self._unread = np.full(index.nlist, checksums is not None)
         self.sign = 1 if index.metric_type == faiss.METRIC_INNER_PRODUCT else -1
         """1 where higher distances are better, else -1."""
-        self._sizes = np.array([index.invlists.list_size(i) for i in range(index.nlist)] + [0], np.int64)
+        self._sizes: Rows = np.append(sizes, 0)
 
     @property
     def sound(self) -> bool:
@@ -141,9 +150,7 @@ class Lists:
         wanted = np.unique(lists[lists >= 0])
         for i in wanted[self._unread[wanted]]:
             if _checksum(self.index, int(i)) != checksums[i]:
-                raise CorruptData(
-                    "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
-                )
+                raise CorruptData(_ANOTHER_LIST)
             self.check_ids([int(i)])
             self._unread[i] = False
 
@@ -154,11 +161,16 @@ class Lists:
         cell = self._cell_of_row()
         for i in lists:
             ids = faiss.rev_swig_ptr(self.index.invlists.get_ids(i), int(self._sizes[i]))
-            within = ids[0] >= 0 and ids[-1] < len(cell) and bool((ids[1:] > ids[:-1]).all())
-            if not within or not bool((cell[ids] == self._cells[i]).all()):
-                raise CorruptData(
-                    "codes.faiss cannot be used (a list holds other rows than those of its cell); run a build to make it anew."
-                )
+            check_ids_of(ids, cell, int(self._cells[i]))
+
+
+def check_ids_of(ids: Rows, cell: NDArray[np.int32], own: int) -> None:
+    """Raise `CorruptData` unless ids (n,) rise and are rows of their own cell, given the cell of every row."""
+    within = ids[0] >= 0 and ids[-1] < len(cell) and bool((ids[1:] > ids[:-1]).all())
+    if not within or not bool((cell[ids] == own).all()):
+        raise CorruptData(
+            "codes.faiss cannot be used (a list holds other rows than those of its cell); run a build to make it anew."
+        )
 
 
 def preassigned(
@@ -265,7 +277,7 @@ class CodedRows:
     def __init__(self, x: Floats, codec: str, trained: Floats, metric: Metric) -> None:
         writer = ListsWriter(x.shape[1], np.zeros(1, np.int32), codec, trained, metric)
         writer.add(x, np.zeros(len(x), np.int32))
-        self._lists = Lists(writer.index, 0, exact=False)
+        self._lists = Lists(writer.index, np.array([len(x)]), 0, exact=False)
 
     def search(self, queries: Floats, k: int) -> RowHits:
         """The k best rows for queries (m, dim), by their codes."""
@@ -284,7 +296,7 @@ def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Met
     # A copy begins at an even address, and is without the header.
     index = ListsWriter(rows.shape[1], cells, codec, nothing, metric).index
     _fill(index, sizes, content.copy())
-    return Lists(index, plain_nbytes(content.nbytes, len(cells)), exact=True)
+    return Lists(index, sizes, plain_nbytes(content.nbytes, len(cells)), exact=True)
 
 
 def plain_nbytes(content: _NBytes, n_lists: _NBytes) -> _NBytes:
@@ -340,6 +352,7 @@ def read_lists(
         raise malformed(path, "FAISS cannot map it") from error
     lists = Lists(
         index,
+        sizes,
         nbytes,
         exact=CODECS[form.codec] is None,
         checksums=checksums,
@@ -388,14 +401,147 @@ def _packed(index: faiss.IndexIVF, sizes: Rows, start: int) -> faiss.OnDiskInver
     table = np.empty((len(sizes), 3), np.uint64)  # Rows, rows that there is room for, first byte.
     table[:, 0] = table[:, 1] = sizes
     table[:, 2] = start + (np.cumsum(sizes) - sizes) * (index.code_size + 8)
-    packed.lists.resize(len(sizes))
-    faiss.memcpy(packed.lists.data(), faiss.swig_ptr(table.reshape(-1).view(np.uint8)), table.nbytes)
+    _set_table(packed, table)
     index.replace_invlists(packed, False)
     index.ntotal = int(sizes.sum())
     return packed
 
 
-def _let_go(packed: faiss.OnDiskInvertedLists, content: NDArray[np.uint8] | None) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredList:
+    """One inverted list, read from its file and checked."""
+
+    content: NDArray[np.uint8]
+    """Its codes and then its ids, as in the file."""
+
+    @property
+    def nbytes(self) -> int:
+        return self.content.nbytes + PER_STORED_LIST
+
+    @property
+    def sound(self) -> bool:
+        """What was read once stays as it is, whatever becomes of the file."""
+        return True
+
+
+class ListFile:
+    """A file of inverted lists of which each is read by itself, side by side with others."""
+
+    def __init__(
+        self,
+        path: Path,
+        form: ListsForm,
+        checksums: NDArray[np.uint32],
+        cell_of_row: Callable[[], NDArray[np.int32]],
+    ) -> None:
+        """Take a file whose header was checked.
+
+        Parameters
+        ----------
+        checksums : (n_lists,) of each list
+        cell_of_row : gives the cells (n,) of the rows when a list is read
+
+        Raises
+        ------
+        CorruptData
+            If the file is not of the form that it must have.
+        """
+        start, self._trained = form.check(path)
+        self._path = path
+        self._form = form
+        self._checksums = checksums
+        self._cell_of_row = cell_of_row
+        self._cells, self.sizes = occupied_cells(form.cell)
+        self._width = row_nbytes(form.dim, form.codec)
+        self._starts: Rows = start + (np.cumsum(self.sizes) - self.sizes) * (self._width + 8)
+
+    def nbytes(self, lists: Rows) -> int:
+        """Bytes of some lists in the file."""
+        return int(self.sizes[lists].sum()) * (self._width + 8)
+
+    def ask_for(self, handle: int, lists: Rows) -> None:
+        """Tell the system that these lists (n,), rising, are read next, so that a disk fetches them side by side."""
+        if hasattr(os, "posix_fadvise"):
+            for run in _runs(lists):
+                os.posix_fadvise(handle, int(self._starts[run[0]]), self.nbytes(run), os.POSIX_FADV_WILLNEED)
+
+    def read(self, handle: int, lists: Rows) -> list[StoredList]:
+        """These lists (n,), rising: neighbours in one read.
+
+        Raises
+        ------
+        CorruptData
+            If one is not what was written.
+        """
+        contents: list[NDArray[np.uint8]] = []
+        for run in _runs(lists):
+            some = [np.empty(size * (self._width + 8), np.uint8) for size in self.sizes[run].tolist()]
+            if not _read_into(handle, some, int(self._starts[run[0]])):
+                raise malformed(self._path, "it has become shorter")
+            contents += some
+        for i, content in zip(lists.tolist(), contents, strict=True):
+            self._check(i, content)
+        return [StoredList(content) for content in contents]
+
+    def _check(self, i: int, content: NDArray[np.uint8]) -> None:
+        n_bytes = int(self.sizes[i]) * self._width
+        if zlib.crc32(content[:n_bytes].data, zlib.crc32(content[n_bytes:].data)) != self._checksums[i]:
+            raise CorruptData(_ANOTHER_LIST)
+        ids = np.frombuffer(content[n_bytes:].tobytes(), np.int64)
+        check_ids_of(ids, self._cell_of_row(), int(self._cells[i]))
+
+    def opened(self, lists: Rows, stored: Sequence[StoredList]) -> Lists:
+        """An inverted file in which these lists have their rows and the others none."""
+        index = ListsWriter(self._form.dim, self._cells, self._form.codec, self._trained, self._form.metric).index
+        _scatter(index, lists, self.sizes[lists], [each.content for each in stored])
+        sizes = np.zeros(len(self.sizes), np.int64)
+        sizes[lists] = self.sizes[lists]
+        return Lists(index, sizes, sum([each.nbytes for each in stored]), exact=CODECS[self._form.codec] is None)
+
+
+def _runs(rising: Rows) -> list[Rows]:
+    """Numbers that rise, cut where one is left out."""
+    return np.split(rising, np.flatnonzero(np.diff(rising) != 1) + 1) if len(rising) else []
+
+
+def _read_into(handle: int, arrays: Sequence[NDArray[np.uint8]], start: int) -> bool:
+    """Fill arrays one after another with the bytes of a file; whether it has as many."""
+    views = [array.data for array in arrays]
+    while views:
+        n = os.preadv(handle, views[:_AT_ONCE], start)
+        if not n:
+            return False
+        start += n
+        while views and n >= len(views[0]):
+            n -= len(views.pop(0))
+        if n:
+            views[0] = views[0][n:]
+    return True
+
+
+def _scatter(index: faiss.IndexIVF, lists: Rows, sizes: Rows, contents: Sequence[NDArray[np.uint8]]) -> None:
+    """Give an empty index some lists, which lie anywhere in memory, each its codes and then its ids."""
+    packed = faiss.OnDiskInvertedLists()
+    packed.nlist, packed.code_size, packed.read_only = index.nlist, index.code_size, True
+    table = np.zeros((index.nlist, 3), np.uint64)  # Rows, rows that there is room for, first byte.
+    table[lists, 0] = table[lists, 1] = sizes
+    # FAISS adds to the first byte where the lists begin: an address less another, which may be lower, comes out right again.
+    at = np.array([content.__array_interface__["data"][0] for content in contents], np.uint64)
+    table[lists, 2] = at - at[:1]
+    _set_table(packed, table)
+    if contents:
+        packed.ptr = faiss.swig_ptr(contents[0])
+    index.replace_invlists(packed, False)
+    index.ntotal = int(sizes.sum())
+    weakref.finalize(index, _let_go, packed, contents)
+
+
+def _set_table(packed: faiss.OnDiskInvertedLists, table: NDArray[np.uint64]) -> None:
+    packed.lists.resize(len(table))
+    faiss.memcpy(packed.lists.data(), faiss.swig_ptr(table.reshape(-1).view(np.uint8)), table.nbytes)
+
+
+def _let_go(packed: faiss.OnDiskInvertedLists, content: object) -> None:
     """What an index pointed to may go with it. Memory that FAISS did not map itself it must not unmap."""
     if content is not None:
         packed.ptr = None

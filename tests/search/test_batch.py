@@ -90,7 +90,7 @@ class TestBatch:
         for query, result in zip(asked, together, strict=True):
             assert_same(result, kind.search(query, **wanted))
 
-    @pytest.mark.parametrize("residency", ["loaded", "mapped"])
+    @pytest.mark.parametrize("residency", ["loaded", "lists", "mapped"])
     @pytest.mark.parametrize("workers", [1, 3])
     def test_threads_and_residency_change_no_answer(self, kind, workers, residency):
         asked = queries(6)

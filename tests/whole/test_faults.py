@@ -57,7 +57,7 @@ class TestFaults:
             ("codes.faiss", {"n_probe": 10**6}),
         ],
     )
-    @pytest.mark.parametrize("residency", ["loaded", "mapped"])
+    @pytest.mark.parametrize("residency", ["loaded", "lists", "mapped"])
     @pytest.mark.parametrize("workers", [1, 3])
     def test_a_damaged_file_fails_its_shard_and_no_other(self, broken, flat, name, wanted, harm, workers, residency):
         opened = {"workers": workers, "residency": residency}

@@ -610,7 +610,7 @@ class Histories(RuleBasedStateMachine):
         self.twins.merge()
 
     @rule(
-        residency=st.sampled_from(("loaded", "mapped")),
+        residency=st.sampled_from(("loaded", "lists", "mapped")),
         workers=st.sampled_from((1, 2)),
         cache_bytes=st.sampled_from((0, 3000, 1 << 20)),
     )
@@ -660,7 +660,7 @@ FACTORS: dict[str, tuple[Any, ...]] = {
     "store": ("fp16", "fp32"),
     "segments": ("one build", "build plus adds"),
     "deletes": ("none", "some", "all of a shard"),
-    "residency": ("loaded", "mapped"),
+    "residency": ("loaded", "lists", "mapped"),
     "workers": (1, 2),
     "cache": (0, 3000, 1 << 20),
     "cells": (0, 1, 16),

@@ -79,7 +79,7 @@ def test_nothing_is_written_on_from_bytes_that_changed_after_they_were_checked(w
         assert not list(tmp_path.glob("*.npy"))
 
 
-@pytest.mark.parametrize("residency", ["loaded", "mapped"])
+@pytest.mark.parametrize("residency", ["loaded", "lists", "mapped"])
 @pytest.mark.parametrize("how", ["end", "cut"])
 @pytest.mark.parametrize("name", ["vectors.npy", "frames.arrow", "codes.faiss"])
 def test_damage_under_a_running_process_never_changes_an_answer(world, path, residency, how, name):

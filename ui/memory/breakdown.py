@@ -88,7 +88,7 @@ def notes(current: Opened, account: MemoryAccount) -> None:
         f"The cache that all visitors share: {count(cache.hits, 'hit')}, {count(cache.misses, 'miss')}, "
         f"{count(cache.evictions, 'eviction')}, {count(cache.entries, 'segment')} in it. The replay below does not use it."
     )
-    st.caption(budget_sentence(account.budget, account.open_nbytes))
+    st.caption(budget_sentence(account.budget, account.open_nbytes, account.residency))
 
 
 def _table(account: MemoryAccount) -> None:

@@ -13,7 +13,7 @@ from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, alike
 from engine.routing import RoutingModel
 from engine.storage import Settings, current_limits, learn_placement, place_frames, split_into_segments
-from engine.vectors import Cells, Rows, lists_nbytes, plain_nbytes
+from engine.vectors import PER_STORED_LIST, Cells, Rows, lists_nbytes, plain_nbytes, row_nbytes
 
 _KEPT = 16
 """Most layouts in the cache: those of one chart."""
@@ -40,6 +40,12 @@ class ShardLayout:
     """(n_segments,) whether the segment has codes."""
     nbytes: Rows
     """(n_segments,) bytes of memory of the open segment."""
+    row_nbytes: int
+    """Bytes of a coded row and its id."""
+
+    def list_nbytes(self, segment: int, cell: int) -> int:
+        """Bytes of memory of a coded list that is held by itself."""
+        return int(self.counts[segment, cell]) * self.row_nbytes + PER_STORED_LIST
 
     @property
     def n_lists(self) -> Rows:
@@ -152,7 +158,8 @@ class LayoutPlanner:
         n_lists = np.count_nonzero(counts, axis=1).astype(np.int64)
         plain = plain_nbytes(rows * (stored + 8), n_lists)
         packed = lists_nbytes(self.settings.dim, rows, n_lists, codec)
+        width = row_nbytes(self.settings.dim, codec) + 8
         starts = np.flatnonzero(np.diff(shard_of, prepend=-1))
         place = np.searchsorted(shard_of[starts], shard_of).astype(np.int32)
         nbytes = np.where(coded, packed, plain)
-        return ShardLayout(placement, len(learned.names()), starts, place, segment_of, counts, coded, nbytes)
+        return ShardLayout(placement, len(learned.names()), starts, place, segment_of, counts, coded, nbytes, width)

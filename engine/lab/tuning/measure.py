@@ -22,8 +22,8 @@ from engine.lab.tuning.timing import (
 )
 from engine.lab.tuning.tuner import Z_90, Interval, LayoutMetrics, LayoutSetting, Tuner
 from engine.reports import open_nbytes
-from engine.search import DEFAULT_RECALL, ShardCache, make_plan, reading, sentence
-from engine.storage import CACHE_BYTES, Snapshot
+from engine.search import DEFAULT_RECALL, make_plan, reading, sentence
+from engine.storage import CACHE_BYTES, ShardCache, Snapshot
 from engine.system import Progress, no_progress, part_of
 from engine.types import QueryKind
 from engine.vectors import Floats

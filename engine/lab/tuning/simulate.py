@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -29,6 +30,8 @@ class Simulation:
     work: SearchWork
     segments: tuple[Rows, ...]
     """Segments that each query opens, in order."""
+    lists: tuple[tuple[Rows, Rows], ...]
+    """Segments and cells of the lists that each query probes."""
     layout: ShardLayout
 
     @property
@@ -61,10 +64,10 @@ def simulate(
         _step(evaluation, layout, request, routed, slice(i, i + _BATCH), kept, depth)
         for i in range(0, len(routed.chosen), _BATCH)
     ]
-    recalls, works, segments = zip(*parts, strict=True)
+    recalls, works, segments, lists = zip(*parts, strict=True)
     names = SearchWork.__slots__
     work = SearchWork(*(np.concatenate([getattr(part, name) for part in works]) for name in names))
-    return Simulation(plan, np.concatenate(recalls), work, tuple(chain(*segments)), layout)
+    return Simulation(plan, np.concatenate(recalls), work, tuple(chain(*segments)), tuple(chain(*lists)), layout)
 
 
 def _exact(evaluation: Evaluation, layout: ShardLayout, plan: Plan) -> Simulation:
@@ -74,7 +77,8 @@ def _exact(evaluation: Evaluation, layout: ShardLayout, plan: Plan) -> Simulatio
         nothing, nothing + shards, nothing, nothing + shards, nothing + segments, nothing, nothing, nothing + n, nothing
     )
     # An exact search reads mapped rows and does not use the cache.
-    return Simulation(plan, np.ones(m), work, (np.empty(0, np.int64),) * m, layout)
+    none = np.empty(0, np.int64)
+    return Simulation(plan, np.ones(m), work, (none,) * m, ((none, none),) * m, layout)
 
 
 def _step(
@@ -85,7 +89,7 @@ def _step(
     some: slice,
     kept: NDArray[np.bool_],
     depth: int,
-) -> tuple[Values, SearchWork, list[Rows]]:
+) -> tuple[Values, SearchWork, list[Rows], list[tuple[Rows, Rows]]]:
     chosen, of_chosen = routed.chosen[some], routed.of_chosen[some]
     m = len(chosen)
     counts = layout.counts[:, chosen]
@@ -123,7 +127,11 @@ def _step(
     found &= kept[some] | ~layout.coded[segment]
     k = min(request.k, places.shape[1])
     recall = np.minimum(found.sum(axis=1), k) / k
-    return recall, work, [np.flatnonzero(probing[:, i]) for i in range(m)]
+    probed_lists = []
+    for i in range(m):
+        in_segments, ranks = np.nonzero(held[:, i])
+        probed_lists.append((in_segments, chosen[i, ranks]))
+    return recall, work, [np.flatnonzero(probing[:, i]) for i in range(m)], probed_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,37 +141,53 @@ class CacheSimulation:
     nbytes: int
     """Held at the end."""
     load_ms: Values
-    """(m,) milliseconds that each query waits for segments to open."""
+    """(m,) milliseconds that each query waits for what is read."""
     share: float
-    """Hits among the segments used."""
+    """Hits among all that was used."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Weight:
     nbytes: int
+    load_ms: float
 
 
 def simulate_cache(simulation: Simulation, load_ms: Values, budget: int) -> CacheSimulation:
-    """Run the engine's own cache over the segments of two rounds of all test queries.
+    """Run the engine's own cache over what two rounds of all test queries use.
+
+    That is whole segments; single lists of those with codes, where the cache has not room for all of them.
 
     Parameters
     ----------
     load_ms : (n_segments,) milliseconds to open each
     budget : bytes
     """
+    layout = simulation.layout
+    by_list = int(layout.nbytes[layout.coded].sum()) > budget
+
+    def used_by(i: int) -> Iterator[tuple[Hashable, _Weight]]:
+        for segment in simulation.segments[i].tolist():
+            if not (by_list and layout.coded[segment]):
+                yield segment, _Weight(int(layout.nbytes[segment]), float(load_ms[segment]))
+        if by_list:
+            for segment, cell in zip(*(each.tolist() for each in simulation.lists[i]), strict=True):
+                if layout.coded[segment]:
+                    nbytes = layout.list_nbytes(segment, cell)
+                    yield (segment, cell), _Weight(nbytes, load_ms[segment] * nbytes / layout.nbytes[segment])
+
     cache: ByteLRU[_Weight] = ByteLRU(budget)
-    weights = [_Weight(nbytes) for nbytes in simulation.layout.nbytes.tolist()]
     waited = np.zeros(len(simulation.segments))
     hits = used = 0
     for last in (False, True):
-        for i, segments in enumerate(simulation.segments):
-            for segment in segments.tolist():
-                with cache.use(segment, lambda segment=segment: weights[segment]) as (_, was_there):  # type: ignore[misc]
+        distinct = set()
+        for i in range(len(waited)):
+            for key, weight in used_by(i):
+                distinct.add(key)
+                with cache.use(key, lambda weight=weight: weight) as (_, was_there):  # type: ignore[misc]
                     if last:
                         used += 1
                         hits += was_there
-                        waited[i] += 0.0 if was_there else load_ms[segment]
-        distinct = {segment for segments in simulation.segments for segment in segments.tolist()}
-        if cache.stats().entries == len(distinct):  # Every segment used fits, so the second round hits.
+                        waited[i] += 0.0 if was_there else weight.load_ms
+        if cache.stats().entries == len(distinct):  # All that is used fits, so the second round hits.
             return CacheSimulation(cache.stats().nbytes, waited, 1.0)
     return CacheSimulation(cache.stats().nbytes, waited, hits / used if used else 1.0)

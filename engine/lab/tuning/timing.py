@@ -14,8 +14,8 @@ import numpy as np
 
 from engine.lab.tuning.cost_model import SearchWork, SegmentLoad, TimedSearches, Values
 from engine.lab.tuning.layouts import LayoutPlanner, ShardLayout
-from engine.search import Plan, Prober, SearchRequest, SearchResult, ShardCache, search
-from engine.storage import Gathered, Segment, SegmentView, ShardView, Snapshot, write_segment
+from engine.search import Plan, Prober, SearchRequest, SearchResult, search
+from engine.storage import Gathered, Segment, SegmentView, ShardCache, ShardView, Snapshot, write_segment
 from engine.system import Progress, storage_errors
 from engine.vectors import Floats
 
@@ -47,7 +47,7 @@ def time_searches(
     -------
     the results of the first round that counts, and (m,) the median milliseconds of each query
     """
-    prober = Prober(ShardCache(UNBOUNDED_CACHE) if cache is None else cache)
+    prober = Prober.of(snapshot, ShardCache(UNBOUNDED_CACHE) if cache is None else cache)
     rounds = [
         [search(snapshot, query[None], request, plan, prober)[0] for query in queries] for _ in range(repeats + 1)
     ][1:]
@@ -78,7 +78,7 @@ def time_in_turns(tasks: Sequence[TimingTask], progress: Progress, repeats: int 
     for i in range(repeats):
         for j, task in enumerate(tasks):
             progress(f"Timing searches, round {i + 1} of {repeats}", i + j / len(tasks), repeats)
-            prober = Prober(task.cache)
+            prober = Prober.of(task.snapshot, task.cache)
             for _ in range(2):
                 answers[j] = [
                     search(task.snapshot, query[None], task.request, task.plan, prober)[0] for query in task.queries
