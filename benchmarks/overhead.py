@@ -1,177 +1,160 @@
-"""What the engine costs on top of the FAISS calls it makes: the same shards, the same lists, the same queries.
+"""What the engine costs on top of the work it is there for: routing, comparing lists, scoring the best rows exactly.
 
-    python -m benchmarks.overhead [--n N] [--dim D] [--shards S] [--collection FOLDER]
+    python -m benchmarks.overhead [--frames N] [--dim D] [--shards 4,20,50] [--recall R]
+    python -m benchmarks.overhead --features FOLDER_OF_NPY --texts TEXT_VECTORS.npz
+    python -m benchmarks.overhead --collection FOLDER --texts TEXT_VECTORS.npz
 
-Bare is a loop over the open shards that calls `search_preassigned_c` with the lists that the engine chose, k being what the
-engine asks for; nothing else, not even choosing the lists. The engine ranks the cells, picks lists and shards, makes those
-calls, merges, reads and scores the best rows exactly, looks up the frames and explains itself. Both in turn, query by query,
-on one thread. The unsharded index is one FAISS inverted file over the same cells and codes, searched in the same lists.
+Frames are synthetic, or the features of an AI Challenge archive, or a collection that stays as it is. Bare is a loop that ranks and
+chooses the cells as the engine does, compares their lists in one call of FAISS over an unsharded inverted file of the same cells and
+codes, and scores the best rows exactly from an array in memory. The engine does that over shards, holds them in its cache, compares
+what it reads with checksums, looks up the frames, and keeps what its trace says. Both answer the same texts in rounds by turns, on one
+thread; each query counts with the least of its times. A batch is all texts in one call, on all processors: the engine's `search_many`
+beside the one call of FAISS, cells given (`lists`) or chosen first (`route + lists`).
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
 
-from benchmarks.common import argument_parser, ms_of, on_one_thread
+from benchmarks.common import argument_parser, ms_of
+from benchmarks.shard_memory import made, stored
 from engine import Collection
-from engine.search import SearchRequest, make_plan, rerank_depth
-from engine.search.plan import PreparedSearch
-from engine.search.shard_selection import select_shards
-from engine.types import FrameBatch, NewVideo
+from engine.search import SearchRequest, choose_cells, make_plan, rerank_depth
+from engine.storage import Snapshot
 from engine.vectors import ListsWriter, unit
 
 K = 10
-PER_VIDEO = 250
+ROUNDS = 5
+STEP = 16_384
 
 
-def made(folder: Path, n: int, dim: int, shards: int) -> Collection:
-    """A collection of made-up rows around a few thousand directions."""
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(2000, dim)).astype(np.float32)
+@dataclass(frozen=True)
+class Bare:
+    """The work without the engine."""
 
-    def batches():
-        for start in range(0, n, 16_384):
-            place = np.arange(start, min(start + 16_384, n))
-            rows = centres[rng.integers(0, len(centres), len(place))] + rng.standard_normal(
-                (len(place), dim), np.float32
-            )
-            yield FrameBatch(
-                rows,
-                place % PER_VIDEO,
-                (place % PER_VIDEO).astype(np.float64),
-                video=(place // PER_VIDEO).astype(np.int32),
-            )
+    snapshot: Snapshot
+    index: faiss.IndexIVF
+    rows: np.ndarray
+    request: SearchRequest
 
-    collection = Collection.create(folder, dim=dim, n_shards=shards)
-    collection.store([NewVideo(f"v{i}") for i in range(-(-n // PER_VIDEO))], batches())
-    faiss.omp_set_num_threads(os.cpu_count() or 1)
-    collection.build(n_cells=4096)
-    faiss.omp_set_num_threads(1)
-    return collection
-
-
-def unsharded(collection: Collection) -> faiss.Index:
-    """One inverted file over all frames, with the collection's own cells and codec."""
-    with collection.reading() as snapshot:
-        cells = snapshot.cells
+    @classmethod
+    def of(cls, snapshot: Snapshot, request: SearchRequest) -> Bare:
+        """All frames in one inverted file, with the collection's own cells and codec; ids are places among the rows."""
         views = list(snapshot.views())
-        cell = np.concatenate([view.segment.columns.cell for view in views])
-        dim = cells.centroids.shape[1]
-        writer = ListsWriter(
-            dim, np.arange(len(cells), dtype=np.int32), snapshot.settings.codec, cells.trained, snapshot.metric
-        )
+        dim, codec = snapshot.cells.centroids.shape[1], snapshot.settings.codec
+        cells = np.arange(len(snapshot.cells), dtype=np.int32)
+        writer = ListsWriter(dim, cells, codec, snapshot.cells.trained, snapshot.metric)
+        rows = np.empty((snapshot.n_live, dim), views[0].segment.vectors.dtype)
+        done = 0
         for view in views:
-            for start in range(0, view.segment.n_rows, 16_384):
-                rows = view.segment.vectors[start : start + 16_384].astype(np.float32)
-                writer.add(rows, view.segment.columns.cell[start : start + 16_384])
-        assert writer.index.ntotal == len(cell)
-        return writer.index
+            for start in range(0, view.segment.n_rows, STEP):
+                some = view.segment.vectors[start : start + STEP]
+                writer.add(some.astype(np.float32), view.segment.columns.cell[start : start + STEP])
+                rows[done : done + len(some)] = some
+                done += len(some)
+        return cls(snapshot, writer.index, rows, request)
+
+    def cells(self, queries: np.ndarray) -> np.ndarray:
+        """(m, width) the cells that the engine probes."""
+        plan = make_plan(self.snapshot, self.request, "text")
+        cell_map, scorer = self.snapshot.routing.cell_map, self.snapshot.routing.scorers("text")[plan.router]
+        _, chosen = choose_cells(queries, scorer, plan, K, cell_map.rows, cell_map.log_rows)
+        return np.ascontiguousarray(chosen)
+
+    def lists(self, queries: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """(m, depth) the best rows by their codes."""
+        (m, width), depth = cells.shape, rerank_depth(self.snapshot.settings.codec, K)
+        distances, labels = np.empty((m, depth), np.float32), np.empty((m, depth), np.int64)
+        coarse = np.zeros((m, width), np.float32)
+        arrays = [faiss.swig_ptr(array) for array in (cells, coarse, distances, labels)]
+        self.index.search_preassigned_c(
+            m,
+            faiss.swig_ptr(queries),
+            depth,
+            *arrays,
+            False,
+            faiss.SearchParametersIVF(nprobe=width),
+            None,
+        )
+        return labels
+
+    def search(self, query: np.ndarray) -> np.ndarray:
+        """(K,) the best rows for a query (1, dim)."""
+        found = self.lists(query, self.cells(query))[0]
+        scores = self.rows[found].astype(np.float32) @ query[0]
+        return found[np.argsort(-scores)[:K]]
+
+    def batch(self, queries: np.ndarray) -> None:
+        """Route and lists for many."""
+        self.lists(queries, self.cells(queries))
 
 
-def bare(index: faiss.Index, queries: np.ndarray, lists: np.ndarray, k: int) -> None:
-    """One call."""
-    m, width = lists.shape
-    coarse = np.zeros((m, width), np.float32)
-    distances, labels = np.empty((m, k), np.float32), np.empty((m, k), np.int64)
-    index.search_preassigned_c(
-        m,
-        faiss.swig_ptr(queries),
-        k,
-        faiss.swig_ptr(lists),
-        faiss.swig_ptr(coarse),
-        faiss.swig_ptr(distances),
-        faiss.swig_ptr(labels),
-        False,
-        faiss.SearchParametersIVF(nprobe=width),
-        None,
-    )
-
-
-Call = tuple[faiss.Index, np.ndarray, np.ndarray, int]
-"""Index, queries, lists and k."""
-
-
-def calls(collection: Collection, queries: np.ndarray, n_probe: int) -> tuple[list[Call], np.ndarray]:
-    """Every call that the engine makes for these queries, and the cells that the first of them probes."""
+def both(collection: Collection, queries: np.ndarray, recall: float) -> None:
+    """Print a line."""
+    faiss.omp_set_num_threads(1)
+    options = {"recall": recall}
     with collection.reading() as snapshot:
-        request = SearchRequest(K, n_probe=n_probe)
-        prepared = PreparedSearch.of(snapshot, request, make_plan(snapshot, request, "text"))
-        selection = select_shards(snapshot, queries, prepared, K)
-        depth = rerank_depth(snapshot.settings.codec, K)
-        found, cells = [], []
-        for probe in (probe for shard in selection.opened for probe in shard.probes):
-            segment = probe.segment
-            with collection.cache.use(segment.row.segment_id, partial(segment.load, "loaded")) as (lists, _):
-                wanted = np.ascontiguousarray(queries[probe.which])
-                found.append((lists.index, wanted, probe.lists, K if lists.exact else depth))
-            if probe.which[0] == 0:
-                cells.append(segment.cells[probe.lists[0][probe.lists[0] >= 0]])
-        return found, np.unique(np.concatenate(cells)).astype(np.int64)
-
-
-def compare(collection: Collection, one: faiss.Index, queries: np.ndarray, n_probe: int) -> None:
-    """Print a line for one width."""
-    ours, theirs, whole, opened = [], [], [], []
-    for query in queries:
-        each, cells = calls(collection, query[None], n_probe)
-        collection.search(query, K, n_probe=n_probe)
-        theirs.append(ms_of(lambda each=each: [bare(*call) for call in each]))
-        ours.append(ms_of(lambda query=query: collection.search(query, K, n_probe=n_probe)))
-        whole.append(ms_of(lambda query=query, cells=cells: bare(one, query[None], cells[None], 50)))
-        opened.append(len(each))
-    together, _ = calls(collection, queries, n_probe)
-    batch_bare, batch_ours = [], []
-    for _ in range(5):
-        batch_bare.append(ms_of(lambda: [bare(*call) for call in together]))
-        batch_ours.append(ms_of(lambda: collection.search_many(queries, K, n_probe=n_probe)))
-    print(
-        f"{n_probe:12} {np.mean(opened):6.1f} {np.median(theirs):8.2f} {np.median(ours):9.2f} "
-        f"{np.median(np.array(ours) / theirs):6.2f} {np.median(whole):12.2f} {np.median(np.array(ours) / whole):6.2f} "
-        f"{np.median(batch_ours) / np.median(batch_bare):11.2f}",
-        flush=True,
-    )
+        bare = Bare.of(snapshot, SearchRequest(K, **options))
+        opened = [collection.search(query, K, **options).trace.shards_probed for query in queries]
+        ms: dict[str, list[list[float]]] = {"bare": [], "engine": []}
+        for _ in range(ROUNDS):
+            ms["bare"].append([ms_of(partial(bare.search, query[None])) for query in queries])
+            ms["engine"].append([ms_of(partial(collection.search, query, K, **options)) for query in queries])
+        least = {name: np.min(times, axis=0) for name, times in ms.items()}
+        told = [f"{np.percentile(least[name], q):8.2f}" for name in ("bare", "engine") for q in (50, 95)]
+        ratios = [f"{np.percentile(least['engine'], q) / np.percentile(least['bare'], q):6.2f}" for q in (50, 95)]
+        faiss.omp_set_num_threads(os.cpu_count() or 1)
+        many = np.ascontiguousarray(np.resize(queries, (1000, queries.shape[1])))
+        cells = bare.cells(many)
+        runs = {
+            "lists": partial(bare.lists, many, cells),
+            "route + lists": partial(bare.batch, many),
+            "engine": partial(collection.search_many, many, K, **options),
+        }
+        batch = {name: min(ms_of(run) for _ in range(ROUNDS)) for name, run in runs.items()}
+    per_second = [f"{1e6 / batch[name]:9,.0f}" for name in runs]
+    print(f"{len(snapshot.shards):6} {np.mean(opened):6.1f} {' '.join(told + ratios + per_second)}", flush=True)
 
 
 def main() -> None:
     parser = argument_parser(__doc__)
-    parser.add_argument("--n", type=int, default=300_000)
+    parser.add_argument("--frames", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--shards", type=int, default=20)
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--collection", type=Path, help="measure on this one instead of a made-up one")
+    parser.add_argument("--shards", default="4,20,50")
+    parser.add_argument("--recall", type=float, default=0.95)
+    parser.add_argument("--features", type=Path, help="folder of one .npy per video, in place of synthetic frames")
+    parser.add_argument("--texts", type=Path, help=".npz with `vectors`, texts in the same space")
+    parser.add_argument("--collection", type=Path, help="measure on this one as it is")
     options = parser.parse_args()
-    on_one_thread("benchmarks.overhead")
-    faiss.omp_set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        collection = (
-            Collection.open(options.collection, cache_bytes=8 << 30)
-            if options.collection
-            else made(Path(folder) / "c", options.n, options.dim, options.shards)
-        )
-        stats = collection.stats()
-        rng = np.random.default_rng(5)
-        with collection.reading() as snapshot:
-            ids = np.concatenate([view.segment.columns.frame_id[view.live_rows()] for view in snapshot.views()])
-        picked = rng.choice(ids, options.queries, replace=False).tolist()
-        queries = np.stack([collection.vector(frame_id) for frame_id in picked])
-        queries += 0.5 * rng.standard_normal(queries.shape).astype(np.float32) / np.sqrt(stats.dim)
-        queries = unit(queries)
-        one = unsharded(collection)
-        print(
-            f"{stats.n_frames:,} x {stats.dim}, {len(stats.shards)} {stats.placement} shards, {stats.n_cells} cells, {stats.codec}, k={K}, one thread"
-        )
-        print(
-            f"{'cells probed':>12} {'shards':>6} {'bare ms':>8} {'engine ms':>9} {'ratio':>6} {'unsharded ms':>12} {'ratio':>6} {'batch ratio':>11}"
-        )
-        for share in (1 / 64, 1 / 16, 1 / 8, 1 / 4):
-            compare(collection, one, queries, max(1, int(stats.n_cells * share)))
-        collection.close()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.collection or Path(temporary) / "collection"
+        if options.collection:
+            with np.load(options.texts) as archive:
+                queries = unit(archive["vectors"].astype(np.float32))
+        elif options.features:
+            queries = stored(folder, options.features, options.texts, {})
+        else:
+            queries = made(folder, options.frames, options.dim, {})
+        with Collection.open(folder, cache_bytes=1 << 40) as collection:
+            stats = collection.stats()
+            print(
+                f"{stats.n_frames:,} x {stats.dim}, {stats.n_cells:,} cells, {stats.codec}, k={K}, recall {options.recall}; milliseconds"
+            )
+            print(
+                f"{'shards':>6} {'opened':>6} {'bare p50':>8} {'p95':>8} {'engine':>8} {'p95':>8} {'ratio':>6} {'p95':>6} "
+                f"{'lists/s':>9} {'+ route/s':>9} {'engine/s':>9}"
+            )
+            for n_shards in [None] if options.collection else map(int, options.shards.split(",")):
+                if n_shards is not None:
+                    collection.reshard(n_shards=n_shards, placement="semantic")
+                both(collection, queries, options.recall)
 
 
 if __name__ == "__main__":
