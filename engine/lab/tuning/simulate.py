@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -143,7 +143,7 @@ class CacheSimulation:
     load_ms: Values
     """(m,) milliseconds that each query waits for what is read."""
     share: float
-    """Hits among all that was used."""
+    """Of the segments used, those of which nothing had to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,29 +165,55 @@ def simulate_cache(simulation: Simulation, load_ms: Values, budget: int) -> Cach
     layout = simulation.layout
     by_list = int(layout.nbytes[layout.coded].sum()) > budget
 
-    def used_by(i: int) -> Iterator[tuple[Hashable, _Weight]]:
+    def used_by(i: int) -> Iterator[dict[Hashable, _Weight]]:
+        """By key in the cache, what a query uses of each segment."""
         for segment in simulation.segments[i].tolist():
             if not (by_list and layout.coded[segment]):
-                yield segment, _Weight(int(layout.nbytes[segment]), float(load_ms[segment]))
-        if by_list:
-            for segment, cell in zip(*(each.tolist() for each in simulation.lists[i]), strict=True):
-                if layout.coded[segment]:
-                    nbytes = layout.list_nbytes(segment, cell)
-                    yield (segment, cell), _Weight(nbytes, load_ms[segment] * nbytes / layout.nbytes[segment])
+                yield {segment: _Weight(int(layout.nbytes[segment]), float(load_ms[segment]))}
+                continue
+            in_segment, cells = simulation.lists[i]
+            weights: dict[Hashable, _Weight] = {}
+            for cell in np.sort(cells[in_segment == segment]).tolist():
+                nbytes = layout.list_nbytes(segment, cell)
+                weights[segment, cell] = _Weight(nbytes, load_ms[segment] * nbytes / layout.nbytes[segment])
+            yield weights
 
     cache: ByteLRU[_Weight] = ByteLRU(budget)
     waited = np.zeros(len(simulation.segments))
     hits = used = 0
     for last in (False, True):
-        distinct = set()
+        distinct: set[Hashable] = set()
         for i in range(len(waited)):
-            for key, weight in used_by(i):
-                distinct.add(key)
-                with cache.use(key, lambda weight=weight: weight) as (_, was_there):  # type: ignore[misc]
-                    if last:
-                        used += 1
-                        hits += was_there
-                        waited[i] += 0.0 if was_there else weight.load_ms
+            mine = [*used_by(i)]
+            read = _use(cache, mine)
+            distinct.update(*mine)
+            if last:
+                used += len(mine)
+                hits += len(mine) - len(read)
+                waited[i] = sum(weight.load_ms for weights in read for weight in weights)
         if cache.stats().entries == len(distinct):  # All that is used fits, so the second round hits.
             return CacheSimulation(cache.stats().nbytes, waited, 1.0)
     return CacheSimulation(cache.stats().nbytes, waited, hits / used if used else 1.0)
+
+
+def _use(cache: ByteLRU[_Weight], of_segments: Sequence[dict[Hashable, _Weight]]) -> list[list[_Weight]]:
+    """Use segments as a search does: those that are there first, then the others, as many at a time as there is room for.
+
+    What is read, for each segment that lacks something.
+    """
+    whole = [key for weights in of_segments for key in weights if not isinstance(key, tuple)]
+    there = cache.take_held(whole, lambda weight: True)
+    held, read = list(there.items()), list[list[_Weight]]()
+    for weights in of_segments:
+        if there.keys() & weights.keys():
+            continue
+        nbytes = sum(weight.nbytes for _, weight in held)
+        if held and nbytes + sum(weight.nbytes for weight in weights.values()) > cache.budget:
+            cache.give_back(held)
+            held = []
+        taken, loaded = cache.take_all([*weights], lambda keys, weights=weights: [weights[key] for key in keys])  # type: ignore[misc]
+        held += zip(weights, taken, strict=True)
+        if loaded:
+            read.append(loaded)
+    cache.give_back(held)
+    return read
