@@ -19,7 +19,7 @@ from engine.search.shard_work import ShardWork
 from engine.search.trace import SearchResult, ShardTraces, Trace
 from engine.storage import Snapshot
 from engine.types import Frame, Hit, Reason, ReasonCode, ShardState
-from engine.vectors import Floats, one_thread
+from engine.vectors import Floats, one_thread, startable_threads
 
 BATCH = 64
 """Queries routed at a time, which bounds the memory of a batch."""
@@ -42,17 +42,25 @@ class Clock:
         return {**{stage: ms / n for stage, ms in self.ms.items()}, "total": total / n}
 
 
-@one_thread()
 def search(
     snapshot: Snapshot, queries: Floats, request: SearchRequest, plan: Plan, prober: Prober
 ) -> list[SearchResult]:
     """Answer queries (m, dim) from one generation, each with the same request and plan.
+
+    One query is answered on one thread, so that a server answers several visitors at a time; a batch on as many as FAISS may use.
 
     Raises
     ------
     ValueError, NotFound, ShardFailed
         As `filter_for`.
     """
+    with one_thread() if len(queries) == 1 or prober.executor is not None else startable_threads():
+        return _search(snapshot, queries, request, plan, prober)
+
+
+def _search(
+    snapshot: Snapshot, queries: Floats, request: SearchRequest, plan: Plan, prober: Prober
+) -> list[SearchResult]:
     clock = Clock()
     prepared = PreparedSearch.of(snapshot, request, plan)
     clock.lap("filter")
