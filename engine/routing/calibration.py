@@ -27,8 +27,7 @@ _SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 
 """Shares of the groups that are tried as `StopRule.n_groups`."""
 _TEMPERATURES = (0.7, 1.0, 1.3, 1.7, 2.2, 3.0, 4.0)
 """Temperatures that are tried, in standard deviations of the error of predicted scores. A long list reaches into cells of lower scores
-than a short one, so the best rises with its length: from 1.3 for 10 hits to 2.2 for 1,000. One for all, that for 10, made 100 hits cost
-45 % more rows and 1,000 hits 70 %."""
+than a short one, so the best rises with its length. With that for 10 hits, 100 hits cost a tenth more rows, 1,000 a third more."""
 _TRIED_ON = 200
 """Queries that temperatures are tried on."""
 _LOWEST, _BINS = -24.0, 960
@@ -109,6 +108,12 @@ class Calibration:
         point = _between(points[0], points[1], part, recall)
         temperature = lower.temperature * (upper.temperature / lower.temperature) ** part
         return StopRule(point.n_groups, point.threshold, temperature), point
+
+    def deepest(self, kind: QueryKind, k: float, recall: float) -> StopRule | None:
+        """The stop for a recall, or for the highest that was reached where that is less; None where nothing was."""
+        reached = [curve.points[-1].recall for curve in self.curves if curve.kind == kind]
+        found = self.setting(kind, k, min(recall, *reached)) if len(reached) > 1 else None
+        return None if found is None else found[0]
 
     def setting_with_margin(self, kind: QueryKind, k: float, recall: float) -> tuple[StopRule, Point] | None:
         """How to search so that other queries than the held-out ones reach the recall; see `MARGIN`."""

@@ -152,3 +152,9 @@ def worth(predicted: Floats, log_rows: Floats, temperature: float) -> Floats:
     scaled -= top + total
     scaled -= np.float32(_SIZE_PENALTY) * log_rows
     return scaled
+
+
+def shares_of(worths: Floats, log_rows: Floats) -> Floats:
+    """The share of a query's answer that each cell is taken to hold, of what `worth` gave."""
+    shares: Floats = np.exp(worths + np.float32(_SIZE_PENALTY) * log_rows)
+    return shares

@@ -18,8 +18,9 @@ from engine.search.preview import Preview, preview_filter, preview_search
 from engine.search.query_vectors import Query, QueryEncoder, kind_of, query_vectors
 from engine.search.request import SearchRequest
 from engine.search.trace import SearchResult
-from engine.storage import Generations, Residency
+from engine.storage import Generations, Residency, Snapshot
 from engine.system import bounds
+from engine.types import SearchAim
 
 
 class Searcher:
@@ -68,11 +69,12 @@ class Searcher:
             vectors = query_vectors(snapshot, queries, encoded)
             kinds = [request.kind or kind_of(query) for query in queries]
             prober = self._prober()
+            usual_aim = self._usual_aim(snapshot)
             by_place: dict[int, SearchResult] = {}
             for kind in dict.fromkeys(kinds):
                 places = [i for i, other in enumerate(kinds) if other == kind]
                 some = vectors if len(places) == len(kinds) else vectors[places]
-                answers = search(snapshot, some, request, make_plan(snapshot, request, kind), prober)
+                answers = search(snapshot, some, request, make_plan(snapshot, request, kind, usual_aim), prober)
                 by_place |= zip(places, answers, strict=True)
             results = [by_place[i] for i in range(len(kinds))]
             if any(result.trace.missing for result in results):
@@ -88,7 +90,7 @@ class Searcher:
         with self._generations.reading() as snapshot:
             if query is None:
                 return preview_filter(snapshot, request, self._cache)
-            plan = make_plan(snapshot, request, request.kind or kind_of(query))
+            plan = make_plan(snapshot, request, request.kind or kind_of(query), self._usual_aim(snapshot))
             prepared = PreparedSearch.of(snapshot, request, plan)
             vectors = query_vectors(snapshot, [query], encoded)
             return preview_search(snapshot, vectors, prepared, self._cache, self.residency)
@@ -99,9 +101,21 @@ class Searcher:
             return ()
         encoded = self.query_encoder.encode_texts([query], keep=False)
         with self._generations.reading() as snapshot:
-            plan = make_plan(snapshot, request, request.kind or kind_of(query))
+            plan = make_plan(snapshot, request, request.kind or kind_of(query), self._usual_aim(snapshot))
             prepared = PreparedSearch.of(snapshot, request, plan)
             return find_missed(snapshot, query_vectors(snapshot, [query], encoded), prepared, result, self._prober())
+
+    def _usual_aim(self, snapshot: Snapshot) -> SearchAim:
+        """What searches spare unless they say: rows where every shard stays in memory once it was read, else shards."""
+
+        budget = self._cache.stats().budget
+
+        def decide() -> SearchAim:
+            nbytes = sum(view.segment.load_nbytes(self.residency) for view in snapshot.views())
+            return "rows" if self.residency == "mapped" or nbytes <= budget else "shards"
+
+        aim: SearchAim = snapshot.plans.get_or_make(("usual aim", self.residency, budget), decide)
+        return aim
 
     def _prober(self) -> Prober:
         return Prober(self._cache, self.residency, self._pool(), self.workers)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.routing import Route, Scorer, StopRule, groups_for
+from engine.routing import CellShards, Route, Scorer, StopRule, groups_for, opened_shards, padded
 from engine.search.filtering import Candidate, FilteredShards
 from engine.search.plan import Plan, PreparedSearch
 from engine.search.trace import ShardTrace
@@ -125,7 +125,11 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
     whole = prepared.request.where is None and not filtered.broken
     cell_map = snapshot.routing.cell_map if whole else filtered.cell_map(len(snapshot.cells))
     scorer = snapshot.routing.scorers(plan.kind)[plan.router]
-    route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
+    worthy = None
+    if plan.open_from is None:
+        route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
+    else:
+        route, chosen, worthy = _choose_shards(queries, scorer, prepared, depth, cell_map)
 
     # places: (candidates, m, width), where each query's cells lie among each segment's lists.
     places = cell_map.places[:, chosen]
@@ -133,10 +137,10 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
     used = np.logical_or.reduce(held, axis=2)
     of_chosen = np.take_along_axis(route.scores, np.maximum(chosen, 0), 1)
     predicted, wanted = in_shards(used, best_held(held, of_chosen), filtered.starts)
-    ranking = _rank(prepared, wanted, predicted)
+    ranking = _rank(prepared, wanted, predicted, worthy)
     opened = ranking.opened
     shard_of = filtered.shard_of
-    if ranking.capped:
+    if ranking.chosen:
         held &= opened[shard_of][:, :, None]
 
     probes = []
@@ -157,7 +161,7 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
             shard_probes = [_probe(candidates[j], places[j], held[j], probing[j]) for j in mine if probed[j]]
             probes.append(ShardProbes(shard, tuple(shard_probes)))
     last_probed: list[float] = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1).tolist()
-    n_probed = (held.any(axis=0) if ranking.capped else chosen >= 0).sum(axis=1)
+    n_probed = (held.any(axis=0) if ranking.chosen else chosen >= 0).sum(axis=1)
     return ShardSelection(
         tuple(probes),
         n_probed,
@@ -167,6 +171,66 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
         {} if ranking.boosts is None else dict(zip(filtered.numbers, ranking.boosts, strict=True)),
         CellChoice(route, chosen, cell_map, plan.stop),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class WorthyShards:
+    """The shards that are worth opening."""
+
+    promised: Floats
+    """(shards, m) share of the answer that is expected in the cells that would be probed."""
+    opened: NDArray[np.bool_]
+    """(shards, m)"""
+    open_from: float
+
+
+def _choose_shards(
+    queries: Floats, scorer: Scorer, prepared: PreparedSearch, depth: int, cell_map: CellMap
+) -> tuple[Route, Rows, WorthyShards]:
+    """Score the cells, choose the shards with the most of the answer, and the cells to probe, as `choose_cells` does.
+
+    The cells in shards that are not opened stay among the chosen, but for queries that need more cells for `depth` rows: these take
+    the best in the shards opened, and then further shards.
+    """
+    plan, layout = prepared.plan, prepared.filtered.cell_shards
+    stop, open_from, cap = plan.stop, plan.open_from, prepared.request.max_shards
+    assert stop is not None
+    assert open_from is not None
+    route = Route.of(queries, scorer, stop.n_groups or scorer.n_groups)
+    shares = np.zeros(route.scores.shape, np.float32)
+    for i, of_query in enumerate(shares):
+        cells, expected = route.shares(i, stop, cell_map.rows, cell_map.log_rows)
+        of_query[cells] = expected
+    promised = layout.sums(shares)
+    opened = opened_shards(promised, open_from, cap)
+    chosen = []
+    for i, of_query in enumerate(shares):
+        cells = np.flatnonzero(of_query)
+        there = layout.parts_in(opened[i], len(of_query))[cells] * cell_map.rows[cells]
+        if there.sum() < depth - 0.5:
+            cells, opened[i] = _enough(route.scores[i], promised[i], cell_map.rows, layout, opened[i], depth, cap)
+        chosen.append(cells[np.argsort(-route.scores[i, cells], kind="stable")])
+    return route, padded(chosen), WorthyShards(promised.T, opened.T, open_from)
+
+
+def _enough(
+    scores: Floats,
+    promised: Floats,
+    rows: Rows,
+    layout: CellShards,
+    opened: NDArray[np.bool_],
+    depth: int,
+    max_shards: int | None,
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Cells and shards that hold `depth` rows: more cells in the shards opened, then more shards, the most promising first."""
+    by_promise = np.lexsort((-promised, ~opened))[:max_shards]
+    held = np.cumsum(layout.sums(rows[None].astype(np.float32))[0][by_promise])
+    n_shards = max(int(opened.sum()), int(np.searchsorted(held, depth - 0.5)) + 1)
+    opened = np.zeros(len(promised), np.bool_)
+    opened[by_promise[:n_shards]] = True
+    there = layout.parts_in(opened, len(scores)) * rows
+    best = np.lexsort((-scores, there <= 0))[: int(np.count_nonzero(there > 0))]
+    return best[: int(np.searchsorted(np.cumsum(there[best]), depth - 0.5)) + 1], opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,20 +247,30 @@ class _Ranking:
     boosts: Floats | None
     """(shards, m), where shards had to be left out and some frames are preferred."""
 
-    @property
-    def capped(self) -> bool:
-        return self.max_shards is not None
+    worthy: WorthyShards | None = None
+    """Where shards are spared."""
 
-    def capped_out(self, place: int, i: int) -> tuple[float | None, Reason]:
-        """Predicted score of a shard that query i wanted and may not open, and why that is."""
+    @property
+    def chosen(self) -> bool:
+        """Whether shards that hold chosen cells may be left out."""
+        return self.max_shards is not None or self.worthy is not None
+
+    def left_out(self, place: int, i: int) -> tuple[float | None, Reason]:
+        """Predicted score of a shard that query i wanted and does not open, and why that is."""
         score = finite(self.predicted[place, i])
         if score is None:
             return None, _NOT_SCORED
+        if self.worthy is not None and self.worthy.promised[place, i] < self.worthy.open_from:
+            return score, Reason(
+                ReasonCode.LITTLE_EXPECTED, (float(self.worthy.promised[place, i]), self.worthy.open_from)
+            )
         boost = 0.0 if self.boosts is None else float(self.boosts[place, i])
         return score, Reason(ReasonCode.CAPPED, (score, boost, self.max_shards or 0))
 
 
-def _rank(prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats) -> _Ranking:
+def _rank(
+    prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats, worthy: WorthyShards | None
+) -> _Ranking:
     """Choose among the shards that hold chosen cells.
 
     Parameters
@@ -213,8 +287,11 @@ def _rank(prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats
     if preferred is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
         boosts = preferred.for_shards(numbers, np.where(competing, predicted, -np.inf))
         shares = preferred.shares_of(numbers)
-    opened = best_shards(competing, predicted, max_shards, boosts, shares) | by_force
-    return _Ranking(predicted, wanted, opened, forced, max_shards, boosts)
+    if worthy is None or boosts is not None:
+        opened = best_shards(competing, predicted, max_shards, boosts, shares)
+    else:
+        opened = competing & worthy.opened
+    return _Ranking(predicted, wanted, opened | by_force, forced, max_shards, boosts, worthy)
 
 
 def _best_cells(route: Route, cell_map: CellMap, filtered: FilteredShards) -> Iterator[list[float]]:
@@ -239,7 +316,7 @@ def _skipped(
         for place, (shard, _) in enumerate(filtered.shards):
             if of_query[place]:
                 if wanted[i][place]:
-                    score, why = ranking.capped_out(place, i)
+                    score, why = ranking.left_out(place, i)
                 else:
                     score, why = _why_skipped(best[place], last)
                 trace = ShardTrace(shard.shard, shard.name, ShardState.SKIPPED, why, filtered.n_live[place], score)
