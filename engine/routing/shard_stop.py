@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from engine.routing.calibration import StopRule
 from engine.routing.scorer import log_counts, shares_of, worth
 from engine.vectors import Floats, Rows
 
-_STEP_NBYTES = 64 << 20
-"""Bytes of shares that are looked at in one step."""
+_STEP = 64
+"""Held-out queries that are looked at in one step, so that what is made of them stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class HeldOut:
     """(m, depth) cell of each row of the exact answers, best first; -1 for none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CellShards:
     """How the rows of the cells lie in n shards."""
 
@@ -50,14 +51,33 @@ class CellShards:
         sums: Floats = np.add.reduceat(of_cells[:, self.cells] * self.parts, self.starts, axis=1)
         return sums
 
-    def best(self, of_cells: Floats) -> Floats:
-        """(m, n) the largest over the cells of each shard, of values (m, n_cells)."""
-        best: Floats = np.maximum.reduceat(of_cells[:, self.cells], self.starts, axis=1)
-        return best
+    @property
+    def n_shards(self) -> int:
+        return len(self.starts)
+
+    @cached_property
+    def shard(self) -> Rows:
+        """(pieces,) shard of each."""
+        return np.repeat(np.arange(len(self.starts)), np.diff(self.starts, append=len(self.cells)))
+
+    @cached_property
+    def by_cell(self) -> tuple[Rows, Rows]:
+        """The pieces (pieces,) by rising cell, and where those of each cell start (n_cells + 1,)."""
+        order = np.argsort(self.cells, kind="stable")
+        return order, np.searchsorted(self.cells[order], np.arange(int(self.cells.max()) + 2))
+
+    def pieces(self, cells: NDArray[np.integer]) -> tuple[Rows, Rows, Floats]:
+        """Every piece of these cells (n,), which all hold rows: the place of its cell among them, its shard and its share of the cell."""
+        order, starts = self.by_cell
+        counts = starts[cells + 1] - starts[cells]
+        owner = np.repeat(np.arange(len(cells)), counts)
+        first = starts[cells] - np.cumsum(counts) + counts
+        piece = order[np.repeat(first, counts) + np.arange(len(owner))]
+        return owner, self.shard[piece], self.parts[piece]
 
     def parts_in(self, shards: NDArray[np.bool_], n_cells: int) -> Floats:
         """(n_cells,) share of each cell's rows that is in these shards (n,)."""
-        there = np.repeat(shards, np.diff(self.starts, append=len(self.cells)))
+        there = shards[self.shard]
         return np.bincount(self.cells[there], self.parts[there], n_cells).astype(np.float32)
 
 
@@ -90,6 +110,7 @@ class ShardTrial:
         rows: Rows,
         layout: CellShards,
         k: int,
+        per_cell: int | None,
         *,
         by_best: bool,
     ) -> ShardTrial:
@@ -98,26 +119,16 @@ class ShardTrial:
         Parameters
         ----------
         rows : (n_cells,) rows per cell
+        per_cell : rows of one cell at most, in the place of a limit on rows of one shot: a shot's frames are much alike, so most lie in
+            one cell. None for no limit
         by_best : rank shards by the best predicted score of a probed cell in them, and not by their promise
         """
-        log_rows = log_counts(rows)
-        promised, found = [], []
-        step = max(1, _STEP_NBYTES // (4 * max(len(rows), len(layout.cells))))
-        for start in range(0, len(held_out.predicted), step):
-            some = slice(start, start + step)
-            predicted = np.where(rows > 0, held_out.predicted[some].astype(np.float32), -np.inf)
-            n_groups = held_out.of_groups.shape[1]
-            if 0 < stop.n_groups < n_groups:
-                best = np.argpartition(-held_out.of_groups[some].astype(np.float32), stop.n_groups - 1, axis=1)
-                scored = np.zeros((len(predicted), n_groups), np.bool_)
-                np.put_along_axis(scored, best[:, : stop.n_groups], True, axis=1)
-                predicted[~scored[:, group_of]] = -np.inf
-            worths = worth(predicted, log_rows, stop.temperature)
-            shares = np.where(worths >= stop.threshold, shares_of(worths, log_rows), np.float32(0))
-            ranked = layout.best(np.where(shares > 0, predicted, -np.inf)) if by_best else layout.sums(shares)
-            promised.append(ranked)
-            found.append(layout.sums(np.where(shares > 0, _of_answers(held_out.answers[some, :k], len(rows)), 0)))
-        return cls(np.concatenate(promised), np.concatenate(found))
+        parts = [
+            _probe(held_out, slice(start, start + _STEP), group_of, stop, rows, layout, k, per_cell, by_best)
+            for start in range(0, len(held_out.predicted), _STEP)
+        ]
+        promised, found = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return cls(promised, found)
 
     def stop(self, recall: float | None, max_shards: int | None) -> ShardStop:
         """From which promise on shards are opened for a recall, or, where all together do not reach it or none is given, all of them;
@@ -135,13 +146,59 @@ class ShardTrial:
         return float(promised[order[at]]) if at < len(order) else 0.0
 
 
-def _of_answers(answers: NDArray[np.int32], n_cells: int) -> Floats:
-    """(m, n_cells) share of each answer (m, k) that lies in each cell."""
+def _probe(
+    held_out: HeldOut,
+    some: slice,
+    group_of: NDArray[np.int32],
+    stop: StopRule,
+    rows: Rows,
+    layout: CellShards,
+    k: int,
+    per_cell: int | None,
+    by_best: bool,
+) -> tuple[Floats, Floats]:
+    """For some of the queries: (m, n_shards) by what shards are ranked, and the share of the answer that is found in them."""
+    predicted, log_rows = held_out.predicted[some].astype(np.float32), log_counts(rows)
+    predicted[:, rows <= 0] = -np.inf
+    n_groups, m = held_out.of_groups.shape[1], len(predicted)
+    if 0 < stop.n_groups < n_groups:
+        worst = np.argpartition(-held_out.of_groups[some].astype(np.float32), stop.n_groups - 1, axis=1)
+        scored = np.ones((m, n_groups), np.bool_)
+        np.put_along_axis(scored, worst[:, stop.n_groups :], False, axis=1)
+        predicted[~scored[:, group_of]] = -np.inf
+    worths = worth(predicted, log_rows, stop.temperature)
+    probed = worths >= stop.threshold
+    query, cell = np.divmod(np.flatnonzero(probed), len(rows))  # Few of all: the rest is not looked at again.
+    ranked = np.full((m, layout.n_shards), -np.inf if by_best else 0.0, np.float32)
+    owner, shard, part = layout.pieces(cell)
+    if by_best:
+        np.maximum.at(ranked, (query[owner], shard), predicted[query, cell][owner])
+    else:
+        share = shares_of(worths[query, cell], log_rows[cell])
+        np.add.at(ranked, (query[owner], shard), share[owner] * part)
+    answers = held_out.answers[some] if per_cell else held_out.answers[some, :k]
     there = answers >= 0
-    query = np.broadcast_to(np.arange(len(answers))[:, None], answers.shape)
-    flat = np.bincount(query[there] * n_cells + answers[there], minlength=len(answers) * n_cells)
-    shares: Floats = (flat.reshape(-1, n_cells) / np.maximum(there.sum(axis=1, keepdims=True), 1)).astype(np.float32)
-    return shares
+    if per_cell:
+        there &= _times_before(answers) < per_cell
+        there &= np.cumsum(there, axis=1) <= k
+    found = np.zeros((m, layout.n_shards), np.float32)
+    query, place = np.nonzero(there & np.take_along_axis(probed, np.maximum(answers, 0), axis=1))
+    owner, shard, part = layout.pieces(answers[query, place])
+    np.add.at(found, (query[owner], shard), part)
+    return ranked, found / np.maximum(there.sum(axis=1, keepdims=True), 1)
+
+
+def _times_before(cells: NDArray[np.int32]) -> Rows:
+    """(m, n) how often the cell in each place stands in the same row of cells (m, n) before it."""
+    order = np.argsort(cells, axis=1, kind="stable")
+    in_order = np.take_along_axis(cells, order, axis=1)
+    place = np.arange(cells.shape[1])
+    new = np.ones(cells.shape, np.bool_)
+    new[:, 1:] = in_order[:, 1:] != in_order[:, :-1]
+    since = place - np.maximum.accumulate(np.where(new, place, 0), axis=1)
+    times = np.empty_like(since)
+    np.put_along_axis(times, order, since, axis=1)
+    return times
 
 
 def opened_shards(promised: Floats, threshold: float, max_shards: int | None) -> NDArray[np.bool_]:

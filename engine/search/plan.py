@@ -25,6 +25,8 @@ PER_SHOT_DEPTH = 4
 MISSED_INSIDE = 0.2
 """Share of the allowed misses that the cells left out inside opened shards may make where shards are spared. With .1 a half more
 rows were compared for a hundredth fewer shards; with .5 a tenth more shards were opened."""
+MISSED_UNSCORED = 0.3
+"""The same for the number of groups whose cells are scored: with .2 half as many cells again were scored, for no shard less."""
 _KS_PER_DOUBLING = 3
 """Numbers of hits per factor of two that shards are measured for under filters, which ask for any."""
 MAX_MEASURED = 1 << 28
@@ -93,15 +95,19 @@ class OverShards:
     fewest: bool
     """Open as few shards as give the recall; else all that hold a cell to probe."""
     max_shards: int | None
-    measure: Callable[[QueryKind, StopRule, int, float | None, int | None], ShardStop | None]
+    per_shot: int | None
+    measure: Callable[[QueryKind, StopRule, int, int | None, float | None, int | None], ShardStop | None]
     """See `measure_shards`."""
 
     def plan(self, plan: Plan, aim: Aim, k: int) -> Plan:
         """The plan for k hits of a recall, with the shards that it opens and what that finds."""
         with_margin = aim.recall + MARGIN * (1 - aim.recall)
-        stop = aim.calibration.deepest(aim.kind, k, 1 - MISSED_INSIDE * (1 - with_margin)) if self.fewest else plan.stop
+        stop = self._inside(aim, k, 1 - with_margin) if self.fewest else plan.stop
         wanted = with_margin if self.fewest else None
-        measured = None if stop is None else self.measure(aim.kind, stop, k, wanted, self.max_shards)
+        n_hits = k if self.per_shot is None else max(1, k // PER_SHOT_DEPTH)
+        measured = None
+        if stop is not None:
+            measured = self.measure(aim.kind, stop, n_hits, self.per_shot, wanted, self.max_shards)
         if measured is None:
             return plan if self.max_shards is not None else replace(plan, expected_recall=aim.recall)
         plan = replace(plan, expected_recall=min(measured.found, aim.recall))
@@ -109,6 +115,12 @@ class OverShards:
             return plan
         why = Reason(ReasonCode.FEWEST_SHARDS, (aim.recall, measured.n_opened))
         return replace(plan, why=why, stop=stop, open_from=measured.open_from)
+
+    def _inside(self, aim: Aim, k: int, missed: float) -> StopRule | None:
+        """Which cells are probed in the shards opened, where so large a share of the answer may be missed."""
+        deep = aim.calibration.deepest(aim.kind, k, 1 - MISSED_INSIDE * missed)
+        wide = aim.calibration.deepest(aim.kind, k, 1 - MISSED_UNSCORED * missed)
+        return None if deep is None or wide is None else replace(deep, n_groups=wide.n_groups)
 
 
 def _rounded(k: float) -> int:
@@ -260,7 +272,13 @@ def make_plan(snapshot: Snapshot, request: SearchRequest, kind: QueryKind, usual
 
 
 def measure_shards(
-    snapshot: Snapshot, kind: QueryKind, stop: StopRule, k: int, recall: float | None, max_shards: int | None
+    snapshot: Snapshot,
+    kind: QueryKind,
+    stop: StopRule,
+    k: int,
+    per_shot: int | None,
+    recall: float | None,
+    max_shards: int | None,
 ) -> ShardStop | None:
     """The stop over shards for a recall, or without one what the best `max_shards` find; see `ShardTrial`. None where nothing was kept to
     measure it on, or too much would have to be looked at.
@@ -279,11 +297,11 @@ def measure_shards(
         if len(held_out.predicted) * len(layout.cell_shards.cells) > MAX_MEASURED:
             return (None,)
         rows, group_of = snapshot.routing.rows, snapshot.cells.group_of
-        trial = ShardTrial.of(held_out, group_of, stop, rows, layout.cell_shards, k, by_best=recall is None)
+        trial = ShardTrial.of(held_out, group_of, stop, rows, layout.cell_shards, k, per_shot, by_best=recall is None)
         return (trial.stop(recall, max_shards),)
 
     measured: tuple[ShardStop | None] = snapshot.plans.get_or_make(
-        ("shards", kind, stop, k, recall, max_shards), measure
+        ("shards", kind, stop, k, per_shot, recall, max_shards), measure
     )
     return measured[0]
 
@@ -310,7 +328,9 @@ def _plan(snapshot: Snapshot, request: SearchRequest, kind: QueryKind, wanted: S
         calibration, depth = snapshot.router.calibration, first_depth(request)
         over_shards = None
         if wanted == "shards" or capped:
-            over_shards = OverShards(wanted == "shards", request.max_shards, partial(measure_shards, snapshot))
+            over_shards = OverShards(
+                wanted == "shards", request.max_shards, request.per_shot, partial(measure_shards, snapshot)
+            )
         always = route == "routed"
         aim = Aim(calibration, kind, depth, recall or DEFAULT_RECALL, always, over_shards)
         unaimed = Plan(True, Reason(ReasonCode.NOT_CALIBRATED), kind, name, aim=aim)

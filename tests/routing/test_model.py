@@ -30,11 +30,14 @@ from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import DIM, Flat, assert_answers, fill, flip, folders, make_video, queries
 
-# With seven arrays a kind, each array is damaged in one way for texts and in the other for images below.
+# Harms take turns below, so that over texts and images each has its share.
 FILES = [
     f"{kind}_{name}"
     for kind in ("text", "image")
-    for name in ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
+    for name in (
+        *("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best"),
+        *("judged", "judged_groups", "judged_answers"),
+    )
 ]
 RANKING_TEXTS = FILES[:4]
 """What a search by text reads; the rest is read when it is asked for."""

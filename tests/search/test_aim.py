@@ -11,7 +11,7 @@ from engine import Collection, Filter
 from engine.datasets import World, write_synthetic
 from engine.search.explain import Cause
 
-N, DIM, N_SHARDS = 16_000, 48, 16
+N, DIM, N_SHARDS = 12_000, 32, 16
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,14 @@ def world():
 def town(tmp_path_factory, world):
     collection = Collection.create(tmp_path_factory.mktemp("aim") / "c", dim=DIM, n_shards=N_SHARDS, route="routed")
     write_synthetic(collection, world, N, build=False)
-    collection.build(queries=world.text_queries(1000, seed=2))
+    collection.build(queries=world.text_queries(700, seed=2))
     yield collection
     collection.close()
 
 
 @pytest.fixture(scope="module")
 def asked(world):
-    return world.text_queries(250, seed=1)
+    return world.text_queries(200, seed=1)
 
 
 def outcome(town: Collection, asked, k: int = 10, where: Filter | None = None, **how) -> tuple[float, float, list]:
