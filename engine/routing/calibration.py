@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.routing.scorer import log_counts, worth
+from engine.routing.scorer import log_counts, worth_given, worth_within
 from engine.system import MAX_CELLS
 from engine.types import QueryKind
 from engine.vectors import Floats, Rows
@@ -223,15 +223,28 @@ def calibrate(
         kept = sorted({max(1, math.ceil(share * len(counts))) for share in _SHARES})
     rank_of_cell = rank[:, group_of]
 
+    # By rising rank of their groups, so that the cells of the best groups come first.
+    order = np.argsort(rank_of_cell, axis=1, kind="stable")
+    in_order = np.take_along_axis(predicted, order, axis=1)
+    rows_in_order, log_rows_in_order = rows.astype(np.float64)[order], log_rows[order]
+    of_answers = np.take_along_axis(predicted, np.maximum(answers, 0), axis=1)
+    answer_rank = np.take_along_axis(rank_of_cell, np.maximum(answers, 0), axis=1)
+    n_within = np.cumsum(np.take_along_axis(np.broadcast_to(counts, rank.shape), np.argsort(rank, axis=1), 1), axis=1)
+
     def table(n_groups: int, temperature: float, step: int = 1) -> _Table:
         """Of every `step`-th query."""
-        some = predicted[::step]
-        if n_groups:
-            some = np.where(rank_of_cell[::step] < n_groups, some, -np.inf)
-        scored = len(rows) + 0.0
-        if n_groups < len(counts) and n_groups:
-            scored = float((counts * (rank < n_groups)).sum(axis=1).mean() + len(counts))
-        return _Table.of(worth(some, log_rows, temperature), rows, answers[::step], depths, scored)
+        n_scored = n_within[::step, (n_groups or len(counts)) - 1]
+        known = np.where(answer_rank < (n_groups or len(counts)), of_answers, -np.inf)[::step]
+        queries = _Queries(
+            in_order[::step],
+            rows_in_order[::step],
+            log_rows_in_order[::step],
+            n_scored,
+            known,
+            log_rows[answers[::step]],
+        )
+        scored = float(n_scored.mean()) + (len(counts) if 0 < n_groups < len(counts) else 0)
+        return _Table.of(queries, temperature, depths, scored)
 
     middle = kept[-1] if len(kept) == 1 else kept[len(kept) * 2 // 3]
     temperatures = [factor * error for factor in _TEMPERATURES]
@@ -255,6 +268,25 @@ def calibrate(
     return curves
 
 
+def _bins(values: Floats) -> NDArray[np.int64]:
+    return ((0.0 - values) * np.float32(_BINS / -_LOWEST)).clip(0, _BINS).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """The held-out queries, for one number of groups."""
+
+    predicted: Floats
+    """(m, n_cells) the cells that are scored first."""
+    rows: NDArray[np.float64]
+    log_rows: Floats
+    n_scored: Rows
+    """(m,) cells that are scored."""
+    of_answers: Floats
+    """(m, depth) predicted score of the cell of each answer; minus infinity where that is not scored."""
+    log_rows_of_answers: Floats
+
+
 @dataclass(frozen=True, order=False)
 class _Table:
     """Recall and work by threshold, for one number of groups and one temperature."""
@@ -269,18 +301,18 @@ class _Table:
         return self.scored < other.scored
 
     @classmethod
-    def of(cls, value: Floats, rows: Rows, answers: NDArray[np.int32], depths: Sequence[int], scored: float) -> _Table:
-        m = len(value)
-        place = ((0.0 - value) * np.float32(_BINS / -_LOWEST)).clip(0, _BINS).astype(np.int32)
+    def of(cls, queries: _Queries, temperature: float, depths: Sequence[int], scored: float) -> _Table:
+        m = len(queries.n_scored)
         cost, count = np.zeros(_BINS + 1), np.zeros(_BINS + 1)
-        weights = rows.astype(np.float64)
-        for bins in place:
-            cost += np.bincount(bins, weights, _BINS + 1)
+        place = np.full(queries.of_answers.shape, _BINS)
+        for i, n in enumerate(queries.n_scored.tolist()):
+            some, log_rows = queries.predicted[i, :n], queries.log_rows[i, :n]
+            values, total = worth_within(some, log_rows, temperature)
+            bins = _bins(values)
+            cost += np.bincount(bins, queries.rows[i, :n], _BINS + 1)
             count += np.bincount(bins, minlength=_BINS + 1)  # Cells without rows are in the last bin.
-        of_answer = np.take_along_axis(place, np.maximum(answers, 0), 1)
-        recall = {
-            k: np.cumsum(np.bincount(of_answer[:, :k].ravel(), minlength=_BINS + 1))[:-1] / (m * k) for k in depths
-        }
+            place[i] = _bins(worth_given(queries.of_answers[i], queries.log_rows_of_answers[i], temperature, total))
+        recall = {k: np.cumsum(np.bincount(place[:, :k].ravel(), minlength=_BINS + 1))[:-1] / (m * k) for k in depths}
         return cls(recall, np.cumsum(cost)[:-1] / m, np.cumsum(count)[:-1] / m, scored)
 
     def most(self, k: int, recall: float) -> float:
