@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.layout.grouping import group_cells
 from engine.routing import (
+    MARGIN,
     MAX_BANK_FRAMES,
     Calibration,
+    CellShards,
     QueryBank,
     Route,
     RoutingModel,
     RowBlocks,
     Scorer,
+    ShardStop,
+    ShardTrial,
+    StopRule,
+    cell_shards_of,
     centroid_scorer,
     fit_routing_model,
     log_counts,
+    opened_shards,
     spread_scorer,
 )
 from engine.routing.scorer import worth
+from engine.search.plan import MISSED_INSIDE, MISSED_UNSCORED
 from engine.types import QueryKind
 from engine.vectors import TRAIN_PER_CELL, Cells, Floats, Rows, choose_n_cells, train_cells, unit
 
 K = 10
+DEEPEST = 1000
 N_FIT = 800
 """Texts of which the bank is made; the others ask."""
 _STEP = 16_384
@@ -161,19 +171,100 @@ class Searched:
 
     @classmethod
     def of(
-        cls, asked: Asked, built: Built, scorer: Scorer, calibration: Calibration, kind: QueryKind, recall: float
+        cls,
+        asked: Asked,
+        built: Built,
+        scorer: Scorer,
+        calibration: Calibration,
+        kind: QueryKind,
+        recall: float,
+        k: int = K,
     ) -> Searched:
-        setting = calibration.setting_with_margin(kind, K, recall)
+        """Search for as many frames as are among the answers: k of them."""
+        setting = calibration.setting_with_margin(kind, k, recall)
         if setting is None:
             raise SystemExit(f"A recall of {recall} was not calibrated; are these features of {kind}s' own space?")
         stop, _ = setting
         n_groups = stop.n_groups or scorer.n_groups
         route = Route.of(asked.queries, scorer, n_groups)
-        chosen = route.until(stop, built.rows, log_counts(built.rows), K)
+        chosen = route.until(stop, built.rows, log_counts(built.rows), k)
         held = [np.isin(mine, cells).mean() for mine, cells in zip(built.cell[asked.answers], chosen, strict=True)]
         scanned = np.where(chosen >= 0, built.rows[chosen], 0).sum(axis=1).mean() / built.rows.sum()
         work = scanned + route.scored.mean() / built.rows.sum()
         return cls(chosen, float(np.mean(held)), float(scanned), float(work), n_groups)
+
+
+@dataclass(frozen=True)
+class OverShards:
+    """Cells in shards of like content, and what a search of the engine opens of them, by the parts that it is made of."""
+
+    built: Built
+    layout: CellShards
+
+    @classmethod
+    def of(cls, built: Built, n_shards: int) -> OverShards:
+        assert built.learned is not None
+        shard = group_cells(built.learned.profiles(built.rows), built.rows, n_shards)
+        cells = [np.flatnonzero((shard == i) & (built.rows > 0)).astype(np.int32) for i in range(n_shards)]
+        return cls(built, cell_shards_of(cells, [built.rows[some] for some in cells], np.arange(n_shards)))
+
+    def stop(self, recall: float, max_shards: int | None) -> tuple[StopRule, ShardStop]:
+        """As `search/plan` measures it."""
+        calibration, learned = self.built.calibration, self.built.learned
+        assert learned is not None
+        held_out = learned.text.held_out
+        missed = (1 - MARGIN) * (1 - recall)
+        deep, wide = (calibration.deepest("text", K, 1 - part * missed) for part in (MISSED_INSIDE, MISSED_UNSCORED))
+        assert held_out is not None
+        assert deep is not None
+        assert wide is not None
+        stop = replace(deep, n_groups=wide.n_groups)
+        trial = ShardTrial.of(
+            held_out, self.built.cells.group_of, stop, self.built.rows, self.layout, K, None, by_best=False
+        )
+        return stop, trial.stop(1 - missed, max_shards)
+
+    def opened(self, asked: Asked, stop: StopRule, open_from: float, max_shards: int | None) -> tuple[Any, Any]:
+        """(m, n_shards) which shards are opened, and (m, n_cells) which cells would be probed in them."""
+        route = Route.of(asked.queries, self.built.scorer("learned"), stop.n_groups)
+        shares = np.zeros(route.scores.shape, np.float32)
+        for i, of_query in enumerate(shares):
+            cells, expected = route.shares(i, stop, self.built.rows, log_counts(self.built.rows))
+            of_query[cells] = expected
+        return opened_shards(self.layout.sums(shares), open_from, max_shards), shares > 0
+
+    def search(self, asked: Asked, recall: float) -> tuple[float, ...]:
+        """Recall; shards opened on average and by the 95th percentile of queries; frames scanned; the least shards that hold as much of
+        the answers; and shards opened by a search that spares rows: all but the first as shares."""
+        stop, measured = self.stop(recall, None)
+        opened, probed = self.opened(asked, stop, measured.open_from, None)
+        shard_of = np.zeros(len(self.built.rows), np.int64)
+        shard_of[self.layout.cells] = self.layout.shard
+        probed &= opened[:, shard_of]
+        found = float(self._found(asked, probed))
+        n_opened, n = opened.sum(axis=1), self.layout.n_shards
+        of_answers = shard_of[self.built.cell[asked.answers]]
+        counts = np.stack([np.bincount(shards, minlength=n) for shards in of_answers])
+        by_size = -np.sort(-counts, axis=None)
+        least = int(np.searchsorted(np.cumsum(by_size), found * by_size.sum())) + 1
+        by_rows = Searched.of(
+            asked, self.built, self.built.scorer("learned"), self.built.calibration, "text", recall
+        ).chosen
+        spread = np.mean([len(np.unique(shard_of[cells[cells >= 0]])) for cells in by_rows])
+        scanned = float((probed @ self.built.rows.astype(np.float64)).mean() / self.built.rows.sum())
+        shares = n_opened.mean() / n, np.percentile(n_opened, 95) / n, scanned, least / counts.size, spread / n
+        return found, *map(float, shares)
+
+    def capped(self, asked: Asked, max_shards: int) -> str:
+        """Recall found under a cap on shards, and expected."""
+        stop, measured = self.stop(0.95, max_shards)
+        opened, probed = self.opened(asked, stop, measured.open_from, max_shards)
+        shard_of = np.zeros(len(self.built.rows), np.int64)
+        shard_of[self.layout.cells] = self.layout.shard
+        return f"{self._found(asked, probed & opened[:, shard_of]):.3f} / {measured.found:.3f}"
+
+    def _found(self, asked: Asked, probed: NDArray[np.bool_]) -> float:
+        return float(np.take_along_axis(probed, self.built.cell[asked.answers].astype(np.int64), axis=1).mean())
 
 
 class Trial:
@@ -219,12 +310,12 @@ class Trial:
         for start in range(0, len(cell), _STEP):
             yield self.frames[start : start + _STEP], cell[start : start + _STEP]
 
-    def exact(self, queries: Floats, own: Rows | None = None) -> Rows:
-        """The best K frames of each query, best first; not the one that it is itself."""
+    def exact(self, queries: Floats, own: Rows | None = None, k: int = K) -> Rows:
+        """The best k frames of each query, best first; not the one that it is itself."""
         scores = queries @ self.frames.T
         if own is not None:
             scores[np.arange(len(own)), own] = -np.inf
-        best = np.argpartition(-scores, K - 1, axis=1)[:, :K]
+        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, 1), axis=1), 1)
 
 

@@ -1,6 +1,6 @@
 """How well queries are led to the cells that hold their answers: the tables by which the router is judged.
 
-    python -m benchmarks.routing [--features FOLDER_OF_NPY] [--texts TEXT_VECTORS.npz] [--only curve,shards,asked,image,cells]
+    python -m benchmarks.routing [--features FOLDER_OF_NPY] [--texts TEXT_VECTORS.npz] [--only curve,shards,spared,asked,long,image,cells]
 
 Frames are the features of an AI Challenge archive, one file per video, stored as float16. Of the texts, shuffled, 800 make the
 bank and the rest ask. Recall is recall@10 against all inner products; nothing but routing is lost on the way, since the rows
@@ -11,13 +11,14 @@ alike. Figures vary by about a hundredth with the k-means.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.common import argument_parser
-from benchmarks.reach import Asked, Built, K, Order, Searched, Stopped, Trial
+from benchmarks.reach import DEEPEST, Asked, Built, K, Order, OverShards, Searched, Stopped, Trial
 from engine.layout.grouping import group_cells
 from engine.routing import Calibration, Route, Scorer
 from engine.routing.scorer import worth
@@ -32,6 +33,8 @@ SHARDS = (10, 20, 50, 100)
 OPENED = (0.1, 0.15, 0.2, 0.3)
 N_CELLS = (2048, 4096, 8192, 16_384)
 SPLITS = range(5)
+CAPS = (2, 4, 8)
+LENGTHS = (10, 24, 50, 100, 200, 500, 1000)
 N_IMAGES = 400
 
 Tried = Sequence[tuple[float, Order | Stopped]]
@@ -136,6 +139,48 @@ def asked(trial: Trial) -> None:
         delivered("mean", *np.mean([each for each in found if each[0] == recall], axis=0))
 
 
+def spared(trial: Trial) -> None:
+    """What searches that spare shards open and find, beside those that spare rows, and under a cap beside what is expected of it.
+
+    Of all texts, the least that could be opened are those shards that hold most of an answer, until as much is found.
+    """
+    head("spared shards, texts", ("asked", "delivered", "opened", "95th pct", "scanned", "least", "by rows"))
+    for n_shards in (20, 50):
+        found = []
+        for seed in SPLITS:
+            texts, built = trial.split(seed)[1], trial.built(seed, trial.n_cells)
+            over = OverShards.of(built, n_shards)
+            found += [(recall, *over.search(texts, recall)) for recall in ASKED]
+            caps = [over.capped(texts, cap) for cap in CAPS]
+            line(f"{n_shards} shards, split {seed}, at most {', '.join(map(str, CAPS))}: found / expected", caps, 14)
+        for recall in ASKED:
+            mean = np.mean([each for each in found if each[0] == recall], axis=0)
+            shown = (f"{mean[0]:.2f}", f"{mean[1]:.3f}", *(f"{share:.1%}" for share in mean[2:]))
+            line(f"{n_shards} shards, mean of {len(SPLITS)} splits", shown)
+
+
+def long(trial: Trial) -> None:
+    """What calibrated searches for lists of any length deliver, the most and the least of five splits, and what a search's choice of cells takes."""
+    head("lists of k frames, texts", ("asked", "delivered", "least", "most", "rows", "route ms"))
+    found: dict[tuple[int, float], list[tuple[float, float, float]]] = {}
+    for seed in SPLITS:
+        texts, built = trial.split(seed)[1], trial.built(seed, trial.n_cells)
+        scorer, deep = built.scorer("learned"), trial.exact(texts.queries, k=DEEPEST)
+        for k in LENGTHS:
+            for recall in ASKED:
+                started = time.thread_time()
+                search = Searched.of(
+                    Asked(texts.queries, deep[:, :k]), built, scorer, built.calibration, "text", recall, k
+                )
+                ms = (time.thread_time() - started) * 1e3 / len(texts.queries)
+                rows = search.scanned * float(built.rows.sum())
+                found.setdefault((k, recall), []).append((search.recall, rows, ms))
+    for (k, recall), each in found.items():
+        delivered, rows, ms = zip(*each, strict=True)
+        shares = (f"{value:.3f}" for value in (np.mean(delivered), min(delivered), max(delivered)))
+        line(f"k = {k:,}", (f"{recall:.2f}", *shares, f"{np.mean(rows):,.0f}", f"{np.mean(ms):.2f}"))
+
+
 def image(trial: Trial) -> None:
     """The same for stored frames, beside plain cells in the textbook order."""
     taken = set(trial.places.tolist())
@@ -232,7 +277,9 @@ def delivered(name: str, asked: float, recall: float, scanned: float, work: floa
 TABLES: dict[str, Callable[[Trial], None]] = {
     "curve": curve,
     "shards": shards,
+    "spared": spared,
     "asked": asked,
+    "long": long,
     "image": image,
     "cells": cells,
 }

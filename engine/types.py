@@ -42,6 +42,8 @@ QueryKind = Literal["text", "image"]
 """What a query vector was made from; texts lie farther from the frames than images do."""
 RouterName = Literal["learned", "spread", "centroid"]
 """How cells are ranked for a query."""
+SearchAim = Literal["rows", "shards"]
+"""What a search with a recall spends least of: rows compared, or shards opened."""
 
 _FAR = 1e300
 """Seconds beyond any video."""
@@ -201,6 +203,8 @@ class ReasonCode(StrEnum):
     """cells to probe, cells there are"""
     CALIBRATED = "calibrated"
     """recall aimed at, cells to probe on average"""
+    FEWEST_SHARDS = "fewest_shards"
+    """recall aimed at, shards to open on average"""
     NOT_CALIBRATED = "not_calibrated"
     NOT_MEASURED = "not_measured"
     """recall asked for"""
@@ -224,6 +228,8 @@ class ReasonCode(StrEnum):
     SKIPPED = "skipped"
     """predicted score of its best cell, and of the last cell probed, where there is one"""
     NOT_SCORED = "not_scored"
+    LITTLE_EXPECTED = "little_expected"
+    """share of the answer expected in it, share from which shards are opened"""
     CAPPED = "capped"
     """predicted score, by how much it was boosted, shards allowed"""
     EMPTY = "empty"

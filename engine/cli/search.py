@@ -105,6 +105,11 @@ _request_options = gathered(
     click.option(
         "--exact", cls=Alternative, instead_of=("--recall", "--n-probe"), is_flag=True, help="Scan every frame."
     ),
+    click.option(
+        "--aim",
+        type=OneOf("rows", "shards"),
+        help="What to spend least of for the recall: rows compared, or shards opened; if left out, rows where all shards fit in memory.",
+    ),
     click.option("--max-shards", type=INT, metavar="M", help="Open at most M shards."),
     click.option(
         "--router",

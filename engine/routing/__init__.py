@@ -1,7 +1,7 @@
 """Which cells a query needs, and how far to look for a recall."""
 
-from engine.routing.calibration import Calibration, StopRule
-from engine.routing.cell_selection import Route, default_n_probe, groups_for
+from engine.routing.calibration import MARGIN, Calibration, StopRule
+from engine.routing.cell_selection import Route, default_n_probe, groups_for, padded
 from engine.routing.model import (
     MAX_BANK_FRAMES,
     MAX_BEST_NBYTES,
@@ -26,14 +26,18 @@ from engine.routing.query_bank import (
     readable_source,
 )
 from engine.routing.scorer import LinearModel, Scorer, centroid_scorer, log_counts, spread_scorer
+from engine.routing.shard_stop import CellShards, HeldOut, ShardStop, ShardTrial, cell_shards_of, opened_shards
 
 __all__ = [
+    "MARGIN",
     "MAX_BANK_FRAMES",
     "MAX_BANK_TEXTS",
     "MAX_BEST_NBYTES",
     "PROMPTS",
     "REFIT_GROWTH",
     "Calibration",
+    "CellShards",
+    "HeldOut",
     "LinearModel",
     "QueryBank",
     "Ranking",
@@ -41,8 +45,11 @@ __all__ = [
     "RoutingModel",
     "RowBlocks",
     "Scorer",
+    "ShardStop",
+    "ShardTrial",
     "StopRule",
     "bank_of_prompts",
+    "cell_shards_of",
     "centroid_scorer",
     "default_n_probe",
     "fit_routing_model",
@@ -51,6 +58,8 @@ __all__ = [
     "known_texts",
     "log_counts",
     "n_held_out",
+    "opened_shards",
+    "padded",
     "prompts_source",
     "read_prompts",
     "read_routing_model",

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.routing.scorer import log_counts, worth
+from engine.routing.scorer import log_counts, worth_given, worth_within
 from engine.system import MAX_CELLS
 from engine.types import QueryKind
 from engine.vectors import Floats, Rows
 
-DEPTHS = (10, 100, 1000)
+DEPTHS = (10, 30, 100, 300, 1000)
 """Numbers of hits that are calibrated; others are interpolated."""
 RECALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995)
 MARGIN = 0.1
@@ -25,8 +25,11 @@ GROWTH = 0.2
 
 _SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 0.4, 0.55, 0.75, 1.0)
 """Shares of the groups that are tried as `StopRule.n_groups`."""
-_TEMPERATURES = (0.7, 1.0, 1.3, 1.7)
-"""Temperatures that are tried, in standard deviations of the error of predicted scores."""
+_TEMPERATURES = (0.7, 1.0, 1.3, 1.7, 2.2, 3.0, 4.0)
+"""Temperatures that are tried, in standard deviations of the error of predicted scores. A long list reaches into cells of lower scores
+than a short one, so the best rises with its length. With that for 10 hits, 100 hits cost a tenth more rows, 1,000 a third more."""
+_TRIED_ON = 200
+"""Queries that temperatures are tried on."""
 _LOWEST, _BINS = -24.0, 960
 """Thresholds that are tried: so many bins of worth, from the lowest to 0."""
 _MOST_CURVES, _MOST_POINTS = 64, 256
@@ -103,7 +106,14 @@ class Calibration:
             return None
         part = 1.0 if upper is lower else max(0.0, math.log(k / lower.k) / math.log(upper.k / lower.k))
         point = _between(points[0], points[1], part, recall)
-        return StopRule(point.n_groups, point.threshold, upper.temperature), point
+        temperature = lower.temperature * (upper.temperature / lower.temperature) ** part
+        return StopRule(point.n_groups, point.threshold, temperature), point
+
+    def deepest(self, kind: QueryKind, k: float, recall: float) -> StopRule | None:
+        """The stop for a recall, or for the highest that was reached where that is less; None where nothing was."""
+        reached = [curve.points[-1].recall for curve in self.curves if curve.kind == kind]
+        found = self.setting(kind, k, min(recall, *reached)) if len(reached) > 1 else None
+        return None if found is None else found[0]
 
     def setting_with_margin(self, kind: QueryKind, k: float, recall: float) -> tuple[StopRule, Point] | None:
         """How to search so that other queries than the held-out ones reach the recall; see `MARGIN`."""
@@ -213,27 +223,68 @@ def calibrate(
         kept = sorted({max(1, math.ceil(share * len(counts))) for share in _SHARES})
     rank_of_cell = rank[:, group_of]
 
-    def table(n_groups: int, temperature: float) -> _Table:
-        some = np.where(rank_of_cell < n_groups, predicted, -np.inf) if n_groups else predicted
-        scored = len(rows) + 0.0
-        if n_groups < len(counts) and n_groups:
-            scored = float((counts * (rank < n_groups)).sum(axis=1).mean() + len(counts))
-        return _Table.of(worth(some, log_rows, temperature), rows, answers, depths, scored)
+    # By rising rank of their groups, so that the cells of the best groups come first.
+    order = np.argsort(rank_of_cell, axis=1, kind="stable")
+    in_order = np.take_along_axis(predicted, order, axis=1)
+    rows_in_order, log_rows_in_order = rows.astype(np.float64)[order], log_rows[order]
+    of_answers = np.take_along_axis(predicted, np.maximum(answers, 0), axis=1)
+    answer_rank = np.take_along_axis(rank_of_cell, np.maximum(answers, 0), axis=1)
+    n_within = np.cumsum(np.take_along_axis(np.broadcast_to(counts, rank.shape), np.argsort(rank, axis=1), 1), axis=1)
+
+    def table(n_groups: int, temperature: float, step: int = 1) -> _Table:
+        """Of every `step`-th query."""
+        n_scored = n_within[::step, (n_groups or len(counts)) - 1]
+        known = np.where(answer_rank < (n_groups or len(counts)), of_answers, -np.inf)[::step]
+        queries = _Queries(
+            in_order[::step],
+            rows_in_order[::step],
+            log_rows_in_order[::step],
+            n_scored,
+            known,
+            log_rows[answers[::step]],
+        )
+        scored = float(n_scored.mean()) + (len(counts) if 0 < n_groups < len(counts) else 0)
+        return _Table.of(queries, temperature, depths, scored)
 
     middle = kept[-1] if len(kept) == 1 else kept[len(kept) * 2 // 3]
-    trials = [(table(middle, factor * error).work_at(DEPTHS[0], 0.95), factor * error) for factor in _TEMPERATURES]
-    temperature = min(trials)[1] if depths else error
-    tables = [(n_groups, table(n_groups, temperature)) for n_groups in kept]
+    temperatures = [factor * error for factor in _TEMPERATURES]
+    step = max(1, len(predicted) // _TRIED_ON)
+    trials = {temperature: table(middle, temperature, step) for temperature in temperatures} if depths else {}
+    tables: dict[float, list[tuple[int, _Table]]] = {}
     curves = []
     for k in depths:
+        temperature = min(temperatures, key=lambda t: (-trials[t].most(k, 0.95), trials[t].work_at(k, 0.95)))
+        if temperature not in tables:
+            tables[temperature] = [(n_groups, table(n_groups, temperature)) for n_groups in kept]
         points = []
         for recall in RECALLS:
-            work, n_groups, cheapest = min((costs.work_at(k, recall), n_groups, costs) for n_groups, costs in tables)
+            work, n_groups, cheapest = min(
+                (costs.work_at(k, recall), n_groups, costs) for n_groups, costs in tables[temperature]
+            )
             if np.isfinite(work):
                 points.append(cheapest.point(k, recall, n_groups))
         if points:
             curves.append(Curve(kind, k, temperature, len(predicted), tuple(points)))
     return curves
+
+
+def _bins(values: Floats) -> NDArray[np.int64]:
+    return ((0.0 - values) * np.float32(_BINS / -_LOWEST)).clip(0, _BINS).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """The held-out queries, for one number of groups."""
+
+    predicted: Floats
+    """(m, n_cells) the cells that are scored first."""
+    rows: NDArray[np.float64]
+    log_rows: Floats
+    n_scored: Rows
+    """(m,) cells that are scored."""
+    of_answers: Floats
+    """(m, depth) predicted score of the cell of each answer; minus infinity where that is not scored."""
+    log_rows_of_answers: Floats
 
 
 @dataclass(frozen=True, order=False)
@@ -250,19 +301,23 @@ class _Table:
         return self.scored < other.scored
 
     @classmethod
-    def of(cls, value: Floats, rows: Rows, answers: NDArray[np.int32], depths: Sequence[int], scored: float) -> _Table:
-        m = len(value)
-        place = ((0.0 - value) * np.float32(_BINS / -_LOWEST)).clip(0, _BINS).astype(np.int32)
-        cost = np.zeros(_BINS + 1)
-        count = np.zeros(_BINS + 1)
-        for bins in place:
-            cost += np.bincount(bins, rows, _BINS + 1)
-            count += np.bincount(bins, rows > 0, _BINS + 1)
-        of_answer = np.take_along_axis(place, np.maximum(answers, 0), 1)
-        recall = {
-            k: np.cumsum(np.bincount(of_answer[:, :k].ravel(), minlength=_BINS + 1))[:-1] / (m * k) for k in depths
-        }
+    def of(cls, queries: _Queries, temperature: float, depths: Sequence[int], scored: float) -> _Table:
+        m = len(queries.n_scored)
+        cost, count = np.zeros(_BINS + 1), np.zeros(_BINS + 1)
+        place = np.full(queries.of_answers.shape, _BINS)
+        for i, n in enumerate(queries.n_scored.tolist()):
+            some, log_rows = queries.predicted[i, :n], queries.log_rows[i, :n]
+            values, total = worth_within(some, log_rows, temperature)
+            bins = _bins(values)
+            cost += np.bincount(bins, queries.rows[i, :n], _BINS + 1)
+            count += np.bincount(bins, minlength=_BINS + 1)  # Cells without rows are in the last bin.
+            place[i] = _bins(worth_given(queries.of_answers[i], queries.log_rows_of_answers[i], temperature, total))
+        recall = {k: np.cumsum(np.bincount(place[:, :k].ravel(), minlength=_BINS + 1))[:-1] / (m * k) for k in depths}
         return cls(recall, np.cumsum(cost)[:-1] / m, np.cumsum(count)[:-1] / m, scored)
+
+    def most(self, k: int, recall: float) -> float:
+        """The recall, or the highest that is reached where that is less."""
+        return min(recall, float(self.recall[k][-1]))
 
     def work_at(self, k: int, recall: float) -> float:
         """Rows scanned and cells scored for a recall; infinite where it is not reached."""

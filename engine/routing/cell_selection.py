@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.routing.calibration import StopRule
-from engine.routing.scorer import Scorer, worth
+from engine.routing.scorer import Scorer, shares_of, worth
 from engine.vectors import Floats, Rows
 
 DEFAULT_SHARE = 0.125
@@ -70,7 +70,7 @@ class Route:
         if not len(short) or n_probe == occupied:
             return chosen
         wider = {int(i): _until(scores[i], matches, wanted, n_probe, occupied) for i in short}
-        return _padded([wider.get(i, cells) for i, cells in enumerate(chosen)])
+        return padded([wider.get(i, cells) for i, cells in enumerate(chosen)])
 
     def until(self, stop: StopRule, matches: Rows, log_matches: Floats, wanted: int) -> Rows:
         """Cells to probe per query, best first: those of more worth than a threshold, and more until `wanted` rows are in them.
@@ -92,7 +92,7 @@ class Route:
                 of_occupied, occupied = self._of_occupied(matches)
                 cells = _until(of_occupied[i], matches, wanted, 1, occupied)
             chosen.append(cells)
-        return chosen[0][None] if len(chosen) == 1 else _padded(chosen)
+        return padded(chosen)
 
     def worths(self, i: int, stop: StopRule, matches: Rows, log_matches: Floats) -> tuple[Rows, Floats]:
         """The cells (n,) that were scored for query i and hold matching rows, and the worth (n,) of each."""
@@ -101,6 +101,13 @@ class Route:
         if not held.all():
             cells = cells[held]
         return cells, worth(self.scores[i, cells][None], log_matches[cells], stop.temperature)[0]
+
+    def shares(self, i: int, stop: StopRule, matches: Rows, log_matches: Floats) -> tuple[Rows, Floats]:
+        """The cells (n,) of more worth to query i than a threshold, and the share (n,) of its answer that each is taken to hold."""
+        cells, worths = self.worths(i, stop, matches, log_matches)
+        worthy = worths >= stop.threshold
+        cells = cells[worthy]
+        return cells, shares_of(worths[worthy], log_matches[cells])
 
     def _of_occupied(self, matches: Rows) -> tuple[Floats, int]:
         """Scores, minus infinity for cells without matching rows, and how many have any."""
@@ -118,7 +125,10 @@ def _until(scores: Floats, matches: Rows, wanted: int, n_probe: int, occupied: i
     return cells
 
 
-def _padded(chosen: list[Rows]) -> Rows:
+def padded(chosen: list[Rows]) -> Rows:
+    """(m, width) lists of cells, filled up with -1."""
+    if len(chosen) == 1:
+        return chosen[0][None]
     padded = np.full((len(chosen), max(map(len, chosen))), -1, np.int64)
     for row, cells in zip(padded, chosen, strict=True):
         row[: len(cells)] = cells

@@ -16,6 +16,7 @@ from engine.routing.calibration import Calibration, Curve, calibrate
 from engine.routing.query_bank import FOLDS, MIN_BANK_TEXTS, QueryBank
 from engine.routing.regression import AnswerCells, BestScores, best_of_groups, fit_routing_vectors, predict_held_out
 from engine.routing.scorer import LinearModel, Scorer
+from engine.routing.shard_stop import HeldOut
 from engine.system import RESTORE, load_array, save_arrays
 from engine.types import QueryKind
 from engine.vectors import Cells, Floats, Rows
@@ -39,6 +40,7 @@ ASKED_SHARE, ASKED_WEIGHT = 0.05, 0.4
 _SCORES_NBYTES = 64 << 20
 """Bytes of predicted scores that are looked at in one step."""
 _ARRAYS = ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
+_HELD_OUT = ("judged", "judged_groups", "judged_answers")
 
 RowBlocks = Iterable[tuple[Floats, NDArray[np.int32]]]
 """Rows (n, dim) of a collection with their cells (n,), some at a time."""
@@ -52,16 +54,18 @@ class Ranking:
     groups: LinearModel | None
     read_bank: Callable[[], QueryBank]
     read_best: Callable[[], NDArray[np.floating]]
+    read_held_out: Callable[[], HeldOut | None]
 
     @classmethod
-    def of(cls, bank: QueryBank, cells: Cells, best: Floats) -> Ranking:
+    def of(cls, bank: QueryBank, cells: Cells, best: Floats, held_out: HeldOut | None) -> Ranking:
         """Fit a ranking to the best scores (n_cells, m) of a bank."""
         groups = (
             None
             if not cells.two_level
             else fit_routing_vectors(bank.vectors, _of_groups(best, cells), cells.group_centroids)
         )
-        return cls(fit_routing_vectors(bank.vectors, best, cells.centroids), groups, lambda: bank, lambda: best)
+        fitted = fit_routing_vectors(bank.vectors, best, cells.centroids)
+        return cls(fitted, groups, lambda: bank, lambda: best, lambda: held_out)
 
     @property
     def bank(self) -> QueryBank:
@@ -73,6 +77,11 @@ class Ranking:
         """(n_cells, m) the best score that each cell held for each query of the bank; float16 once stored, read and checked each time."""
         return self.read_best()
 
+    @property
+    def held_out(self) -> HeldOut | None:
+        """What a stop over shards is measured on; None in a collection that an earlier version built. Read and checked each time."""
+        return self.read_held_out()
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays that are stored, by name."""
         groups = self.groups or LinearModel(np.empty((0, self.cells.vectors.shape[1]), "f4"), np.empty(0, "f4"))
@@ -81,7 +90,12 @@ class Ranking:
         arrays: dict[str, NDArray[Any]] = dict(
             zip(_ARRAYS, (*fitted, self.bank.vectors, self.bank.fold, best), strict=True)
         )
-        return arrays | ({"held_back": self.bank.held_back} if len(self.bank.held_back) else {})
+        if len(self.bank.held_back):
+            arrays["held_back"] = self.bank.held_back
+        held_out = self.held_out
+        if held_out is not None:
+            arrays |= zip(_HELD_OUT, (held_out.predicted, held_out.of_groups, held_out.answers), strict=True)
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,7 @@ class RoutingModel:
             if ranking is not None:
                 ranking.read_bank()
                 ranking.read_best()
+                ranking.read_held_out()
 
     @property
     def bank(self) -> QueryBank:
@@ -134,8 +149,12 @@ class RoutingModel:
         also = ASKED_WEIGHT * spread * (asked - asked.mean()) / deviation
         return np.column_stack([self.text.cells.vectors, also]).astype(np.float32)
 
+    def ranking(self, kind: QueryKind) -> Ranking | None:
+        """How cells are ranked for a kind of query; None where that was not fitted."""
+        return self.text if kind == "text" else self.image
+
     def scorer(self, cells: Cells, kind: QueryKind) -> Scorer | None:
-        ranking = self.text if kind == "text" else self.image
+        ranking = self.ranking(kind)
         return None if ranking is None else Scorer("learned", "ip", ranking.cells, ranking.groups, cells.group_of)
 
 
@@ -213,7 +232,8 @@ def _fit_and_calibrate(
     if cells.two_level:
         groups = predict_held_out(bank.vectors, bank.fold, _of_groups(best, cells), cells.group_centroids, n)
     curves = calibrate(kind, predicted, groups, cells.group_of, rows, answers, best[:, :n].T)
-    return Ranking.of(bank, cells, best), curves
+    of_groups = np.empty((n, 0), np.float16) if groups is None else groups.astype(np.float16)
+    return Ranking.of(bank, cells, best, HeldOut(predicted.astype(np.float16), of_groups, answers)), curves
 
 
 def refit_routing_model(
@@ -226,10 +246,10 @@ def refit_routing_model(
     for block, cell in blocks:
         best.add(block, cell)
     n = len(router.bank.vectors)
-    text = Ranking.of(router.bank, cells, np.ascontiguousarray(best.scores[:, :n]))
+    text = Ranking.of(router.bank, cells, np.ascontiguousarray(best.scores[:, :n]), router.text.held_out)
     image = router.image
     if image is not None:
-        image = Ranking.of(image.bank, cells, np.ascontiguousarray(best.scores[:, n:]))
+        image = Ranking.of(image.bank, cells, np.ascontiguousarray(best.scores[:, n:]), image.held_out)
     return RoutingModel(text, lambda: image, router.calibration, next_frame, n_frames)
 
 
@@ -297,8 +317,24 @@ def _read(folder: Path, kind: QueryKind, hashes: Mapping[str, str], cells: Cells
         held_back = load("held_back", None, dim) if f"{kind}_held_back.npy" in hashes else queries[:0]
         return QueryBank(queries, fold, texts, source, held_back)
 
+    def held_out() -> HeldOut | None:
+        if f"{kind}_judged.npy" not in hashes:
+            return None
+        predicted = load("judged", None, n, dtype=np.float16)
+        of_groups = load("judged_groups", len(predicted), n_groups, dtype=np.float16)
+        answers = load("judged_answers", len(predicted), None, dtype=np.int32)
+        if not answers.size or not -1 <= answers.min() <= answers.max() < n:
+            raise CorruptData(
+                f"The router in {folder.name} was judged by answers in cells that there are not; {RESTORE}, or run a build."
+            )
+        return HeldOut(predicted, of_groups, answers)
+
     of_cells = LinearModel(load("vectors", n, dim), load("biases", n))
     of_groups = LinearModel(load("group_vectors", n_groups, dim), load("group_biases", n_groups))
     return Ranking(
-        of_cells, of_groups if n_groups else None, bank, lambda: load("best", n, len(bank().vectors), dtype=np.float16)
+        of_cells,
+        of_groups if n_groups else None,
+        bank,
+        lambda: load("best", n, len(bank().vectors), dtype=np.float16),
+        held_out,
     )

@@ -152,3 +152,25 @@ def worth(predicted: Floats, log_rows: Floats, temperature: float) -> Floats:
     scaled -= top + total
     scaled -= np.float32(_SIZE_PENALTY) * log_rows
     return scaled
+
+
+def worth_within(predicted: Floats, log_rows: Floats, temperature: float) -> tuple[Floats, np.float32]:
+    """`worth` of cells (n,), one or more, for one query; and the logarithm of the sum that shares are taken of."""
+    scaled = predicted * np.float32(1 / temperature)
+    top = scaled.max()
+    total = top + np.log(np.exp(scaled - top).sum())
+    scaled -= total
+    scaled -= np.float32(_SIZE_PENALTY) * log_rows
+    return scaled, total
+
+
+def worth_given(predicted: Floats, log_rows: Floats, temperature: float, total: np.float32) -> Floats:
+    """`worth` of some of the cells, by the logarithm that `worth_within` gave for all."""
+    values: Floats = predicted * np.float32(1 / temperature) - total - np.float32(_SIZE_PENALTY) * log_rows
+    return values
+
+
+def shares_of(worths: Floats, log_rows: Floats) -> Floats:
+    """The share of a query's answer that each cell is taken to hold, of what `worth` gave."""
+    shares: Floats = np.exp(worths + np.float32(_SIZE_PENALTY) * log_rows)
+    return shares

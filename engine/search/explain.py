@@ -16,7 +16,7 @@ from engine.search.plan import PreparedSearch, make_plan
 from engine.search.shard_selection import ShardSelection, finite, select_shards
 from engine.search.trace import SearchResult, ShardTrace
 from engine.storage import Snapshot
-from engine.types import SEARCHED, Hit, ShardState
+from engine.types import SEARCHED, Hit, ReasonCode, ShardState
 from engine.vectors import Floats
 
 
@@ -25,6 +25,8 @@ class Cause(StrEnum):
     """Its shard was not opened, and its cell was not chosen."""
     CAPPED = "capped"
     """Its cell was chosen, but its shard was not among those that a cap allowed."""
+    SPARED = "spared"
+    """Its cell was chosen, but too little of the answer was expected in its shard to open that."""
     CELL = "cell"
     """Its shard was opened, but its cell was not probed."""
     CODES = "codes"
@@ -58,6 +60,8 @@ class Missed:
             what = f"skipped: {scores}"
         elif self.cause is Cause.CAPPED:
             what = f"left out by the cap on shards: {scores}"
+        elif self.cause is Cause.SPARED:
+            what = f"not opened: {self.reason}"
         elif self.cause is Cause.CELL:
             what = f"opened, but its cell was not probed: {scores}"
         elif self.cause is Cause.CODES:
@@ -157,6 +161,8 @@ def _explained(
     cell = int(view.segment.columns.cell[row])
     opened = trace.state in SEARCHED
     chosen = bool(np.isin(cell, choice.chosen[0]))
+    if trace.why.code is ReasonCode.LITTLE_EXPECTED:
+        return Missed(hit, rank, Cause.SPARED, trace.state, trace.reason, None, None)
     if chosen and not opened:
         # In terms of its own prediction, without the boost.
         predicted = shards.predicted_of(hit.shard)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ShardFailed
 from engine.frames import CompiledFilter
+from engine.routing import CellShards, cell_shards_of
 from engine.search.failures import FAULTS, shard_failure
 from engine.search.trace import Row
 from engine.storage import CellMap, Segment, SegmentView, ShardView, Snapshot, current_limits
@@ -85,6 +86,14 @@ class FilteredShards:
     def n_matches(self) -> int:
         """Frames that pass the filter."""
         return sum(candidate.n_passing for candidate in self.candidates)
+
+    @cached_property
+    def cell_shards(self) -> CellShards:
+        """How the rows that may be returned lie in the shards, by cell; only where rows were counted by cell and there are some."""
+        held = [candidate.matches > 0 for candidate in self.candidates]
+        pairs = list(zip(self.candidates, held, strict=True))
+        cells = [candidate.segment.cells[here] for candidate, here in pairs]
+        return cell_shards_of(cells, [candidate.matches[here] for candidate, here in pairs], self.starts)
 
     def cell_map(self, n_cells: int) -> CellMap:
         """Where the cells lie that hold rows which may be returned."""

@@ -68,7 +68,7 @@ def _search(
     pending = np.arange(len(queries))
     depth = prepared.depth
     while len(pending):
-        short = []
+        short, fewest = [], request.k
         for start in range(0, len(pending), BATCH):
             some = pending[start : start + BATCH]
             attempt = _attempt(snapshot, queries[some], prepared, prober, depth, clock)
@@ -77,9 +77,10 @@ def _search(
                 results[some[i]] = result if earlier is None else _with_reads(result, earlier.trace)
                 if len(result.hits) < request.k and len(attempt.merged.scores[i]) >= depth:
                     short.append(some[i])  # Shots ran out, not frames.
+                    fewest = min(fewest, len(result.hits))
             clock.lap("lookup")
         pending = np.array(short, np.int64)
-        depth *= 4
+        depth *= 2 if 2 * fewest >= request.k else 4
     shares = clock.shares(len(queries))
     found = [result for result in results if result is not None]
     for result in found:

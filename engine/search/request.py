@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import TypedDict
 
-from engine.types import Filter, QueryKind, RouterName
+from engine.types import Filter, QueryKind, RouterName, SearchAim
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,9 @@ class SearchRequest:
     recall: float | None = None
     """Share of the exact answer to find on average; None leaves it to the collection's route. Where it was not calibrated, or
     only an exact search reaches it, the search is exact, and the trace says so."""
+    aim: SearchAim | None = None
+    """What to spend least of for the recall: `rows` compared, or `shards` opened, which compares more rows in fewer shards. None takes
+    rows where all shards fit in memory, and shards where they are to be read. Without a calibrated recall it changes nothing."""
     n_probe: int | None = None
     """Cells to probe, whatever the recall."""
     max_shards: int | None = None
@@ -59,6 +62,8 @@ class SearchRequest:
             raise ValueError(f"Unknown router {self.router!r}; use {', '.join(_ROUTERS)}.")
         if self.kind is not None and self.kind not in _KINDS:
             raise ValueError(f"Unknown kind {self.kind!r}; use {', '.join(_KINDS)}.")
+        if self.aim is not None and self.aim not in _AIMS:
+            raise ValueError(f"Unknown aim {self.aim!r}; use {', '.join(_AIMS)}.")
         if self.exact and self.max_shards is not None:
             raise ValueError("An exact search opens every shard that may match; leave out either exact or max_shards.")
         if self.where is not None and not self.where:
@@ -79,6 +84,7 @@ class SearchOptions(TypedDict, total=False):
     where: Filter | None
     boost: Filter | None
     recall: float | None
+    aim: SearchAim | None
     n_probe: int | None
     max_shards: int | None
     exact: bool
@@ -91,6 +97,7 @@ class SearchOptions(TypedDict, total=False):
 
 _ROUTERS = ("learned", "spread", "centroid")
 _KINDS = ("text", "image")
+_AIMS = ("rows", "shards")
 _COUNTS = ("k", "n_probe", "max_shards", "per_shot")
 _counts = attrgetter(*_COUNTS)
 _UNPLANNED = ("where", "boost", "kind", "allow_partial", "force_shards")

@@ -20,6 +20,7 @@ from engine.search.request import SearchRequest
 from engine.search.trace import SearchResult
 from engine.storage import Generations, Residency, ShardCache, Snapshot
 from engine.system import bounds
+from engine.types import SearchAim
 
 
 class Searcher:
@@ -68,12 +69,12 @@ class Searcher:
             bounds.check_count("hits asked for, over all queries", n_hits, bounds.MAX_HITS)
             vectors = query_vectors(snapshot, queries, encoded)
             kinds = [request.kind or kind_of(query) for query in queries]
-            prober = self._prober(snapshot)
+            prober, usual_aim = self._prober(snapshot), self._usual_aim(snapshot)
             by_place: dict[int, SearchResult] = {}
             for kind in dict.fromkeys(kinds):
                 places = [i for i, other in enumerate(kinds) if other == kind]
                 some = vectors if len(places) == len(kinds) else vectors[places]
-                answers = search(snapshot, some, request, make_plan(snapshot, request, kind), prober)
+                answers = search(snapshot, some, request, make_plan(snapshot, request, kind, usual_aim), prober)
                 by_place |= zip(places, answers, strict=True)
             results = [by_place[i] for i in range(len(kinds))]
             if any(result.trace.missing for result in results):
@@ -89,7 +90,7 @@ class Searcher:
         with self._generations.reading() as snapshot:
             if query is None:
                 return preview_filter(snapshot, request, self._cache)
-            plan = make_plan(snapshot, request, request.kind or kind_of(query))
+            plan = make_plan(snapshot, request, request.kind or kind_of(query), self._usual_aim(snapshot))
             prepared = PreparedSearch.of(snapshot, request, plan)
             vectors = query_vectors(snapshot, [query], encoded)
             return preview_search(
@@ -102,11 +103,23 @@ class Searcher:
             return ()
         encoded = self.query_encoder.encode_texts([query], keep=False)
         with self._generations.reading() as snapshot:
-            plan = make_plan(snapshot, request, request.kind or kind_of(query))
+            plan = make_plan(snapshot, request, request.kind or kind_of(query), self._usual_aim(snapshot))
             prepared = PreparedSearch.of(snapshot, request, plan)
             return find_missed(
                 snapshot, query_vectors(snapshot, [query], encoded), prepared, result, self._prober(snapshot)
             )
+
+    def _usual_aim(self, snapshot: Snapshot) -> SearchAim:
+        """What searches spare unless they say: shards where whole ones go in and out of the cache, else rows."""
+        budget = self._cache.budget
+
+        def decide() -> SearchAim:
+            residency = snapshot.residency(self.residency, budget)
+            whole = [view.segment for view in snapshot.views() if residency == "loaded" or not view.segment.coded]
+            return "shards" if sum(segment.load_nbytes(residency) for segment in whole) > budget else "rows"
+
+        aim: SearchAim = snapshot.plans.get_or_make(("usual aim", self.residency, budget), decide)
+        return aim
 
     def _prober(self, snapshot: Snapshot) -> Prober:
         others = {"executor": self._pool(), "workers": self.workers, "stacks": self._stacks}

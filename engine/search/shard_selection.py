@@ -13,6 +13,7 @@ from engine.routing import Route, Scorer, StopRule, groups_for
 from engine.search.filtering import Candidate, FilteredShards
 from engine.search.plan import Plan, PreparedSearch
 from engine.search.trace import Row
+from engine.search.worthy_shards import WorthyShards, choose_shards
 from engine.storage import CellMap, Segment, Snapshot
 from engine.types import ReasonCode, ShardState
 from engine.vectors import Floats, Rows
@@ -105,6 +106,8 @@ class ShardChoice:
     """(shards, m), where shards had to be left out and some frames are preferred."""
     forced: tuple[bool, ...]
     """Per shard, whether it is opened whole because that was asked for; empty where none is."""
+    worthy: WorthyShards | None = None
+    """Where shards are spared."""
 
     def left_out(self, i: int) -> Iterator[Row]:
         """A trace for each shard that query i leaves out."""
@@ -112,16 +115,18 @@ class ShardChoice:
         for place in np.flatnonzero(~self.opened[:, i]).tolist():
             number, name, n_live = self.shards[place]
             if self.wanted[place, i]:
-                score, why = self._capped(place, i)
+                score, why = self._not_opened(place, i)
             else:
                 score, why = _why_skipped(float(self.best_cells[i, place]), last)
             yield number, name, ShardState.SKIPPED, why, n_live, score
 
-    def _capped(self, place: int, i: int) -> tuple[float | None, Why]:
-        """Predicted score of a shard that query i wanted and may not open, and why that is."""
+    def _not_opened(self, place: int, i: int) -> tuple[float | None, Why]:
+        """Predicted score of a shard that query i wanted and does not open, and why that is."""
         score = finite(self.predicted[place, i])
         if score is None:
             return None, (ReasonCode.NOT_SCORED,)
+        if self.worthy is not None and self.worthy.promised[place, i] < self.worthy.open_from:
+            return score, (ReasonCode.LITTLE_EXPECTED, (float(self.worthy.promised[place, i]), self.worthy.open_from))
         return score, (ReasonCode.CAPPED, (score, self.boost(place, i), self.max_shards or 0))
 
     def boost(self, place: int, i: int) -> float:
@@ -240,7 +245,11 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
     all_in = prepared.request.where is None and not filtered.broken
     cell_map = snapshot.routing.cell_map if all_in else filtered.cell_map(len(snapshot.cells))
     scorer = snapshot.routing.scorers(plan.kind)[plan.router]
-    route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
+    worthy = None
+    if plan.open_from is None:
+        route, chosen = choose_cells(queries, scorer, plan, depth, cell_map.rows, cell_map.log_rows)
+    else:
+        route, chosen, worthy = choose_shards(queries, scorer, prepared, depth, cell_map)
 
     probed = ProbedLists.of(chosen, cell_map.places)
     of_chosen = route.scores[np.arange(m)[:, None], np.maximum(chosen, 0)]
@@ -248,12 +257,12 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
     predicted, wanted = in_shards(in_shard, of_chosen.ravel()[probed.chosen], len(filtered.shards), m)
     force_shards, max_shards = prepared.request.force_shards, prepared.request.max_shards
     forced = tuple([number in force_shards for number in filtered.numbers]) if force_shards else ()
-    opened, boosts = _open(prepared, wanted, predicted, forced)
+    opened, boosts = _open(prepared, wanted, predicted, forced, worthy)
     # For each query, the best predicted score of any cell per shard: one by one, for there may be thousands of shards.
     cells, firsts = cell_map.all_cells, cell_map.firsts[filtered.starts]
     best_cells = np.array([np.maximum.reduceat(scores.take(cells), firsts) for scores in route.scores])
     n_probed = (chosen >= 0).sum(axis=1)
-    if max_shards is not None:
+    if max_shards is not None or worthy is not None:
         probed = probed.of_some(opened.ravel()[in_shard])
         n_probed = np.bincount(np.unique(probed.chosen) // chosen.shape[1], minlength=m)
     whole: tuple[int, ...] = ()
@@ -264,14 +273,18 @@ def select_shards(snapshot: Snapshot, queries: Floats, prepared: PreparedSearch,
         probed = probed.of_some(~by_force[filtered.shard_of][probed.segment])
     last_probed = np.where(chosen >= 0, of_chosen, np.inf).min(axis=1)
     of_shards = ShardChoice(
-        filtered.about, opened, wanted, predicted, best_cells, last_probed, max_shards, boosts, forced
+        filtered.about, opened, wanted, predicted, best_cells, last_probed, max_shards, boosts, forced, worthy
     )
     of_cells = CellChoice(route, chosen, cell_map, plan.stop)
     return ShardSelection(filtered, m, probed, whole, n_probed, route.scored, of_shards, of_cells)
 
 
 def _open(
-    prepared: PreparedSearch, wanted: NDArray[np.bool_], predicted: Floats, forced: Sequence[bool]
+    prepared: PreparedSearch,
+    wanted: NDArray[np.bool_],
+    predicted: Floats,
+    forced: Sequence[bool],
+    worthy: WorthyShards | None,
 ) -> tuple[NDArray[np.bool_], Floats | None]:
     """Choose among the shards that hold chosen cells: (shards, m) which are opened, and what was added to what is predicted.
 
@@ -283,7 +296,7 @@ def _open(
     """
     request, preferred = prepared.request, prepared.boosts
     numbers, max_shards = prepared.filtered.numbers, request.max_shards
-    if max_shards is None and not forced:
+    if max_shards is None and not forced and worthy is None:
         return wanted, None
     by_force = np.array(forced or (False,) * len(wanted))[:, None]
     competing = wanted & ~by_force
@@ -291,7 +304,9 @@ def _open(
     if preferred is not None and max_shards is not None and bool((competing.sum(axis=0) > max_shards).any()):
         boosts = preferred.for_shards(numbers, np.where(competing, predicted, -np.inf))
         shares = preferred.shares_of(numbers)
-    return best_shards(competing, predicted, max_shards, boosts, shares) | by_force, boosts
+    if worthy is None or boosts is not None:
+        return best_shards(competing, predicted, max_shards, boosts, shares) | by_force, boosts
+    return (competing & worthy.opened) | by_force, boosts
 
 
 def _why_skipped(best_cell: float, last_probed: float) -> tuple[float | None, Why]:

@@ -47,6 +47,10 @@ def _skipped(best: float, last: float | None = None) -> str:
     return f"its best cell is predicted {best:.2f}{probed}"
 
 
+def _little_expected(promise: float, least: float) -> str:
+    return f"{promise:.1%} of the answer is expected here; shards are opened from {least:.1%} on"
+
+
 def _capped(predicted: float, boost: float, max_shards: int) -> str:
     boosted = f" and {boost:.3f} for what is preferred" if boost > 0 else ""
     return f"predicted {predicted:.2f}{boosted}, below the best {max_shards} shards allowed"
@@ -64,6 +68,7 @@ _WORDS: Mapping[ReasonCode, str | Callable[..., str]] = {
     ReasonCode.CELLS_ASKED: "{} of {} cells were asked for.",
     ReasonCode.DEFAULT_CELLS: "The best {} of {} cells are probed by default.",
     ReasonCode.CALIBRATED: "Cells are probed until {:.3g} of the answer is expected, as calibrated: {} on average.",
+    ReasonCode.FEWEST_SHARDS: "Shards are opened until {:.3g} of the answer is expected, as calibrated: {:.1f} on average.",
     ReasonCode.NOT_CALIBRATED: "Routing is not calibrated here, so every frame is scanned.",
     ReasonCode.NOT_MEASURED: "What finds {:.3g} of an answer was not measured here, so every frame is scanned.",
     ReasonCode.TOO_DEEP: "No routed search was measured to find {:.3g} of so deep an answer, so all is scanned.",
@@ -77,6 +82,7 @@ _WORDS: Mapping[ReasonCode, str | Callable[..., str]] = {
     ReasonCode.FRAMES_PASS: "{:,} of its {:,} frames pass",
     ReasonCode.SKIPPED: _skipped,
     ReasonCode.NOT_SCORED: "its cells are in groups that were not looked into",
+    ReasonCode.LITTLE_EXPECTED: _little_expected,
     ReasonCode.CAPPED: _capped,
     ReasonCode.EMPTY: "is empty",
     ReasonCode.DELETED: "all its frames were deleted",

@@ -52,7 +52,11 @@ _ROUTER_FILES = {
     )
     for kind in ("text", "image")
 }
-_OPTIONAL_ROUTER_FILES = frozenset(("text_held_back.npy",))
+_JUDGED_FILES = {
+    kind: frozenset(f"{kind}_{name}.npy" for name in ("judged", "judged_groups", "judged_answers"))
+    for kind in ("text", "image")
+}
+"""All or none of them: collections that were built before 29 November 2026 have none."""
 _SEGMENT_FILES = frozenset(("vectors.npy", "frames.arrow", "cells.npy"))
 _HASH = re.compile("[0-9a-f]{32}")
 _NUMBER = re.compile("0|[1-9][0-9]{0,9}")
@@ -183,7 +187,9 @@ def _check_files(what: str, files: Any, names: frozenset[str]) -> None:
 def _check_router(router: RouterRow) -> None:
     listed = set(router.files) if type(router.files) is dict else set()
     images = _ROUTER_FILES["image"] if "image_best.npy" in listed else frozenset()
-    _check_files("the router", router.files, _ROUTER_FILES["text"] | images | (listed & _OPTIONAL_ROUTER_FILES))
+    judged = (files for kind, files in _JUDGED_FILES.items() if listed & files and (kind == "text" or images))
+    optional = (listed & {"text_held_back.npy"}).union(*judged)
+    _check_files("the router", router.files, _ROUTER_FILES["text"] | images | optional)
     about = router.about
     if type(about) is not dict or type(about.get("source")) is not str or len(about["source"]) > MAX_STORED_TEXT:
         raise ValueError("the router does not say what it was fitted on")

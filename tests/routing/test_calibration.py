@@ -87,7 +87,7 @@ class TestCalibrate:
             assert [at.recall for at in each.points] == [r for r in RECALLS if r <= each.points[-1].recall]
 
     def test_deeper_answers_take_more_work(self, made, groups):
-        ten, hundred = curves(made, groups=groups)[:2]
+        ten, _, hundred = curves(made, groups=groups)[:3]
         assert (ten.k, hundred.k) == (10, 100)
         for near, far in zip(ten.points, hundred.points, strict=False):
             assert near.scored + near.scanned < far.scored + far.scanned
@@ -102,13 +102,13 @@ def test_few_groups_are_looked_into_where_that_is_less_work(made):
 def test_answers_deeper_than_a_tenth_of_the_rows_are_not_calibrated(made):
     rows = made[0]
     assert 1000 < rows.sum() < 10_000
-    assert [each.k for each in curves(made)] == [10, 100]
+    assert [each.k for each in curves(made)] == [10, 30, 100, 300]
 
 
 def test_answers_that_no_collection_of_this_size_has_are_not_calibrated(made):
     rows, group_of, predicted, of_groups, answers, seen = made
     short = answers[:, :50].copy()
-    assert [each.k for each in calibrate("text", predicted, of_groups, group_of, rows, short, seen)] == [10, 100]
+    assert [each.k for each in calibrate("text", predicted, of_groups, group_of, rows, short, seen)] == [10, 30, 100]
     short[3, 7:] = -1
     assert calibrate("text", predicted, of_groups, group_of, rows, short, seen) == []
 

@@ -30,11 +30,14 @@ from engine.types import Filter
 from engine.vectors.cells import Cells
 from testing.worlds import DIM, Flat, assert_answers, fill, flip, folders, make_video, queries
 
-# With seven arrays a kind, each array is damaged in one way for texts and in the other for images below.
+# Harms take turns below, so that over texts and images each has its share.
 FILES = [
     f"{kind}_{name}"
     for kind in ("text", "image")
-    for name in ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
+    for name in (
+        *("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best"),
+        *("judged", "judged_groups", "judged_answers"),
+    )
 ]
 RANKING_TEXTS = FILES[:4]
 """What a search by text reads; the rest is read when it is asked for."""
@@ -143,10 +146,16 @@ class TestRecall:
         assert {(trace.method, trace.expected_recall) for trace in traces} == {("routed", 0.9)}
         assert 0.85 <= share <= 0.97
 
-    def test_a_cap_on_shards_takes_the_estimate_away_and_says_so(self, city, asked):
-        result = city.search(asked[0], max_shards=2)
-        assert result.trace.expected_recall is None
-        assert any("cap on shards" in warning for warning in result.trace.warnings)
+    @pytest.mark.parametrize("aim", ["rows", "shards"])
+    @pytest.mark.parametrize("max_shards", [1, 2, 4])
+    def test_a_cap_on_shards_comes_with_the_recall_that_it_leaves(self, city, asked, aim, max_shards):
+        share, traces = found(city, asked, recall=0.95, max_shards=max_shards, aim=aim)
+        (expected,) = {trace.expected_recall for trace in traces}
+        assert share == pytest.approx(expected, abs=0.03)
+        assert expected <= 0.95
+        assert max(trace.shards_probed for trace in traces) <= max_shards
+        assert not any("cap on shards" in warning for trace in traces for warning in trace.warnings)
+        assert city.preview(asked[0], recall=0.95, max_shards=max_shards, aim=aim).expected_recall == expected
 
     def test_an_exact_search_expects_everything(self, city, asked):
         for how in ({"exact": True}, {"recall": 1.0}):

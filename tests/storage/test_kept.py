@@ -79,6 +79,15 @@ def test_it_opens_finds_what_it_found_and_stays_as_it_was(kept):
     assert after == before
 
 
+def test_where_no_stop_over_shards_can_be_measured_rows_are_spared_and_a_cap_promises_nothing(kept):
+    _, path, recorded = kept
+    with Collection.open(path) as collection:
+        for query in np.array(recorded["queries"], np.float32):
+            by_shards, by_rows = (collection.search(query, max_shards=1, aim=aim) for aim in ("shards", "rows"))
+            assert by_shards.hits == by_rows.hits
+            assert by_shards.trace.expected_recall is None
+
+
 def test_what_is_kept_has_all_that_a_collection_may_have(kept):
     _, path, _ = kept
     with Collection.open(path) as collection, snapshot_of(collection) as snapshot:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from engine.types import DAYPARTS
-from ui.search.query import FRAME_COUNTS, METHODS, PER_SHOT, SHARD_CAPS, close_hit, hit
+from ui.search.query import AIMS, FRAME_COUNTS, METHODS, PER_SHOT, SHARD_CAPS, close_hit, hit
 from ui.shared import address
 from ui.shared.filters import FilterOptions, span
 from ui.shared.words import option, plain
@@ -36,6 +36,7 @@ def complaints(collection: Collection) -> list[str]:
         "k": ("number of frames", FRAME_COUNTS),
         "per_shot": ("number of frames from one shot", PER_SHOT),
         "method": ("search method", METHODS),
+        "aim": ("thing to spare", AIMS),
         "cap": ("number of shards to open", SHARD_CAPS),
     }
     clauses += [

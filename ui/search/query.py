@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import streamlit as st
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.errors import NotFound
 from engine.system import MAX_TYPED_PATH, bounds
 from engine.text import find_unknown_words, names_something
-from engine.types import Frame
+from engine.types import Frame, SearchAim
 from ui.shared import address, query_files
 from ui.shared.places import Opened
 from ui.shared.words import clock, plain
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FRAME_COUNTS = ["12", "24", "48", "96"]
 PER_SHOT = ["1", "2", "5", "all"]
 METHODS = ["auto", "routed", "exact"]
+AIMS = ["auto", "shards", "rows"]
 SHARD_CAPS = ["all", "1", "2", "3", "5", "8"]
 _FILE, _ROW = "own_vectors_path", "own_vectors_row"
 """Keys of the file of vectors and of the row in it, in the session state."""
@@ -275,6 +276,18 @@ def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
                 bind="query-params",
                 help="More cells find more of the best frames, but open more shards and take more time.",
             )
+        aim = "auto"
+        if method == "auto" and n_cells > 1:
+            aim = st.segmented_control(
+                "Spare",
+                AIMS,
+                default="auto",
+                required=True,
+                key="aim",
+                bind="query-params",
+                help="For the same share of the best frames: open fewer shards, or compare fewer rows. "
+                "Auto spares rows where all shards fit in memory.",
+            )
         cap = "all"
         if method != "exact" and n_cells > 1:
             cap = st.segmented_control(
@@ -290,6 +303,7 @@ def settings(collection: Collection, *, shots: bool = True) -> SearchRequest:
         int(k),
         exact=method == "exact",
         n_probe=probes,
+        aim=None if aim == "auto" else cast(SearchAim, aim),
         max_shards=None if cap == "all" else int(cap),
         per_shot=None if per_shot == "all" else int(per_shot),
     )

@@ -250,4 +250,5 @@ def _ranking(arrays: Mapping[str, NDArray[Any]], kind: str, read_bank: Callable[
         return None
     groups = LinearModel(arrays[f"{kind}_group_vectors"], arrays[f"{kind}_group_biases"])
     of_cells = LinearModel(arrays[f"{kind}_vectors"], arrays[f"{kind}_biases"])
-    return Ranking(of_cells, groups if len(groups.biases) else None, read_bank, lambda: np.empty((0, 0), np.float32))
+    of_groups = groups if len(groups.biases) else None
+    return Ranking(of_cells, of_groups, read_bank, lambda: np.empty((0, 0), np.float32), lambda: None)
