@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.declared_recall import DeclaredRecall
+
 Floats = NDArray[np.float32]
 Setting = dict[str, Any]
 """Keywords of one search: `n_probe=64`, `ef=256`."""
@@ -140,6 +142,28 @@ class FaissLists(Faiss):
         import faiss
 
         return faiss.SearchParametersIVF(**setting)
+
+
+class FaissRaBitQ(FaissLists):
+    """The same lists as RaBitQ codes of some bits per dimension, rotated and scanned with FastScan; the best are scored exactly as float16."""
+
+    def __init__(self, bits: int, refine: Sequence[int]) -> None:
+        self.bits = bits
+        self.label = f"FAISS IVF RaBitQ FastScan, {bits} bit{'s' if bits > 1 else ''}"
+        self.settings = tuple({"nprobe": width, "k_factor": factor} for width in LADDER[4:16] for factor in refine)
+
+    def _make(self, dim: int, n: int) -> Any:
+        import faiss
+
+        bits = self.bits if self.bits > 1 else ""
+        kind = f"RR{dim},IVF{round(4 * math.sqrt(n))},RaBitQfs{bits},Refine(SQfp16)"
+        return faiss.index_factory(dim, kind, faiss.METRIC_INNER_PRODUCT)
+
+    def _parameters(self, **setting: int) -> Any:
+        import faiss
+
+        lists = faiss.SearchParametersPreTransform(index_params=faiss.SearchParametersIVF(nprobe=setting["nprobe"]))
+        return faiss.IndexRefineSearchParameters(k_factor=setting["k_factor"], base_index_params=lists)
 
 
 class FaissGraph(Faiss):
@@ -291,6 +315,9 @@ CONTESTANTS: dict[str, Callable[[], Contestant]] = {
     "ours": Ours,
     "faiss-ivf": lambda: FaissLists("fp32"),
     "faiss-ivf-sq8": lambda: FaissLists("sq8"),
+    "faiss-ivf-rabitq1": lambda: FaissRaBitQ(1, (100, 500)),
+    "faiss-ivf-rabitq4": lambda: FaissRaBitQ(4, (2, 5)),
+    "faiss-ivf-darth": DeclaredRecall,
     "faiss-hnsw": lambda: FaissGraph("fp32"),
     "faiss-hnsw-sq8": lambda: FaissGraph("sq8"),
     "hnswlib": Hnswlib,

@@ -138,7 +138,11 @@ def text(figures: Figures) -> str:
             "row, in the mapped file; that is left out.",
             f"* An exact search over the rows as float16, which is how this engine and usearch f16 keep them, finds {figures.recall_in_half:.3f} of "
             "what one in float32 does: near-duplicates change places. Rows whose float32 scores are equal count as one another.",
-            "* FAISS inverted files have 4 sqrt(n) lists. Graphs have 32 links a row and were built with a breadth of 200. LanceDB has sqrt(n) "
+            "* FAISS inverted files have 4 sqrt(n) lists. RaBitQ codes are rotated, scanned with FastScan, and k_factor times k of the best scored "
+            "again as float16. The DARTH-like stop (SIGMOD 2026) scans sq8 lists until the recall that it predicts from the running search is the "
+            "one declared, and scores the best 20 again as float16; it predicts by ridge regression on the features of the paper and their "
+            "products, which the texts to learn from fitted, and not by gradient boosting.",
+            "* Graphs have 32 links a row and were built with a breadth of 200. LanceDB has sqrt(n) "
             "partitions (one for the graph), a quarter as many sub-vectors as dimensions for IVF_PQ, and was warmed with `prewarm_index`.",
             "* Every contender is a process of its own that opens its own files, with all thread pools held to one thread. LanceDB keeps several "
             "threads however they are limited; the last column tells how many processors each kept busy, and about 1 is one.",
@@ -280,6 +284,9 @@ STYLES = {
     OURS: ("#d1242f", ""),
     "faiss-ivf": ("#0550ae", ""),
     "faiss-ivf-sq8": ("#0550ae", "2 3"),
+    "faiss-ivf-rabitq1": ("#0a7ea4", ""),
+    "faiss-ivf-rabitq4": ("#0a7ea4", "2 3"),
+    "faiss-ivf-darth": ("#0550ae", "7 4"),
     "faiss-hnsw": ("#218bff", ""),
     "faiss-hnsw-sq8": ("#218bff", "2 3"),
     "hnswlib": ("#1a7f37", ""),

@@ -633,6 +633,7 @@ class Collection:
         codec: str | None = None,
         n_cells: int | None = None,
         options: Mapping[str, Any] | None = None,
+        store: str | None = None,
         queries: NDArray[np.floating] | None = None,
         progress: Progress = no_progress,
     ) -> None:
@@ -640,11 +641,15 @@ class Collection:
 
         Parameters
         ----------
+        store : `codes` keeps of each row its code only, from the frames on from which there are codes (`Limits.coded_from`), for good;
+            see `docs/guide.md`
         queries : see `use_queries`
         """
         if queries is not None:
             self.use_queries(queries)
-        settings = self._changed(n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options)
+        settings = self._changed(
+            n_shards=n_shards, placement=placement, codec=codec, n_cells=n_cells, options=options, store=store
+        )
         with self.writing() as writer:
             progress("gathering frames", 0.0, 1.0)
             bank = self._bank(progress) if settings.metric == "ip" and self.n_frames else None

@@ -1,9 +1,9 @@
 """Makes the small collection that is kept among the tests for each format, and records what it answers.
 
-    PYTHONPATH=. python testing/kept_collection.py tests/storage/kept/format-3
+    PYTHONPATH=. python testing/kept_collection.py tests/storage/kept/format-4
 
 It is made once, by the program of its day, and never made anew: later versions must go on reading it. It holds what a collection can
-hold: codes, several segments in a shard, deleted frames, a router for texts and for images, thumbnails, videos with and without times.
+hold: codes, several segments in a shard, rows that are kept as codes only, deleted frames, a router for texts and for images, thumbnails, videos with and without times.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def _jpeg(number: int, i: int) -> bytes:
 
 def make(path: Path) -> None:
     """Make it, with what stands in `engine` where this is run."""
-    with limited(coded_from=CODED_FROM), Collection.create(path, dim=DIM, n_shards=3, n_cells=8) as collection:
+    with (
+        limited(coded_from=CODED_FROM),
+        Collection.create(path, dim=DIM, n_shards=3, n_cells=8, store="codes") as collection,
+    ):
         for number, n in ((0, 40), (1, 30), (2, 25), (3, 20)):
             collection.add(*make_video(number, n))
         collection.build(queries=np.random.default_rng(3).normal(size=(100, DIM)).astype(np.float32))

@@ -86,7 +86,11 @@ _settings_options = gathered(
         metavar="E",
         help="Whose texts fit these vectors, named as for ingest; loaded by a build and when a text is searched for.",
     ),
-    click.option("--store", type=OneOf("fp16", "fp32"), help="Type of the stored vectors; fp16, if left out."),
+    click.option(
+        "--store",
+        type=OneOf("fp16", "fp32", "codes"),
+        help="What is kept of vectors: fp16, if left out; codes takes a third of the disk.",
+    ),
 )
 
 

@@ -219,7 +219,7 @@ def tune_command(
 @click.option(
     "--store",
     metavar="T",
-    help="Type of the stored rows: fp16 (default) or fp32; left out with fp32 codes: bare rows.",
+    help="What is kept of rows: fp16 (default), fp32 or codes; left out with fp32 codes: bare rows.",
 )
 @click.option("--cells", type=INT, default=0, metavar="N", help="Chosen from the number of frames if left out.")
 @click.option("--shard-size", type=SIZE, metavar="SIZE", help="Memory of one open shard at the most, such as 0.5GB.")

@@ -10,6 +10,7 @@ import click
 
 from engine.cli.options import (
     PATH,
+    OneOf,
     collection_argument,
     json_option,
     layout_options,
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
 @click.command("build")
 @collection_argument
 @layout_options
+@click.option("--store", type=OneOf("codes"), help="Keep of each vector its code only, for good; see docs/guide.md.")
 @queries_option
 @json_option
-def build_command(collection: Path, layout: dict[str, Any], queries: Path | None, as_json: bool) -> int:
+def build_command(
+    collection: Path, layout: dict[str, Any], store: str | None, queries: Path | None, as_json: bool
+) -> int:
     """Train cells, place every frame anew and fit the router."""
     from engine.collection import Collection
 
     with Collection.open(collection) as opened, Line() as line:
-        opened.build(**layout, queries=read_rows(queries), progress=line.show)
+        opened.build(**layout, store=store, queries=read_rows(queries), progress=line.show)
         return _print_layout(opened, "Built", as_json)
 
 
@@ -99,7 +103,8 @@ def export_command(collection: Path, vectors: Path, frames: Path, as_json: bool)
         n = opened.export(vectors, frames)
         settings = opened.settings
     state = "normalised " if settings.metric == "ip" else ""
-    line = f"Wrote {n:,} {state}{settings.store} vectors to {vectors} and their frames to {frames}."
+    kind = "fp16" if settings.store == "codes" else settings.store
+    line = f"Wrote {n:,} {state}{kind} vectors to {vectors} and their frames to {frames}."
     return say_or_json(as_json, line, n_frames=n, dim=settings.dim, vectors=str(vectors), frames=str(frames))
 
 

@@ -181,7 +181,7 @@ def _check(request: PlanRequest, n: int | None) -> None:
         raise ValueError(f"The vectors have {request.dim} dimensions; give 1 or more, as the encoder says.")
     if request.codec not in CODECS:
         raise ValueError(f"Unknown codec {request.codec!r}; use {', '.join(CODECS)}.")
-    if request.codec == "fp32" and request.store == "fp16":
+    if request.codec == "fp32" and request.store in ("fp16", "codes"):
         raise ValueError("The codec fp32 needs store='fp32'; leave the store out to plan bare rows.")
     if request.workers < 1:
         raise ValueError(f"{request.workers} workers cannot search; give 1 or more.")
@@ -287,13 +287,20 @@ def _plan(request: PlanRequest, n: int) -> ShardPlan:
         centroids_nbytes=centroids_nbytes,
         router_nbytes=0 if bare else (request.queries + MAX_BANK_FRAMES) * (request.n_cells * 2 + request.dim * 4),
         columns_nbytes=columns_nbytes,
-        rows_nbytes=n * (request.row_nbytes if bare else request.dim * STORES[request.store]),
+        rows_nbytes=_rows_nbytes(request, n),
         codes_nbytes=n * request.row_nbytes + n_shards * request.lists(rows) * LIST_DISK_NBYTES
         if request.coded and not bare
         else 0,
         build_nbytes=0 if bare else request.build_nbytes(n, rows),
         shards_in_memory=min(n_shards, left // shard_nbytes),
     )
+
+
+def _rows_nbytes(request: PlanRequest, n: int) -> int:
+    """On disk, besides codes."""
+    if not request.store:
+        return n * request.row_nbytes
+    return 0 if request.store == "codes" and request.coded else n * request.dim * STORES[request.store]
 
 
 def _coded(request: PlanRequest, n: int) -> bool:

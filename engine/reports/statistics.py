@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.frames import statistics
 from engine.reports.evenness import uneven_note
-from engine.storage import ShardCache, ShardView, Snapshot, VideoRow, current_limits
+from engine.storage import ShardCache, ShardView, Snapshot, VideoRow, current_limits, keeps_codes_only
 from engine.types import CollectionStats, ShardStats, VideoInfo
 
 _FAR = 1.25
@@ -169,6 +169,12 @@ def _notes(snapshot: Snapshot, uneven: str) -> tuple[str, ...]:
             f"About {far:,} frames lie far from the cells they were put in, for these were trained on other frames: "
             "routing misses more of them. Run a build."
         )
+    if snapshot.cells is not None and keeps_codes_only(snapshot.settings, snapshot.cells):
+        few, many = snapshot.cells.codes_recall.tolist()
+        notes.append(
+            f"Of each row only its {snapshot.settings.codec} code is kept, and every score is the code's, that of an exact search, too. When it was "
+            f"built, ranking all frames by codes found {few:.1%} of the 10 and {many:.1%} of the 100 that ranking them by the rows as they came found."
+        )
     clipped = _weighted(snapshot, "clipped")
     if clipped > _CLIPPED:
         notes.append(
@@ -188,7 +194,7 @@ def codec_note(codec: str, store: str) -> str:
     """That a codec changes nothing where no shard has codes."""
     return (
         f"The codec {codec} changes nothing yet: a collection has codes from {current_limits().coded_from:,} frames on, and this one "
-        f"holds its vectors as they are stored ({store})."
+        f"holds its vectors as they are stored ({'fp16' if store == 'codes' else store})."
     )
 
 

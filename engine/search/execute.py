@@ -237,7 +237,7 @@ class _Search:
             self.answers.note_read(number, sum(each.nbytes for each in loaded))
         taken = list(zip(keys, stored, strict=True))
         try:
-            return Held(number, taken, segment.list_file.opened(wanted, stored))  # type: ignore[arg-type]
+            return Held(number, taken, segment.opened_lists(wanted, stored))  # type: ignore[arg-type]
         except BaseException:
             prober.cache.give_back(taken)
             raise

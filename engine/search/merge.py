@@ -15,7 +15,7 @@ from engine.search.failures import FAULTS
 from engine.search.shard_selection import distinct
 from engine.vectors import Floats, Metric, Rows, exact_scores
 
-RERANKED = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 200}
+RERANKED = {"sq8": 20, "fp16": 20, "fp32": 10, "sq4": 50}
 """Rows that are scored exactly at the least, by codec: what the codes may have misordered around k = 10."""
 
 

@@ -3,6 +3,7 @@
 from engine.storage.build import TRAIN_NBYTES, draw_blueprint, learn_placement, place_frames
 from engine.storage.cache import CACHE_BYTES, ByteLRU, ShardCache
 from engine.storage.catalog import Catalog
+from engine.storage.codes_only import keeps_codes_only
 from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
 from engine.storage.film import film_facts
@@ -71,6 +72,7 @@ __all__ = [
     "export_frames",
     "film_facts",
     "find_picture",
+    "keeps_codes_only",
     "keyframe_images",
     "keyframe_numbers",
     "learn_placement",

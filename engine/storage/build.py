@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,9 @@ from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, Shards, Survey
 from engine.routing import MAX_BANK_FRAMES, QueryBank, RoutingModel, RowBlocks, fit_routing_model
 from engine.storage import gather
+from engine.storage.codes_only import check_store, keeps_codes_only, with_codes_recall
 from engine.storage.gather import Gathered
+from engine.storage.limits import current_limits
 from engine.storage.manifest import LayoutRow, Settings
 from engine.storage.snapshot import Snapshot
 from engine.system import Progress
@@ -94,7 +96,9 @@ def draw_blueprint(
     frames = Gathered.of(list(snapshot.views()))
     cells, router = keep, snapshot.router if keep is not None else None
     if cells is None:
+        check_store(snapshot, settings)
         cells, frames = _train(frames, settings, cells_id, progress, bank)
+        cells = _codes_kept(cells, frames, snapshot, settings, bank, progress)
         router = None if bank is None else _fit(frames, cells, bank, next_frame, progress)
     placement = learn_placement(frames.columns, cells, router, settings)
     layout = LayoutRow(layout_id, settings.placement, placement.names(), placement.state)
@@ -124,6 +128,18 @@ def _train(
         cell[step] = cells.assign(frames.floats(step))
     columns = frames.columns.with_values(cell=cell)
     return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)
+
+
+def _codes_kept(
+    cells: Cells, frames: Gathered, snapshot: Snapshot, settings: Settings, bank: QueryBank | None, progress: Progress
+) -> Cells:
+    """The same cells; where codes are all that is kept, with what that costs, and with the ranges of those there are: so no code changes."""
+    before = snapshot.cells
+    if before is not None and keeps_codes_only(snapshot.settings, before):
+        return replace(cells, trained=before.trained).with_codes_recall(before.codes_recall)
+    if settings.store != "codes" or not current_limits().coded(len(frames)):
+        return cells
+    return with_codes_recall(cells, frames, settings, bank, progress)
 
 
 def _fit(frames: Gathered, cells: Cells, bank: QueryBank, next_frame: int, progress: Progress) -> RoutingModel:

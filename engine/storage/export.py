@@ -19,7 +19,7 @@ def export_frames(snapshot: Snapshot, vectors: Path, frames: Path) -> int:
 
     Parameters
     ----------
-    vectors : .npy file to be, (n, dim) as stored: float16 or float32, and normalised for `ip`
+    vectors : .npy file to be, (n, dim) as stored: float16 or float32, and normalised for `ip`; where only codes are kept, what these stand for as float16
     frames : table to be, by its ending Parquet, Arrow or CSV: frame_id, video_id, frame_index, seconds, captured_at, shot,
         tags and title; row i belongs to row i of the vectors
 
@@ -66,12 +66,12 @@ def export_frames(snapshot: Snapshot, vectors: Path, frames: Path) -> int:
 def _write(snapshot: Snapshot, vectors: Path, frames: Path) -> int:
     gathered = Gathered.of([view for view in snapshot.views() if view.n_live])
     order = np.argsort(gathered.columns.frame_id)
-    dtype = np.dtype(np.float16 if snapshot.settings.store == "fp16" else np.float32)
+    dtype = np.dtype(np.float32 if snapshot.settings.store == "fp32" else np.float16)
     with synced(vectors) as array, synced(frames) as file, TableWriter(file, frames.suffix) as table:
         write_header(array, (len(order), snapshot.settings.dim), dtype)
         for start in range(0, len(order), GATHER_STEP):
             rows = order[start : start + GATHER_STEP]
-            array.write(np.ascontiguousarray(gathered.stored(rows)).reshape(-1).view(np.uint8).data)
+            array.write(np.ascontiguousarray(gathered.stored(rows), dtype).reshape(-1).view(np.uint8).data)
             columns = gathered.columns.take(rows)
             videos = [snapshot.videos[number] for number in columns.video.tolist()]
             table.write(columns, [video.video_id for video in videos], [video.title for video in videos])

@@ -61,7 +61,7 @@ class Gathered:
 
     def floats(self, frames: Rows) -> Floats:
         """The same as float32, read in steps."""
-        vectors = np.empty((len(frames), self.views[0].segment.vectors.shape[1]), np.float32)
+        vectors = np.empty((len(frames), self.views[0].segment.dim), np.float32)
         for start in range(0, len(frames), GATHER_STEP):
             vectors[start : start + GATHER_STEP] = self.stored(frames[start : start + GATHER_STEP])
         return vectors

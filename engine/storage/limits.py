@@ -34,7 +34,7 @@ class Limits:
 
     def segment_rows(self, dim: int, store: str) -> int:
         """Rows that a segment may hold."""
-        return max(self.small_segment, self.segment_nbytes // (dim * (2 if store == "fp16" else 4)))
+        return max(self.small_segment, self.segment_nbytes // (dim * (4 if store == "fp32" else 2)))
 
 
 _current = Limits()

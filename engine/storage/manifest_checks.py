@@ -45,6 +45,7 @@ MAX_SEGMENT_ROWS = (1 << 31) - 1
 _CELL_FILES = frozenset(
     f"{name}.npy" for name in ("centroids", "trained", "group_centroids", "group_of", "spread", "query_metric")
 )
+_CODES_ONLY_FILES = frozenset(("codes_recall.npy",))
 _ROUTER_FILES = {
     kind: frozenset(
         f"{kind}_{name}.npy"
@@ -88,7 +89,10 @@ def check_manifest(manifest: Manifest, counters: Mapping[str, int]) -> None:
     built = manifest.cells is not None
     if manifest.cells is not None:
         _below(counters, "cells", (manifest.cells.cells_id,))
-        _check_files("the cells", manifest.cells.files, _CELL_FILES)
+        measured = (
+            _CODES_ONLY_FILES & manifest.cells.files.keys() if type(manifest.cells.files) is dict else frozenset()
+        )
+        _check_files("the cells", manifest.cells.files, _CELL_FILES | measured)
     if manifest.router is not None:
         if not built or manifest.settings.metric != "ip":
             raise ValueError("it has a router, but no cells that it could rank")
@@ -96,7 +100,7 @@ def check_manifest(manifest: Manifest, counters: Mapping[str, int]) -> None:
         _check_router(manifest.router)
     _check_videos(manifest.videos)
     _below(counters, "video", (video.number for video in manifest.videos[-1:]))
-    _check_segments(manifest.segments, len(manifest.layout.names), built=built)
+    _check_segments(manifest.segments, len(manifest.layout.names), built=built, store=manifest.settings.store)
     _below(counters, "segment", (row.segment_id for row in manifest.segments[-1:]))
     _below(counters, "frame", (row.stats["frame_ids"][1] for row in manifest.segments))
     _check_deletes(manifest)
@@ -230,7 +234,7 @@ def _check_time(at: datetime | None) -> None:
         raise ValueError("a time has a time zone")
 
 
-def _check_segments(segments: tuple[SegmentRow, ...], n_shards: int, *, built: bool) -> None:
+def _check_segments(segments: tuple[SegmentRow, ...], n_shards: int, *, built: bool, store: str) -> None:
     if len(segments) > MAX_SEGMENTS:
         raise ValueError("it has more segments than can be")
     last = 0
@@ -241,7 +245,9 @@ def _check_segments(segments: tuple[SegmentRow, ...], n_shards: int, *, built: b
         if row.shard >= n_shards or not 1 <= row.n_rows <= MAX_SEGMENT_ROWS:
             raise ValueError("a segment is in a shard that there is not, or has a number of rows that cannot be")
         coded = type(row.files) is dict and "codes.faiss" in row.files
-        _check_files("a segment", row.files, _SEGMENT_FILES | ({"codes.faiss"} if coded else frozenset()))
+        bare = coded and store == "codes" and "vectors.npy" not in row.files
+        names = _SEGMENT_FILES | ({"codes.faiss"} if coded else frozenset())
+        _check_files("a segment", row.files, names - ({"vectors.npy"} if bare else frozenset()))
         _check_time(row.written_at)
         _check_stats(row.stats, row.n_rows)
         if coded and not built:

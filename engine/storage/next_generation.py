@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.frames import FrameColumns
 from engine.routing import RoutingModel, write_routing_model
 from engine.storage.catalog import Catalog, Change
+from engine.storage.codes_only import keeps_codes_only
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.limits import current_limits
 from engine.storage.manifest import CellsRow, RouterRow, SegmentRow
@@ -50,6 +51,7 @@ class NextGeneration:
         folder = self._path / "segments" / str(segment_id)
         remove_folder(folder)
         metric = metric_of(self.settings.metric)
+        codes_only = keeps_codes_only(self.settings, cells)
         self.segments.append(
             write_segment(
                 folder,
@@ -61,7 +63,8 @@ class NextGeneration:
                 self.settings.codec,
                 metric,
                 datetime.now(),
-                coded=current_limits().coded(self.n_frames),
+                coded=codes_only or current_limits().coded(self.n_frames),
+                codes_only=codes_only,
             )
         )
 

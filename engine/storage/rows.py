@@ -99,7 +99,7 @@ def prepare_rows(frames: FrameBatch, dim: int, metric: str, store: str, *, first
         raise ValueError("A frame's number in its video is negative; count from 0.")
     if len(vectors) and np.asarray(frames.seconds).max() > bounds.MAX_SECONDS:
         raise ValueError("A frame's time is more than thirty years into its video; give seconds from its start.")
-    stored: NDArray[np.floating] = np.empty(vectors.shape, np.float16 if store == "fp16" else np.float32)
+    stored: NDArray[np.floating] = np.empty(vectors.shape, np.float32 if store == "fp32" else np.float16)
     for start in range(0, len(vectors), _STEP):
         stored[start : start + _STEP] = _rows(vectors[start : start + _STEP], metric, store, first_row + start)
     return stored
@@ -143,7 +143,7 @@ def _rows(given: NDArray[np.generic], metric: str, store: str, first_row: int) -
         rows = unit(rows)
     elif np.abs(rows).max() > LARGEST:
         raise ValueError(f"A value is larger than {LARGEST:g}, whose square is beyond float32; scale the vectors.")
-    if store == "fp16" and np.abs(rows).max() > np.finfo(np.float16).max:
+    if store != "fp32" and np.abs(rows).max() > np.finfo(np.float16).max:
         raise ValueError("A value is too large for float16; make the collection with store='fp32'.")
     return rows
 

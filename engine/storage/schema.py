@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 APPLICATION_ID = 0x53464652
 """Stands in the header of our SQLite files, so that one of another program is told apart."""
-FORMAT = 3
+FORMAT = 4
 """Format of the collections that are written, kept as SQLite's `user_version`."""
 OLDEST_SUPPORTED = 3
 """Oldest format that is read. One in between is brought to `FORMAT` when it is opened."""
@@ -55,5 +55,9 @@ class Migration:
     """Changes tables and rows so that they are as the next format has them; checksums are worked out anew afterwards."""
 
 
-MIGRATIONS: dict[int, Migration] = {}
+def _allow_codes_only(db: sqlite3.Connection) -> None:
+    """Format 4 is format 3 in which segments may be without `vectors.npy` (`store=codes`); the tables are the same."""
+
+
+MIGRATIONS: dict[int, Migration] = {4: Migration(SCHEMA, CATALOG_COLUMNS, _allow_codes_only)}
 """By the format that each leads to, from `OLDEST_SUPPORTED` + 1 to `FORMAT`."""

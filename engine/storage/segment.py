@@ -1,6 +1,6 @@
 """A segment: the immutable files that hold some frames of one shard.
 
-vectors.npy    (n, dim) float16 or float32: the record, mapped
+vectors.npy    (n, dim) float16 or float32: the record, mapped; absent where codes are all that is kept (`store=codes`)
 frames.arrow   row-aligned columns, sorted by (video, frame_index, frame_id)
 cells.npy      per cell that occurs: its number, its rows, and the CRC-32 of its inverted list
 codes.faiss    inverted lists of compressed codes; only in collections of `Limits.coded_from` frames or more; else rows are scanned as they are
@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from engine.errors import CorruptData, Untrusted
 from engine.frames import FrameColumns, map_bytes, max_file_nbytes, read_columns, statistics
+from engine.storage.coded_record import CodedRecord
 from engine.storage.manifest import SegmentRow
 from engine.system import (
     MAX_CELLS,
@@ -138,11 +139,14 @@ class Segment:
         self._codec = codec
         self._training = training
         self._lock = threading.Lock()
-        self._vectors_path = folder / "vectors.npy"
+        self.codes_only = "vectors.npy" not in row.files
+        """Whether the rows are what their codes stand for, and nothing else is kept of them."""
+        self._vectors_path = folder / ("codes.faiss" if self.codes_only else "vectors.npy")
         self._mapped = WatchedFile(self._vectors_path)
         self._verified = WatchedFile(self._vectors_path)
         self._columns_file = WatchedFile(folder / "frames.arrow")
         self._mapping: _Record
+        self._every_list: Lists | None = None
         self._columns: FrameColumns
         self._codes_file = WatchedFile(folder / "codes.faiss")
         self._list_file: ListFile
@@ -154,6 +158,10 @@ class Segment:
         """Let go of the file that rows are read from; it is opened again if need be."""
         OPEN_FILES.forget(self._reader)
         OPEN_FILES.forget(self._codes_reader)
+
+    @property
+    def dim(self) -> int:
+        return self._dim
 
     @property
     def coded(self) -> bool:
@@ -277,12 +285,12 @@ class Segment:
         """Check all stored rows before a scan, unless the file stands as it did when they were last; returns the bytes read for it."""
         if self._verified.is_unchanged:
             return 0
-        _ = self._record  # Whose size is looked at before it is read whole.
+        _ = self._place_of_rows  # Whose size is looked at before it is read whole.
         with self._lock, read_errors(self._vectors_path):
             if self._verified.is_unchanged:
                 return 0
             state = self._verified.state()
-            self._check("vectors.npy")
+            self._check(self._vectors_path.name)
             self._verified.trust(state)
             return state.identity[2]
 
@@ -292,10 +300,10 @@ class Segment:
         for _ in range(2):
             picked = self._read(rows)
             if np.array_equal(row_checksums(picked), crc):
-                return picked
+                return self._coded_record.codec.decode(picked) if self.codes_only else picked
             OPEN_FILES.forget(self._reader)  # The file may have been put right since it was opened.
         raise CorruptData(
-            f"vectors.npy in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
+            f"{self._vectors_path.name} in {self.folder.name} is not what was written (a row's checksum differs); {RESTORE}."
         )
 
     def stored_in_memory(self, rows: Rows, columns: FrameColumns) -> NDArray[np.floating] | None:
@@ -303,6 +311,8 @@ class Segment:
 
         A disk fetches rows that are asked for side by side, those that are waited for one after another.
         """
+        if self.codes_only:
+            return self.stored(rows, columns)
         first, width, dtype = self._place_of_rows
         read = bytearray(len(rows) * width)
         view, lacking = memoryview(read), False
@@ -320,11 +330,15 @@ class Segment:
         ]
         return picked if same else None
 
-    def _read(self, rows: Rows) -> NDArray[np.floating]:
-        """These rows (n, dim) as they stand in the file, fewer where it ends early; read and not through the mapping.
+    def _read(self, rows: Rows) -> NDArray[Any]:
+        """These rows (n, dim), or their codes where only those are kept, as they stand in the file, fewer where it ends early; read and not through the mapping.
 
         There, each would make the process hold the pages around it as well, and a file that is cut short would end the process.
         """
+        if self.codes_only:
+            record = self._coded_record
+            with read_errors(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
+                return record.read(handle, rows)
         first, width, dtype = self._place_of_rows
         with read_errors(self._vectors_path), OPEN_FILES.use(self._reader, self._vectors_path) as handle:
             if len(rows) <= _GATHERED:
@@ -337,8 +351,10 @@ class Segment:
         return np.frombuffer(read, dtype, whole * self._dim).reshape(whole, self._dim)
 
     @cached_property
-    def _place_of_rows(self) -> tuple[int, int, np.dtype[np.floating]]:
+    def _place_of_rows(self) -> tuple[int, int, np.dtype[Any]]:
         """Where the first row starts in the file, the bytes of a row, and what it is made of."""
+        if self.codes_only:
+            return self.row.stats["header"][0], self._coded_record.codec.nbytes, np.dtype(np.uint8)
         record = self._record
         return record.first, record.vectors.itemsize * self._dim, record.vectors.dtype
 
@@ -350,20 +366,28 @@ class Segment:
         """Open the lists: codes where there are any, else the rows themselves in memory. Checked whole, or list by list where mapped."""
         if not self.coded:
             return plain_lists(self.stored(np.arange(self.n_rows)), self._cell_of_row(), self._metric)
-        trained = None if self._training is None else self._training.trained
-        form = ListsForm(self._dim, self._metric, self._codec, self._cell_of_row(), trained)
+        lists = self._load_codes(residency)
+        lists.exact |= self.codes_only
+        return lists
+
+    def _load_codes(self, residency: Residency) -> Lists:
+        path, form = self.folder / "codes.faiss", self._form
         if residency == "loaded":
-            form.check(self.folder / "codes.faiss")
+            form.check(path)
             return read_lists(self._check("codes.faiss"), form)
-        path = self.folder / "codes.faiss"
         watched = WatchedFile(path)
         self._check_header(watched)
         return read_lists(
             path, form, checksums=self._cells["crc"], watched=watched, cell_of_row=lambda: self.columns.cell
         )
 
+    @property
+    def _form(self) -> ListsForm:
+        trained = None if self._training is None else self._training.trained
+        return ListsForm(self._dim, self._metric, self._codec, self._cell_of_row(), trained)
+
     def _check_header(self, watched: WatchedFile) -> None:
-        """Compare what describes the lists, and trust the file from then on."""
+        """Compare the header of the codes with its hash; as long as it stands still, the file is trusted."""
         path = self.folder / "codes.faiss"
         with read_errors(path):
             state = watched.state()
@@ -376,12 +400,10 @@ class Segment:
     def list_file(self) -> ListFile:
         """The lists, to be read one by one; looked at anew once the file has changed."""
         if not self._codes_file.is_unchanged:
-            cell = self._cell_of_row()
+            form = self._form
             with self._lock:
                 if not self._codes_file.is_unchanged:
                     self._check_header(self._codes_file)
-                    trained = None if self._training is None else self._training.trained
-                    form = ListsForm(self._dim, self._metric, self._codec, cell, trained)
                     path, checksums = self.folder / "codes.faiss", self._cells["crc"]
                     self._list_file = ListFile(path, form, checksums, lambda: self.columns.cell)
         return self._list_file
@@ -405,6 +427,17 @@ class Segment:
         with read_errors(path), OPEN_FILES.use(self._codes_reader, path) as handle:
             return file.read(handle, lists)
 
+    def opened_lists(self, lists: Rows, stored: Sequence[StoredList]) -> Lists:
+        """Lists that were read, to be searched; the others are empty."""
+        opened = self.list_file.opened(lists, stored)
+        opened.exact |= self.codes_only
+        return opened
+
+    @cached_property
+    def _coded_record(self) -> CodedRecord:
+        self._check_header(WatchedFile(self._vectors_path))
+        return CodedRecord(self._vectors_path, self._form)
+
     def load_nbytes(self, residency: Residency) -> int:
         """Bytes that `load` reads."""
         if self.coded and residency == "mapped":
@@ -427,6 +460,11 @@ class Segment:
             if self.are_few(n_passing):
                 return self._scan_few(queries, k, np.flatnonzero(mask)), n_passing * self._place_of_rows[1]
         read = self.verify()
+        if self.codes_only:
+            if self._every_list is None or not self._every_list.sound:
+                self._every_list = self.load("mapped")
+            every = np.broadcast_to(np.arange(len(self.cells)), (len(queries), len(self.cells)))
+            return self._every_list.search(queries, np.ascontiguousarray(every), k, mask, n_passing), read
         return self._record.flat.search(queries, k, mask, n_passing), read
 
     def scan_nbytes(self, n_passing: int | None) -> int:

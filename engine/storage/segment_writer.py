@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine.frames import FrameColumns, statistics, write_columns
 from engine.storage.manifest import SegmentRow
-from engine.storage.segment import CELL, STEP, Stored, header
+from engine.storage.segment import CELL, STEP, Stored, header, row_checksums
 from engine.system import file_hash, save_array, sync_folder, synced, write_header
-from engine.vectors import Cells, Floats, ListsWriter, Metric, check_values, clipped_share, occupied_cells
+from engine.vectors import Cells, Codec, Floats, ListsWriter, Metric, check_values, clipped_share, occupied_cells
 
 _SAMPLED = 2000
 """Rows of a segment from which the fit of cells and codec is judged."""
@@ -31,6 +32,7 @@ def write_segment(
     at: datetime,
     *,
     coded: bool,
+    codes_only: bool = False,
 ) -> SegmentRow:
     """Write and sync the files of one segment; the catalog makes them count. Vectors pass through in bounded steps.
 
@@ -40,6 +42,7 @@ def write_segment(
     stored : gives the vectors of the frames at these positions of `columns`, in the stored type
     cells : None before the first build, when everything is scanned
     coded : whether the rows get codes, where there are cells; see `Limits.coded`
+    codes_only : whether they are kept as codes and nothing else; they must be coded, then
 
     Raises
     ------
@@ -56,18 +59,24 @@ def write_segment(
         lists = ListsWriter(dim, occupied, codec, cells.trained, metric)
     folder.mkdir(parents=True)
     seen = []
-    with synced(folder / "vectors.npy") as file:
-        write_header(file, (len(columns), dim), first.dtype)
+    code_of = Codec(codec, dim, cells.trained) if codes_only and cells is not None else None
+    row_crc = columns.row_crc.copy()
+    with nullcontext() if code_of else synced(folder / "vectors.npy") as file:
+        if file is not None:
+            write_header(file, (len(columns), dim), first.dtype)
         for start in range(0, len(columns), STEP):
             rows = stored(order[start : start + STEP])
             if cells is not None:  # Even without codes: the same rows get some once the collection has grown.
                 check_values(rows, codec)
-            file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+            if file is not None:
+                file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
+            if code_of is not None:
+                row_crc[start : start + STEP] = row_checksums(code_of.encode(rows.astype(np.float32)))
             if lists is not None:
                 lists.add(rows.astype(np.float32), columns.cell[start : start + STEP])
             seen.append(_sample(rows, columns.cell[start : start + STEP], len(columns)))
     with synced(folder / "frames.arrow") as file:
-        write_columns(file, columns)
+        write_columns(file, columns.with_values(row_crc=row_crc))
     described = statistics.segment_statistics(columns)
     table = np.zeros(len(occupied), CELL)
     table["cell"], table["rows"] = occupied, counts

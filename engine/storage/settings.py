@@ -9,7 +9,7 @@ from engine.vectors import CODECS
 
 CHOICES = {
     "metric": ("ip", "l2"),
-    "store": ("fp16", "fp32"),
+    "store": ("fp16", "fp32", "codes"),
     "codec": tuple(CODECS),
     "placement": tuple(PLACEMENTS),
     "route": ("auto", "routed", "exact"),

@@ -23,7 +23,7 @@ from engine.vectors.cells import (
     write_cells,
 )
 from engine.vectors.clustering import kmeans
-from engine.vectors.codecs import CODECS, check_values, clipped_share, row_nbytes, train_codec
+from engine.vectors.codecs import CODECS, Codec, check_values, clipped_share, row_nbytes, train_codec
 from engine.vectors.faiss_common import one_thread, startable_threads
 from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
 from engine.vectors.list_format import ListsForm, occupied_cells
@@ -51,6 +51,7 @@ __all__ = [
     "PER_STORED_LIST",
     "TRAIN_PER_CELL",
     "Cells",
+    "Codec",
     "CodedRows",
     "FlatRows",
     "Floats",

@@ -63,7 +63,7 @@ def check_rows(rows: NDArray[np.floating], metric: str, store: str, what: str, f
     if metric == "ip":
         tests.append((~values.any(axis=1), "is all zeros, which has no direction"))
     else:
-        half = store == "fp16"
+        half = store != "fp32"
         largest = float(np.finfo(np.float16).max) if half else LARGEST
         why = "is too large for float16 (make the collection as fp32)" if half else "has squares beyond float32"
         tests.append((np.abs(values).max(axis=1) > largest, why))

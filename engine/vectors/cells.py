@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -59,8 +59,15 @@ class Cells:
     query_metric: Floats
     """(dim, dim) symmetric M: a row belongs to the centroid c with the least (x - c)' M (x - c). (0, 0) for plain distances."""
 
+    codes_recall: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    """(2,) recall at 10 and at 100 of scores from codes, where only those are kept; else empty."""
+
     def __len__(self) -> int:
         return len(self.centroids)
+
+    def with_codes_recall(self, codes_recall: Floats) -> Cells:
+        """The same, and codes are all that is kept of rows."""
+        return replace(self, codes_recall=codes_recall)
 
     @property
     def two_level(self) -> bool:
@@ -262,7 +269,8 @@ def _centroids(sample: Floats, n: int) -> Floats:
 
 def write_cells(folder: Path, cells: Cells) -> dict[str, str]:
     """Write and sync the files of a set of cells; return their hashes by name."""
-    return save_arrays(folder, {name: getattr(cells, name) for name in _STORED})
+    names = (*_STORED, "codes_recall") if len(cells.codes_recall) else _STORED
+    return save_arrays(folder, {name: getattr(cells, name) for name in names})
 
 
 def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str], dim: int, codec: str) -> Cells:
@@ -291,7 +299,8 @@ def read_cells(folder: Path, cells_id: int, hashes: Mapping[str, str], dim: int,
         raise _misfit(folder, "cells that are not sorted by their group")
     if spread.min() < 0:
         raise _misfit(folder, "a spread below zero")
-    return Cells(cells_id, centroids, trained, group_centroids, group_of, spread, metric)
+    cells = Cells(cells_id, centroids, trained, group_centroids, group_of, spread, metric)
+    return cells.with_codes_recall(load("codes_recall", 2)) if "codes_recall.npy" in hashes else cells
 
 
 def are_groups(group_of: NDArray[np.int32], n_groups: int) -> bool:

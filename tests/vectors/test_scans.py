@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from engine.system.files import save_array
 from engine.vectors.clustering import kmeans
-from engine.vectors.codecs import CODECS, clipped_share, train_codec
+from engine.vectors.codecs import CODECS, Codec, clipped_share, train_codec
 from engine.vectors.faiss_common import one_thread
 from engine.vectors.flat import FlatRows, scores_of
 from engine.vectors.list_format import occupied_cells
+from engine.vectors.lists import CodedRows
 from testing.worlds import assert_ranking
 
 N, DIM = 300, 16
@@ -66,17 +67,30 @@ class TestCells:
         assert np.isfinite(kmeans(np.ones((40, 4), np.float32), n_cells)).all()
 
 
+def test_four_bits_rank_rows_well_though_a_few_lie_far_out():
+    rng = np.random.default_rng(2)
+    x, asked = rng.normal(size=(4000, 64)).astype(np.float32), rng.normal(size=(50, 64)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x[::1000] *= 10
+    best = np.argsort(-(asked @ x.T), axis=1)[:, :10]
+    found = CodedRows(x, "sq4", train_codec("sq4", x), "ip").search(asked, 20).rows
+    # .72 where the 16 steps go from the lowest value to the highest.
+    assert np.mean([len(np.intersect1d(*pair)) for pair in zip(best, found, strict=True)]) / 10 > 0.85
+
+
 class TestClipped:
     @pytest.mark.parametrize("codec", CODECS)
-    def test_nothing_that_the_codec_was_trained_on_is_cut_off(self, rows, codec):
+    def test_next_to_nothing_that_the_codec_was_trained_on_is_cut_off(self, rows, codec):
         assert clipped_share(rows, codec, train_codec(codec, rows)) == 0
+        heavy = np.random.default_rng(1).standard_cauchy((4000, 3)).astype(np.float32)
+        assert clipped_share(heavy, codec, train_codec(codec, heavy)) <= (0.0051 if codec == "sq4" else 0.0005)
 
     @pytest.mark.parametrize("codec", ["sq8", "sq4"])
     def test_it_is_the_share_of_values_outside_the_range(self, rows, codec):
         trained = train_codec(codec, rows)
-        later = rows.copy()
         low, width = trained.reshape(2, -1)
-        later[:30, 0], later[:15, 1] = low[0] + width[0] + 0.01, low[1] - 0.01
+        later = np.clip(rows, low, low + width)
+        later[:30, 0], later[:15, 1] = low[0] + 1.1 * width[0], low[1] - 0.01
         assert clipped_share(later, codec, trained) == pytest.approx(45 / rows.size)
 
     @pytest.mark.parametrize("codec", ["fp16", "fp32"])
@@ -172,3 +186,14 @@ def test_one_thread_gives_the_callers_threads_back():
         assert faiss.omp_get_max_threads() == 2
     finally:
         faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.parametrize("codec", ["sq8", "sq4", "fp16"])
+def test_a_decoded_row_has_the_code_that_it_was_decoded_from(rows, codec):
+    moved = (
+        rows * np.linspace(0.01, 30, DIM, dtype=np.float32) - 5
+    )  # Ranges that are narrow and far from zero, and wide ones.
+    moved[:, 3] = 7
+    coder = Codec(codec, DIM, train_codec(codec, moved[: N // 2]))
+    codes = coder.encode(moved)
+    np.testing.assert_array_equal(coder.encode(coder.decode(codes)), codes)

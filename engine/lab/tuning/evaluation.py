@@ -143,8 +143,9 @@ def kept_by_codes(
 
     A routed search compares fewer frames, among which a frame ranks no lower: it keeps as many or more.
     """
+    store = snapshot.settings.store
     stored = {"fp16": 2, "fp32": 4}
-    if stored.get(codec, 0) >= stored[snapshot.settings.store]:
+    if codec == snapshot.settings.codec if store == "codes" else stored.get(codec, 0) >= stored[store]:
         return np.ones(truth.ids.shape, np.bool_)
     depth = rerank_depth(codec, truth.k)
     m, done = len(queries), 0

@@ -154,7 +154,7 @@ class LayoutPlanner:
         counts = found.reshape(-1, width).astype(np.int32)
         rows = counts.sum(axis=1, dtype=np.int64)
         coded = np.full(len(rows), self.coded)
-        stored = self.settings.dim * (2 if self.settings.store == "fp16" else 4)
+        stored = self.settings.dim * (4 if self.settings.store == "fp32" else 2)
         n_lists = np.count_nonzero(counts, axis=1).astype(np.int64)
         plain = plain_nbytes(rows * (stored + 8), n_lists)
         packed = lists_nbytes(self.settings.dim, rows, n_lists, codec)

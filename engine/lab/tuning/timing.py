@@ -15,7 +15,16 @@ import numpy as np
 from engine.lab.tuning.cost_model import SearchWork, SegmentLoad, TimedSearches, Values
 from engine.lab.tuning.layouts import LayoutPlanner, ShardLayout
 from engine.search import Plan, Prober, SearchRequest, SearchResult, search
-from engine.storage import Gathered, Segment, SegmentView, ShardCache, ShardView, Snapshot, write_segment
+from engine.storage import (
+    Gathered,
+    Segment,
+    SegmentView,
+    ShardCache,
+    ShardView,
+    Snapshot,
+    keeps_codes_only,
+    write_segment,
+)
 from engine.system import Progress, storage_errors
 from engine.vectors import Floats
 
@@ -139,6 +148,7 @@ def _sample(frames: Gathered) -> Gathered:
 def _written(folder: Path, frames: Gathered, layout: ShardLayout, snapshot: Snapshot) -> list[list[Segment]]:
     """Write the segments of a layout; returns them shard by shard."""
     settings = snapshot.settings
+    codes_only = keeps_codes_only(settings, snapshot.cells)
     segments: list[list[Segment]] = [[] for _ in layout.starts]
     for number, shard in enumerate(layout.shard_of.tolist()):
         mine = np.flatnonzero(layout.segment_of == number)
@@ -154,7 +164,8 @@ def _written(folder: Path, frames: Gathered, layout: ShardLayout, snapshot: Snap
             settings.codec,
             snapshot.metric,
             datetime.now(),
-            coded=bool(layout.coded[number]),
+            coded=codes_only or bool(layout.coded[number]),
+            codes_only=codes_only,
         )
         segments[shard].append(Segment(place, row, settings.dim, snapshot.metric, settings.codec))
     return segments
