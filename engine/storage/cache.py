@@ -23,7 +23,7 @@ class Sized(Protocol):
 
 
 V = TypeVar("V", bound=Sized)
-K = TypeVar("K", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(slots=True)
@@ -104,8 +104,8 @@ class ByteLRU(Generic[V]):
 
     def take_all(
         self,
-        keys: Sequence[K],
-        load: Callable[[list[K]], Sequence[V]],
+        keys: Sequence[Key],
+        load: Callable[[list[Key]], Sequence[V]],
         usable: Callable[[V], bool] = lambda value: True,
     ) -> tuple[list[V], list[V]]:
         """Several values, each pinned until it is given back, and those of them that were loaded.
@@ -114,9 +114,9 @@ class ByteLRU(Generic[V]):
         ----------
         load : gives the values of some keys, those that nobody has and nobody else loads now
         """
-        taken: dict[K, V] = {}
-        waiting: list[tuple[K, _Load[V]]] = []
-        mine: dict[K, _Load[V]] = {}
+        taken: dict[Key, V] = {}
+        waiting: list[tuple[Key, _Load[V]]] = []
+        mine: dict[Key, _Load[V]] = {}
         with self._lock:
             for key in keys:
                 entry = self._entries.get(key)
@@ -132,7 +132,7 @@ class ByteLRU(Generic[V]):
                     mine[key] = self._loads[key] = _Load()
                     self._misses += 1
                     self._note(CacheAction.MISS, key)
-        loaded: dict[K, V] = {}
+        loaded: dict[Key, V] = {}
         try:
             if mine:
                 loaded = self._loaded(mine, load)
@@ -152,7 +152,7 @@ class ByteLRU(Generic[V]):
         self._note(CacheAction.HIT, key, entry.value.nbytes)
         return entry.value
 
-    def _loaded(self, mine: dict[K, _Load[V]], load: Callable[[list[K]], Sequence[V]]) -> dict[K, V]:
+    def _loaded(self, mine: dict[Key, _Load[V]], load: Callable[[list[Key]], Sequence[V]]) -> dict[Key, V]:
         """Load values, keep those that the budget has room for, and tell those who wait for them."""
         try:
             values = dict(zip(mine, load([*mine]), strict=True))
@@ -181,9 +181,9 @@ class ByteLRU(Generic[V]):
 
     def _waited_for(
         self,
-        key: K,
+        key: Key,
         other: _Load[V],
-        load: Callable[[list[K]], Sequence[V]],
+        load: Callable[[list[Key]], Sequence[V]],
         usable: Callable[[V], bool],
     ) -> V:
         """What another thread loads."""
@@ -198,9 +198,9 @@ class ByteLRU(Generic[V]):
         (value,), _ = self.take_all([key], load, usable)
         return value
 
-    def take_held(self, keys: Sequence[K], usable: Callable[[V], bool]) -> dict[K, V]:
+    def take_held(self, keys: Sequence[Key], usable: Callable[[V], bool]) -> dict[Key, V]:
         """Those of some values that are there, each pinned until it is given back."""
-        there: dict[K, V] = {}
+        there: dict[Key, V] = {}
         with self._lock:
             for key in keys:
                 entry = self._entries.get(key)
@@ -208,7 +208,7 @@ class ByteLRU(Generic[V]):
                     there[key] = self._pin(key, entry)
         return there
 
-    def absent(self, keys: Iterable[K]) -> list[K]:
+    def absent(self, keys: Iterable[Key]) -> list[Key]:
         """Those of some keys whose values are not there now."""
         with self._lock:
             return [key for key in keys if key not in self._entries]

@@ -367,7 +367,8 @@ class Segment:
         if not self.coded:
             return plain_lists(self.stored(np.arange(self.n_rows)), self._cell_of_row(), self._metric)
         lists = self._load_codes(residency)
-        lists.exact |= self.codes_only
+        if self.codes_only:
+            lists.exact = True
         return lists
 
     def _load_codes(self, residency: Residency) -> Lists:

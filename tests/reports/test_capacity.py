@@ -160,7 +160,13 @@ def write(folder, n: int, dim: int, n_cells: int, codec: str, store: str, *, cod
     routing = LinearModel(np.zeros((n_cells, dim), np.float32), np.zeros(n_cells, np.float32))
     images = queries(MAX_BANK_FRAMES, dim)
     text, image = (
-        Ranking(routing, None, lambda bank=bank: bank, lambda bank=bank: np.zeros((n_cells, len(bank.vectors)), "f4"))
+        Ranking(
+            routing,
+            None,
+            lambda bank=bank: bank,
+            lambda bank=bank: np.zeros((n_cells, len(bank.vectors)), "f4"),
+            lambda: None,
+        )
         for bank in (
             QueryBank.of(queries(MAX_BANK_TEXTS, dim), "test"),
             QueryBank(images, np.zeros(MAX_BANK_FRAMES, np.int8), MAX_BANK_FRAMES, "", images[:0]),
