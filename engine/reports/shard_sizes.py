@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from engine.routing import MAX_BANK_FRAMES, MAX_BANK_TEXTS, MAX_BEST_NBYTES, n_held_out
-from engine.storage import TRAIN_NBYTES, current_limits
+from engine.storage import TRAIN_VALUES, current_limits
 from engine.system import readable_bytes
 from engine.vectors import TRAIN_PER_CELL
 
@@ -61,7 +61,7 @@ class PlanRequest:
     @property
     def queries(self) -> int:
         """Queries that the router is fitted on: a full bank with its pairs, as far as their best scores fit."""
-        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (4 * max(1, self.n_cells)))
+        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (2 * max(1, self.n_cells)))
 
     @property
     def least_rows(self) -> int:
@@ -108,7 +108,7 @@ class PlanRequest:
         Columns and their copy, centroids, rows in hand, and the largest of: the training sample, the codes of one segment
         (appended to, so up to twice their size is allocated), the data that the router is fitted on.
         """
-        sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_NBYTES // (4 * self.dim)))
+        sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_VALUES // self.dim))
         floats = self.n_cells + min(n, BUILD_ROWS)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded else 0
         judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * n_held_out(self.n_cells))

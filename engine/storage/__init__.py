@@ -1,6 +1,6 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
-from engine.storage.build import TRAIN_NBYTES, draw_blueprint, learn_placement, place_frames
+from engine.storage.build import TRAIN_VALUES, draw_blueprint, learn_placement, place_frames
 from engine.storage.cache import CACHE_BYTES, ByteLRU
 from engine.storage.catalog import Catalog
 from engine.storage.collection_files import discard_collection, place_of
@@ -37,7 +37,7 @@ __all__ = [
     "CACHE_BYTES",
     "FORMAT",
     "PICTURES",
-    "TRAIN_NBYTES",
+    "TRAIN_VALUES",
     "ByteLRU",
     "CacheAction",
     "CacheEvent",

@@ -268,7 +268,8 @@ def _train_groups(
     group_centroids = _centroids(projected, max(round(math.sqrt(n_cells)), n_cells // CELLS_PER_GROUP))
     group = nearest(projected, group_centroids)
     del projected
-    occurring, group, members = np.unique(group, return_inverse=True, return_counts=True)
+    occurring, place, members = np.unique(group, return_inverse=True, return_counts=True)
+    group = place.astype(np.int32)
     group_centroids = _means(sample, group, np.zeros((len(occurring), sample.shape[1]), np.float32))
     share = _share_out(n_cells, members)
     rows = np.split(np.argsort(group, kind="stable"), np.cumsum(members)[:-1])

@@ -239,7 +239,7 @@ def test_a_build_takes_no_more_for_more_vectors_than_their_columns_once_its_samp
     assert more.build_nbytes - some.build_nbytes == pytest.approx(
         2 * (more.columns_nbytes - some.columns_nbytes), rel=0.01
     )
-    assert shard_sizes.TRAIN_NBYTES < some.build_nbytes < 2 * GB
+    assert shard_sizes.TRAIN_VALUES < some.build_nbytes < 2 * GB
 
 
 @given(ram=rams, n=counts, dim=dims, kind=kinds, workers=st.integers(1, 32))
