@@ -6,9 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from engine.routing import MAX_BANK_FRAMES, MAX_BANK_TEXTS, MAX_BEST_NBYTES, n_held_out
-from engine.storage import TRAIN_VALUES, current_limits
+from engine.storage import FITTING, GATHER_STEP, TRAIN_VALUES, current_limits
 from engine.system import readable_bytes
-from engine.vectors import TRAIN_PER_CELL
+from engine.vectors import CODEC_ROWS, PROJECTED, TRAIN_PER_CELL
 
 BITS = {"sq4": 4, "sq8": 8, "fp16": 16, "fp32": 32}
 """Bits per dimension by codec."""
@@ -30,8 +30,8 @@ LIST_NBYTES = 48
 """Memory per inverted list: its length and place, and its row of `cells.npy`."""
 JUDGED_NBYTES = 44
 """Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
-ANSWERS_NBYTES = 288 << 20
-"""Memory for the exact answers of all calibration queries, whatever the collection (measured)."""
+FIT_ROWS = 2048
+"""Rows whose products with all queries are in memory at a time while the router is fitted."""
 LIST_DISK_NBYTES = 24
 """Per list on disk: its length in `codes.faiss` and its row of `cells.npy`."""
 
@@ -102,15 +102,29 @@ class PlanRequest:
             )
         return rows
 
-    def build_nbytes(self, n: int, rows: int) -> int:
-        """Peak memory of a build of n rows into shards of `rows`.
+    def build_steps(self, n: int, rows: int) -> dict[str, int]:
+        """Peak memory of each step of a build of n rows into shards of `rows`, by the name that its progress goes by; about.
 
-        Columns and their copy, centroids, rows in hand, and the largest of: the training sample, the codes of one segment
-        (appended to, so up to twice their size is allocated), the data that the router is fitted on.
+        Places of rows are 8 bytes a row, and 4 for its cell or its shard.
         """
+        row, centroids = self.dim * 4, self.n_cells * self.dim * 4
         sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_VALUES // self.dim))
-        floats = self.n_cells + min(n, BUILD_ROWS)
+        learned = max(
+            min(sampled, CODEC_ROWS) * self.dim * 5,  # As float32, and whether each value is finite.
+            sampled * PROJECTED * 4 + min(sampled, BUILD_ROWS) * row * 2,
+            3 * centroids,
+        )
+        queries = self.queries + MAX_BANK_FRAMES
+        best = self.n_cells * 2 * queries
+        judged = n_held_out(self.n_cells)
+        seen = 5 * min(n, GATHER_STEP) * row + min(n, FIT_ROWS) * 4 * (4 * queries + 8 * judged)
+        columns = n * (COLUMNS_NBYTES + 16)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded else 0
-        judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * n_held_out(self.n_cells))
-        fitted = self.n_cells * 4 * (self.queries + MAX_BANK_FRAMES) + max(ANSWERS_NBYTES, judging)
-        return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)
+        return {
+            "training cells": n * 8 + sampled * self.dim * STORES[self.store] + learned,
+            FITTING: n * 12 + 2 * centroids + best + seen,
+            "fitting the router": n * 12 + 3 * centroids + best + self.n_cells * JUDGED_NBYTES * judged,
+            "laying out shards": n * 12 + 6 * centroids,
+            "placing frames": columns + 2 * centroids,
+            "writing shards": columns + 2 * centroids + segment + min(n, BUILD_ROWS) * row,
+        }

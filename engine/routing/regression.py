@@ -21,7 +21,7 @@ RIDGE = 0.3
 """Ridge penalty, in squared length of centred queries: from .1 to 1 the recall of unseen queries hardly differs."""
 MAX_DEPTH = 1000
 """Rows of the exact answer that are kept per query."""
-_ROWS = 4096
+_ROWS = 2048
 """Rows looked at in one step."""
 _CELLS = 4096
 """Cells fitted in one step."""

@@ -23,22 +23,32 @@ from engine.vectors import TRAIN_PER_CELL, Cells, Floats, Rows, choose_n_cells, 
 TRAIN_VALUES = 192_000_000
 """Numbers in the rows that k-means may see, which bounds the memory of a build however large the collection."""
 
+FITTING = "assigning frames to cells, and fitting the router"
+"""Name of the step that looks at every row."""
 
-def learn_placement(columns: FrameColumns, cells: Cells, router: RoutingModel | None, settings: Settings) -> Placement:
+
+def learn_placement(
+    cell: NDArray[np.int32], seconds: float, cells: Cells, router: RoutingModel | None, settings: Settings
+) -> Placement:
     """The placement of these settings, laid out for frames in their cells.
+
+    Parameters
+    ----------
+    cell : (n,) cell of each frame
+    seconds : largest time of any frame in its video
 
     Raises
     ------
     ValueError
         If the placement cannot work with these cells.
     """
-    cell_sizes = np.bincount(columns.cell, minlength=len(cells)).astype(np.int64)
+    cell_sizes = np.bincount(cell, minlength=len(cells)).astype(np.int64)
     survey = Survey(
         n_shards=settings.n_shards,
         cells=cells,
         profiles=None if router is None else partial(router.profiles, cell_sizes),
         cell_sizes=cell_sizes,
-        seconds=float(columns.seconds.max()),
+        seconds=seconds,
         options=settings.options,
     )
     return PLACEMENTS[settings.placement].learn(survey)
@@ -95,23 +105,26 @@ def draw_blueprint(
         raise ValueError(
             "The collection holds no frames yet, so there is nothing to build; ingest or import some first."
         )
-    views = list(snapshot.views())
-    cells, router, cell = keep, snapshot.router if keep is not None else None, None
-    if cells is None:
+    views = [view for view in snapshot.views() if view.n_live]
+    if keep is None:
         rows = StoredRows.of_views(views)
         cells = _trained(rows, settings, cells_id, progress, bank, staged)
         cell, router = _assigned(rows, cells, bank, next_frame, progress, staged)
-        cells = replace(cells)  # Without what it took to assign rows.
-    frames = Gathered.of(views)
-    if cell is not None:
-        frames = replace(frames, columns=frames.columns.with_values(cell=cell))
+        del rows
+    else:
+        cells, router = keep, snapshot.router
+        cell = np.concatenate([view.segment.columns.cell[view.live_rows()] for view in views])
     layout = None if staged is None else staged.layout()
     if layout is None:
-        progress("laying out shards", 0.74, 1.0)
-        learned = learn_placement(frames.columns, cells, router, settings)
+        progress("laying out shards", 0.74 if keep is None else 0.0, 1.0)
+        seconds = max(float(view.segment.columns.seconds[view.live_rows()].max()) for view in views)
+        learned = learn_placement(cell, seconds, cells, router, settings)
         layout = LayoutRow(layout_id, settings.placement, learned.names(), learned.state)
         if staged is not None:
             staged.keep_layout(layout)
+    progress("placing frames", 0.745 if keep is None else 0.0, 1.0)
+    frames = Gathered.of(views)  # All columns: nothing above needs them.
+    frames = replace(frames, columns=frames.columns.with_values(cell=cell))
     placement = make_placement(layout.placement, layout.state)
     return Blueprint(cells, layout, frames, place_frames(placement, frames.columns), router)
 
@@ -170,13 +183,15 @@ def _assigned(
     if router is not None and done == n:
         return cell, router
 
+    assigning = [replace(cells)]  # What that takes goes with it.
+
     def assign(start: int) -> tuple[int, Floats]:
         floats = rows.floats(np.arange(start, min(start + gather.GATHER_STEP, n)))
-        cell[start : start + len(floats)] = cells.assign(floats)
+        cell[start : start + len(floats)] = assigning[0].assign(floats)
         return start, floats
 
     kept = done
-    what = "assigning frames to cells" if fit is None else "assigning frames to cells, and fitting the router"
+    what = "assigning frames to cells" if fit is None else FITTING
     for start, floats in gather.ahead(map(assign, range(done, n, gather.GATHER_STEP))):
         progress(what, 0.3 + 0.4 * start / n, 1.0)
         stop = start + len(floats)
@@ -185,6 +200,7 @@ def _assigned(
         if staged is not None and (stop == n or stop - kept >= current_limits().checkpoint):
             staged.keep_rows(kept, cell[kept:stop], {} if fit is None else fit.state())
             kept = stop
+    assigning.clear()
     if fit is None:
         return cell, None
     progress("fitting the router", 0.7, 1.0)

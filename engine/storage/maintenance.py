@@ -102,7 +102,7 @@ class Maintenance:
                 progress("writing shards", first + (1 - first) * shard / n_shards, 1.0)
                 new.write_shard(shard, blueprint.frames, blueprint.of(shard), blueprint.cells)
             with new.commit(what) as change:
-                for view in blueprint.frames.views:
+                for view in snapshot.views():
                     change.end_segment(view.segment.row.segment_id)
         self._sweep_if_possible()
         progress("done", 1.0, 1.0)

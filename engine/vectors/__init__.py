@@ -13,6 +13,8 @@ from engine.vectors.arrays import (
     unit,
 )
 from engine.vectors.cells import (
+    CODEC_ROWS,
+    PROJECTED,
     TRAIN_PER_CELL,
     Cells,
     Training,
@@ -42,8 +44,10 @@ from engine.vectors.query_files import read_queries
 
 __all__ = [
     "CODECS",
+    "CODEC_ROWS",
     "LARGEST",
     "PER_LIST",
+    "PROJECTED",
     "TRAIN_PER_CELL",
     "Cells",
     "CodedRows",

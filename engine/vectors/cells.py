@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from engine.system import MAX_CELLS, RESTORE, load_array, load_shape, read_heade
 from engine.vectors.arrays import NOT_FINITE, Floats
 from engine.vectors.clustering import kmeans, nearest
 from engine.vectors.codecs import n_trained, train_codec
+from engine.vectors.faiss_common import one_thread
 
 TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
@@ -34,8 +34,13 @@ PROJECTED = 128
 """Directions in which groups are told apart. Of 10^5 made-up rows of 768 dimensions in 8,192 cells, as many found their truly nearest
 cell as by all 768, at a fifth of the time."""
 
+CODEC_ROWS = 131_072
+"""Rows of the sample, at even distances, that the codec learns from."""
+
 _BLOCK = 16_384
 """Rows looked at in one step, so that memory stays small however many there are."""
+_GROUPS = 256
+"""Groups whose cells are copied in one step."""
 _SPREAD_ROWS = 65_536
 """Rows that the spread is measured on, evenly from the sample; its relative error is then well under a hundredth."""
 _PRIOR_ROWS = 4.0
@@ -101,10 +106,9 @@ class _Finder:
 
     def __init__(self, cells: Cells) -> None:
         self._root = _root(cells.query_metric)[0] if cells.query_metric.size else None
-        centroids = _times(cells.centroids, self._root)
         self._two_level = cells.two_level
         if not cells.two_level:
-            self._centroids = centroids
+            self._centroids = _times(cells.centroids, self._root)
             return
         groups = _times(cells.group_centroids, self._root)
         axes = _main_axes(groups)
@@ -115,13 +119,17 @@ class _Finder:
         self._quantizer = faiss.IndexFlatL2(dim)  # Stays empty: the groups to search are given.
         self._lists = faiss.IndexIVFFlat(self._quantizer, dim, n_groups)
         starts = np.searchsorted(cells.group_of, np.arange(n_groups + 1)).tolist()
-        ids = np.arange(len(centroids), dtype=np.int64)
-        for group, (start, stop) in enumerate(pairwise(starts)):
-            mine = centroids[start:stop].view(np.uint8)
-            self._lists.invlists.add_entries(
-                group, stop - start, faiss.swig_ptr(ids[start:stop]), faiss.swig_ptr(mine.reshape(-1))
-            )
-        self._lists.ntotal, self._lists.is_trained = len(centroids), True
+        for first in range(0, n_groups, _GROUPS):  # Some at a time, so that there is no second copy of all.
+            last = min(first + _GROUPS, n_groups)
+            centroids = _times(cells.centroids[starts[first] : starts[last]], self._root)
+            ids = np.arange(starts[first], starts[last], dtype=np.int64)
+            for group in range(first, last):
+                mine = slice(starts[group] - starts[first], starts[group + 1] - starts[first])
+                codes = centroids[mine].reshape(-1).view(np.uint8)
+                self._lists.invlists.add_entries(
+                    group, len(ids[mine]), faiss.swig_ptr(ids[mine]), faiss.swig_ptr(codes)
+                )
+        self._lists.ntotal, self._lists.is_trained = len(cells), True
 
     def nearest(self, vectors: Floats) -> NDArray[np.int32]:
         """Position (n,) of the nearest centroid of each row (n, dim)."""
@@ -211,7 +219,7 @@ def train_cells(
     """
     if len(sample) < n_cells:
         raise ValueError(f"{n_cells} cells need at least as many frames to train on; there are {len(sample)}.")
-    trained = train_codec(codec, sample.astype(np.float32, copy=False))
+    trained = train_codec(codec, sample[:: math.ceil(len(sample) / CODEC_ROWS)].astype(np.float32))
     there, back = (None, None) if query_metric is None else _root(query_metric)
     if two_level or n_cells >= NEEDS_TWO_LEVELS:
         centroids, group_centroids, group_of = _train_groups(sample, n_cells, there, back)
@@ -221,8 +229,9 @@ def train_cells(
     metric = np.empty((0, 0), np.float32) if query_metric is None else query_metric
     nothing = np.zeros(n_cells, np.float32)
     cells = Cells(cells_id, centroids, trained, group_centroids, group_of, nothing, metric)
+    del centroids
     if cells.two_level:
-        cells = replace(cells, centroids=_means(sample, cells.assign(sample), centroids))
+        cells = replace(cells, centroids=_means(sample, cells.assign(sample), cells.centroids))
     seen = sample[:: math.ceil(len(sample) / _SPREAD_ROWS)].astype(np.float32)
     cell = cells.assign(seen)
     distances = cells.distances(seen, cell)
@@ -272,12 +281,18 @@ def _train_groups(
     group = place.astype(np.int32)
     group_centroids = _means(sample, group, np.zeros((len(occurring), sample.shape[1]), np.float32))
     share = _share_out(n_cells, members)
-    rows = np.split(np.argsort(group, kind="stable"), np.cumsum(members)[:-1])
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(members)
     centroids = np.empty((n_cells, sample.shape[1]), np.float32)
     start = 0
-    for mine, n in zip(rows, share.tolist(), strict=True):
-        centroids[start : start + n] = _times(_centroids(_times(sample[mine], there), n), back)
-        start += n
+    with one_thread():  # Several would wait for each other longer than they work on so few rows.
+        for first in range(0, len(members), _GROUPS):
+            last = min(first + _GROUPS, len(members))
+            some = _times(sample[order[ends[first] - members[first] : ends[last - 1]]], there)
+            parts = np.split(some, np.cumsum(members[first : last - 1]))
+            found = np.concatenate([_centroids(x, int(n)) for x, n in zip(parts, share[first:last], strict=True)])
+            centroids[start : start + len(found)] = _times(found, back)
+            start += len(found)
     return centroids, group_centroids, np.repeat(np.arange(len(share), dtype=np.int32), share)
 
 
