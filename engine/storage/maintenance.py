@@ -109,7 +109,9 @@ class Maintenance:
 
     def _check_room(self, snapshot: Snapshot, what: str) -> None:
         """Raise `StorageFull` before hours of work that could not be written."""
-        needed = sum(view.segment.nbytes for view in snapshot.views())
+        staged = staged_folders(self._path, snapshot.generation)["segments"]
+        written = sum(path.stat().st_size for name in staged for path in (self._path / "segments" / name).glob("*"))
+        needed = sum(view.segment.nbytes for view in snapshot.views()) - written
         free = shutil.disk_usage(self._path).free
         if free < needed:
             raise StorageFull(
