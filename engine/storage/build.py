@@ -12,7 +12,7 @@ from engine.frames import FrameColumns
 from engine.layout import PLACEMENTS, Placement, Shards, Survey, make_placement
 from engine.routing import MAX_BANK_FRAMES, QueryBank, RouterFit, RoutingModel
 from engine.storage import gather
-from engine.storage.gather import Gathered, StoredRows
+from engine.storage.gather import Gathered, RowPlaces
 from engine.storage.limits import current_limits
 from engine.storage.manifest import LayoutRow, Settings
 from engine.storage.snapshot import Snapshot
@@ -107,7 +107,7 @@ def draw_blueprint(
         )
     views = [view for view in snapshot.views() if view.n_live]
     if keep is None:
-        rows = StoredRows.of_views(views)
+        rows = RowPlaces.of_views(views)
         cells = _trained(rows, settings, cells_id, progress, bank, staged)
         cell, router = _assigned(rows, cells, bank, next_frame, progress, staged)
         del rows
@@ -130,7 +130,7 @@ def draw_blueprint(
 
 
 def _trained(
-    rows: StoredRows,
+    rows: RowPlaces,
     settings: Settings,
     cells_id: int,
     progress: Progress,
@@ -159,7 +159,7 @@ def _trained(
 
 
 def _assigned(
-    rows: StoredRows,
+    rows: RowPlaces,
     cells: Cells,
     bank: QueryBank | None,
     next_frame: int,

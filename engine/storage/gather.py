@@ -26,7 +26,7 @@ GATHER_STEP = 16_384
 
 
 @dataclass(frozen=True)
-class StoredRows:
+class RowPlaces:
     """Where the vectors of some live frames are now."""
 
     views: tuple[SegmentView, ...]
@@ -36,10 +36,10 @@ class StoredRows:
     """(n,) row there."""
 
     @classmethod
-    def of_views(cls, views: Sequence[SegmentView]) -> StoredRows:
+    def of_views(cls, views: Sequence[SegmentView]) -> RowPlaces:
         """All live frames of at least one segment, in order."""
         view_of = np.repeat(np.arange(len(views), dtype=np.int32), [view.n_live for view in views])
-        return StoredRows(tuple(views), view_of, np.concatenate([view.live_rows().astype(np.int32) for view in views]))
+        return RowPlaces(tuple(views), view_of, np.concatenate([view.live_rows().astype(np.int32) for view in views]))
 
     def __len__(self) -> int:
         return len(self.view_of)
@@ -76,7 +76,7 @@ class StoredRows:
 
 
 @dataclass(frozen=True)
-class Gathered(StoredRows):
+class Gathered(RowPlaces):
     """Live frames of some segments: their columns, and where their vectors are now."""
 
     columns: FrameColumns
@@ -84,7 +84,7 @@ class Gathered(StoredRows):
     @classmethod
     def of(cls, views: Sequence[SegmentView]) -> Gathered:
         """All live frames of at least one segment, whose columns are read and checked anew: they are to be written again."""
-        rows = StoredRows.of_views(views)
+        rows = RowPlaces.of_views(views)
         return cls(rows.views, rows.view_of, rows.row_of, _columns(views, len(rows)))
 
 
