@@ -111,8 +111,8 @@ class PlanRequest:
         sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_VALUES // self.dim))
         learned = max(
             min(sampled, CODEC_ROWS) * self.dim * 5,  # As float32, and whether each value is finite.
-            sampled * PROJECTED * 4 + min(sampled, BUILD_ROWS) * row * 2,
-            3 * centroids,
+            sampled * PROJECTED * 4 + GATHER_STEP * row * 3,
+            3 * centroids + min(sampled, BUILD_ROWS) * row,
         )
         queries = self.queries + MAX_BANK_FRAMES
         best = self.n_cells * 2 * queries

@@ -39,6 +39,8 @@ _BLOCK = 16_384
 """Rows looked at in one step, so that memory stays small however many there are."""
 _GROUPS = 256
 """Groups whose cells are copied in one step."""
+_AXES_ROWS = 16_384
+"""Rows of the sample, at even distances, in whose main directions groups are made."""
 _SPREAD_ROWS = 65_536
 """Rows that the spread is measured on, evenly from the sample; its relative error is then well under a hundredth."""
 _PRIOR_ROWS = 4.0
@@ -160,7 +162,8 @@ def _main_axes(rows: Floats) -> Floats | None:
     """(dim, PROJECTED) the directions in which rows (n, dim) differ most; None where there are no more than that."""
     if rows.shape[1] <= PROJECTED:
         return None
-    _, axes = np.linalg.eigh(np.cov(rows.T, dtype=np.float64))
+    centred = rows - rows.mean(axis=0)
+    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
     return np.ascontiguousarray(axes[:, -PROJECTED:], np.float32)
 
 
@@ -268,9 +271,7 @@ def _train_groups(
     ----------
     there, back : the root of the metric, and its inverse; None for plain distances
     """
-    some = _times(sample[:: math.ceil(len(sample) / _SPREAD_ROWS)], there)
-    axes = _main_axes(some)
-    del some
+    axes = _main_axes(_times(sample[:: math.ceil(len(sample) / _AXES_ROWS)], there))
     projected = _times(sample, axes if there is None else there if axes is None else there @ axes)
     group_centroids = _centroids(projected, max(round(math.sqrt(n_cells)), n_cells // CELLS_PER_GROUP))
     group = nearest(projected, group_centroids)
