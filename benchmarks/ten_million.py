@@ -289,6 +289,9 @@ def main() -> None:
         return
     options.folder.mkdir(parents=True, exist_ok=True)
     figures = Figures(options.folder / "figures.json")
+    asked = {name: getattr(options, name) for name in ("rows", "dim", "shards", "queries")}
+    if figures.once("asked", lambda: asked) != asked:
+        parser.error(f"{options.folder} holds figures of other options, {figures.steps['asked']}; give another folder")
     print(f"{options.rows:,} x {options.dim}, {options.shards} shards, in {options.folder}", flush=True)
     imported(options, figures)
     built(options, figures)

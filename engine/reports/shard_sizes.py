@@ -23,12 +23,16 @@ LEAST_SHARD_ROWS = 10_000
 ID_NBYTES = 8
 """Of a frame's id beside its vector."""
 BUILD_ROWS = 65_536
-"""Rows that a build holds besides its training sample, to measure cells or to write a segment."""
+"""Rows that a build measures the spread of its cells on."""
+WRITTEN_ROWS = 3 * 8192
+"""Rows in hand while a segment is written."""
+LIBRARIES_NBYTES = 96_000_000
+"""What the libraries take for themselves when a build first uses them (measured)."""
 COLUMNS_NBYTES = 48
 """Per frame: id, video, place, time, wall clock, shot, cell and checksum. Tags, a bit each, are not counted."""
 LIST_NBYTES = 48
 """Memory per inverted list: its length and place, and its row of `cells.npy`."""
-JUDGED_NBYTES = 44
+JUDGED_NBYTES = 36
 """Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
 FIT_ROWS = 2048
 """Rows whose products with all queries are in memory at a time while the router is fitted."""
@@ -117,14 +121,15 @@ class PlanRequest:
         queries = self.queries + MAX_BANK_FRAMES
         best = self.n_cells * 2 * queries
         judged = n_held_out(self.n_cells)
-        seen = 5 * min(n, GATHER_STEP) * row + min(n, FIT_ROWS) * 4 * (4 * queries + 8 * judged)
+        seen = 3 * min(n, GATHER_STEP) * row + min(n, FIT_ROWS) * 4 * 4 * (queries + judged)
         columns = n * (COLUMNS_NBYTES + 16)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded else 0
-        return {
+        steps = {
             "training cells": n * 8 + sampled * self.dim * STORES[self.store] + learned,
             FITTING: n * 12 + 2 * centroids + best + seen,
-            "fitting the router": n * 12 + 3 * centroids + best + self.n_cells * JUDGED_NBYTES * judged,
+            "fitting the router": n * 12 + centroids + best + max(2 * centroids, self.n_cells * JUDGED_NBYTES * judged),
             "laying out shards": n * 12 + 6 * centroids,
             "placing frames": columns + 2 * centroids,
-            "writing shards": columns + 2 * centroids + segment + min(n, BUILD_ROWS) * row,
+            "writing shards": columns + centroids + segment + min(rows, WRITTEN_ROWS) * row,
         }
+        return {step: LIBRARIES_NBYTES + nbytes for step, nbytes in steps.items()}

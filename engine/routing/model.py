@@ -200,11 +200,13 @@ class RouterFit:
         """
         bank, frames, cells, n_texts = self._bank, self._frames, self._cells, self._n_texts
         answers, best, m = self._answers.cells(), self._best.scores, len(self._bank.vectors)
-        text, curves = _fit_and_calibrate("text", bank, cells, rows, best[:, :m], answers[:n_texts])
-        image = None
-        if len(frames.vectors) >= _MIN_BANK_FRAMES:
-            image, more = _fit_and_calibrate("image", frames, cells, rows, best[:, m:], answers[n_texts:])
-            curves += more
+        # Both are calibrated first: that takes the most memory, and the rankings are not in it yet.
+        curves = _calibrated("text", bank, cells, rows, best[:, :m], answers[:n_texts])
+        with_images = len(frames.vectors) >= _MIN_BANK_FRAMES
+        if with_images:
+            curves += _calibrated("image", frames, cells, rows, best[:, m:], answers[n_texts:])
+        text = Ranking.of(bank, cells, best[:, :m])
+        image = Ranking.of(frames, cells, best[:, m:]) if with_images else None
         n = int(rows.sum())
         return RoutingModel(text, lambda: image, Calibration(tuple(curves), n), next_frame, n)
 
@@ -230,22 +232,21 @@ def _own(n_others: int, places: Rows) -> Rows:
     return np.concatenate([np.full(n_others, -1, np.int64), places])
 
 
-def _fit_and_calibrate(
+def _calibrated(
     kind: QueryKind,
     bank: QueryBank,
     cells: Cells,
     rows: Rows,
     best: NDArray[np.floating],
     answers: NDArray[np.int32],
-) -> tuple[Ranking, list[Curve]]:
-    """A ranking, and its calibration on the first queries of its bank, each held out of the fit that predicts it."""
+) -> list[Curve]:
+    """A calibration on the first queries of a bank, each held out of the fit that predicts it."""
     n = len(answers)
     predicted = predict_held_out(bank.vectors, bank.fold, best, cells.centroids, n)
     groups = None
     if cells.two_level:
         groups = predict_held_out(bank.vectors, bank.fold, _of_groups(best, cells), cells.group_centroids, n)
-    curves = calibrate(kind, predicted, groups, cells.group_of, rows, answers, best[:, :n].T.astype(np.float32))
-    return Ranking.of(bank, cells, best), curves
+    return calibrate(kind, predicted, groups, cells.group_of, rows, answers, best[:, :n].T.astype(np.float32))
 
 
 def refit_routing_model(
