@@ -184,6 +184,7 @@ def _assigned(
         return cell, router
 
     assigning = [replace(cells)]  # What that takes goes with it.
+    assigning[0].assign(cells.centroids[:1])  # Made ready once, not by each thread.
 
     def assign(start: int) -> tuple[int, Floats]:
         floats = rows.floats(np.arange(start, min(start + gather.GATHER_STEP, n)))
@@ -192,7 +193,7 @@ def _assigned(
 
     kept = done
     what = "assigning frames to cells" if fit is None else FITTING
-    for start, floats in gather.ahead(map(assign, range(done, n, gather.GATHER_STEP))):
+    for start, floats in gather.ahead(assign, range(done, n, gather.GATHER_STEP)):
         progress(what, 0.3 + 0.4 * start / n, 1.0)
         stop = start + len(floats)
         if fit is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,12 +19,14 @@ from engine.storage.manifest import Settings
 from engine.storage.snapshot import Snapshot
 from engine.storage.views import SegmentView
 from engine.system import can_start_threads
-from engine.vectors import Floats, Rows
+from engine.vectors import Floats, Rows, one_thread
 
 BlockT = TypeVar("BlockT")
 
 GATHER_STEP = 16_384
 """Frames whose vectors are read at a time."""
+_MOST_AHEAD = 3
+"""Such portions that are made ahead at the most, which bounds memory."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,28 @@ def _columns(views: Sequence[SegmentView], n: int) -> FrameColumns:
     return FrameColumns(**joined, tags=join_tags(tags))
 
 
-def ahead(blocks: Iterator[BlockT]) -> Iterator[BlockT]:
-    """The same blocks, of which the next is made on a thread while one is worked on, where the system starts one."""
-    if not can_start_threads(1):
-        yield from blocks
+def ahead(work: Callable[[int], BlockT], starts: Iterable[int]) -> Iterator[BlockT]:
+    """What `work` gives for each start, in order: made ahead, while others are looked at, on all cores but one where the system starts threads.
+
+    FAISS gets one thread in each: threads that wait for each other in several places at once lose more than they gain.
+    """
+
+    def alone(start: int) -> BlockT:
+        with one_thread():
+            return work(start)
+
+    n_threads = min(_MOST_AHEAD, max(1, (os.cpu_count() or 1) - 1))
+    if not can_start_threads(n_threads):
+        yield from map(work, starts)
         return
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        upcoming = pool.submit(next, blocks, None)
-        while (block := upcoming.result()) is not None:
-            upcoming = pool.submit(next, blocks, None)
-            yield block
+    with ThreadPoolExecutor(n_threads, "ahead") as pool:
+        upcoming: deque[Future[BlockT]] = deque()
+        for start in starts:
+            upcoming.append(pool.submit(alone, start))
+            if len(upcoming) > n_threads:
+                yield upcoming.popleft().result()
+        while upcoming:
+            yield upcoming.popleft().result()
 
 
 def split_into_segments(columns: FrameColumns, frames: Rows, settings: Settings) -> list[Rows]:
