@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from benchmarks.common import argument_parser, stopwatch
 from engine import Collection
 from engine.importers.vectors import import_table
-from engine.storage import TRAIN_NBYTES
+from engine.storage import TRAIN_VALUES
 from engine.system import readable_bytes
 from engine.types import FrameBatch, NewVideo
 from engine.vectors import TRAIN_PER_CELL, unit
@@ -54,7 +54,7 @@ def make(path: Path, n: int, dim: int) -> None:
 
 def n_trained(n: int, dim: int, n_cells: int) -> int:
     """Rows that a build trains on."""
-    return min(n, n_cells * TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * dim)))
+    return min(n, n_cells * TRAIN_PER_CELL, max(n_cells, TRAIN_VALUES // dim))
 
 
 def plain(source: Path, folder: Path, n_cells: int) -> None:

@@ -949,7 +949,7 @@ def _linked_lease(place: Place) -> None:
     path.symlink_to(place.outside / "new")
 
 
-_FOLDERS = ("media", "clips", "pictures", "leases", "segments", "cells", "routers", "ladder", "parents")
+_FOLDERS = ("media", "clips", "pictures", "leases", "segments", "cells", "routers", "ladder", "parents", "staged")
 for _folder in _FOLDERS:
     _given(f"{_folder} is a link to a folder elsewhere", _elsewhere(_folder))
 for _folder in ("media", "segments", "cells", "routers"):

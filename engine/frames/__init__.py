@@ -2,11 +2,13 @@
 
 from engine.frames import statistics
 from engine.frames.columns import (
+    PLAIN,
     FrameColumns,
     TableWriter,
     TagChange,
     Tags,
     concat_columns,
+    join_tags,
     map_bytes,
     max_file_nbytes,
     preload_pandas,
@@ -25,6 +27,7 @@ __all__ = [
     "HOUR",
     "LAST_TIME",
     "NO_TIME",
+    "PLAIN",
     "TABLES",
     "CompiledFilter",
     "FrameColumns",
@@ -34,6 +37,7 @@ __all__ = [
     "Tags",
     "both_filters",
     "concat_columns",
+    "join_tags",
     "known_part",
     "map_bytes",
     "max_file_nbytes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from engine.reports.shard_sizes import (
@@ -59,10 +60,16 @@ class ShardPlan:
     """Stored rows on disk, all shards."""
     codes_nbytes: int
     """Inverted lists on disk, all shards; 0 where the collection is too small for codes, and for bare rows."""
-    build_nbytes: int
-    """Peak memory of a build, about; searches meanwhile take theirs besides. 0 for bare rows."""
+    build_steps: Mapping[str, int]
+    """Peak memory of each step of a build, about, by the name that its progress goes by; searches meanwhile take theirs besides, and so does
+    the program. Empty for bare rows."""
     shards_in_memory: int
     """Open shards that fit at the same time. The cache reads a shard before it evicts another: unless all fit, set it smaller by one per worker."""
+
+    @property
+    def build_nbytes(self) -> int:
+        """Peak memory of a build; 0 for bare rows."""
+        return max(self.build_steps.values(), default=0)
 
     @property
     def resident_nbytes(self) -> int:
@@ -291,7 +298,7 @@ def _plan(request: PlanRequest, n: int) -> ShardPlan:
         codes_nbytes=n * request.row_nbytes + n_shards * request.lists(rows) * LIST_DISK_NBYTES
         if request.coded and not bare
         else 0,
-        build_nbytes=0 if bare else request.build_nbytes(n, rows),
+        build_steps={} if bare else request.build_steps(n, rows),
         shards_in_memory=min(n_shards, left // shard_nbytes),
     )
 

@@ -6,9 +6,9 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from engine.routing import MAX_BANK_FRAMES, MAX_BANK_TEXTS, MAX_BEST_NBYTES, n_held_out
-from engine.storage import TRAIN_NBYTES, current_limits
+from engine.storage import FITTING, GATHER_STEP, TRAIN_VALUES, current_limits
 from engine.system import readable_bytes
-from engine.vectors import TRAIN_PER_CELL
+from engine.vectors import CODEC_ROWS, PROJECTED, TRAIN_PER_CELL
 
 BITS = {"sq4": 4, "sq8": 8, "fp16": 16, "fp32": 32}
 """Bits per dimension by codec."""
@@ -23,15 +23,19 @@ LEAST_SHARD_ROWS = 10_000
 ID_NBYTES = 8
 """Of a frame's id beside its vector."""
 BUILD_ROWS = 65_536
-"""Rows that a build holds besides its training sample, to measure cells or to write a segment."""
+"""Rows that a build measures the spread of its cells on."""
+WRITTEN_ROWS = 3 * 8192
+"""Rows in hand while a segment is written."""
+LIBRARIES_NBYTES = 96_000_000
+"""What the libraries take for themselves when a build first uses them (measured)."""
 COLUMNS_NBYTES = 48
 """Per frame: id, video, place, time, wall clock, shot, cell and checksum. Tags, a bit each, are not counted."""
 LIST_NBYTES = 48
 """Memory per inverted list: its length and place, and its row of `cells.npy`."""
-JUDGED_NBYTES = 44
+JUDGED_NBYTES = 36
 """Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
-ANSWERS_NBYTES = 288 << 20
-"""Memory for the exact answers of all calibration queries, whatever the collection (measured)."""
+FIT_ROWS = 2048
+"""Rows whose products with all queries are in memory at a time while the router is fitted."""
 LIST_DISK_NBYTES = 24
 """Per list on disk: its length in `codes.faiss` and its row of `cells.npy`."""
 
@@ -61,7 +65,7 @@ class PlanRequest:
     @property
     def queries(self) -> int:
         """Queries that the router is fitted on: a full bank with its pairs, as far as their best scores fit."""
-        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (4 * max(1, self.n_cells)))
+        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (2 * max(1, self.n_cells)))
 
     @property
     def least_rows(self) -> int:
@@ -102,15 +106,30 @@ class PlanRequest:
             )
         return rows
 
-    def build_nbytes(self, n: int, rows: int) -> int:
-        """Peak memory of a build of n rows into shards of `rows`.
+    def build_steps(self, n: int, rows: int) -> dict[str, int]:
+        """Peak memory of each step of a build of n rows into shards of `rows`, by the name that its progress goes by; about.
 
-        Columns and their copy, centroids, rows in hand, and the largest of: the training sample, the codes of one segment
-        (appended to, so up to twice their size is allocated), the data that the router is fitted on.
+        Places of rows are 8 bytes a row, and 4 for its cell or its shard.
         """
-        sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_NBYTES // (4 * self.dim)))
-        floats = self.n_cells + min(n, BUILD_ROWS)
+        row, centroids = self.dim * 4, self.n_cells * self.dim * 4
+        sampled = min(n, self.n_cells * TRAIN_PER_CELL, max(self.n_cells, TRAIN_VALUES // self.dim))
+        learned = max(
+            min(sampled, CODEC_ROWS) * self.dim * 5,  # As float32, and whether each value is finite.
+            sampled * PROJECTED * 4 + GATHER_STEP * row * 3,
+            3 * centroids + min(sampled, BUILD_ROWS) * row,
+        )
+        queries = self.queries + MAX_BANK_FRAMES
+        best = self.n_cells * 2 * queries
+        judged = n_held_out(self.n_cells)
+        seen = 3 * min(n, GATHER_STEP) * row + min(n, FIT_ROWS) * 4 * 4 * (queries + judged)
+        columns = n * (COLUMNS_NBYTES + 16)
         segment = 2 * self.nbytes(rows) // self.segments(rows) if self.coded else 0
-        judging = self.n_cells * (4 * self.queries + JUDGED_NBYTES * n_held_out(self.n_cells))
-        fitted = self.n_cells * 4 * (self.queries + MAX_BANK_FRAMES) + max(ANSWERS_NBYTES, judging)
-        return 2 * n * COLUMNS_NBYTES + floats * self.dim * 4 + max(sampled * self.dim * 4, segment, fitted)
+        steps = {
+            "training cells": n * 8 + sampled * self.dim * STORES[self.store] + learned,
+            FITTING: n * 12 + 2 * centroids + best + seen,
+            "fitting the router": n * 12 + centroids + best + max(2 * centroids, self.n_cells * JUDGED_NBYTES * judged),
+            "laying out shards": n * 12 + 6 * centroids,
+            "placing frames": columns + 2 * centroids,
+            "writing shards": columns + centroids + segment + min(rows, WRITTEN_ROWS) * row,
+        }
+        return {step: LIBRARIES_NBYTES + nbytes for step, nbytes in steps.items()}

@@ -23,8 +23,8 @@ from engine.vectors import Cells, Floats, Rows
 
 REFIT_GROWTH = 0.02
 """Growth of the collection since the last fit beyond which new frames are taken into it."""
-MAX_BEST_NBYTES = 512 << 20
-"""Bytes of the best scores of all cells, which bounds how many queries a router is fitted on."""
+MAX_BEST_NBYTES = 256 << 20
+"""Bytes of the best scores of all cells in float16, which bounds how many queries a router is fitted on."""
 _MAX_CALIBRATED = 1 << 24
 """Held-out queries times cells, which bounds the memory of calibrating."""
 MAX_BANK_FRAMES = 1024
@@ -57,7 +57,7 @@ class Ranking:
     read_held_out: Callable[[], HeldOut | None]
 
     @classmethod
-    def of(cls, bank: QueryBank, cells: Cells, best: Floats, held_out: HeldOut | None) -> Ranking:
+    def of(cls, bank: QueryBank, cells: Cells, best: NDArray[np.floating], held_out: HeldOut | None) -> Ranking:
         """Fit a ranking to the best scores (n_cells, m) of a bank."""
         groups = (
             None
@@ -85,7 +85,7 @@ class Ranking:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays that are stored, by name."""
         groups = self.groups or LinearModel(np.empty((0, self.cells.vectors.shape[1]), "f4"), np.empty(0, "f4"))
-        best = self.best.astype(np.float16)
+        best = self.best.astype(np.float16, copy=False)
         fitted = self.cells.vectors, self.cells.biases, groups.vectors, groups.biases
         arrays: dict[str, NDArray[Any]] = dict(
             zip(_ARRAYS, (*fitted, self.bank.vectors, self.bank.fold, best), strict=True)
@@ -160,7 +160,7 @@ class RoutingModel:
 
 def fitted_bank(bank: QueryBank, n_cells: int) -> QueryBank:
     """The part of a bank whose best scores in so many cells fit `MAX_BEST_NBYTES`: texts before pairs, which teach less."""
-    most = max(2 * MIN_BANK_TEXTS, MAX_BEST_NBYTES // (4 * n_cells) - MAX_BANK_FRAMES)
+    most = max(2 * MIN_BANK_TEXTS, MAX_BEST_NBYTES // (2 * n_cells) - MAX_BANK_FRAMES)
     if len(bank.vectors) <= most:
         return bank
     n_texts = min(bank.n_texts, most)
@@ -174,40 +174,71 @@ def n_held_out(n_cells: int) -> int:
     return max(_MIN_TEXTS, min(_MAX_TEXTS, _MAX_CALIBRATED // max(1, n_cells)))
 
 
+class RouterFit:
+    """Fits and calibrates a router in one pass over all rows, which may stop and go on elsewhere."""
+
+    def __init__(self, bank: QueryBank, cells: Cells, images: Floats, places: Rows) -> None:
+        """Take what it is fitted on.
+
+        Parameters
+        ----------
+        images : (j, dim) stored rows, of unit norm, in the place of image queries; neighbours in time next to each other
+        places : (j,) where in the stream each of them comes, so that it does not find itself
+        """
+        self._cells = cells
+        self._bank = bank = fitted_bank(bank, len(cells))
+        self._n_texts = min(bank.n_texts, n_held_out(len(cells)))
+        self._frames, order = _frame_bank(images)
+        n_frames = min(len(images), _MAX_FRAMES)
+        places = places[order]
+        queries = np.concatenate([bank.vectors, self._frames.vectors])
+        self._best = BestScores(queries, len(cells), own=_own(len(bank.vectors), places))
+        held_out = np.concatenate([bank.vectors[: self._n_texts], self._frames.vectors[:n_frames]])
+        self._answers = AnswerCells(held_out, _own(self._n_texts, places[:n_frames]))
+
+    def add(self, rows: Floats, cell: NDArray[np.int32]) -> None:
+        """Take in rows (n, dim) of these cells (n,)."""
+        self._best.add(rows, cell)
+        self._answers.add(rows, cell)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that was learned so far, for `restore`."""
+        return {"best": self._best.scores, **self._answers.state()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]], n_seen: int) -> None:
+        """Go on after `n_seen` rows where another fit stopped."""
+        self._best.restore(state["best"], n_seen)
+        self._answers.restore(state, n_seen)
+
+    def finish(self, rows: Rows, next_frame: int) -> RoutingModel:
+        """The router.
+
+        Parameters
+        ----------
+        rows : (n_cells,) rows per cell
+        """
+        bank, frames, cells, n_texts = self._bank, self._frames, self._cells, self._n_texts
+        answers, best, m = self._answers.cells(), self._best.scores, len(self._bank.vectors)
+        # Both are calibrated first: that takes the most memory, and the rankings are not in it yet.
+        curves, of_texts = _calibrated("text", bank, cells, rows, best[:, :m], answers[:n_texts])
+        with_images = len(frames.vectors) >= _MIN_BANK_FRAMES
+        if with_images:
+            more, of_images = _calibrated("image", frames, cells, rows, best[:, m:], answers[n_texts:])
+            curves += more
+        text = Ranking.of(bank, cells, best[:, :m], of_texts)
+        image = Ranking.of(frames, cells, best[:, m:], of_images) if with_images else None
+        n = int(rows.sum())
+        return RoutingModel(text, lambda: image, Calibration(tuple(curves), n), next_frame, n)
+
+
 def fit_routing_model(
     bank: QueryBank, cells: Cells, rows: Rows, blocks: RowBlocks, images: Floats, places: Rows, next_frame: int
 ) -> RoutingModel:
-    """Fit and calibrate a router in one pass over all rows.
-
-    Parameters
-    ----------
-    rows : (n_cells,) rows per cell
-    images : (j, dim) stored rows, of unit norm, in the place of image queries; neighbours in time next to each other
-    places : (j,) where in the stream each of them comes, so that it does not find itself
-    """
-    bank = fitted_bank(bank, len(cells))
-    n_texts = min(bank.n_texts, n_held_out(len(cells)))
-    frames, order = _frame_bank(images)
-    n_frames = min(len(images), _MAX_FRAMES)
-    places = places[order]
-    best = BestScores(np.concatenate([bank.vectors, frames.vectors]), len(cells), own=_own(len(bank.vectors), places))
-    held_out = np.concatenate([bank.vectors[:n_texts], frames.vectors[:n_frames]])
-    answers = AnswerCells(held_out, _own(n_texts, places[:n_frames]))
+    """Fit and calibrate a router to all rows, which come in blocks; see `RouterFit`."""
+    fit = RouterFit(bank, cells, images, places)
     for block, cell in blocks:
-        best.add(block, cell)
-        answers.add(block, cell)
-    answer_cells = answers.cells()
-    text, curves = _fit_and_calibrate(
-        "text", bank, cells, rows, best.scores[:, : len(bank.vectors)], answer_cells[:n_texts]
-    )
-    image = None
-    if len(images) >= _MIN_BANK_FRAMES:
-        image, more = _fit_and_calibrate(
-            "image", frames, cells, rows, best.scores[:, len(bank.vectors) :], answer_cells[n_texts:]
-        )
-        curves += more
-    n = int(rows.sum())
-    return RoutingModel(text, lambda: image, Calibration(tuple(curves), n), next_frame, n)
+        fit.add(block, cell)
+    return fit.finish(rows, next_frame)
 
 
 def _frame_bank(images: Floats) -> tuple[QueryBank, Rows]:
@@ -221,19 +252,23 @@ def _own(n_others: int, places: Rows) -> Rows:
     return np.concatenate([np.full(n_others, -1, np.int64), places])
 
 
-def _fit_and_calibrate(
-    kind: QueryKind, bank: QueryBank, cells: Cells, rows: Rows, best: Floats, answers: NDArray[np.int32]
-) -> tuple[Ranking, list[Curve]]:
-    """A ranking, and its calibration on the first queries of its bank, each held out of the fit that predicts it."""
+def _calibrated(
+    kind: QueryKind,
+    bank: QueryBank,
+    cells: Cells,
+    rows: Rows,
+    best: NDArray[np.floating],
+    answers: NDArray[np.int32],
+) -> tuple[list[Curve], HeldOut]:
+    """A calibration on the first queries of a bank, each held out of the fit that predicts it, and what it was made of."""
     n = len(answers)
-    best = np.ascontiguousarray(best)
     predicted = predict_held_out(bank.vectors, bank.fold, best, cells.centroids, n)
     groups = None
     if cells.two_level:
         groups = predict_held_out(bank.vectors, bank.fold, _of_groups(best, cells), cells.group_centroids, n)
-    curves = calibrate(kind, predicted, groups, cells.group_of, rows, answers, best[:, :n].T)
+    curves = calibrate(kind, predicted, groups, cells.group_of, rows, answers, best[:, :n].T.astype(np.float32))
     of_groups = np.empty((n, 0), np.float16) if groups is None else groups.astype(np.float16)
-    return Ranking.of(bank, cells, best, HeldOut(predicted.astype(np.float16), of_groups, answers)), curves
+    return curves, HeldOut(predicted.astype(np.float16), of_groups, answers)
 
 
 def refit_routing_model(
@@ -246,14 +281,14 @@ def refit_routing_model(
     for block, cell in blocks:
         best.add(block, cell)
     n = len(router.bank.vectors)
-    text = Ranking.of(router.bank, cells, np.ascontiguousarray(best.scores[:, :n]), router.text.held_out)
+    text = Ranking.of(router.bank, cells, best.scores[:, :n], router.text.held_out)
     image = router.image
     if image is not None:
-        image = Ranking.of(image.bank, cells, np.ascontiguousarray(best.scores[:, n:]), image.held_out)
+        image = Ranking.of(image.bank, cells, best.scores[:, n:], image.held_out)
     return RoutingModel(text, lambda: image, router.calibration, next_frame, n_frames)
 
 
-def _of_groups(best: Floats, cells: Cells) -> Floats:
+def _of_groups(best: NDArray[np.floating], cells: Cells) -> NDArray[np.floating]:
     return best_of_groups(best, cells.group_of, len(cells.group_centroids))
 
 

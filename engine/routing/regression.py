@@ -7,7 +7,8 @@ query. Scoring a cell then costs what scoring its centroid costs. Linear routing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ RIDGE = 0.3
 """Ridge penalty, in squared length of centred queries: from .1 to 1 the recall of unseen queries hardly differs."""
 MAX_DEPTH = 1000
 """Rows of the exact answer that are kept per query."""
-_ROWS = 4096
+_ROWS = 2048
 """Rows looked at in one step."""
 _CELLS = 4096
 """Cells fitted in one step."""
@@ -43,10 +44,10 @@ class BestScores:
         self._own = np.full(len(queries), -1, np.int64) if own is None else own
         self._seen = 0
         if known is None:
-            self.scores = np.full((n_cells, len(queries)), -np.inf, np.float32)
-            """(n_cells, m), minus infinity for a cell without rows."""
+            self.scores = np.full((n_cells, len(queries)), -np.inf, np.float16)
+            """(n_cells, m) in float16, as they are stored; minus infinity for a cell without rows."""
         else:
-            self.scores = known.astype(np.float32)
+            self.scores = known.astype(np.float16)
 
     def add(self, rows: Floats, cell: NDArray[np.int32]) -> None:
         """Take in rows (n, dim) of these cells (n,)."""
@@ -59,6 +60,10 @@ class BestScores:
             self._seen += len(some)
             products = products[order]
             self.scores[cells] = np.maximum(self.scores[cells], np.maximum.reduceat(products, starts, axis=0))
+
+    def restore(self, scores: NDArray[np.float16], n_seen: int) -> None:
+        """Go on after `n_seen` rows where another stopped."""
+        self.scores, self._seen = scores.copy(), n_seen
 
 
 class AnswerCells:
@@ -91,19 +96,27 @@ class AnswerCells:
             keep = np.argpartition(-scores, MAX_DEPTH - 1, axis=1)[:, :MAX_DEPTH]
             self._scores, self._cells = np.take_along_axis(scores, keep, 1), np.take_along_axis(cells, keep, 1)
 
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What was found so far, to go on with by `restore`."""
+        return {"scores": self._scores, "cells": self._cells}
+
+    def restore(self, state: Mapping[str, NDArray[Any]], n_seen: int) -> None:
+        """Go on after `n_seen` rows where another stopped."""
+        self._scores, self._cells, self._seen = state["scores"].copy(), state["cells"].copy(), n_seen
+
     def cells(self) -> NDArray[np.int32]:
         """(m, MAX_DEPTH) cell of each row of the answers, best first; -1 beyond the number of rows."""
         order = np.argsort(-self._scores, axis=1, kind="stable")
         return np.take_along_axis(np.where(np.isfinite(self._scores), self._cells, -1), order, 1)
 
 
-def fit_routing_vectors(queries: Floats, best: Floats, centroids: Floats) -> LinearModel:
+def fit_routing_vectors(queries: Floats, best: NDArray[np.floating], centroids: Floats) -> LinearModel:
     """Fit routing vectors and biases, so that they predict the best score in each cell.
 
     Parameters
     ----------
     queries : (m, dim) float32, unit norm, drawn like the queries to come
-    best : (n, m) float32, the largest inner product of any member of each cell with each query; minus infinity for an
+    best : (n, m) float32 or float16, the largest inner product of any member of each cell with each query; minus infinity for an
         empty cell, whose predicted score is then that of its centroid
     centroids : (n, dim)
     """
@@ -118,7 +131,9 @@ def fit_routing_vectors(queries: Floats, best: Floats, centroids: Floats) -> Lin
     return LinearModel(vectors, biases)
 
 
-def predict_held_out(queries: Floats, fold: NDArray[np.int8], best: Floats, centroids: Floats, n: int) -> Floats:
+def predict_held_out(
+    queries: Floats, fold: NDArray[np.int8], best: NDArray[np.floating], centroids: Floats, n: int
+) -> Floats:
     """(n, len(centroids)) predicted scores for the first n queries, each from a fit on the other folds."""
     predicted = np.empty((n, len(centroids)), np.float32)
     folds = []
@@ -142,7 +157,7 @@ def _solver(centred: Floats) -> Floats:
     return np.ascontiguousarray(solver)
 
 
-def _extra(queries: Floats, best: Floats, centroids: Floats) -> Iterator[tuple[slice, Floats]]:
+def _extra(queries: Floats, best: NDArray[np.floating], centroids: Floats) -> Iterator[tuple[slice, Floats]]:
     """By how much the best score of each cell lies above its centroid's, some cells at a time."""
     for start in range(0, len(centroids), _CELLS):
         some = slice(start, start + _CELLS)
@@ -150,8 +165,8 @@ def _extra(queries: Floats, best: Floats, centroids: Floats) -> Iterator[tuple[s
         yield some, np.where(np.isfinite(extra), extra, 0.0).astype(np.float32, copy=False)
 
 
-def best_of_groups(best: Floats, group_of: NDArray[np.int32], n_groups: int) -> Floats:
+def best_of_groups(best: NDArray[np.floating], group_of: NDArray[np.int32], n_groups: int) -> NDArray[np.floating]:
     """(n_groups, m) the largest score in any cell of each group; `group_of` (n_cells,) is rising."""
     starts = np.searchsorted(group_of, np.arange(n_groups))
-    grouped: Floats = np.maximum.reduceat(best, starts, axis=0)
+    grouped: NDArray[np.floating] = np.maximum.reduceat(best, starts, axis=0)
     return grouped

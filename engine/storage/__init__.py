@@ -1,13 +1,13 @@
 """A collection on disk: generations, segments, one writer, many readers; the only door to SQLite."""
 
-from engine.storage.build import TRAIN_NBYTES, draw_blueprint, learn_placement, place_frames
+from engine.storage.build import FITTING, TRAIN_VALUES, draw_blueprint, learn_placement, place_frames
 from engine.storage.cache import CACHE_BYTES, ByteLRU, ShardCache
 from engine.storage.catalog import Catalog
 from engine.storage.codes_only import keeps_codes_only
 from engine.storage.collection_files import discard_collection, place_of
 from engine.storage.export import export_frames
 from engine.storage.film import film_facts
-from engine.storage.gather import Gathered, split_into_segments
+from engine.storage.gather import GATHER_STEP, Gathered, split_into_segments
 from engine.storage.generations import Generations
 from engine.storage.image_numbers import (
     PICTURES,
@@ -36,9 +36,11 @@ from engine.storage.writer import Writer, duplicate_reason
 
 __all__ = [
     "CACHE_BYTES",
+    "FITTING",
     "FORMAT",
+    "GATHER_STEP",
     "PICTURES",
-    "TRAIN_NBYTES",
+    "TRAIN_VALUES",
     "ByteLRU",
     "CacheAction",
     "CacheEvent",

@@ -9,36 +9,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.frames import FrameColumns
-from engine.layout import PLACEMENTS, Placement, Shards, Survey
-from engine.routing import MAX_BANK_FRAMES, QueryBank, RoutingModel, RowBlocks, fit_routing_model
+from engine.layout import PLACEMENTS, Placement, Shards, Survey, make_placement
+from engine.routing import MAX_BANK_FRAMES, QueryBank, RouterFit, RoutingModel
 from engine.storage import gather
 from engine.storage.codes_only import check_store, keeps_codes_only, with_codes_recall
-from engine.storage.gather import Gathered
+from engine.storage.gather import Gathered, RowPlaces
 from engine.storage.limits import current_limits
 from engine.storage.manifest import LayoutRow, Settings
 from engine.storage.snapshot import Snapshot
+from engine.storage.staged import StagedBuild
 from engine.system import Progress
-from engine.vectors import TRAIN_PER_CELL, Cells, Rows, choose_n_cells, train_cells, unit
+from engine.vectors import TRAIN_PER_CELL, Cells, Floats, Rows, choose_n_cells, train_cells, unit
 
-TRAIN_NBYTES = 768_000_000
-"""Bytes of float32 rows that k-means may see, which bounds the memory of a build however large the collection."""
+TRAIN_VALUES = 192_000_000
+"""Numbers in the rows that k-means may see, which bounds the memory of a build however large the collection."""
+
+FITTING = "assigning frames to cells, and fitting the router"
+"""Name of the step that looks at every row."""
 
 
-def learn_placement(columns: FrameColumns, cells: Cells, router: RoutingModel | None, settings: Settings) -> Placement:
+def learn_placement(
+    cell: NDArray[np.int32], seconds: float, cells: Cells, router: RoutingModel | None, settings: Settings
+) -> Placement:
     """The placement of these settings, laid out for frames in their cells.
+
+    Parameters
+    ----------
+    cell : (n,) cell of each frame
+    seconds : largest time of any frame in its video
 
     Raises
     ------
     ValueError
         If the placement cannot work with these cells.
     """
-    cell_sizes = np.bincount(columns.cell, minlength=len(cells)).astype(np.int64)
+    cell_sizes = np.bincount(cell, minlength=len(cells)).astype(np.int64)
     survey = Survey(
         n_shards=settings.n_shards,
         cells=cells,
         profiles=None if router is None else partial(router.profiles, cell_sizes),
         cell_sizes=cell_sizes,
-        seconds=float(columns.seconds.max()),
+        seconds=seconds,
         options=settings.options,
     )
     return PLACEMENTS[settings.placement].learn(survey)
@@ -75,6 +86,7 @@ def draw_blueprint(
     keep: Cells | None,
     bank: QueryBank | None = None,
     next_frame: int = 0,
+    staged: StagedBuild | None = None,
 ) -> Blueprint:
     """Assign every live frame to its cell, fit the router, and place the frames.
 
@@ -83,6 +95,7 @@ def draw_blueprint(
     keep : cells to go on with, in which every frame is already; None trains new ones on a sample, `cells_id` being their number
     bank : queries whose metric new cells are trained in, and the router fitted on
     next_frame : id that the next frame will get
+    staged : where finished steps are kept, and taken from; None keeps none
 
     Raises
     ------
@@ -93,68 +106,124 @@ def draw_blueprint(
         raise ValueError(
             "The collection holds no frames yet, so there is nothing to build; ingest or import some first."
         )
-    frames = Gathered.of(list(snapshot.views()))
-    cells, router = keep, snapshot.router if keep is not None else None
-    if cells is None:
+    views = [view for view in snapshot.views() if view.n_live]
+    if keep is None:
         check_store(snapshot, settings)
-        cells, frames = _train(frames, settings, cells_id, progress, bank)
-        cells = _codes_kept(cells, frames, snapshot, settings, bank, progress)
-        router = None if bank is None else _fit(frames, cells, bank, next_frame, progress)
-    placement = learn_placement(frames.columns, cells, router, settings)
-    layout = LayoutRow(layout_id, settings.placement, placement.names(), placement.state)
+        rows = RowPlaces.of_views(views)
+        cells = _trained(rows, snapshot, settings, cells_id, progress, bank, staged)
+        cell, router = _assigned(rows, cells, bank, next_frame, progress, staged)
+        del rows
+    else:
+        cells, router = keep, snapshot.router
+        cell = np.concatenate([view.segment.columns.cell[view.live_rows()] for view in views])
+    layout = None if staged is None else staged.layout()
+    if layout is None:
+        progress("laying out shards", 0.74 if keep is None else 0.0, 1.0)
+        seconds = max(float(view.segment.columns.seconds[view.live_rows()].max()) for view in views)
+        learned = learn_placement(cell, seconds, cells, router, settings)
+        layout = LayoutRow(layout_id, settings.placement, learned.names(), learned.state)
+        if staged is not None:
+            staged.keep_layout(layout)
+    progress("placing frames", 0.745 if keep is None else 0.0, 1.0)
+    frames = Gathered.of(views)  # All columns: nothing above needs them.
+    frames = replace(frames, columns=frames.columns.with_values(cell=cell))
+    placement = make_placement(layout.placement, layout.state)
     return Blueprint(cells, layout, frames, place_frames(placement, frames.columns), router)
 
 
-def _train(
-    frames: Gathered, settings: Settings, cells_id: int, progress: Progress, bank: QueryBank | None
-) -> tuple[Cells, Gathered]:
-    """New cells, and the frames in them."""
-    n_cells = min(settings.n_cells or choose_n_cells(len(frames)), len(frames))
+def _trained(
+    rows: RowPlaces,
+    snapshot: Snapshot,
+    settings: Settings,
+    cells_id: int,
+    progress: Progress,
+    bank: QueryBank | None,
+    staged: StagedBuild | None,
+) -> Cells:
+    """New cells, trained on a sample of the rows."""
+    known = None if staged is None else staged.cells()
+    if known is not None:
+        return known
+    n_cells = min(settings.n_cells or choose_n_cells(len(rows)), len(rows))
     progress("training cells", 0.1, 1.0)
-    wanted = min(len(frames), n_cells * TRAIN_PER_CELL, max(n_cells, TRAIN_NBYTES // (4 * settings.dim)))
-    picked = np.sort(np.random.default_rng(0).choice(len(frames), wanted, replace=False))
+    wanted = min(len(rows), n_cells * TRAIN_PER_CELL, max(n_cells, TRAIN_VALUES // settings.dim))
+    picked = np.sort(np.random.default_rng(0).choice(len(rows), wanted, replace=False))
     cells = train_cells(
-        frames.floats(picked),
+        rows.sample(picked),
         n_cells,
         settings.codec,
         cells_id,
         two_level=settings.placement == "hierarchical",
         query_metric=None if bank is None else bank.query_metric(),
     )
-    cell = np.empty(len(frames), np.int32)
-    for start in range(0, len(frames), gather.GATHER_STEP):
-        progress("assigning frames to cells", 0.4 + 0.15 * start / len(frames), 1.0)
-        step = np.arange(start, min(start + gather.GATHER_STEP, len(frames)))
-        cell[step] = cells.assign(frames.floats(step))
-    columns = frames.columns.with_values(cell=cell)
-    return cells, Gathered(columns, frames.views, frames.view_of, frames.row_of)
+    cells = _codes_kept(cells, rows, snapshot, settings, bank, progress)
+    if staged is not None:
+        staged.keep_cells(cells)
+    return cells
 
 
 def _codes_kept(
-    cells: Cells, frames: Gathered, snapshot: Snapshot, settings: Settings, bank: QueryBank | None, progress: Progress
+    cells: Cells, rows: RowPlaces, snapshot: Snapshot, settings: Settings, bank: QueryBank | None, progress: Progress
 ) -> Cells:
     """The same cells; where codes are all that is kept, with what that costs, and with the ranges of those there are: so no code changes."""
     before = snapshot.cells
     if before is not None and keeps_codes_only(snapshot.settings, before):
         return replace(cells, trained=before.trained).with_codes_recall(before.codes_recall)
-    if settings.store != "codes" or not current_limits().coded(len(frames)):
+    if settings.store != "codes" or not current_limits().coded(len(rows)):
         return cells
-    return with_codes_recall(cells, frames, settings, bank, progress)
+    return with_codes_recall(cells, rows, settings, bank, progress)
 
 
-def _fit(frames: Gathered, cells: Cells, bank: QueryBank, next_frame: int, progress: Progress) -> RoutingModel:
-    """A router for these cells, in one pass over all frames."""
-    n = len(frames)
-    places = np.unique(np.linspace(0, n - 1, min(n, MAX_BANK_FRAMES)).round().astype(np.int64))
-    rows = np.bincount(frames.columns.cell, minlength=len(cells)).astype(np.int64)
+def _assigned(
+    rows: RowPlaces,
+    cells: Cells,
+    bank: QueryBank | None,
+    next_frame: int,
+    progress: Progress,
+    staged: StagedBuild | None,
+) -> tuple[NDArray[np.int32], RoutingModel | None]:
+    """The cell (n,) of each row, and a router for these cells, in one pass over all rows."""
+    n = len(rows)
+    fit = None
+    if bank is not None:
+        places = np.unique(np.linspace(0, n - 1, min(n, MAX_BANK_FRAMES)).round().astype(np.int64))
+        fit = RouterFit(bank, cells, unit(rows.floats(places)), places)
+    cell, done = np.empty(n, np.int32), 0
+    router = None if staged is None or fit is None else staged.router(cells)
+    if staged is not None:
+        known, state = staged.pass_over_rows(n)
+        if fit is None or state:
+            cell[: len(known)], done = known, len(known)
+            if fit is not None:
+                fit.restore(state, done)
+    if router is not None and done == n:
+        return cell, router
 
-    def with_progress(blocks: RowBlocks) -> RowBlocks:
-        done = 0
-        for block in blocks:
-            progress("fitting the router", 0.55 + 0.2 * done / n, 1.0)
-            yield block
-            done += len(block[0])
+    assigning = [replace(cells)]  # What that takes goes with it.
+    assigning[0].assign(cells.centroids[:1])  # Made ready once, not by each thread.
 
-    return fit_routing_model(
-        bank, cells, rows, with_progress(frames.blocks()), unit(frames.floats(places)), places, next_frame
-    )
+    def assign(start: int) -> tuple[int, Floats]:
+        floats = rows.floats(np.arange(start, min(start + gather.GATHER_STEP, n)))
+        cell[start : start + len(floats)] = assigning[0].assign(floats)
+        return start, floats
+
+    kept = done
+    what = "assigning frames to cells" if fit is None else FITTING
+    for start, floats in gather.ahead(assign, range(done, n, gather.GATHER_STEP)):
+        progress(what, 0.3 + 0.4 * start / n, 1.0)
+        stop = start + len(floats)
+        if fit is not None:
+            fit.add(floats, cell[start:stop])
+        if staged is not None and (stop == n or stop - kept >= current_limits().checkpoint):
+            staged.keep_rows(kept, cell[kept:stop], {} if fit is None else fit.state())
+            kept = stop
+    assigning.clear()
+    if fit is None:
+        return cell, None
+    progress("fitting the router", 0.7, 1.0)
+    sizes = np.bincount(cell, minlength=len(cells)).astype(np.int64)
+    router = fit.finish(sizes, next_frame)
+    if staged is not None:
+        staged.keep_router(router)
+        router = staged.router(cells) or router  # Without the best scores in memory.
+    return cell, router

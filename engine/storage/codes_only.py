@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.routing import QueryBank
-from engine.storage.gather import Gathered
+from engine.storage.gather import GATHER_STEP, RowPlaces
 from engine.storage.manifest import Settings
 from engine.storage.snapshot import Snapshot
 from engine.system import Progress
@@ -23,7 +23,7 @@ def keeps_codes_only(settings: Settings, cells: Cells | None) -> bool:
 
 
 def with_codes_recall(
-    cells: Cells, frames: Gathered, settings: Settings, bank: QueryBank | None, progress: Progress
+    cells: Cells, frames: RowPlaces, settings: Settings, bank: QueryBank | None, progress: Progress
 ) -> Cells:
     """The same cells with the recall of scores from codes against the rows as they came, for `_MEASURED` hits over all frames.
 
@@ -41,16 +41,15 @@ def with_codes_recall(
     ranked = np.full(
         (2, len(queries), k), -np.inf, np.float32
     )  # By codes: the scores from codes, and those of the rows.
-    done = 0
-    for rows, _ in frames.blocks():
-        progress("comparing codes with rows", 0.55, 1.0)
+    for start in range(0, len(frames), GATHER_STEP):
+        progress("comparing codes with rows", 0.3, 1.0)
+        rows = frames.floats(np.arange(start, min(start + GATHER_STEP, len(frames))))
         exact = scores_of(queries, rows, metric)
         coded = scores_of(queries, codec.decode(codec.encode(rows)), metric)
         best = -np.partition(-np.hstack([best, exact]), k - 1, axis=1)[:, :k]
         both = np.concatenate([ranked, np.stack([coded, exact])], axis=2)
         kept = np.argpartition(-both[0], k - 1, axis=1)[:, :k]
         ranked = np.take_along_axis(both, kept[None], axis=2)
-        done += len(rows)
     order = np.argsort(-ranked[0], axis=1, kind="stable")
     found = np.take_along_axis(ranked[1], order, axis=1)
     least = -np.sort(-best, axis=1)

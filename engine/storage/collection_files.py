@@ -20,7 +20,7 @@ FILES = (
     "past-queries.f16",
 )
 """Files right in the collection's folder; the parts of the catalog are SQLite's."""
-NUMBERED = ("segments", "cells", "routers", "media", "leases", "ladder", "parents")
+NUMBERED = ("segments", "cells", "routers", "media", "leases", "ladder", "parents", "staged")
 """Folders in which every name of ours is a number."""
 RENDERED = ("pictures", "clips")
 """Folders of what is made on demand, named after its video and time."""

@@ -23,6 +23,8 @@ class Limits:
     """Bytes of stored rows up to which a segment grows; a larger shard has several."""
     portion: int = 65_536
     """Frames that are gathered before a segment is written."""
+    checkpoint: int = 1 << 19
+    """Frames after which a build keeps what it has, to go on from there if it is stopped."""
     merge_at: int = 8
     """Small segments of like size in one shard that are merged into one."""
     exact_matches: int = 1000

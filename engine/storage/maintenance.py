@@ -23,6 +23,7 @@ from engine.storage.manifest import Settings
 from engine.storage.next_generation import NextGeneration
 from engine.storage.settings import check_shards
 from engine.storage.snapshot import Snapshot
+from engine.storage.staged import StagedBuild, build_key, staged_folders
 from engine.storage.views import SegmentView
 from engine.system import Progress, readable_bytes, remove_numbered, storage_errors
 from engine.vectors import Cells
@@ -39,7 +40,8 @@ class Maintenance:
     def build(self, settings: Settings, bank: QueryBank | None, progress: Progress) -> None:
         """Train cells and codec on what is stored, place every frame anew, write all segments again, and fit the router.
 
-        The generation before stays readable throughout; on disk both stand until readers let go of it.
+        The generation before stays readable throughout; on disk both stand until readers let go of it. If it is stopped, the next build
+        with the same settings and queries goes on where it was, unless the collection has changed.
 
         Parameters
         ----------
@@ -75,8 +77,10 @@ class Maintenance:
         snapshot = self._generations.newest()
         check_shards(settings.n_shards, snapshot.n_live)
         self._check_room(snapshot, what)
+        counter = self._catalog.counter
         with storage_errors(f"the {what}"):
-            counter = self._catalog.counter
+            key = build_key(what, settings, bank)
+            staged = StagedBuild(self._path, snapshot.generation, key, counter("router"), settings.dim, settings.codec)
             blueprint = draw_blueprint(
                 snapshot,
                 settings,
@@ -86,27 +90,28 @@ class Maintenance:
                 keep=keep,
                 bank=bank,
                 next_frame=counter("frame"),
+                staged=staged,
             )
-            new = NextGeneration(self._path, self._catalog, snapshot)
+            new = NextGeneration(self._path, self._catalog, snapshot, staged)
             new.settings, new.layout = settings, blueprint.layout
             if keep is None:
-                new.write_cells(blueprint.cells)
-            first = 0.75 if keep is None else 0.0
+                new.cells, new.router = staged.cells_row, staged.router_row
             n_shards = len(blueprint.layout.names)
+            first = 0.75 if keep is None else 0.0
             for shard in range(n_shards):
                 progress("writing shards", first + (1 - first) * shard / n_shards, 1.0)
                 new.write_shard(shard, blueprint.frames, blueprint.of(shard), blueprint.cells)
-            if keep is None and blueprint.router is not None:
-                new.write_router(blueprint.router)
             with new.commit(what) as change:
-                for view in blueprint.frames.views:
+                for view in snapshot.views():
                     change.end_segment(view.segment.row.segment_id)
         self._sweep_if_possible()
         progress("done", 1.0, 1.0)
 
     def _check_room(self, snapshot: Snapshot, what: str) -> None:
         """Raise `StorageFull` before hours of work that could not be written."""
-        needed = sum(view.segment.nbytes for view in snapshot.views())
+        staged = staged_folders(self._path, snapshot.generation)["segments"]
+        written = sum(path.stat().st_size for name in staged for path in (self._path / "segments" / name).glob("*"))
+        needed = sum(view.segment.nbytes for view in snapshot.views()) - written
         free = shutil.disk_usage(self._path).free
         if free < needed:
             raise StorageFull(
@@ -181,7 +186,7 @@ class Maintenance:
         return True
 
     def sweep(self) -> None:
-        """Remove files that neither the newest generation nor one that a reader holds needs.
+        """Remove files that neither the newest generation nor one that a reader holds needs, nor a build that was stopped.
 
         Raises
         ------
@@ -190,8 +195,12 @@ class Maintenance:
         """
         check_files(self._path)
         held = held_generations(self._path, self._generations.newest().generation)
-        for kind, keep in self._catalog.live_folders(held).items():
-            remove_numbered(self._path / kind, {str(number) for number in keep})
+        staged = staged_folders(self._path, self._generations.newest().generation)
+        listed = self._catalog.live_folders(held)
+        for kind in listed | staged:
+            remove_numbered(
+                self._path / kind, {str(number) for number in listed.get(kind, ())} | staged.get(kind, set())
+            )
         self._catalog.forget_before(min(held))
 
     def _sweep_if_possible(self) -> None:

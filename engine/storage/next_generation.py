@@ -19,19 +19,25 @@ from engine.storage.catalog import Catalog, Change
 from engine.storage.codes_only import keeps_codes_only
 from engine.storage.gather import Gathered, split_into_segments
 from engine.storage.limits import current_limits
-from engine.storage.manifest import CellsRow, RouterRow, SegmentRow
+from engine.storage.manifest import RouterRow, SegmentRow
 from engine.storage.segment import Stored
 from engine.storage.segment_writer import write_segment
 from engine.storage.snapshot import Snapshot
+from engine.storage.staged import StagedBuild
 from engine.system import remove_folder
-from engine.vectors import Cells, metric_of, write_cells
+from engine.vectors import Cells, metric_of
 
 
 class NextGeneration:
     """Starts as a copy of the generation before; what is written takes the place of what that had."""
 
-    def __init__(self, path: Path, catalog: Catalog, snapshot: Snapshot) -> None:
-        """Take the folder of the collection, and the newest generation."""
+    def __init__(self, path: Path, catalog: Catalog, snapshot: Snapshot, staged: StagedBuild | None = None) -> None:
+        """Take the folder of the collection, and the newest generation.
+
+        Parameters
+        ----------
+        staged : where segments are kept and taken from if the build is stopped and goes on; they must come in the same order again
+        """
         manifest = snapshot.manifest
         self.n_frames = snapshot.n_live
         """Live frames once it counts, as far as is known: segments get codes by their number and not by their own sizes."""
@@ -44,9 +50,14 @@ class NextGeneration:
         self._path = path
         self._catalog = catalog
         self._before = manifest
+        self._staged = staged
+        self._written = [] if staged is None else staged.segments()
 
     def write_segment(self, shard: int, columns: FrameColumns, stored: Stored, cells: Cells | None) -> None:
         """Write frames as one segment of a shard; see `segment_writer.write_segment`."""
+        if len(self.segments) < len(self._written):
+            self.segments.append(self._written[len(self.segments)])
+            return
         segment_id = self._catalog.counter("segment") + len(self.segments)
         folder = self._path / "segments" / str(segment_id)
         remove_folder(folder)
@@ -67,17 +78,13 @@ class NextGeneration:
                 codes_only=codes_only,
             )
         )
+        if self._staged is not None:
+            self._staged.keep_segment(self.segments[-1])
 
     def write_shard(self, shard: int, frames: Gathered, chosen: NDArray[np.int64], cells: Cells | None) -> None:
         """Write frames that are stored already, chosen by their place among `frames`, as segments of a shard."""
         for piece in split_into_segments(frames.columns, chosen, self.settings) if len(chosen) else ():
             self.write_segment(shard, frames.columns.take(piece), vectors_of(frames.stored, piece), cells)
-
-    def write_cells(self, cells: Cells) -> None:
-        """Write cells, which no router ranks so far."""
-        folder = self._path / "cells" / str(cells.cells_id)
-        remove_folder(folder)
-        self.cells, self.router = CellsRow(cells.cells_id, write_cells(folder, cells)), None
 
     def write_router(self, router: RoutingModel) -> None:
         """Write a router of the cells there are."""

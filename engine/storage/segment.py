@@ -164,6 +164,11 @@ class Segment:
         return self._dim
 
     @property
+    def stored_dtype(self) -> np.dtype[np.floating]:
+        """What `stored` gives."""
+        return np.dtype(np.float32) if self.codes_only else self.vectors.dtype
+
+    @property
     def coded(self) -> bool:
         return "codes.faiss" in self.row.files
 

@@ -13,6 +13,8 @@ from engine.vectors.arrays import (
     unit,
 )
 from engine.vectors.cells import (
+    CODEC_ROWS,
+    PROJECTED,
     TRAIN_PER_CELL,
     Cells,
     Training,
@@ -46,9 +48,11 @@ from engine.vectors.query_files import read_queries
 
 __all__ = [
     "CODECS",
+    "CODEC_ROWS",
     "LARGEST",
     "PER_LIST",
     "PER_STORED_LIST",
+    "PROJECTED",
     "TRAIN_PER_CELL",
     "Cells",
     "Codec",

@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import CorruptData, Untrusted
 from engine.system import MAX_CELLS, RESTORE, load_array, load_shape, read_header, real_file, save_arrays
-from engine.vectors.arrays import Floats
+from engine.vectors.arrays import NOT_FINITE, Floats
 from engine.vectors.clustering import kmeans, nearest
 from engine.vectors.codecs import n_trained, train_codec
+from engine.vectors.faiss_common import one_thread
 
 TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
@@ -29,9 +30,17 @@ CELLS_PER_GROUP = 16
 most cells by their group alone: of 8,192 cells, 512 groups led text queries to .95 of the answer with less work than 90 or 256."""
 GROUPS_SEARCHED = 16
 """Groups in which the nearest cell is looked for."""
+PROJECTED = 128
+"""Directions in which groups are made and told apart: as many rows find their truly nearest cell as by all, in a fraction of the time."""
+CODEC_ROWS = 131_072
+"""Rows of the sample, at even distances, that the codec learns from."""
 
 _BLOCK = 16_384
 """Rows looked at in one step, so that memory stays small however many there are."""
+_GROUPS = 256
+"""Groups whose cells are copied in one step."""
+_AXES_ROWS = 16_384
+"""Rows of the sample, at even distances, in whose main directions groups are made."""
 _SPREAD_ROWS = 65_536
 """Rows that the spread is measured on, evenly from the sample; its relative error is then well under a hundredth."""
 _PRIOR_ROWS = 4.0
@@ -74,25 +83,18 @@ class Cells:
         return len(self.group_centroids) > 0
 
     def assign(self, vectors: Floats) -> NDArray[np.int32]:
-        """Cell (n,) of each row of vectors (n, dim).
+        """Cell (n,) of each row of vectors (n, dim), in bounded memory.
 
-        One level finds the nearest centroid. Two levels look in the `GROUPS_SEARCHED` nearest groups only, in bounded
-        memory. That finds the truly nearest of 1,024 cells for more than 0.99 of the rows of clustered data
-        (tests/vectors/test_cells.py holds it), for the others one hardly farther.
+        One level finds the nearest centroid. Two levels look in the `GROUPS_SEARCHED` nearest groups only. That finds the truly
+        nearest of 1,024 cells for more than 0.99 of the rows of clustered data (tests/vectors/test_cells.py holds it), for the
+        others one hardly farther.
         """
-        if not self.two_level and not self.query_metric.size:
-            return nearest(vectors, self.centroids)
-        find = self._nearest_in_groups if self.two_level else self._nearest_of_all
-        blocks = [find(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
+        blocks = [self._finder.nearest(vectors[i : i + _BLOCK]) for i in range(0, len(vectors), _BLOCK)]
         return np.concatenate([np.empty(0, np.int32), *blocks])
 
     @cached_property
-    def _keys(self) -> _Keys:
-        return _Keys.of(self.centroids, self.query_metric)
-
-    @cached_property
-    def _group_keys(self) -> _Keys:
-        return _Keys.of(self.group_centroids, self.query_metric)
+    def _finder(self) -> _Finder:
+        return _Finder(self)
 
     def distances(self, vectors: Floats, cell: NDArray[np.int32]) -> Floats:
         """Squared distance (n,) of each row of vectors (n, dim) to the centroid of its own cell (n,), in bounded memory."""
@@ -102,51 +104,84 @@ class Cells:
             distances[i : i + _BLOCK] = np.einsum("nd,nd->n", difference, difference)
         return distances
 
-    def _nearest_of_all(self, vectors: Floats) -> NDArray[np.int32]:
-        cell: NDArray[np.int32] = self._keys.distances(vectors).argmin(axis=1).astype(np.int32)
-        return cell
 
-    def _nearest_in_groups(self, vectors: Floats) -> NDArray[np.int32]:
-        """Cell (n,) of each row, group by group: all rows that look into a group are compared with its cells at once."""
-        n_searched = min(GROUPS_SEARCHED, len(self.group_centroids))
-        to_group = self._group_keys.distances(vectors)
-        searched = np.argpartition(to_group, n_searched - 1, axis=1)[:, :n_searched]
-        order = np.argsort(searched, axis=None, kind="stable")
-        bounds = np.searchsorted(searched.reshape(-1)[order], np.arange(len(self.group_centroids) + 1))
-        starts = np.searchsorted(self.group_of, np.arange(len(self.group_centroids) + 1))
-        best = np.full(len(vectors), np.inf, np.float32)
-        cell = np.zeros(len(vectors), np.int32)
-        for (first, last), (start, stop) in zip(pairwise(bounds), pairwise(starts), strict=True):
-            if first == last:
-                continue
-            rows = order[first:last] // n_searched
-            distance = self._keys.distances(vectors[rows], slice(start, stop))
-            nearest = distance.argmin(1)
-            least = distance[np.arange(len(rows)), nearest]
-            closer = least < best[rows]
-            best[rows[closer]] = least[closer]
-            cell[rows[closer]] = start + nearest[closer]
-        return cell
+class _Finder:
+    """Finds the nearest centroid of rows by plain distances: rows and centroids are multiplied by the root of the metric.
+
+    Groups are told apart in the `PROJECTED` directions in which they differ most, cells in all. FAISS does both, on all its threads.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self._root = _root(cells.query_metric)[0] if cells.query_metric.size else None
+        self._two_level = cells.two_level
+        if not cells.two_level:
+            self._centroids = _times(cells.centroids, self._root)
+            return
+        groups = _times(cells.group_centroids, self._root)
+        axes = _main_axes(groups)
+        self._groups = _times(groups, axes)
+        self._axes = axes if self._root is None or axes is None else self._root @ axes
+        n_groups, dim = groups.shape
+        self._n_searched = min(GROUPS_SEARCHED, n_groups)
+        self._quantizer = faiss.IndexFlatL2(dim)  # Stays empty: the groups to search are given.
+        self._lists = faiss.IndexIVFFlat(self._quantizer, dim, n_groups)
+        starts = np.searchsorted(cells.group_of, np.arange(n_groups + 1)).tolist()
+        for first in range(0, n_groups, _GROUPS):  # Some at a time, so that there is no second copy of all.
+            last = min(first + _GROUPS, n_groups)
+            centroids = _times(cells.centroids[starts[first] : starts[last]], self._root)
+            ids = np.arange(starts[first], starts[last], dtype=np.int64)
+            for group in range(first, last):
+                mine = slice(starts[group] - starts[first], starts[group + 1] - starts[first])
+                codes = centroids[mine].reshape(-1).view(np.uint8)
+                self._lists.invlists.add_entries(
+                    group, len(ids[mine]), faiss.swig_ptr(ids[mine]), faiss.swig_ptr(codes)
+                )
+        self._lists.ntotal, self._lists.is_trained = len(cells), True
+
+    def nearest(self, vectors: Floats) -> NDArray[np.int32]:
+        """Position (n,) of the nearest centroid of each row (n, dim)."""
+        rows = np.ascontiguousarray(_times(vectors, self._root), np.float32)
+        if not self._two_level:
+            return nearest(rows, self._centroids)
+        projected = rows if self._axes is None else vectors @ self._axes
+        _, groups = faiss.knn(np.ascontiguousarray(projected), self._groups, self._n_searched)
+        n = len(rows)
+        coarse, distances = np.zeros(groups.shape, np.float32), np.empty((n, 1), np.float32)
+        cell = np.empty((n, 1), np.int64)
+        self._lists.search_preassigned_c(
+            n,
+            faiss.swig_ptr(rows),
+            1,
+            faiss.swig_ptr(groups),
+            faiss.swig_ptr(coarse),
+            faiss.swig_ptr(distances),
+            faiss.swig_ptr(cell),
+            False,
+            faiss.SearchParametersIVF(nprobe=self._n_searched),
+            None,
+        )
+        if cell.min(initial=0) < 0:
+            raise CorruptData(NOT_FINITE)
+        return cell[:, 0].astype(np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """Centroids as a row is compared with them: x' M c is a plain product with the key M c, so rows are never transformed."""
+def _main_axes(rows: Floats) -> Floats | None:
+    """(dim, PROJECTED) the directions in which rows (n, dim) differ most; None where there are no more than that."""
+    if rows.shape[1] <= PROJECTED:
+        return None
+    centred = rows - rows.mean(axis=0)
+    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    return np.ascontiguousarray(axes[:, -PROJECTED:], np.float32)
 
-    keys: Floats
-    """(n, dim), twice M c."""
-    norms: Floats
-    """(n,), c' M c."""
 
-    @classmethod
-    def of(cls, centroids: Floats, metric: Floats) -> _Keys:
-        keys = centroids @ metric if metric.size else centroids
-        return cls(2 * keys, np.einsum("nd,nd->n", keys, centroids))
-
-    def distances(self, vectors: Floats, some: slice = slice(None)) -> Floats:
-        """Squared distances (n, n_centroids), less the squared norm of each row, which changes no ranking."""
-        distance: Floats = self.norms[some] - vectors @ self.keys[some].T
-        return distance
+def _times(rows: NDArray[np.floating], matrix: Floats | None) -> Floats:
+    """Rows (n, dim) as float32, multiplied by a matrix, in steps; None leaves them as they are."""
+    if matrix is None:
+        return rows.astype(np.float32, copy=False)
+    product = np.empty((len(rows), matrix.shape[1]), np.float32)
+    for i in range(0, len(rows), _BLOCK):
+        np.matmul(rows[i : i + _BLOCK].astype(np.float32, copy=False), matrix, out=product[i : i + _BLOCK])
+    return product
 
 
 def choose_n_cells(n_frames: int) -> int:
@@ -161,7 +196,13 @@ def choose_n_cells(n_frames: int) -> int:
 
 
 def train_cells(
-    sample: Floats, n_cells: int, codec: str, cells_id: int, *, two_level: bool, query_metric: Floats | None = None
+    sample: NDArray[np.floating],
+    n_cells: int,
+    codec: str,
+    cells_id: int,
+    *,
+    two_level: bool,
+    query_metric: Floats | None = None,
 ) -> Cells:
     """Train cells and codec on a sample (n, dim) of a collection's rows.
 
@@ -169,8 +210,8 @@ def train_cells(
 
     Parameters
     ----------
-    query_metric : (dim, dim) symmetric positive definite; cells then separate what queries ask about. The sample is
-        overwritten on the way, to spare the memory of a second one, and restored up to rounding.
+    sample : float16 or float32; it is left as it is
+    query_metric : (dim, dim) symmetric positive definite; cells then separate what queries ask about
 
     Raises
     ------
@@ -186,22 +227,20 @@ def train_cells(
     """
     if len(sample) < n_cells:
         raise ValueError(f"{n_cells} cells need at least as many frames to train on; there are {len(sample)}.")
-    trained = train_codec(codec, sample)
+    trained = train_codec(codec, sample[:: math.ceil(len(sample) / CODEC_ROWS)].astype(np.float32))
     there, back = (None, None) if query_metric is None else _root(query_metric)
-    _multiply(sample, there)
     if two_level or n_cells >= NEEDS_TWO_LEVELS:
-        centroids, group_centroids, group_of = _train_groups(sample, n_cells)
+        centroids, group_centroids, group_of = _train_groups(sample, n_cells, there, back)
     else:
-        centroids = _centroids(sample, n_cells)
+        centroids = _times(_centroids(_times(sample, there), n_cells), back)
         group_centroids, group_of = np.empty((0, sample.shape[1]), np.float32), np.empty(0, np.int32)
-    for rows in (sample, centroids, group_centroids):
-        _multiply(rows, back)
     metric = np.empty((0, 0), np.float32) if query_metric is None else query_metric
     nothing = np.zeros(n_cells, np.float32)
     cells = Cells(cells_id, centroids, trained, group_centroids, group_of, nothing, metric)
+    del centroids
     if cells.two_level:
-        cells = replace(cells, centroids=_means(sample, cells.assign(sample), centroids))
-    seen = sample[:: math.ceil(len(sample) / _SPREAD_ROWS)]
+        cells = replace(cells, centroids=_means(sample, cells.assign(sample), cells.centroids))
+    seen = sample[:: math.ceil(len(sample) / _SPREAD_ROWS)].astype(np.float32)
     cell = cells.assign(seen)
     distances = cells.distances(seen, cell)
     counts = np.bincount(cell, minlength=n_cells)
@@ -210,7 +249,7 @@ def train_cells(
     return replace(cells, spread=spread.astype(np.float32))
 
 
-def _means(rows: Floats, cell: NDArray[np.int32], centroids: Floats) -> Floats:
+def _means(rows: NDArray[np.floating], cell: NDArray[np.int32], centroids: Floats) -> Floats:
     """Mean (n_cells, dim) of the rows of each cell; where a cell has none, its centroid as it was."""
     counts = np.bincount(cell, minlength=len(centroids))
     means = np.where(counts[:, None] > 0, np.float32(0), centroids)
@@ -218,7 +257,7 @@ def _means(rows: Floats, cell: NDArray[np.int32], centroids: Floats) -> Floats:
         some = cell[i : i + _BLOCK]
         order = np.argsort(some, kind="stable")
         occurring, starts = np.unique(some[order], return_index=True)
-        means[occurring] += np.add.reduceat(rows[i + order], starts, axis=0)
+        means[occurring] += np.add.reduceat(rows[i + order].astype(np.float32, copy=False), starts, axis=0)
     means /= np.maximum(counts, 1)[:, None].astype(np.float32)
     return means
 
@@ -230,24 +269,37 @@ def _root(metric: Floats) -> tuple[Floats, Floats]:
     return ((axes * root) @ axes.T).astype(np.float32), ((axes / root) @ axes.T).astype(np.float32)
 
 
-def _multiply(rows: Floats, matrix: Floats | None) -> None:
-    """Multiply rows (n, dim) by a matrix, in place and in steps; None leaves them."""
-    if matrix is None:
-        return
-    for i in range(0, len(rows), _BLOCK):
-        rows[i : i + _BLOCK] = rows[i : i + _BLOCK] @ matrix
+def _train_groups(
+    sample: NDArray[np.floating], n_cells: int, there: Floats | None, back: Floats | None
+) -> tuple[Floats, Floats, NDArray[np.int32]]:
+    """Centroids of the cells and of the groups, and the group of each cell.
 
-
-def _train_groups(sample: Floats, n_cells: int) -> tuple[Floats, Floats, NDArray[np.int32]]:
-    """Centroids of the cells and of the groups, and the group of each cell."""
-    group_centroids = _centroids(sample, max(round(math.sqrt(n_cells)), n_cells // CELLS_PER_GROUP))
-    group = nearest(sample, group_centroids)
-    occurring, members = np.unique(group, return_counts=True)
+    Parameters
+    ----------
+    there, back : the root of the metric, and its inverse; None for plain distances
+    """
+    axes = _main_axes(_times(sample[:: math.ceil(len(sample) / _AXES_ROWS)], there))
+    projected = _times(sample, axes if there is None else there if axes is None else there @ axes)
+    group_centroids = _centroids(projected, max(round(math.sqrt(n_cells)), n_cells // CELLS_PER_GROUP))
+    group = nearest(projected, group_centroids)
+    del projected
+    occurring, place, members = np.unique(group, return_inverse=True, return_counts=True)
+    group = place.astype(np.int32)
+    group_centroids = _means(sample, group, np.zeros((len(occurring), sample.shape[1]), np.float32))
     share = _share_out(n_cells, members)
     order = np.argsort(group, kind="stable")
-    rows = np.split(order, np.cumsum(members)[:-1])
-    centroids = np.concatenate([_centroids(sample[mine], int(n)) for mine, n in zip(rows, share, strict=True)])
-    return centroids, group_centroids[occurring], np.repeat(np.arange(len(share), dtype=np.int32), share)
+    ends = np.cumsum(members)
+    centroids = np.empty((n_cells, sample.shape[1]), np.float32)
+    start = 0
+    with one_thread():  # Several would wait for each other longer than they work on so few rows.
+        for first in range(0, len(members), _GROUPS):
+            last = min(first + _GROUPS, len(members))
+            some = _times(sample[order[ends[first] - members[first] : ends[last - 1]]], there)
+            parts = np.split(some, np.cumsum(members[first : last - 1]))
+            found = np.concatenate([_centroids(x, int(n)) for x, n in zip(parts, share[first:last], strict=True)])
+            centroids[start : start + len(found)] = _times(found, back)
+            start += len(found)
+    return centroids, group_centroids, np.repeat(np.arange(len(share), dtype=np.int32), share)
 
 
 def _share_out(n_cells: int, members: NDArray[np.int64]) -> NDArray[np.int64]:

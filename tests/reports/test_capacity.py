@@ -20,6 +20,7 @@ from engine.routing.calibration import Calibration
 from engine.routing.model import MAX_BANK_FRAMES, Ranking, RoutingModel, fit_routing_model, write_routing_model
 from engine.routing.query_bank import MAX_BANK_TEXTS, QueryBank
 from engine.routing.scorer import LinearModel
+from engine.storage import FITTING
 from engine.storage.limits import Limits
 from engine.storage.rows import columns_of, prepare_rows
 from engine.storage.segment import Segment
@@ -245,18 +246,20 @@ def test_fitting_the_router_takes_the_memory_that_is_planned_for_it(n_cells):
     fit_routing_model(bank, cells, np.bincount(cell, minlength=n_cells), [(rows, cell)], rows[places], places, n)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # What the rows themselves, columns and centroids take is planned besides.
-    planned = plan_shards(64 * GB, n, dim, n_cells=n_cells).build_nbytes - 2 * n * shard_sizes.COLUMNS_NBYTES
+    steps = plan_shards(64 * GB, n, dim, n_cells=n_cells).build_steps
+    planned = max(steps[FITTING], steps["fitting the router"]) - 12 * n - shard_sizes.LIBRARIES_NBYTES
     assert 0.7 * planned < peak < 1.1 * planned
 
 
 def test_a_build_takes_no_more_for_more_vectors_than_their_columns_once_its_sample_is_full():
     some, more = (plan_shards(64 * GB, n, 768, n_cells=4096) for n in (5_000_000, 20_000_000))
     assert some.vectors_per_shard == pytest.approx(more.vectors_per_shard, rel=0.05)
-    assert more.build_nbytes - some.build_nbytes == pytest.approx(
-        2 * (more.columns_nbytes - some.columns_nbytes), rel=0.01
-    )
-    assert shard_sizes.TRAIN_NBYTES < some.build_nbytes < 2 * GB
+    for step, nbytes in some.build_steps.items():
+        a_row = (more.build_steps[step] - nbytes) / 15_000_000
+        assert a_row == pytest.approx(
+            {"placing frames": 64, "writing shards": 64, "training cells": 8}.get(step, 12), rel=0.05
+        )
+    assert shard_sizes.TRAIN_VALUES < some.build_nbytes < GB
 
 
 @given(ram=rams, n=counts, dim=dims, kind=kinds, workers=st.integers(1, 32))
@@ -371,7 +374,7 @@ def test_a_description_names_shards_memory_and_disk():
     assert lines[1].startswith("memory  2.8 GB of 8.6 GB: 18 of 18 shards, ")
     assert lines[2].startswith("disk    7.7 GB: 4.6 GB stored rows, 2.3 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
-    assert lines[3].startswith("build   2.3 GB of memory")
+    assert lines[3].startswith("build   1.1 GB of memory")
     assert len(lines) == 5
     bare = format_plan(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
     assert "build" not in bare

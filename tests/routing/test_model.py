@@ -493,7 +493,7 @@ def test_damaged_queries_that_were_given_must_be_given_again(small):
 
 @pytest.mark.parametrize(("room", "n_texts"), [(90, 90), (250, 200)])
 def test_a_bank_is_cut_to_what_the_best_scores_leave_room_for_pairs_first(monkeypatch, room, n_texts):
-    monkeypatch.setattr("engine.routing.model.MAX_BEST_NBYTES", 4 * 100 * (room + MAX_BANK_FRAMES))
+    monkeypatch.setattr("engine.routing.model.MAX_BEST_NBYTES", 2 * 100 * (room + MAX_BANK_FRAMES))
     bank = QueryBank.of(queries(200), "test")
     assert fitted_bank(bank, 1) is bank
     cut = fitted_bank(bank, 100)

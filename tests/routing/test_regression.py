@@ -69,7 +69,7 @@ def test_the_best_of_each_cell_is_that_of_brute_force_however_rows_stream_by(str
     best = BestScores(asked, N_CELLS)
     for block in blocks(rows, cell, sizes):
         best.add(*block)
-    np.testing.assert_allclose(best.scores, best_by_hand(asked, rows, cell), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(best.scores, best_by_hand(asked, rows, cell), rtol=1e-3)
 
 
 def test_what_is_known_of_earlier_rows_is_gone_on_from_and_not_changed():

@@ -98,7 +98,7 @@ class TestDraw:
         # These segments were never in cells: what is stored with them counts.
         assert set(again.frames.columns.cell.tolist()) == {0}
 
-    def test_the_sample_is_bounded_by_bytes_and_never_below_the_cells(self, snapshot, monkeypatch):
+    def test_the_sample_is_bounded_by_its_values_and_never_below_the_cells(self, snapshot, monkeypatch):
         seen = []
         monkeypatch.setattr(
             build_module,
@@ -106,8 +106,8 @@ class TestDraw:
             lambda rows, *rest, **more: seen.append(len(rows)) or train_cells(rows, *rest, **more),
         )
         settings = replace(snapshot.settings, n_cells=10)
-        for nbytes in (10**9, 4 * DIM * 20, 1):
-            monkeypatch.setattr(build_module, "TRAIN_NBYTES", nbytes)
+        for values in (10**9, DIM * 20, 1):
+            monkeypatch.setattr(build_module, "TRAIN_VALUES", values)
             draw_blueprint(snapshot, settings, 1, 1, no_progress, keep=None)
         assert seen == [48, 20, 10]
 

@@ -121,7 +121,9 @@ class LayoutPlanner:
         with self._lock:
             if key not in self._learned:
                 settings = self.settings_for(placement, n_shards)
-                self._learned[key] = learn_placement(self.columns, self._cells, self._router, settings)
+                self._learned[key] = learn_placement(
+                    self.columns.cell, float(self.columns.seconds.max()), self._cells, self._router, settings
+                )
             return self._learned[key]
 
     def layout(self, placement: str, n_shards: int, codec: str = "") -> ShardLayout:
