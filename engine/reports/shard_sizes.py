@@ -32,7 +32,7 @@ COLUMNS_NBYTES = 48
 """Per frame: id, video, place, time, wall clock, shot, cell and checksum. Tags, a bit each, are not counted."""
 LIST_NBYTES = 48
 """Memory per inverted list: its length and place, and its row of `cells.npy`."""
-JUDGED_NBYTES = 36
+JUDGED_NBYTES = 44
 """Memory of calibrating, per calibration query and cell: scores and ranks in several steps (measured)."""
 FIT_ROWS = 2048
 """Rows whose products with all queries are in memory at a time while the router is fitted."""
@@ -65,7 +65,7 @@ class PlanRequest:
     @property
     def queries(self) -> int:
         """Queries that the router is fitted on: a full bank with its pairs, as far as their best scores fit."""
-        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (2 * max(1, self.n_cells)))
+        return min(MAX_BANK_TEXTS * 3 // 2, MAX_BEST_NBYTES // (2 * max(1, self.n_cells)) - MAX_BANK_FRAMES)
 
     @property
     def least_rows(self) -> int:

@@ -196,6 +196,8 @@ def _assigned(
             cell[: len(known)], done = known, len(known)
             if fit is not None:
                 fit.restore(state, done)
+        del known
+        state.clear()
     if router is not None and done == n:
         return cell, router
 

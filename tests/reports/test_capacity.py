@@ -374,7 +374,7 @@ def test_a_description_names_shards_memory_and_disk():
     assert lines[1].startswith("memory  2.8 GB of 8.6 GB: 18 of 18 shards, ")
     assert lines[2].startswith("disk    7.7 GB: 4.6 GB stored rows, 2.3 GB sq8 codes, ")
     assert lines[2].endswith(" MB router")
-    assert lines[3].startswith("build   1.1 GB of memory")
+    assert lines[3].startswith("build   1.2 GB of memory")
     assert len(lines) == 5
     bare = format_plan(plan_shards(8 * GB, 3_000_000, 256, codec="fp32"))
     assert "build" not in bare
