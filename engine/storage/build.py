@@ -35,6 +35,7 @@ def learn_placement(columns: FrameColumns, cells: Cells, router: RoutingModel | 
         n_shards=settings.n_shards,
         cells=cells,
         profiles=None if router is None else partial(router.profiles, cell_sizes),
+        demand=None if router is None else partial(router.demand, cell_sizes),
         cell_sizes=cell_sizes,
         seconds=float(columns.seconds.max()),
         options=settings.options,
