@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.common import argument_parser
 from benchmarks.reach import DEEPEST, Asked, Built, K, Order, OverShards, Searched, Stopped, Trial
@@ -31,6 +32,8 @@ GROUP_SHARES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.13, 0.16, 0.2, 0.25, 0.32, 
 """Shares of the groups whose cells are scored, of which the best is told."""
 SHARDS = (10, 20, 50, 100)
 OPENED = (0.1, 0.15, 0.2, 0.3)
+SHARPER = 0.7
+"""Of the temperature by which cells are ranked, that by which the answers in a shard are expected."""
 N_CELLS = (2048, 4096, 8192, 16_384)
 SPLITS = range(5)
 CAPS = (2, 4, 8)
@@ -95,9 +98,9 @@ def shards(trial: Trial) -> None:
     values = worth(scores, np.zeros(len(built.rows), np.float32), stop[0].temperature)
     calibrated = {}
     assert built.learned is not None
-    profiles = built.learned.profiles(built.rows)
+    profiles, demand = built.learned.profiles(built.rows), built.learned.demand(built.rows)
     for n_shards in SHARDS:
-        shard = group_cells(profiles, built.rows, n_shards)
+        shard = group_cells(profiles, built.rows, n_shards, None, demand)
         sizes = np.bincount(shard, weights=built.rows, minlength=n_shards)
         best, most = (np.full((len(scores), n_shards), -np.inf, np.float32) for _ in range(2))
         means = np.zeros((n_shards, trial.frames.shape[1]), np.float32)
@@ -120,6 +123,39 @@ def shards(trial: Trial) -> None:
     head(f"calibrated search for .95: recall {search.recall:.3f}, scanned {search.scanned:.2%}", ("opened", "95th pct"))
     for n_shards, shares in calibrated.items():
         line(f"{n_shards} shards", (f"{share:.1%}" for share in shares))
+
+    head("opened whole for .95, shards by expected answers", ("opened", "95th pct", "of the rows", "at best"))
+    expected = np.exp(worth(scores, np.zeros(len(built.rows), np.float32), SHARPER * stop[0].temperature))
+    for n_shards in SHARDS:
+        for name, known in (("alike", None), ("wanted together", demand)):
+            shard = group_cells(profiles, built.rows, n_shards, None, known)
+            line(
+                f"{n_shards} shards, {name}", (f"{share:.1%}" for share in opened_whole(expected, shard, built, asked))
+            )
+
+
+def opened_whole(expected: Floats, shard: NDArray[np.int32], built: Built, asked: Asked) -> tuple[float, ...]:
+    """Shares of the shards, opened on average and in 95 of 100 queries, of the rows in them, and of the shards by the true answers.
+
+    A query opens the shards that it expects more than a share of its answer in, one share for all queries: the largest that gives .95.
+    """
+    in_shard = np.eye(int(shard.max()) + 1, dtype=np.float32)[shard]
+    promised = expected @ in_shard
+    wanted = shard[built.cell[asked.answers]]
+    least = np.quantile(np.take_along_axis(promised, wanted, 1), 0.05, method="lower")
+    opened = promised >= least
+    truly = in_shard[built.cell[asked.answers]].sum(axis=1)
+    best = np.cumsum(-np.sort(-truly, axis=None))
+    n_best = np.searchsorted(best, 0.95 * best[-1]) + 1
+    of_rows = opened @ (built.rows @ in_shard)
+    n_opened = opened.sum(axis=1)
+    n_shards = in_shard.shape[1]
+    return (
+        float(n_opened.mean()) / n_shards,
+        float(np.percentile(n_opened, 95)) / n_shards,
+        float(of_rows.mean() / built.rows.sum()),
+        float(n_best / opened.size),
+    )
 
 
 def asked(trial: Trial) -> None:

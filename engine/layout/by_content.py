@@ -212,7 +212,8 @@ class Semantic(NumberedShards):
     @classmethod
     def _of(cls, survey: Survey, family: NDArray[np.int32] | None) -> Self:
         profiles = survey.cells.centroids if survey.profiles is None else survey.profiles()
-        shard_of_cell = group_cells(profiles, survey.cell_sizes, survey.n_shards, family)
+        demand = None if survey.demand is None else survey.demand()
+        shard_of_cell = group_cells(profiles, survey.cell_sizes, survey.n_shards, family, demand)
         return cls({"n_shards": survey.n_shards, "shard_of_cell": shard_of_cell.tolist()})
 
     def assign(self, frames: FrameColumns, loads: NDArray[np.int64]) -> Shards:

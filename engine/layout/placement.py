@@ -28,8 +28,10 @@ class Survey:
     options: Mapping[str, Any]
     """What the user asked of this placement, such as `{"minutes": 5}`."""
     profiles: Callable[[], Floats] | None = None
-    """Gives (n_cells, any), what cells are grouped by the likeness of, so that what the same queries want lies together, and what few want;
-    None for their centroids."""
+    """Gives (n_cells, any), what cells are grouped by the likeness of; None for their centroids."""
+    demand: Callable[[], Floats] | None = None
+    """Gives (n_cells, m), the share of the answer to each of m typical queries that a cell is taken to hold, so that what the same
+    queries want lies together; None where nothing is known of queries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from engine.errors import CorruptData
 from engine.routing.calibration import Calibration, Curve, calibrate
 from engine.routing.query_bank import FOLDS, MIN_BANK_TEXTS, QueryBank
 from engine.routing.regression import AnswerCells, BestScores, best_of_groups, fit_routing_vectors, predict_held_out
-from engine.routing.scorer import LinearModel, Scorer
+from engine.routing.scorer import LinearModel, Scorer, worth
 from engine.routing.shard_stop import HeldOut
 from engine.system import RESTORE, load_array, save_arrays
 from engine.types import QueryKind
@@ -39,6 +39,8 @@ ASKED_SHARE, ASKED_WEIGHT = 0.05, 0.4
 """Of the cells, those that a text is taken to ask for; deviations of how many texts ask for a cell, beside those of routing vectors."""
 _SCORES_NBYTES = 64 << 20
 """Bytes of predicted scores that are looked at in one step."""
+_DEMAND_NBYTES = 256 << 20
+"""Bytes of what the texts of a bank want of all cells, by which shards are laid out."""
 _ARRAYS = ("vectors", "biases", "group_vectors", "group_biases", "queries", "fold", "best")
 _HELD_OUT = ("judged", "judged_groups", "judged_answers")
 
@@ -131,8 +133,8 @@ class RoutingModel:
     def profiles(self, rows: Rows) -> Floats:
         """(n_cells, dim + 1) by whose likeness cells share a shard: their routing vectors, and how many texts of the bank ask for them.
 
-        Cells that few ask for then lie together, in shards that few open: with 20 shards, texts asking for .95 opened 43% of them
-        in place of 50% (`python -m benchmarks.routing --only shards`). A text asks for the best `ASKED_SHARE` of the cells with rows (n_cells,).
+        Cells that few ask for then lie together, in shards that few open. A text asks for the best `ASKED_SHARE` of the cells with rows
+        (n_cells,).
         """
         held = np.flatnonzero(rows)
         n_asked = np.zeros(len(rows), np.float32)
@@ -152,6 +154,24 @@ class RoutingModel:
     def ranking(self, kind: QueryKind) -> Ranking | None:
         """How cells are ranked for a kind of query; None where that was not fitted."""
         return self.text if kind == "text" else self.image
+
+    def demand(self, rows: Rows) -> Floats:
+        """(n_cells, m) share of the answer to each text of the bank that a cell is taken to hold, given its rows (n_cells,).
+
+        Of a bank too large for `_DEMAND_NBYTES` as many queries as fit, the texts before the pairs; none where nothing was calibrated.
+        """
+        temperatures = [(curve.k, curve.temperature) for curve in self.calibration.curves if curve.kind == "text"]
+        n_texts = max(1, _DEMAND_NBYTES // (4 * len(rows))) if temperatures else 0
+        texts = self.bank.vectors[:n_texts]
+        demand = np.zeros((len(rows), len(texts)), np.float32)
+        held = np.flatnonzero(rows)
+        some = LinearModel(self.text.cells.vectors[held], self.text.cells.biases[held])
+        step = max(1, _SCORES_NBYTES // (4 * max(1, len(held))))
+        for start in range(0, len(texts), step):
+            scores = some.scores(texts[start : start + step])
+            shares = np.exp(worth(scores, np.zeros(len(held), np.float32), min(temperatures)[1]))
+            demand[held, start : start + step] = shares.T
+        return demand
 
     def scorer(self, cells: Cells, kind: QueryKind) -> Scorer | None:
         ranking = self.ranking(kind)

@@ -48,6 +48,7 @@ def learn_placement(
         n_shards=settings.n_shards,
         cells=cells,
         profiles=None if router is None else partial(router.profiles, cell_sizes),
+        demand=None if router is None else partial(router.demand, cell_sizes),
         cell_sizes=cell_sizes,
         seconds=seconds,
         options=settings.options,

@@ -569,7 +569,8 @@ class TestSemantic:
         # Heavy tails: a few cells lie far from all others, and would get shards of their own.
         centroids = rng.standard_cauchy(size=(len(sizes), 4)).astype(np.float32)
         family = rng.integers(0, n_families, len(sizes)).astype(np.int32) if n_families else None
-        shard = group_cells(centroids, np.array(sizes), n_shards, family)
+        demand = rng.dirichlet(np.full(len(sizes), 0.1), 20).T.astype(np.float32) if seed % 2 else None
+        shard = group_cells(centroids, np.array(sizes), n_shards, family, demand)
         assert shard.shape == (len(sizes),)
         weights = np.array(sizes if any(sizes) else [1] * len(sizes))
         load = np.bincount(shard, weights=weights, minlength=n_shards)
@@ -580,6 +581,24 @@ class TestSemantic:
             assert n_uneven(load) == 0
         # Where cells are larger, no more shards are uneven than without regard to content.
         assert n_uneven(load) <= n_uneven(np.bincount(largest_first(weights, np.zeros(n_shards)), weights, n_shards))
+
+    def test_what_the_same_queries_want_lies_together_however_unlike_it_is(self):
+        """Cells are alike in eights, and each query wants one of each eight: by likeness alone it would open every shard."""
+        rng = np.random.default_rng(3)
+        centroids = np.repeat(np.eye(8, dtype=np.float32), 8, axis=0) + 0.1 * rng.normal(size=(64, 8)).astype(
+            np.float32
+        )
+        wants = np.arange(64) % 8
+        demand = 0.125 * (wants[:, None] == np.arange(8)).astype(np.float32)
+
+        def opened(shard: np.ndarray) -> float:
+            return float(np.mean([len(set(shard[wants == query])) for query in range(8)]))
+
+        sizes = np.ones(64, np.int64)
+        assert opened(group_cells(centroids, sizes, 8)) >= 7
+        together = group_cells(centroids, sizes, 8, None, demand)
+        assert opened(together) < 5
+        assert n_uneven(np.bincount(together, minlength=8)) == 0
 
     def test_a_cell_unlike_all_others_gets_no_shard_of_its_own(self):
         rng = np.random.default_rng(1)

@@ -14,6 +14,7 @@ import pytest
 from engine.collection import Collection
 from engine.datasets.synthetic import World, write_synthetic
 from engine.errors import CorruptData
+from engine.routing.calibration import Calibration
 from engine.routing.model import (
     ASKED_SHARE,
     ASKED_WEIGHT,
@@ -212,6 +213,22 @@ def test_cells_share_shards_by_their_routing_vectors_and_by_how_many_texts_ask_f
     assert profiles[3, -1] == profiles[:, -1].min() == least.min()
     assert most.max() == profiles[:, -1].max() > 0 > least.min()
     assert profiles[:, -1].std() == pytest.approx(ASKED_WEIGHT * np.sqrt(vectors.var(axis=0).sum()), rel=1e-3)
+
+
+def test_the_demand_of_a_text_is_one_answer_shared_out_among_cells_with_rows_the_best_scored_most(city):
+    router = router_of(city)
+    assert router is not None
+    rows = np.ones(len(router.text.cells.vectors), np.int64)
+    rows[3] = 0
+    demand = router.demand(rows)
+    assert demand.shape == (len(rows), len(router.bank.vectors))
+    assert not demand[3].any()
+    np.testing.assert_allclose(demand.sum(axis=0), 1, rtol=1e-4)
+    scores = router.text.cells.scores(router.bank.vectors)
+    scores[:, 3] = -np.inf
+    np.testing.assert_array_equal(demand.argmax(axis=0), scores.argmax(axis=1))
+    uncalibrated = replace(router, calibration=Calibration((), 1000))
+    assert uncalibrated.demand(rows).shape == (len(rows), 0)
 
 
 def test_few_frames_are_scanned_where_the_route_is_auto_and_the_trace_says_why(tmp_path):
