@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from engine.layout.grouping import group_cells
 from engine.routing import (
-    MARGIN,
     MAX_BANK_FRAMES,
     Calibration,
     CellShards,
@@ -33,7 +32,7 @@ from engine.routing import (
     spread_scorer,
 )
 from engine.routing.scorer import worth
-from engine.search.plan import MISSED_INSIDE, MISSED_UNSCORED
+from engine.search.plan import MISSED_INSIDE, MISSED_UNSCORED, SHARDS_MARGIN
 from engine.types import QueryKind
 from engine.vectors import TRAIN_PER_CELL, Cells, Floats, Rows, choose_n_cells, train_cells, unit
 
@@ -213,7 +212,7 @@ class OverShards:
         calibration, learned = self.built.calibration, self.built.learned
         assert learned is not None
         held_out = learned.text.held_out
-        missed = (1 - MARGIN) * (1 - recall)
+        missed = (1 - SHARDS_MARGIN) * (1 - recall)
         deep, wide = (calibration.deepest("text", K, 1 - part * missed) for part in (MISSED_INSIDE, MISSED_UNSCORED))
         assert held_out is not None
         assert deep is not None
