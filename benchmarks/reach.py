@@ -203,7 +203,9 @@ class OverShards:
     @classmethod
     def of(cls, built: Built, n_shards: int) -> OverShards:
         assert built.learned is not None
-        shard = group_cells(built.learned.profiles(built.rows), built.rows, n_shards)
+        shard = group_cells(
+            built.learned.profiles(built.rows), built.rows, n_shards, None, built.learned.demand(built.rows)
+        )
         cells = [np.flatnonzero((shard == i) & (built.rows > 0)).astype(np.int32) for i in range(n_shards)]
         return cls(built, cell_shards_of(cells, [built.rows[some] for some in cells], np.arange(n_shards)))
 

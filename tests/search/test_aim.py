@@ -47,7 +47,7 @@ def outcome(town: Collection, asked, k: int = 10, where: Filter | None = None, *
 def test_the_recall_asked_for_is_found_in_fewer_shards(town, asked, k, recall):
     share, n_opened, traces = outcome(town, asked, k, recall=recall, aim="shards")
     _, n_by_rows, by_rows = outcome(town, asked, k, recall=recall, aim="rows")
-    assert recall - 0.025 <= share <= recall + 0.03
+    assert recall - 0.025 <= share <= recall + 0.05
     assert n_opened < 0.85 * n_by_rows
     assert {trace.expected_recall for trace in traces} == {recall}
     assert np.mean([trace.vectors_scanned for trace in traces]) > np.mean([t.vectors_scanned for t in by_rows])
