@@ -1,4 +1,10 @@
-"""Made-up videos of any number, with queries that are as hard to route as real ones; nothing is read or downloaded."""
+"""Made-up videos of any number, with queries that are as hard to route as real ones; nothing is read or downloaded.
+
+Beyond some 10^5 frames take what a search costs here for a worst case. Up to there the rows that a text compares grow like those of real keyframes,
+by about the square root of the frames (`python -m benchmarks.growth --features FOLDER --texts FILE`); from 10^5 to 10^6 nearly in
+proportion. Concepts and places are as many however many videos there are, and a thing can show only so clearly: new
+frames are more of the same, each concept has ever more about equal best ones, and these lie in different cells that only chance ranks.
+"""
 
 from __future__ import annotations
 

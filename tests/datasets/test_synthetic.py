@@ -184,6 +184,16 @@ class TestQueries:
         alike = np.einsum("mkd,mjd->mkj", frames[best], frames[best]) > 0.9
         assert np.mean(~np.tril(alike, -1).any(axis=2)) > 0.85
 
+    def test_frames_close_to_the_tenth_best_grow_slowly_with_the_collection(self, frames, texts):
+        """On real keyframes those within .02 of the tenth best grow like n^.2 (`benchmarks.growth`)."""
+
+        def n_close(n):
+            scores = np.sort(texts @ frames[:n].T, axis=1)
+            return (scores >= scores[:, -10:-9] - 0.02).sum(axis=1).mean()
+
+        grown = np.log(n_close(N) / n_close(N // 4)) / np.log(4)
+        assert 0.1 < grown < 0.34
+
 
 class TestStoring:
     def test_a_collection_is_filled_and_built_and_found_in(self, tmp_path):
