@@ -304,16 +304,18 @@ class _Search:
             of_list = first[probed.segment]
             some = slice(None) if of_list.min() >= 0 else of_list >= 0
             segment, query, lists = probed.segment[some], probed.query[some], probed.lists[some] + of_list[some]
-            scanned = np.bincount(segment * m + query, stack.sizes[lists], answers.scanned.size).astype(np.int64)
+            rows = stack.sizes[lists]
+            scanned = np.bincount(segment * m + query, rows, answers.scanned.size).astype(np.int64)
             order = slice(None) if m == 1 else np.argsort(query, kind="stable")
             which, padded = padded_lists(query[order], lists[order])
             k = self.depth.exact if parts[0].exact else self.depth.coded
-            found = stack.search(self.queries[which], padded, k)
+            most = int(rows.sum() if m == 1 else np.bincount(query, rows).max())
+            found = stack.search(self.queries[which], padded, max(1, min(k, most)))
             candidate_of = np.full(len(stack.starts) + 1, -1, np.int64)
             candidate_of[places] = numbers
             answers.found.append(Found(which, candidate_of[found.parts], found.rows, found.scores, parts[0].exact))
             answers.scanned += scanned.reshape(answers.scanned.shape)
-            share = np.bincount(self.selection.filtered.shard_of[segment], stack.sizes[lists], len(answers.ms))
+            share = np.bincount(self.selection.filtered.shard_of[segment], rows, len(answers.ms))
             answers.ms += share * ((time.perf_counter() - started) * 1e3 / max(1.0, share.sum()))
         except FAULTS:  # One by one it is found out whose fault that is.
             for number, part in zip(numbers, parts, strict=True):

@@ -74,6 +74,7 @@ class ListStack:
         ----------
         queries : (m, dim) float32, C-contiguous
         lists : (m, width) int64, C-contiguous, numbers from `starts` on, -1 for none
+        k : rows wanted; memory is taken for so many, whether there are as many or not
 
         Raises
         ------
