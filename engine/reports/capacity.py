@@ -114,9 +114,11 @@ class ShardPlan:
         besides = f" beside {readable_bytes(fixed)} of centroids and columns" if fixed else ""
         outcome = f"{stay} in the {readable_bytes(self.ram)} given{besides}"
         if not self.fits:
+            # Whole shards are read where there are no codes, and lists would have to be picked together row by row.
+            of_others = "the lists of others" if self.store and self.codes_nbytes else "the others"
             outcome = (
                 f"{readable_bytes(self.ram)} has room for {self.shards_in_memory:,} of them{besides}, "
-                "and the others are read from disk when a query needs them"
+                f"and {of_others} are read from disk when a query needs them"
             )
         if self.cache_nbytes > CACHE_BYTES and self.store:
             outcome += f", if the cache is given a budget of {readable_bytes(self.cache_nbytes, up=True)} (usually {readable_bytes(CACHE_BYTES)})"

@@ -104,7 +104,8 @@ def _believing(segment: Segment) -> int:
 def _serve_believing(pipe, right, folder: Path) -> None:
     with (
         mock.patch.object(Segment, "verify", _believing),
-        mock.patch.object(Segment, "stored", lambda self, rows: self.vectors[rows]),
+        mock.patch.object(Segment, "stored", lambda self, rows, columns=None: self.vectors[rows]),
+        mock.patch.object(Segment, "stored_in_memory", lambda self, rows, columns: self.vectors[rows]),
     ):
         warm.serve(pipe, right, folder)
 
