@@ -26,6 +26,7 @@ from engine.frames import FrameTable
 from engine.search import pipeline
 from engine.storage.catalog import Catalog, Change
 from engine.storage.limits import limited
+from engine.storage.staged import staged_folders
 from engine.types import FrameBatch, Hit
 from engine.vectors import one_thread
 from testing.powercut import PAGE
@@ -233,16 +234,21 @@ def folders(collection: Collection) -> dict[str, set[str]]:
 
 
 def unlisted(collection: Collection) -> list[str]:
-    """Folders that the newest generation does not list."""
+    """Folders that neither the newest generation nor a stopped build lists."""
     with collection.reading() as snapshot:
         manifest = snapshot.manifest
+    staged = staged_folders(collection.path, manifest.generation)  # A stopped build goes on with these.
     listed = {
         "segments": {str(row.segment_id) for row in manifest.segments},
         "cells": set() if manifest.cells is None else {str(manifest.cells.cells_id)},
         "routers": set() if manifest.router is None else {str(manifest.router.router_id)},
         "media": {str(row.number) for row in manifest.videos},
     }
-    return [f"{kind}/{name}" for kind, found in folders(collection).items() for name in sorted(found - listed[kind])]
+    return [
+        f"{kind}/{name}"
+        for kind, found in folders(collection).items()
+        for name in sorted(found - listed[kind] - staged.get(kind, set()))
+    ]
 
 
 def verify(collection: Collection, model: Model, *, swept: bool = False) -> None:

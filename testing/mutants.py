@@ -83,8 +83,8 @@ MUTANTS = (
     Mutant(
         "the worst are merged first",
         "engine/search/merge.py",
-        "np.lexsort((ids, -scores))",
-        "np.lexsort((ids, scores))",
+        "np.lexsort((stored.frame_ids[at], -scores))",
+        "np.lexsort((stored.frame_ids[at], scores))",
         ("tests/search/test_merge.py", "tests/search/test_search.py"),
     ),
     Mutant(

@@ -26,7 +26,7 @@ from engine.vectors import Floats, unit
 MIN_FRAMES, DEFAULT_FRAMES, MAX_FRAMES = 10_000, 100_000, 5_000_000
 """Frames of a large town."""
 _N_SHARDS = 20
-BYTES, BYTES_PER_FRAME = 25_000_000, 950
+BYTES, BYTES_PER_FRAME = 35_000_000, 950
 """Disk that is taken at the most: pictures; and for each frame its row, codes, columns and the router's share."""
 FRAMES_PER_SECOND = 4_000
 """Frames made, stored and built in a second on two cores, about."""

@@ -113,13 +113,7 @@ class Searcher:
         """What searches spare unless they say: shards where whole ones go in and out of the cache, else rows."""
         budget = self._cache.budget
 
-        def decide() -> SearchAim:
-            residency = snapshot.residency(self.residency, budget)
-            whole = [view.segment for view in snapshot.views() if residency == "loaded" or not view.segment.coded]
-            return "shards" if sum(segment.load_nbytes(residency) for segment in whole) > budget else "rows"
-
-        aim: SearchAim = snapshot.plans.get_or_make(("usual aim", self.residency, budget), decide)
-        return aim
+        return "shards" if snapshot.whole_nbytes(snapshot.residency(self.residency, budget)) > budget else "rows"
 
     def _prober(self, snapshot: Snapshot) -> Prober:
         others = {"executor": self._pool(), "workers": self.workers, "stacks": self._stacks}

@@ -110,11 +110,21 @@ class Snapshot:
             return wanted
         return "loaded" if self._codes_nbytes <= budget else "lists"
 
+    def whole_nbytes(self, residency: Residency) -> int:
+        """Bytes in the cache of all segments that come whole: stored rows, and codes if they are loaded."""
+        return self._rows_nbytes + (self._codes_nbytes if residency == "loaded" else 0)
+
     @cached_property
     def _codes_nbytes(self) -> int:
         """Bytes of all coded segments in the cache."""
         stats = [view.segment.row.stats for view in self.views() if view.segment.coded]
         return sum(each["header"][1] + PER_LIST * each["n_cells"] for each in stats)
+
+    @cached_property
+    def _rows_nbytes(self) -> int:
+        """Bytes of all segments without codes in the cache, about."""
+        row = self.settings.dim * (4 if self.settings.store == "fp32" else 2) + 8
+        return sum(view.segment.n_rows * row for view in self.views() if not view.segment.coded)
 
     def close(self) -> None:
         """Let the writer sweep what only this generation needs."""

@@ -1,15 +1,16 @@
 """What a build has done so far, kept beside the collection so that a build that was stopped goes on where it was.
 
-`staged/N/` holds it for generation N: a log of finished steps, a line of JSON each with its checksum, and the arrays of steps.
-Cells, routers and segments lie where they will be listed. A step counts once its line is in the log, and that is written after
-its files are synced. When the generation has moved on, or the next build is another, all of it is removed.
+`staged/N/` holds it for generation N: finished steps, a file of JSON each with its checksum, and the arrays of steps.
+Cells, routers and segments lie where they will be listed. A step counts once its file is whole, and that is written after
+what it names is synced. When the generation has moved on, or the next build is another, all of it is removed.
+What stands in these files is looked at before it is used, as a catalog is: it names numbered folders and files of known names only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -37,9 +38,19 @@ from engine.system import (
 from engine.vectors import Cells, read_cells, write_cells
 
 FOLDER = "staged"
-_LOG = "steps"
+_STEP = "step-{}.json"
 _MOST = 64 << 20
-"""Bytes of a log that are read; a layout of the most cells takes half a megabyte, a segment a few kilobytes."""
+"""Bytes of a step that are read; a layout of the most cells takes half a megabyte, a segment a few kilobytes."""
+_FIELDS = {
+    "build": {"key"},
+    "cells": {"cells_id", "files"},
+    "rows": {"first", "n", "files"},
+    "router": {"router_id", "files", "about"},
+    "layout": {"layout_id", "placement", "names", "state"},
+    "segment": {"segment_id", "shard", "n_rows", "files", "stats", "written_at"},
+}
+_NUMBERS = {"cells_id", "first", "n", "router_id", "layout_id", "segment_id", "shard", "n_rows"}
+_FILE = re.compile(r"[a-z_]+(-[0-9]+)?\.(npy|arrow|faiss)")
 _SEGMENT_FILES = {"vectors.npy", "frames.arrow", "cells.npy", "codes.faiss"}
 Step = tuple[str, Mapping[str, Any]]
 
@@ -63,7 +74,7 @@ def staged_folders(path: Path, generation: int) -> dict[str, set[str]]:
         "cells": ("cells", "cells_id"),
         "router": ("routers", "router_id"),
     }
-    for kind, values in _read_log(path / FOLDER / str(generation)):
+    for kind, values in _read_steps(path / FOLDER / str(generation)):
         kept[FOLDER].add(str(generation))
         if kind in numbers:
             folder, name = numbers[kind]
@@ -89,7 +100,7 @@ class StagedBuild:
         self._router_id = router_id
         self._dim = dim
         self._codec = codec
-        steps = _read_log(self._folder)
+        steps = _read_steps(self._folder)
         if steps[:1] != [("build", {"key": key})]:
             steps = [("build", {"key": key})]
             remove_folder(self._folder)
@@ -148,8 +159,7 @@ class StagedBuild:
         state: dict[str, NDArray[Any]] = {}
         try:
             for values in self._of("rows"):
-                hashes = values["files"]
-                (part,) = (name for name in hashes if name.startswith("cell-"))
+                hashes, part = values["files"], f"cell-{values['first']}.npy"
                 parts.append(load_array(self._folder / part, hashes, np.int32, (values["n"],)))
             for values in self._of("rows")[-1:]:
                 for name in values["files"]:
@@ -218,19 +228,24 @@ class StagedBuild:
         self._begin([step for step in self._steps if step[0] in (("build", "cells") if kind else ("build",))])
 
     def _begin(self, steps: list[Step]) -> None:
-        """Write the log anew, without what a crash may have left after these steps."""
-        (self._folder / _LOG).unlink(missing_ok=True)
-        self._steps = steps
-        with synced(self._folder / _LOG) as file:
-            file.writelines(map(_line, steps))
-        sync_folder(self._folder)
+        """Write these steps anew, without what a crash may have left after them."""
+        for path in self._folder.glob(_STEP.format("*")):
+            path.unlink()
+        self._steps: list[Step] = []
+        for step in steps:
+            self._write(step)
 
     def _log(self, kind: str, values: Mapping[str, Any]) -> None:
-        with (self._folder / _LOG).open("ab") as file:
-            file.write(_line((kind, values)))
-            file.flush()
-            os.fsync(file.fileno())
-        self._steps.append((kind, values))
+        """Note that a step is finished."""
+        self._write((kind, values))
+
+    def _write(self, step: Step) -> None:
+        path = self._folder / _STEP.format(len(self._steps))
+        path.unlink(missing_ok=True)  # Left by a step that was not finished.
+        with synced(path) as file:
+            file.write(_line(step))
+        sync_folder(self._folder)
+        self._steps.append(step)
 
 
 def _line(step: Step) -> bytes:
@@ -238,19 +253,37 @@ def _line(step: Step) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-def _read_log(folder: Path) -> list[Step]:
-    """The finished steps of a build, up to the first line that is not whole."""
+def _read_steps(folder: Path) -> list[Step]:
+    """The finished steps of a build, up to the first that is not whole, or cannot be."""
     steps: list[Step] = []
-    if not (folder / _LOG).is_file():
-        return steps
-    try:
-        content = read_real(folder / _LOG, _MOST)
-    except (CorruptData, Untrusted):
-        return steps
-    for line in content.splitlines():
-        checksum, _, text = line.partition(b" ")
+    while (path := folder / _STEP.format(len(steps))).is_file():
+        try:
+            content = read_real(path, _MOST)
+        except (CorruptData, Untrusted):
+            break
+        checksum, _, text = content.rstrip(b"\n").partition(b" ")
         if checksum != b"%08x" % zlib.crc32(text):
             break
-        kind, values = json.loads(text)
-        steps.append((kind, values))
+        try:
+            step = json.loads(text)
+        except (ValueError, RecursionError):
+            break
+        if not _can_be(step):
+            break
+        steps.append((step[0], step[1]))
     return steps
+
+
+def _can_be(step: Any) -> bool:
+    """Whether a step has the fields of its kind, with numbers and names of files where they belong."""
+    if not (isinstance(step, list) and len(step) == 2 and isinstance(step[0], str) and isinstance(step[1], dict)):
+        return False
+    kind, values = step
+    if values.keys() != _FIELDS.get(kind):
+        return False
+    if not all(type(values[name]) is int and values[name] >= 0 for name in _NUMBERS & values.keys()):
+        return False
+    files = values.get("files", {})
+    return isinstance(files, dict) and all(
+        _FILE.fullmatch(name) is not None and isinstance(expected, str) for name, expected in files.items()
+    )

@@ -106,7 +106,7 @@ class TestStopped:
         assert_holds(unbuilt, [*VIDEOS, make_video(40, 6)])
 
     @pytest.mark.parametrize(
-        "name", ["cells/1/centroids.npy", "staged/*/cell-24.npy", "staged/*/best-*.npy", "staged/*/steps"]
+        "name", ["cells/1/centroids.npy", "staged/*/cell-24.npy", "staged/*/best-*.npy", "staged/*/step-2.json"]
     )
     def test_a_staged_file_that_was_damaged_is_made_anew(self, unbuilt, monkeypatch, name):
         assert stopped_after(monkeypatch, unbuilt, 4)
