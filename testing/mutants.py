@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "a failed shard is dropped in silence",
         "engine/search/execute.py",
-        "error = shard_failure(opened.shard, probe.segment, fault)",
-        "error = None if fault else error",
+        "if place not in self.errors:",
+        "if place is None:",
         ("tests/search", "tests/whole/test_faults.py"),
     ),
     Mutant(
@@ -111,8 +111,8 @@ MUTANTS = (
     Mutant(
         "the least promising cells are probed",
         "engine/routing/cell_selection.py",
-        "worths >= stop.threshold",
-        "worths <= stop.threshold",
+        "cells[worths >= stop.threshold]",
+        "cells[worths <= stop.threshold]",
         ("tests/routing",),
     ),
     Mutant(
