@@ -192,7 +192,7 @@ def _assigned(
     cell, done = np.empty(n, np.int32), 0
     router = None if staged is None or fit is None else staged.router(cells)
     if staged is not None:
-        known, state = staged.pass_over_rows(n)
+        known, state = staged.pass_over_rows(n, len(cells))
         if fit is None or state:
             cell[: len(known)], done = known, len(known)
             if fit is not None:

@@ -153,7 +153,7 @@ class StagedBuild:
         remove_folder(folder)
         self._log("router", asdict(RouterRow(self._router_id, *write_routing_model(folder, model))))
 
-    def pass_over_rows(self, n: int) -> tuple[NDArray[np.int32], dict[str, NDArray[Any]]]:
+    def pass_over_rows(self, n: int, n_cells: int) -> tuple[NDArray[np.int32], dict[str, NDArray[Any]]]:
         """The cells (m,) of the first of n rows, and what the router learned from these; none where it has not begun."""
         parts: list[NDArray[np.int32]] = []
         state: dict[str, NDArray[Any]] = {}
@@ -169,7 +169,8 @@ class StagedBuild:
             self._forget("rows")
             return np.empty(0, np.int32), {}
         cell = np.concatenate([np.empty(0, np.int32), *parts])
-        return (cell, state) if len(cell) <= n else (cell[:0], {})
+        sound = len(cell) <= n and cell.min(initial=0) >= 0 and cell.max(initial=0) < n_cells
+        return (cell, state) if sound else (cell[:0], {})
 
     def _state(self, name: str, hashes: Mapping[str, str]) -> NDArray[Any]:
         dtype = {"best": np.float16, "scores": np.float32, "cells": np.int32}[name.split("-")[0]]

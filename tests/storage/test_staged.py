@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import zlib
+
 import numpy as np
 import pytest
 
@@ -114,6 +117,27 @@ class TestStopped:
         flip(damaged)
         build(unbuilt)
         assert_holds(unbuilt, VIDEOS)
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            ["rows", {"first": 0, "n": 24, "files": {"../../catalog.sqlite": "0"}}],
+            ["rows", {"first": "../../1", "n": 24, "files": {}}],
+            ["rows", {"first": 0, "n": -1, "files": {}}],
+            ["router", {"router_id": 1, "files": ["best.npy"], "about": {}}],
+            ["segment", {"segment_id": "../../1"}],
+            ["what", {}],
+            "[" * 10_000,
+        ],
+    )
+    def test_a_step_that_cannot_be_is_not_taken_up_whatever_its_checksum(self, unbuilt, monkeypatch, step):
+        assert stopped_after(monkeypatch, unbuilt, 4)
+        (path,) = unbuilt.path.glob("staged/*/step-2.json")
+        text = step.encode() if isinstance(step, str) else json.dumps(step).encode()
+        path.write_bytes(b"%08x %s\n" % (zlib.crc32(text), text))
+        build(unbuilt)
+        assert_holds(unbuilt, VIDEOS)
+        assert unbuilt.check() == []
 
     def test_a_staged_segment_that_was_damaged_is_written_again(self, unbuilt, monkeypatch):
         while stopped_after(monkeypatch, unbuilt, 1):
