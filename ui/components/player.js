@@ -34,7 +34,8 @@ export default function (component) {
   if (!root || !data) return
   const release = () => {
     const url = playing.get(parentElement)?.url
-    if (url) URL.revokeObjectURL(url)
+    // Not at once: a clip that is closed while the browser still reads it would be an error on the console.
+    if (url) setTimeout(() => URL.revokeObjectURL(url), 10000)
     playing.delete(parentElement)
   }
   if (playing.get(parentElement)?.key === data.key) return release
@@ -87,10 +88,12 @@ export default function (component) {
     play()
   })
   video.addEventListener("loadedmetadata", toMoment, { once: true })
+  let begins = 0
   video.addEventListener("seeked", () => {
+    begins = video.currentTime
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play()
   }, { once: true })
-  video.addEventListener("playing", () => { video.dataset.firstPlay = video.currentTime }, { once: true })
+  video.addEventListener("playing", () => { video.dataset.firstPlay = begins }, { once: true })
   video.src = url
   tell(data.offset)
 
