@@ -224,15 +224,20 @@ class ByteLRU(Generic[V]):
 
     def _evict(self) -> None:
         """Drop unpinned entries, oldest first, until the budget holds; the caller has the lock."""
-        if self._nbytes <= self._budget:
-            return
-        for key in [key for key, entry in self._entries.items() if entry.pins == 0]:
+        excess = self._nbytes - self._budget
+        going = []
+        if excess > 0:
+            for key, entry in self._entries.items():  # No further than needed: there may be thousands.
+                if entry.pins == 0:
+                    going.append(key)
+                    excess -= entry.value.nbytes
+                    if excess <= 0:
+                        break
+        for key in going:
             nbytes = self._entries.pop(key).value.nbytes
             self._count(key, -nbytes)
             self._evictions += 1
             self._note(CacheAction.EVICTED, key, nbytes)
-            if self._nbytes <= self._budget:
-                return
 
     def drop(self, keep: Callable[[Hashable], bool]) -> None:
         """Forget unpinned entries whose owner is not to be kept, without counting them as evictions."""
