@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import argument_parser, on_one_thread
-from benchmarks.peers import FEATURES, TEXTS, archive, made_up
+from benchmarks.common import on_one_thread
+from benchmarks.peers import data_of, data_parser
 from engine import Collection
 from engine.types import FrameBatch, NewVideo
 
@@ -34,16 +34,12 @@ def answers(collection: Collection, queries: np.ndarray, k: int, **options: obje
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("--features", type=Path, default=FEATURES, help="folder of .npy files")
-    parser.add_argument("--texts", type=Path, default=TEXTS, help="npz with `vectors` of the same space")
-    parser.add_argument("--synthetic", type=int, metavar="N", help="so many made-up rows instead")
-    parser.add_argument("--dim", type=int, default=512, help="length of made-up rows")
+    parser = data_parser(__doc__)
     parser.add_argument("--codec", default="sq8")
     parser.add_argument("--queries", type=int, default=200)
     options = parser.parse_args()
     on_one_thread("benchmarks.codes_only")
-    data = made_up(options.synthetic, options.dim) if options.synthetic else archive(options.features, options.texts)
+    data = data_of(options)
     queries, place = data.test[: options.queries], np.arange(len(data.rows))
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -23,8 +23,8 @@ from typing import Any
 import faiss
 import numpy as np
 
-from benchmarks.common import argument_parser, on_one_thread
-from benchmarks.peers import FEATURES, TEXTS, Data, archive, made_up
+from benchmarks.common import on_one_thread
+from benchmarks.peers import Data, data_of, data_parser
 from engine import Collection
 from engine.search import SearchRequest, make_plan
 from engine.search.plan import PreparedSearch
@@ -265,15 +265,11 @@ def exact(routed: Routed) -> None:
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("--features", type=Path, default=FEATURES, help="folder of .npy files")
-    parser.add_argument("--texts", type=Path, default=TEXTS, help="npz with `vectors` of the same space")
-    parser.add_argument("--synthetic", type=int, metavar="N", help="so many made-up rows instead")
-    parser.add_argument("--dim", type=int, default=512, help="length of made-up rows")
+    parser = data_parser(__doc__)
     parser.add_argument("--recall", type=float, default=0.95)
     options: argparse.Namespace = parser.parse_args()
     on_one_thread("benchmarks.faiss_choices")
-    data = made_up(options.synthetic, options.dim) if options.synthetic else archive(options.features, options.texts)
+    data = data_of(options)
     routed = Routed.of(data, options.recall)
     n_rows = np.bincount(routed.cell, minlength=len(routed.centroids))
     compared = np.mean([n_rows[cells].sum() for cells in routed.probed])

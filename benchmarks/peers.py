@@ -67,6 +67,21 @@ def made_up(n: int, dim: int) -> Data:
     return Data("synthetic rows", rows, world.text_queries(2000, seed=2), world.text_queries(400, seed=1))
 
 
+def data_parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser for the data that a benchmark asks; see `data_of`."""
+    parser = argument_parser(doc)
+    parser.add_argument("--features", type=Path, default=FEATURES, help="folder of .npy files")
+    parser.add_argument("--texts", type=Path, default=TEXTS, help="npz with `vectors` of the same space")
+    parser.add_argument("--synthetic", type=int, metavar="N", help="so many made-up rows instead")
+    parser.add_argument("--dim", type=int, default=512, help="length of made-up rows")
+    return parser
+
+
+def data_of(options: argparse.Namespace) -> Data:
+    """The data that was asked for."""
+    return made_up(options.synthetic, options.dim) if options.synthetic else archive(options.features, options.texts)
+
+
 def measure(data: Data, names: list[str], work: Path, options: argparse.Namespace) -> Figures:
     """Build what is not built, then let all answer in turn."""
     test = data.test[: options.queries]
@@ -127,11 +142,7 @@ def chosen(only: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argument_parser(__doc__)
-    parser.add_argument("--features", type=Path, default=FEATURES, help="folder of .npy files")
-    parser.add_argument("--texts", type=Path, default=TEXTS, help="npz with `vectors` of the same space")
-    parser.add_argument("--synthetic", type=int, metavar="N", help="so many made-up rows instead")
-    parser.add_argument("--dim", type=int, default=512, help="length of made-up rows")
+    parser = data_parser(__doc__)
     parser.add_argument("--only", default="", help=f"some of {','.join(CONTESTANTS)}")
     parser.add_argument("--queries", type=int, help="only the first so many texts; all by default")
     parser.add_argument("--rounds", type=int, default=3)
@@ -145,9 +156,7 @@ def main() -> None:
     if options.source:
         figures = Figures.from_json(json.loads(options.source.read_text(encoding="utf-8")))
     else:
-        data = (
-            made_up(options.synthetic, options.dim) if options.synthetic else archive(options.features, options.texts)
-        )
+        data = data_of(options)
         with ExitStack() as stack:
             work = options.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             work = work / f"{len(data.rows)}x{data.rows.shape[1]}-{zlib.crc32(data.rows):08x}"

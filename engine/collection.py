@@ -428,9 +428,7 @@ class Collection:
     def memory(self) -> MemoryAccount:
         """Where the bytes of the collection are now: on disk, mapped, in memory, whole and by shard."""
         with self.reading() as snapshot:
-            return memory_account(
-                self.path, snapshot, self.cache, snapshot.residency(self.searcher.residency, self.cache.budget)
-            )
+            return memory_account(self.path, snapshot, self.cache, self.searcher.residency_of(snapshot))
 
     def shard(self, number: int, samples: int = 12) -> ShardContents:
         """What is in one shard: videos, tags, times, cells, and some of its frames.

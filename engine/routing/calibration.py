@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.routing.scorer import log_counts, worth_given, worth_within
+from engine.routing.scorer import log_counts, log_total, worth_given
 from engine.system import MAX_CELLS
 from engine.types import QueryKind
 from engine.vectors import Floats, Rows
@@ -307,8 +307,8 @@ class _Table:
         place = np.full(queries.of_answers.shape, _BINS)
         for i, n in enumerate(queries.n_scored.tolist()):
             some, log_rows = queries.predicted[i, :n], queries.log_rows[i, :n]
-            values, total = worth_within(some, log_rows, temperature)
-            bins = _bins(values)
+            total = log_total(some, temperature)
+            bins = _bins(worth_given(some, log_rows, temperature, total))
             cost += np.bincount(bins, queries.rows[i, :n], _BINS + 1)
             count += np.bincount(bins, minlength=_BINS + 1)  # Cells without rows are in the last bin.
             place[i] = _bins(worth_given(queries.of_answers[i], queries.log_rows_of_answers[i], temperature, total))

@@ -144,29 +144,25 @@ def worth(predicted: Floats, log_rows: Floats, temperature: float) -> Floats:
     log_rows : (n,) logarithm of the rows in each cell
     temperature : difference of predicted scores that makes a factor of e
     """
+    if not predicted.shape[-1]:
+        return predicted
+    return worth_given(predicted, log_rows, temperature, log_total(predicted, temperature))
+
+
+def log_total(predicted: Floats, temperature: float) -> Floats:
+    """(m, 1) or (1,) the logarithm of the sum that shares are taken of, for predicted scores (m, n) or (n,), n at least 1."""
     scaled = predicted * np.float32(1 / temperature)
-    if not scaled.shape[1]:
-        return scaled
-    top = scaled.max(axis=1, keepdims=True)
-    total = np.log(np.exp(scaled - top).sum(axis=1, keepdims=True))
-    scaled -= top + total
-    scaled -= np.float32(_SIZE_PENALTY) * log_rows
-    return scaled
+    top = scaled.max(axis=-1, keepdims=True)
+    scaled -= top
+    total: Floats = top + np.log(np.exp(scaled, out=scaled).sum(axis=-1, keepdims=True))
+    return total
 
 
-def worth_within(predicted: Floats, log_rows: Floats, temperature: float) -> tuple[Floats, np.float32]:
-    """`worth` of cells (n,), one or more, for one query; and the logarithm of the sum that shares are taken of."""
-    scaled = predicted * np.float32(1 / temperature)
-    top = scaled.max()
-    total = top + np.log(np.exp(scaled - top).sum())
-    scaled -= total
-    scaled -= np.float32(_SIZE_PENALTY) * log_rows
-    return scaled, total
-
-
-def worth_given(predicted: Floats, log_rows: Floats, temperature: float, total: np.float32) -> Floats:
-    """`worth` of some of the cells, by the logarithm that `worth_within` gave for all."""
-    values: Floats = predicted * np.float32(1 / temperature) - total - np.float32(_SIZE_PENALTY) * log_rows
+def worth_given(predicted: Floats, log_rows: Floats, temperature: float, total: Floats) -> Floats:
+    """`worth` of some of the cells, by the logarithm that `log_total` gave for all."""
+    values: Floats = predicted * np.float32(1 / temperature)
+    values -= total
+    values -= np.float32(_SIZE_PENALTY) * log_rows
     return values
 
 

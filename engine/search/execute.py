@@ -88,6 +88,12 @@ class Prober:
         """Whether lists of a segment are read and held one by one; rows that have no codes are not in the order of their lists."""
         return self.residency == "lists" and segment.coded
 
+    def absent(self, segment: Segment, lists: Rows) -> Rows:
+        """Those of some lists (n,) of a segment that are not in the cache now."""
+        key = segment.row.segment_id
+        keys: list[tuple[int, int]] = [(key, i) for i in lists.tolist()]
+        return np.array([i for _, i in self.cache.absent(keys)], np.int64)
+
     def run(self, selection: ShardSelection, queries: Floats, depth: Depth) -> Answers:
         """Search what was selected, shard by shard in threads if there are any. A fault is kept with the answers."""
         answers = Answers(selection)
@@ -165,6 +171,8 @@ class _Search:
     queries: Floats
     depth: Depth
     answers: Answers
+    lists: dict[int, Rows] = field(default_factory=dict)
+    """See `lists_in`."""
 
     def all(self) -> None:
         """Those whose rows may all be returned together, the others one by one."""
@@ -230,35 +238,32 @@ class _Search:
             return Held(number, [(key, lists)], lists)
         wanted = self.lists_in(number)
         keys: list[tuple[int, int]] = [(key, i) for i in wanted.tolist()]
+        file = segment.list_file
         stored, loaded = prober.cache.take_all(
-            keys, lambda absent: segment.read_lists(np.array([i for _, i in absent], np.int64))
+            keys, lambda absent: file.read(np.array([i for _, i in absent], np.int64))
         )
         if loaded:
             self.answers.note_read(number, sum(each.nbytes for each in loaded))
         taken = list(zip(keys, stored, strict=True))
         try:
-            return Held(number, taken, segment.opened_lists(wanted, stored))  # type: ignore[arg-type]
+            return Held(number, taken, file.opened(wanted, stored))  # type: ignore[arg-type]
         except BaseException:
             prober.cache.give_back(taken)
             raise
 
     def lists_in(self, number: int) -> Rows:
         """The lists of a segment that any query probes, rising."""
-        probed = self.selection.probed
-        some = slice(*np.searchsorted(probed.segment, [number, number + 1]).tolist())
-        return np.unique(probed.lists[some])
+        if number not in self.lists:
+            self.lists[number] = self.selection.probed.lists_of(number)
+        return self.lists[number]
 
     def ask_for(self, numbers: Iterable[int]) -> None:
         """Ask the system for the lists that are not in the cache, of all segments before the first is waited for."""
         for number in numbers:
             segment = self.selection.filtered.candidates[number].segment
             if self.prober.by_list(segment):
-                key = segment.row.segment_id
-                absent: list[tuple[int, int]] = self.prober.cache.absent(
-                    [(key, i) for i in self.lists_in(number).tolist()]
-                )
                 with suppress(*FAULTS):  # Found again, and said, when they are read.
-                    segment.ask_for_lists(np.array([i for _, i in absent], np.int64))
+                    segment.list_file.ask_for(self.prober.absent(segment, self.lists_in(number)))
 
     def _together(self, numbers: Sequence[int]) -> None:
         """In one call of FAISS: first what is in memory, then the others, as many at a time as the cache has room for."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.errors import ShardFailed
 from engine.search import wording
+from engine.search.execute import Prober
 from engine.search.plan import PreparedSearch, filter_for
 from engine.search.request import SearchRequest
 from engine.search.shard_selection import (
@@ -241,9 +242,7 @@ class _ShardPreviewer:
         key = segment.row.segment_id
         if self.residency == "lists" and segment.coded:
             lists = np.unique(probe.lists[probe.lists >= 0])
-            keys: list[tuple[int, int]] = [(key, i) for i in lists.tolist()]
-            absent = [i for _, i in self.cache.absent(keys)]
-            return segment.list_file.nbytes(np.array(absent, np.int64))
+            return segment.list_file.nbytes(Prober(self.cache, self.residency).absent(segment, lists))
         return 0 if self.cache.nbytes_of(key) else segment.load_nbytes(self.residency)
 
     def _sizes(self, shard: ShardView) -> tuple[int, int]:

@@ -93,9 +93,7 @@ class Searcher:
             plan = make_plan(snapshot, request, request.kind or kind_of(query), self._usual_aim(snapshot))
             prepared = PreparedSearch.of(snapshot, request, plan)
             vectors = query_vectors(snapshot, [query], encoded)
-            return preview_search(
-                snapshot, vectors, prepared, self._cache, snapshot.residency(self.residency, self._cache.budget)
-            )
+            return preview_search(snapshot, vectors, prepared, self._cache, self.residency_of(snapshot))
 
     def missed(self, query: Query, result: SearchResult, request: SearchRequest) -> tuple[Missed, ...]:
         """See `Collection.missed`."""
@@ -111,9 +109,11 @@ class Searcher:
 
     def _usual_aim(self, snapshot: Snapshot) -> SearchAim:
         """What searches spare unless they say: shards where whole ones go in and out of the cache, else rows."""
-        budget = self._cache.budget
+        return "shards" if snapshot.whole_nbytes(self.residency_of(snapshot)) > self._cache.budget else "rows"
 
-        return "shards" if snapshot.whole_nbytes(snapshot.residency(self.residency, budget)) > budget else "rows"
+    def residency_of(self, snapshot: Snapshot) -> Residency:
+        """How the codes of a generation are held now: `auto` is decided by the budget."""
+        return snapshot.residency(self.residency, self._cache.budget)
 
     def _prober(self, snapshot: Snapshot) -> Prober:
         others = {"executor": self._pool(), "workers": self.workers, "stacks": self._stacks}

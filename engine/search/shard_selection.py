@@ -71,8 +71,15 @@ class ProbedLists:
 
     def of_segment(self, place: int) -> tuple[Rows, Rows]:
         """The queries that probe a segment (n,), and the lists of each, (n, width), -1 for none."""
-        some = slice(*np.searchsorted(self.segment, [place, place + 1]).tolist())
+        some = self._some(place)
         return padded_lists(self.query[some], self.lists[some])
+
+    def lists_of(self, place: int) -> Rows:
+        """The lists of a segment that any query probes, rising."""
+        return np.unique(self.lists[self._some(place)])
+
+    def _some(self, place: int) -> slice:
+        return slice(*np.searchsorted(self.segment, [place, place + 1]).tolist())
 
 
 def padded_lists(query: Rows, lists: Rows) -> tuple[Rows, Rows]:

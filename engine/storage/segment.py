@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,13 +33,17 @@ from engine.system import (
     WatchedFile,
     check_bytes,
     check_file,
+    fetch_ahead,
     load_array,
     read_errors,
     read_header,
+    read_into,
     real_file,
     real_files,
+    runs,
 )
 from engine.vectors import (
+    CODECS,
     FlatRows,
     Floats,
     ListFile,
@@ -48,7 +52,6 @@ from engine.vectors import (
     Metric,
     RowHits,
     Rows,
-    StoredList,
     Training,
     plain_lists,
     read_lists,
@@ -85,16 +88,13 @@ def _read_runs(handle: int, first: int, width: int, rows: Rows) -> bytearray:
     """Many rows, a read for each run of neighbours; ends early where the file does."""
     read = bytearray(len(rows) * width)
     view = memoryview(read)
-    ends = np.flatnonzero(np.diff(rows) != 1) + 1
-    starts = np.concatenate([[0], ends])
-    stops = np.concatenate([ends, [len(rows)]])
-    for start, stop, row in zip(starts.tolist(), stops.tolist(), rows[starts].tolist(), strict=True):
-        at = start * width
-        while at < stop * width:
-            n = os.preadv(handle, [view[at : stop * width]], first + row * width + at - start * width)
-            if not n:
-                return read[:at]
-            at += n
+    at = 0
+    for run in runs(rows):
+        wanted = view[at : at + len(run) * width]
+        n = read_into(handle, [wanted], first + int(run[0]) * width)
+        at += n
+        if n < len(wanted):
+            return read[:at]
     return read
 
 
@@ -149,15 +149,15 @@ class Segment:
         self._every_list: Lists | None = None
         self._columns: FrameColumns
         self._codes_file = WatchedFile(folder / "codes.faiss")
-        self._list_file: ListFile
-        self._reader, self._codes_reader = object(), object()
+        self._list_file: ListFile | None = None
+        self._reader = object()
         weakref.finalize(self, OPEN_FILES.forget_later, self._reader)
-        weakref.finalize(self, OPEN_FILES.forget_later, self._codes_reader)
 
     def close(self) -> None:
         """Let go of the file that rows are read from; it is opened again if need be."""
         OPEN_FILES.forget(self._reader)
-        OPEN_FILES.forget(self._codes_reader)
+        if self._list_file is not None:
+            self._list_file.close()
 
     @property
     def dim(self) -> int:
@@ -325,8 +325,7 @@ class Segment:
             for at, row in zip(range(0, len(read), width), rows.tolist(), strict=True):
                 if not _read_at_once(handle, view[at : at + width], first + row * width):
                     lacking = True
-                    if hasattr(os, "posix_fadvise"):
-                        os.posix_fadvise(handle, first + row * width, width, os.POSIX_FADV_WILLNEED)
+                    fetch_ahead(handle, first + row * width, width)
         if lacking:
             return None
         picked = np.frombuffer(read, dtype).reshape(len(rows), self._dim)
@@ -405,39 +404,15 @@ class Segment:
     @property
     def list_file(self) -> ListFile:
         """The lists, to be read one by one; looked at anew once the file has changed."""
-        if not self._codes_file.is_unchanged:
+        if self._list_file is None or not self._codes_file.is_unchanged:
             form = self._form
             with self._lock:
-                if not self._codes_file.is_unchanged:
+                if self._list_file is None or not self._codes_file.is_unchanged:
                     self._check_header(self._codes_file)
                     path, checksums = self.folder / "codes.faiss", self._cells["crc"]
-                    self._list_file = ListFile(path, form, checksums, lambda: self.columns.cell)
+                    exact = self.codes_only or CODECS[self._codec] is None
+                    self._list_file = ListFile(path, form, checksums, lambda: self.columns.cell, exact=exact)
         return self._list_file
-
-    def ask_for_lists(self, lists: Rows) -> None:
-        """Tell the system that these lists (n,), rising, are read next."""
-        file, path = self.list_file, self.folder / "codes.faiss"
-        with read_errors(path), OPEN_FILES.use(self._codes_reader, path) as handle:
-            file.ask_for(handle, lists)
-
-    def read_lists(self, lists: Rows) -> list[StoredList]:
-        """These lists (n,), rising, each compared with its checksum."""
-        try:
-            return self._read_lists(lists)
-        except CorruptData:  # The file may have been put right since it was opened.
-            OPEN_FILES.forget(self._codes_reader)
-            return self._read_lists(lists)
-
-    def _read_lists(self, lists: Rows) -> list[StoredList]:
-        file, path = self.list_file, self.folder / "codes.faiss"
-        with read_errors(path), OPEN_FILES.use(self._codes_reader, path) as handle:
-            return file.read(handle, lists)
-
-    def opened_lists(self, lists: Rows, stored: Sequence[StoredList]) -> Lists:
-        """Lists that were read, to be searched; the others are empty."""
-        opened = self.list_file.opened(lists, stored)
-        opened.exact |= self.codes_only
-        return opened
 
     @cached_property
     def _coded_record(self) -> CodedRecord:

@@ -13,7 +13,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,11 @@ _MOST = 64 << 20
 """Bytes of a step that are read; a layout of the most cells takes half a megabyte, a segment a few kilobytes."""
 _FIELDS = {
     "build": {"key"},
-    "cells": {"cells_id", "files"},
     "rows": {"first", "n", "files"},
-    "router": {"router_id", "files", "about"},
-    "layout": {"layout_id", "placement", "names", "state"},
-    "segment": {"segment_id", "shard", "n_rows", "files", "stats", "written_at"},
+    **{
+        kind: {field.name for field in fields(row)}
+        for kind, row in (("cells", CellsRow), ("router", RouterRow), ("layout", LayoutRow), ("segment", SegmentRow))
+    },
 }
 _NUMBERS = {"cells_id", "first", "n", "router_id", "layout_id", "segment_id", "shard", "n_rows"}
 _FILE = re.compile(r"[a-z_]+(-[0-9]+)?\.(npy|arrow|faiss)")

@@ -55,7 +55,7 @@ from engine.system.memory import (
     resident_memory,
 )
 from engine.system.npy import read_header
-from engine.system.open_files import OPEN_FILES, WatchedFile
+from engine.system.open_files import OPEN_FILES, WatchedFile, fetch_ahead, read_into, runs
 from engine.system.process import (
     Terminated,
     check_address_space,
@@ -162,6 +162,7 @@ __all__ = [
     "drop_page_cache",
     "encoder_path",
     "excerpt",
+    "fetch_ahead",
     "file_hash",
     "free_memory",
     "is_number",
@@ -186,6 +187,7 @@ __all__ = [
     "raise_open_file_limit",
     "read_errors",
     "read_header",
+    "read_into",
     "read_real",
     "readable_bytes",
     "readable_milliseconds",
@@ -199,6 +201,7 @@ __all__ = [
     "remove_named",
     "remove_numbered",
     "resident_memory",
+    "runs",
     "save_array",
     "save_arrays",
     "serve",

@@ -8,11 +8,17 @@ import sys
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 _COARSE_CLOCK = 5
 """Linux's CLOCK_REALTIME_COARSE, by which files get their times of change."""
+_BUFFERS = 512
+"""Buffers that one call to the system fills at the most."""
 _UNSETTLED_NS = 20_000_000
 """Nanoseconds that such a clock may lag behind where it cannot be asked."""
 
@@ -171,3 +177,29 @@ class OpenFiles:
 
 OPEN_FILES = OpenFiles()
 """The record files of all collections of this process."""
+
+
+def fetch_ahead(handle: int, start: int, nbytes: int) -> None:
+    """Tell the system that some bytes of a file are read next, so that a disk fetches what is asked for side by side."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, start, nbytes, os.POSIX_FADV_WILLNEED)
+
+
+def read_into(handle: int, buffers: Iterable[memoryview], start: int) -> int:
+    """Fill buffers one after another with the bytes of a file; returns the bytes read, fewer where the file ends early."""
+    left, at = list(buffers), start
+    while left:
+        n = os.preadv(handle, left[:_BUFFERS], at)
+        if not n:
+            break
+        at += n
+        while left and n >= len(left[0]):
+            n -= len(left.pop(0))
+        if n:
+            left[0] = left[0][n:]
+    return at - start
+
+
+def runs(rising: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Numbers that rise, cut where one is left out: each run lies together and is read in one go."""
+    return np.split(rising, np.flatnonzero(np.diff(rising) != 1) + 1) if len(rising) else []

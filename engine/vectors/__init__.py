@@ -28,16 +28,14 @@ from engine.vectors.clustering import kmeans
 from engine.vectors.codecs import CODECS, Codec, check_values, clipped_share, row_nbytes, train_codec
 from engine.vectors.faiss_common import one_thread, startable_threads
 from engine.vectors.flat import FlatRows, exact_scores, products_at, scores_of
+from engine.vectors.list_file import PER_STORED_LIST, ListFile, StoredList
 from engine.vectors.list_format import ListsForm, occupied_cells
 from engine.vectors.list_stack import ListStack
 from engine.vectors.lists import (
     PER_LIST,
-    PER_STORED_LIST,
     CodedRows,
-    ListFile,
     Lists,
     ListsWriter,
-    StoredList,
     lists_nbytes,
     plain_lists,
     plain_nbytes,

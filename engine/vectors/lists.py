@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import weakref
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -19,18 +16,15 @@ from numpy.typing import NDArray
 from engine.errors import CorruptData
 from engine.system import WatchedFile, read_errors, real_file, shortages
 from engine.vectors.arrays import Floats, Metric, Rows
-from engine.vectors.codecs import CODECS, row_nbytes, train_codec
+from engine.vectors.codecs import CODECS, train_codec
 from engine.vectors.faiss_common import metric_number, write_index
 from engine.vectors.list_format import ListsForm, malformed, occupied_cells
 from engine.vectors.masks import RowHits, count_passing, search_passing
+from engine.vectors.packed_lists import fill, map_file
 
 PER_LIST = 24
 """Bytes of memory that a list takes besides its ids, its codes and its length."""
-PER_STORED_LIST = 600
-"""The same for a list that is read and held by itself: an array, and its place in the cache."""
-_AT_ONCE = 512
-"""Lists that one call to the system reads at the most."""
-_ANOTHER_LIST = "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
+ANOTHER_LIST = "codes.faiss is not what was written (a list's checksum differs); run a build to make it anew."
 
 
 _NBytes = TypeVar("_NBytes", int, Rows)
@@ -150,7 +144,7 @@ class Lists:
         wanted = np.unique(lists[lists >= 0])
         for i in wanted[self._unread[wanted]]:
             if _checksum(self.index, int(i)) != checksums[i]:
-                raise CorruptData(_ANOTHER_LIST)
+                raise CorruptData(ANOTHER_LIST)
             self.check_ids([int(i)])
             self._unread[i] = False
 
@@ -295,7 +289,7 @@ def plain_lists(rows: NDArray[np.floating], cell: NDArray[np.int32], metric: Met
     del writer
     # A copy begins at an even address, and is without the header.
     index = ListsWriter(rows.shape[1], cells, codec, nothing, metric).index
-    _fill(index, sizes, content.copy())
+    fill(index, sizes, content.copy())
     return Lists(index, sizes, plain_nbytes(content.nbytes, len(cells)), exact=True)
 
 
@@ -311,7 +305,12 @@ def _checksum(index: faiss.IndexIVF, i: int) -> int:
         return 0
     ids = faiss.rev_swig_ptr(index.invlists.get_ids(i), size)
     codes = faiss.rev_swig_ptr(index.invlists.get_codes(i), size * index.code_size)
-    return zlib.crc32(codes, zlib.crc32(ids))
+    return list_checksum(codes, ids)
+
+
+def list_checksum(codes: NDArray[np.uint8], ids: NDArray[np.generic]) -> int:
+    """CRC-32 of a list: of its ids, and then of its codes."""
+    return zlib.crc32(codes.data, zlib.crc32(ids.data))
 
 
 def read_lists(
@@ -345,9 +344,9 @@ def read_lists(
             if checksums is None:
                 content = _read_content(path, start, len(form.cell) * (index.code_size + 8))
                 nbytes += content.nbytes
-                _fill(index, sizes, content)
+                fill(index, sizes, content)
             else:
-                _map(index, sizes, path, start)
+                map_file(index, sizes, path, start)
     except RuntimeError as error:
         raise malformed(path, "FAISS cannot map it") from error
     lists = Lists(
@@ -373,175 +372,3 @@ def _read_content(path: Path, start: int, nbytes: int) -> NDArray[np.uint8]:
         if file.readinto(content.data) != nbytes:
             raise malformed(path, "it has become shorter")
     return content
-
-
-def _fill(index: faiss.IndexIVF, sizes: Rows, content: NDArray[np.uint8]) -> None:
-    """Give an empty index lists of so many rows, which lie one after another in memory, each its codes and then its ids."""
-    packed = _packed(index, sizes, 0)
-    packed.ptr = faiss.swig_ptr(content)
-    weakref.finalize(index, _let_go, packed, content)
-
-
-def _map(index: faiss.IndexIVF, sizes: Rows, path: Path, start: int) -> None:
-    """Give an empty index lists of so many rows, which lie in a file from a byte on."""
-    packed = _packed(index, sizes, start)
-    packed.filename, packed.totsize = str(path), path.stat().st_size
-    packed.do_mmap()
-    weakref.finalize(index, _let_go, packed, None)
-
-
-def _packed(index: faiss.IndexIVF, sizes: Rows, start: int) -> faiss.OnDiskInvertedLists:
-    """Lists that lie as FAISS writes them into a file, for an empty index.
-
-    FAISS's usual lists are two vectors each, allocated one by one, which takes 160 bytes and more a list; those of
-    `OnDiskInvertedLists` are a length and a place in one stretch of memory, which need not be that of a file.
-    """
-    packed = faiss.OnDiskInvertedLists()
-    packed.nlist, packed.code_size, packed.read_only = len(sizes), index.code_size, True
-    table = np.empty((len(sizes), 3), np.uint64)  # Rows, rows that there is room for, first byte.
-    table[:, 0] = table[:, 1] = sizes
-    table[:, 2] = start + (np.cumsum(sizes) - sizes) * (index.code_size + 8)
-    _set_table(packed, table)
-    index.replace_invlists(packed, False)
-    index.ntotal = int(sizes.sum())
-    return packed
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredList:
-    """One inverted list, read from its file and checked."""
-
-    content: NDArray[np.uint8]
-    """Its codes and then its ids, as in the file."""
-
-    @property
-    def nbytes(self) -> int:
-        return self.content.nbytes + PER_STORED_LIST
-
-    @property
-    def sound(self) -> bool:
-        """What was read once stays as it is, whatever becomes of the file."""
-        return True
-
-
-class ListFile:
-    """A file of inverted lists of which each is read by itself, side by side with others."""
-
-    def __init__(
-        self,
-        path: Path,
-        form: ListsForm,
-        checksums: NDArray[np.uint32],
-        cell_of_row: Callable[[], NDArray[np.int32]],
-    ) -> None:
-        """Take a file whose header was checked.
-
-        Parameters
-        ----------
-        checksums : (n_lists,) of each list
-        cell_of_row : gives the cells (n,) of the rows when a list is read
-
-        Raises
-        ------
-        CorruptData
-            If the file is not of the form that it must have.
-        """
-        start, self._trained = form.check(path)
-        self._path = path
-        self._form = form
-        self._checksums = checksums
-        self._cell_of_row = cell_of_row
-        self._cells, self.sizes = occupied_cells(form.cell)
-        self._width = row_nbytes(form.dim, form.codec)
-        self._starts: Rows = start + (np.cumsum(self.sizes) - self.sizes) * (self._width + 8)
-
-    def nbytes(self, lists: Rows) -> int:
-        """Bytes of some lists in the file."""
-        return int(self.sizes[lists].sum()) * (self._width + 8)
-
-    def ask_for(self, handle: int, lists: Rows) -> None:
-        """Tell the system that these lists (n,), rising, are read next, so that a disk fetches them side by side."""
-        if hasattr(os, "posix_fadvise"):
-            for run in _runs(lists):
-                os.posix_fadvise(handle, int(self._starts[run[0]]), self.nbytes(run), os.POSIX_FADV_WILLNEED)
-
-    def read(self, handle: int, lists: Rows) -> list[StoredList]:
-        """These lists (n,), rising: neighbours in one read.
-
-        Raises
-        ------
-        CorruptData
-            If one is not what was written.
-        """
-        contents: list[NDArray[np.uint8]] = []
-        for run in _runs(lists):
-            some = [np.empty(size * (self._width + 8), np.uint8) for size in self.sizes[run].tolist()]
-            if not _read_into(handle, some, int(self._starts[run[0]])):
-                raise malformed(self._path, "it has become shorter")
-            contents += some
-        for i, content in zip(lists.tolist(), contents, strict=True):
-            self._check(i, content)
-        return [StoredList(content) for content in contents]
-
-    def _check(self, i: int, content: NDArray[np.uint8]) -> None:
-        n_bytes = int(self.sizes[i]) * self._width
-        if zlib.crc32(content[:n_bytes].data, zlib.crc32(content[n_bytes:].data)) != self._checksums[i]:
-            raise CorruptData(_ANOTHER_LIST)
-        ids = np.frombuffer(content[n_bytes:].tobytes(), np.int64)
-        check_ids_of(ids, self._cell_of_row(), int(self._cells[i]))
-
-    def opened(self, lists: Rows, stored: Sequence[StoredList]) -> Lists:
-        """An inverted file in which these lists have their rows and the others none."""
-        index = ListsWriter(self._form.dim, self._cells, self._form.codec, self._trained, self._form.metric).index
-        _scatter(index, lists, self.sizes[lists], [each.content for each in stored])
-        sizes = np.zeros(len(self.sizes), np.int64)
-        sizes[lists] = self.sizes[lists]
-        return Lists(index, sizes, sum([each.nbytes for each in stored]), exact=CODECS[self._form.codec] is None)
-
-
-def _runs(rising: Rows) -> list[Rows]:
-    """Numbers that rise, cut where one is left out."""
-    return np.split(rising, np.flatnonzero(np.diff(rising) != 1) + 1) if len(rising) else []
-
-
-def _read_into(handle: int, arrays: Sequence[NDArray[np.uint8]], start: int) -> bool:
-    """Fill arrays one after another with the bytes of a file; whether it has as many."""
-    views = [array.data for array in arrays]
-    while views:
-        n = os.preadv(handle, views[:_AT_ONCE], start)
-        if not n:
-            return False
-        start += n
-        while views and n >= len(views[0]):
-            n -= len(views.pop(0))
-        if n:
-            views[0] = views[0][n:]
-    return True
-
-
-def _scatter(index: faiss.IndexIVF, lists: Rows, sizes: Rows, contents: Sequence[NDArray[np.uint8]]) -> None:
-    """Give an empty index some lists, which lie anywhere in memory, each its codes and then its ids."""
-    packed = faiss.OnDiskInvertedLists()
-    packed.nlist, packed.code_size, packed.read_only = index.nlist, index.code_size, True
-    table = np.zeros((index.nlist, 3), np.uint64)  # Rows, rows that there is room for, first byte.
-    table[lists, 0] = table[lists, 1] = sizes
-    # FAISS adds to the first byte where the lists begin: an address less another, which may be lower, comes out right again.
-    at = np.array([content.__array_interface__["data"][0] for content in contents], np.uint64)
-    table[lists, 2] = at - at[:1]
-    _set_table(packed, table)
-    if contents:
-        packed.ptr = faiss.swig_ptr(contents[0])
-    index.replace_invlists(packed, False)
-    index.ntotal = int(sizes.sum())
-    weakref.finalize(index, _let_go, packed, contents)
-
-
-def _set_table(packed: faiss.OnDiskInvertedLists, table: NDArray[np.uint64]) -> None:
-    packed.lists.resize(len(table))
-    faiss.memcpy(packed.lists.data(), faiss.swig_ptr(table.reshape(-1).view(np.uint8)), table.nbytes)
-
-
-def _let_go(packed: faiss.OnDiskInvertedLists, content: object) -> None:
-    """What an index pointed to may go with it. Memory that FAISS did not map itself it must not unmap."""
-    if content is not None:
-        packed.ptr = None
