@@ -17,7 +17,7 @@ from engine.search.failures import FAULTS, shard_failure
 from engine.search.shard_selection import Probe, ShardSelection, distinct, padded_lists
 from engine.storage import Residency, Segment, ShardCache, Snapshot
 from engine.system import map_on_pool
-from engine.vectors import Floats, Lists, ListStack, RowHits, Rows, StoredList, one_thread
+from engine.vectors import PER_STORED_LIST, Floats, Lists, ListStack, RowHits, Rows, StoredList, one_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,21 @@ class Prober:
         return cls(cache, snapshot.residency(residency, cache.budget), **others)
 
     def by_list(self, segment: Segment) -> bool:
-        """Whether lists of a segment are read and held one by one; rows that have no codes are not in the order of their lists."""
-        return self.residency == "lists" and segment.coded
+        """Whether lists of a segment are read and held one by one: not where all of it is held, from a time of more room.
+
+        Rows that have no codes are not in the order of their lists.
+        """
+        return self.residency == "lists" and segment.coded and not self.holds(segment)
+
+    def holds(self, segment: Segment) -> bool:
+        """Whether the cache has all of a segment now."""
+        return not self.cache.absent([segment.row.segment_id])
+
+    def to_read(self, segment: Segment, lists: Rows) -> int:
+        """Bytes that searching some lists (n,) of a segment would read from disk now."""
+        if self.by_list(segment):
+            return segment.list_file.nbytes(self.absent(segment, lists))
+        return 0 if self.holds(segment) else segment.load_nbytes(self.residency)
 
     def absent(self, segment: Segment, lists: Rows) -> Rows:
         """Those of some lists (n,) of a segment that are not in the cache now."""
@@ -243,7 +256,7 @@ class _Search:
             keys, lambda absent: file.read(np.array([i for _, i in absent], np.int64))
         )
         if loaded:
-            self.answers.note_read(number, sum(each.nbytes for each in loaded))
+            self.answers.note_read(number, sum(each.nbytes for each in loaded) - PER_STORED_LIST * len(loaded))
         taken = list(zip(keys, stored, strict=True))
         try:
             return Held(number, taken, file.opened(wanted, stored))  # type: ignore[arg-type]

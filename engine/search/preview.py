@@ -239,11 +239,7 @@ class _ShardPreviewer:
         candidate, segment = probe.candidate, probe.segment
         if probe.lists is None:
             return segment.scan_nbytes(None if candidate.mask is None else candidate.n_passing)
-        key = segment.row.segment_id
-        if self.residency == "lists" and segment.coded:
-            lists = np.unique(probe.lists[probe.lists >= 0])
-            return segment.list_file.nbytes(Prober(self.cache, self.residency).absent(segment, lists))
-        return 0 if self.cache.nbytes_of(key) else segment.load_nbytes(self.residency)
+        return Prober(self.cache, self.residency).to_read(segment, np.unique(probe.lists[probe.lists >= 0]))
 
     def _sizes(self, shard: ShardView) -> tuple[int, int]:
         """Bytes on disk, and in the cache."""

@@ -33,17 +33,19 @@ def filters(draw):
     )
 
 
-@pytest.fixture(scope="module", params=["plain", "coded", "round_robin", "mapped", "deleted"])
+@pytest.fixture(scope="module", params=["plain", "coded", "round_robin", "mapped", "lists", "deleted"])
 def world(request, tmp_path_factory):
     """Collections of different makes, with more segments than shards."""
-    with limited(coded_from=1 if request.param in ("coded", "mapped") else current_limits().coded_from):
+    with limited(coded_from=1 if request.param in ("coded", "mapped", "lists") else current_limits().coded_from):
         path = tmp_path_factory.mktemp("world") / "c"
         placement = "round_robin" if request.param == "round_robin" else "semantic"
         with fill(path, VIDEOS, n_shards=4, placement=placement) as made:
             made.add(*make_video(7))
             if request.param == "deleted":
                 made.delete("v3")
-        with Collection.open(path, residency="mapped" if request.param == "mapped" else "loaded") as collection:
+        with Collection.open(
+            path, residency=request.param if request.param in ("mapped", "lists") else "loaded"
+        ) as collection:
             yield collection
 
 
