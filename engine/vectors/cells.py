@@ -19,7 +19,7 @@ from engine.system import MAX_CELLS, RESTORE, load_array, load_shape, read_heade
 from engine.vectors.arrays import NOT_FINITE, Floats
 from engine.vectors.clustering import kmeans, nearest
 from engine.vectors.codecs import n_trained, train_codec
-from engine.vectors.faiss_common import one_thread
+from engine.vectors.faiss_common import one_thread, preassigned
 
 TRAIN_PER_CELL = 100
 """Rows per cell that k-means sees; more change little and cost time in proportion."""
@@ -146,21 +146,7 @@ class _Finder:
             return nearest(rows, self._centroids)
         projected = rows if self._axes is None else vectors @ self._axes
         _, groups = faiss.knn(np.ascontiguousarray(projected), self._groups, self._n_searched)
-        n = len(rows)
-        coarse, distances = np.zeros(groups.shape, np.float32), np.empty((n, 1), np.float32)
-        cell = np.empty((n, 1), np.int64)
-        self._lists.search_preassigned_c(
-            n,
-            faiss.swig_ptr(rows),
-            1,
-            faiss.swig_ptr(groups),
-            faiss.swig_ptr(coarse),
-            faiss.swig_ptr(distances),
-            faiss.swig_ptr(cell),
-            False,
-            faiss.SearchParametersIVF(nprobe=self._n_searched),
-            None,
-        )
+        _, cell = preassigned(self._lists, rows, groups, 1)
         if cell.min(initial=0) < 0:
             raise CorruptData(NOT_FINITE)
         return cell[:, 0].astype(np.int32)

@@ -1,4 +1,4 @@
-"""What every use of FAISS here shares: its threads, its number of a metric, writing an index."""
+"""What every use of FAISS here shares: its threads, its number of a metric, searching given lists, writing an index."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import faiss
+import numpy as np
 
 from engine.system import can_start_threads, synced
-from engine.vectors.arrays import Metric
+from engine.vectors.arrays import Floats, Metric, Rows
 
 
 @contextmanager
@@ -36,6 +37,43 @@ def startable_threads() -> Iterator[None]:
 
 def metric_number(metric: Metric) -> int:
     return int(faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2)
+
+
+def preassigned(
+    index: faiss.IndexIVF,
+    queries: Floats,
+    lists: Rows,
+    k: int,
+    selector: faiss.IDSelector | None = None,
+    *,
+    pairs: bool = False,
+) -> tuple[Floats, Rows]:
+    """Distances and labels (m, k) of the best rows in lists (m, width) of an index, -1 for none.
+
+    Parameters
+    ----------
+    pairs : label a row by its list and its place in it (32 bits each), and not by its id
+    """
+    # The probe count belongs to the call: the index's own `nprobe` is shared between threads. FAISS holds bare
+    # pointers, so the arrays stay referenced here until the call returns.
+    m, width = lists.shape
+    parameters = faiss.SearchParametersIVF(nprobe=width, sel=selector)
+    coarse = np.zeros((m, width), np.float32)
+    distances = np.empty((m, k), np.float32)
+    labels = np.empty((m, k), np.int64)
+    index.search_preassigned_c(
+        m,
+        faiss.swig_ptr(queries),
+        k,
+        faiss.swig_ptr(lists),
+        faiss.swig_ptr(coarse),
+        faiss.swig_ptr(distances),
+        faiss.swig_ptr(labels),
+        pairs,
+        parameters,
+        None,
+    )
+    return distances, labels
 
 
 def write_index(path: Path, index: faiss.Index) -> None:

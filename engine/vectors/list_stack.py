@@ -11,7 +11,8 @@ import numpy as np
 
 from engine.errors import CorruptData
 from engine.vectors.arrays import NOT_FINITE, Floats, Rows
-from engine.vectors.lists import Lists, empty_like, preassigned
+from engine.vectors.faiss_common import preassigned
+from engine.vectors.lists import Lists, empty_like
 
 _PLACE = (1 << 32) - 1
 """Bits of a label that are the place of a row in its list; those above are the list."""

@@ -17,7 +17,7 @@ from engine.errors import CorruptData
 from engine.system import WatchedFile, read_errors, real_file, shortages
 from engine.vectors.arrays import Floats, Metric, Rows
 from engine.vectors.codecs import CODECS, train_codec
-from engine.vectors.faiss_common import metric_number, write_index
+from engine.vectors.faiss_common import metric_number, preassigned, write_index
 from engine.vectors.list_format import ListsForm, malformed, occupied_cells
 from engine.vectors.masks import RowHits, count_passing, search_passing
 from engine.vectors.packed_lists import fill, map_file
@@ -165,43 +165,6 @@ def check_ids_of(ids: Rows, cell: NDArray[np.int32], own: int) -> None:
         raise CorruptData(
             "codes.faiss cannot be used (a list holds other rows than those of its cell); run a build to make it anew."
         )
-
-
-def preassigned(
-    index: faiss.IndexIVF,
-    queries: Floats,
-    lists: Rows,
-    k: int,
-    selector: faiss.IDSelector | None = None,
-    *,
-    pairs: bool = False,
-) -> tuple[Floats, Rows]:
-    """Distances and labels (m, k) of the best rows in lists (m, width) of an index, -1 for none.
-
-    Parameters
-    ----------
-    pairs : label a row by its list and its place in it (32 bits each), and not by its id
-    """
-    # The probe count belongs to the call: the index's own `nprobe` is shared between threads. FAISS holds bare
-    # pointers, so the arrays stay referenced here until the call returns.
-    m, width = lists.shape
-    parameters = faiss.SearchParametersIVF(nprobe=width, sel=selector)
-    coarse = np.zeros((m, width), np.float32)
-    distances = np.empty((m, k), np.float32)
-    labels = np.empty((m, k), np.int64)
-    index.search_preassigned_c(
-        m,
-        faiss.swig_ptr(queries),
-        k,
-        faiss.swig_ptr(lists),
-        faiss.swig_ptr(coarse),
-        faiss.swig_ptr(distances),
-        faiss.swig_ptr(labels),
-        pairs,
-        parameters,
-        None,
-    )
-    return distances, labels
 
 
 def _empty(dim: int, n_lists: int, codec: int | None, metric: int, trained: Floats) -> faiss.IndexIVF:
